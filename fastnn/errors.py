@@ -1,0 +1,17 @@
+"""Exceptions. Where PyTorch raises RuntimeError, ours is that and the more telling built-in class at once."""
+
+
+class ShapeError(ValueError, RuntimeError):
+    """Sizes that do not fit together."""
+
+
+class DTypeError(TypeError, RuntimeError):
+    """A dtype, or a mixture of dtypes, that the operation does not take."""
+
+
+class DeviceError(ValueError, RuntimeError):
+    """A device other than the CPU."""
+
+
+class AutogradError(RuntimeError):
+    """A backward pass that cannot be done: freed graph, changed operand, no gradient to start from."""

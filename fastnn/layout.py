@@ -1,0 +1,74 @@
+"""Memory order of arrays: shapes are PyTorch's, and 4-D activations are stored channels-last.
+
+An array of shape (N, C, H, W) is *channels-last* when its memory runs N, H, W, C. NumPy keeps that order only while
+all operands have it, so every operation allocates its own output here and passes `out=`. The strides of axes of
+size 1 say nothing and are never read.
+"""
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+Array = np.ndarray
+
+
+def is_channels_last(a: Array) -> bool:
+    """Whether `a` is 4-D with memory order N, H, W, C."""
+    return a.ndim == 4 and a.transpose(0, 2, 3, 1).flags.c_contiguous
+
+
+def _sound(a: Array) -> bool:
+    return a.flags.aligned and a.dtype.isnative
+
+
+def channels_last(a: Array) -> Array:
+    """4-D `a` in memory order N, H, W, C: itself if it is already, else a copy."""
+    if is_channels_last(a) and _sound(a):
+        return a
+    out = empty(a.shape, a.dtype, True)
+    np.copyto(out, a)
+    return out
+
+
+def contiguous(a: Array) -> Array:
+    """`a` in C order, aligned and in native bytes: itself if it is already, else a copy."""
+    if a.flags.c_contiguous and _sound(a):
+        return a
+    return np.array(a, dtype=a.dtype.newbyteorder("="), order="C", copy=True)
+
+
+def dense(a: Array) -> Array:
+    """`a` if it is C-contiguous or channels-last, else a copy in C order."""
+    if _sound(a) and (a.flags.c_contiguous or is_channels_last(a)):
+        return a
+    return contiguous(a)
+
+
+def empty(shape: Sequence[int], dtype: np.dtype | type, channels_last: bool = False) -> Array:
+    """An uninitialized array; `channels_last` asks for memory order N, H, W, C under a 4-D shape (N, C, H, W)."""
+    if channels_last:
+        N, C, H, W = shape
+        return np.empty((N, H, W, C), dtype).transpose(0, 3, 1, 2)
+    return np.empty(shape, dtype)
+
+
+def empty_like(a: Array, dtype: np.dtype | type | None = None) -> Array:
+    """An uninitialized array of `a`'s shape: channels-last if `a` is, else C order."""
+    return empty(a.shape, a.dtype if dtype is None else dtype, not a.flags.c_contiguous and is_channels_last(a))
+
+
+def empty_for(shape: Sequence[int], dtype: np.dtype | type, *operands: Array) -> Array:
+    """The output of an operation that broadcasts: channels-last if it is 4-D and an operand is, else C order."""
+    return empty(shape, dtype, len(shape) == 4 and any(is_channels_last(a) for a in operands))
+
+
+def match(grad: Array, a: Array) -> Array:
+    """`grad` in the memory order of `a`, which may be any: itself if it has it already, else a copy."""
+    if grad.strides == a.strides and grad.dtype == a.dtype and (a.flags.c_contiguous or is_channels_last(a)):
+        return grad
+    out = np.empty_like(a)  # keeps the order of the axes of a permuted array, such as a weight's
+    if grad.strides == out.strides and grad.dtype == a.dtype:
+        return grad
+    np.copyto(out, grad, casting="same_kind")
+    return out

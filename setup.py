@@ -1,0 +1,166 @@
+"""Build of the kernels: each .pyx becomes C once, and that C is compiled once per instruction set.
+
+Environment: FASTNN_NO_OPENMP=1 builds without threads; FASTNN_CHECKED=1 turns Cython's checks and the address and
+undefined-behaviour sanitizers on (for tests, in a tree of its own).
+"""
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+from setuptools.errors import CompileError, LinkError
+
+CHECKED = os.environ.get("FASTNN_CHECKED") == "1"
+BUILD = Path("build") / ("generated-checked" if CHECKED else "generated")
+KERNELS = Path("fastnn/_kernels")
+RUNTIME = "fastnn._runtime"  # what has state: compiled once, for the lowest set
+
+DIRECTIVES = {
+    "language_level": 3,
+    "binding": True,
+    "embedsignature": True,
+    "boundscheck": CHECKED,
+    "wraparound": CHECKED,
+    "initializedcheck": CHECKED,
+    "nonecheck": CHECKED,
+    "cdivision": True,
+}
+
+NO_COMPILER = (
+    "fastnn needs a C compiler and Python's headers to build its kernels: install gcc or clang together with the "
+    "Python development package (Debian, Ubuntu: 'apt-get install gcc python3-dev'; macOS: 'xcode-select --install')."
+)
+NO_OPENMP = "warning: no working OpenMP was found; fastnn is built to run on one thread."
+
+X86 = platform.machine().lower() in ("x86_64", "amd64")
+SETS = {  # instruction set: flags for GCC and Clang, flags for MSVC
+    "baseline": (["-march=x86-64-v2"] if X86 else [], []),  # on aarch64 the compiler's default, which has NEON
+    **({
+        "avx2": (["-march=x86-64-v3"], ["/arch:AVX2"]),
+        "avx512": (["-march=x86-64-v4", "-mprefer-vector-width=512"], ["/arch:AVX512"]),
+    } if X86 else {}),
+}
+
+
+def names() -> list[str]:
+    """Kernel modules, in a fixed order."""
+    return sorted(path.stem for path in KERNELS.glob("*.pyx"))
+
+
+def sources() -> list[Path]:
+    """Everything that is written by hand and compiled."""
+    return [Path("fastnn/_runtime.pyx"), *sorted(p for p in KERNELS.iterdir() if p.suffix in (".pyx", ".pxd", ".h"))]
+
+
+def generated(module: str) -> Path:
+    return BUILD / (module.replace(".", "/") + ".c")
+
+
+def stub(isa: str, name: str) -> Path:
+    return BUILD / isa / f"{name}.c"
+
+
+class BuildKernels(build_ext):
+    def initialize_options(self) -> None:
+        super().initialize_options()
+        self.parallel = os.cpu_count()
+
+    def finalize_options(self) -> None:
+        super().finalize_options()
+        if CHECKED:
+            self.build_temp += "-checked"
+            self.build_lib += "-checked"
+
+    def get_source_files(self) -> list[str]:
+        return [str(path) for path in sources()]
+
+    def run(self) -> None:
+        from Cython.Build import cythonize
+
+        modules = [Extension(RUNTIME, ["fastnn/_runtime.pyx"])]
+        modules += [Extension(f"fastnn._kernels.{name}", [str(KERNELS / f"{name}.pyx")]) for name in names()]
+        cythonize(modules, compiler_directives=DIRECTIVES, build_dir=str(BUILD), quiet=True)
+        for isa in SETS:
+            (KERNELS / isa).mkdir(exist_ok=True)  # an in-place build needs the folder, and makes none itself
+            for name in names():  # a source file of its own for each set: a shared one would share its object file
+                path = stub(isa, name)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                text = f'#include "{generated(f"fastnn._kernels.{name}").resolve().as_posix()}"\n'
+                if not path.exists() or path.read_text() != text:
+                    path.write_text(text)
+        super().run()
+
+    def build_extensions(self) -> None:
+        import numpy
+
+        msvc = self.compiler.compiler_type == "msvc"
+        if msvc:
+            compile_args, link_args = ["/O2"], []
+            openmp = (["/openmp"], [])
+        else:
+            compile_args = ["-O3", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math", "-g0"]
+            link_args = [] if sys.platform == "darwin" else ["-Wl,-s"]
+            openmp = (["-Xpreprocessor", "-fopenmp"], ["-lomp"]) if sys.platform == "darwin" else (["-fopenmp"],) * 2
+        if CHECKED:
+            sanitize = ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"]
+            compile_args = [*compile_args[:-1], "-g", "-O1", "-fno-omit-frame-pointer", *sanitize]
+            link_args = sanitize
+        if not self.runs("#include <Python.h>\nint main(void) { return 0; }", [], [], run=False):
+            raise SystemExit(NO_COMPILER)
+        program = "#include <omp.h>\nint main(void) { return omp_get_max_threads() < 1; }"
+        if os.environ.get("FASTNN_NO_OPENMP") != "1" and self.runs(program, *openmp):
+            compile_args, link_args = compile_args + openmp[0], link_args + openmp[1]
+        else:
+            print(NO_OPENMP, file=sys.stderr)
+        for ext in self.extensions:
+            isa = "baseline" if ext.name == RUNTIME else ext.name.split(".")[2]
+            ext.extra_compile_args = [*compile_args, *SETS[isa][msvc]]
+            ext.extra_link_args = list(link_args)
+            ext.include_dirs = [numpy.get_include(), str(KERNELS)]
+            ext.define_macros = [("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION"), ("CYTHON_USE_TYPE_SPECS", "1")]
+            if CHECKED:
+                ext.define_macros.append(("FASTNN_CHECKED", "1"))
+            if ext.name == RUNTIME:
+                ext.define_macros.append(("FASTNN_FLAGS", '"' + " ".join(compile_args) + '"'))
+        super().build_extensions()
+
+    def runs(self, program: str, compile_args: list[str], link_args: list[str], run: bool = True) -> bool:
+        """Whether the C program compiles and, unless `run` is false, links and exits with 0."""
+        with tempfile.TemporaryDirectory() as folder:
+            source = Path(folder) / "probe.c"
+            source.write_text(program)
+            try:
+                with open(os.devnull, "w") as null:  # the compiler's complaints are not the user's concern
+                    saved = os.dup(2)
+                    os.dup2(null.fileno(), 2)
+                    try:
+                        objects = self.compiler.compile([str(source)], output_dir=folder, extra_postargs=compile_args)
+                        if run:
+                            self.compiler.link_executable(objects, f"{folder}/probe", extra_postargs=link_args)
+                    finally:
+                        os.dup2(saved, 2)
+                        os.close(saved)
+                return not run or subprocess.run([f"{folder}/probe"], timeout=60).returncode == 0
+            except (CompileError, LinkError, OSError, subprocess.TimeoutExpired):
+                return False
+
+
+setup(
+    cmdclass={"build_ext": BuildKernels},
+    ext_modules=[
+        Extension(RUNTIME, [str(generated(RUNTIME))], depends=["fastnn/_runtime.pyx"]),
+        *(
+            Extension(
+                f"fastnn._kernels.{isa}.{name}",
+                [str(stub(isa, name))],
+                depends=[str(generated(f"fastnn._kernels.{name}")), *map(str, sorted(KERNELS.glob("*.h")))],
+            )
+            for isa in SETS
+            for name in names()
+        ),
+    ],
+)
