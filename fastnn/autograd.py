@@ -1,0 +1,218 @@
+"""Grad modes, `grad`, and `Function`: PyTorch's ways to steer the tape."""
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from fastnn import tensor as tape
+from fastnn.errors import AutogradError, ShapeError
+from fastnn.tensor import Tensor, record
+
+__all__ = ["Function", "enable_grad", "grad", "inference_mode", "is_grad_enabled", "no_grad", "set_grad_enabled"]
+
+
+def is_grad_enabled() -> bool:
+    """Whether operations are recorded, in this thread."""
+    return tape._mode.grad
+
+
+class set_grad_enabled:
+    """Turn recording on or off: as a statement, in a `with` block, or as a decorator."""
+
+    def __init__(self, mode: bool) -> None:
+        self.mode, self.before = bool(mode), [tape._mode.grad]
+        tape._mode.grad = self.mode
+
+    def __enter__(self) -> None:
+        self.before.append(tape._mode.grad)
+        tape._mode.grad = self.mode
+
+    def __exit__(self, *_: object) -> None:
+        tape._mode.grad = self.before.pop()
+        if len(self.before) == 1 and type(self) is set_grad_enabled:
+            tape._mode.grad = self.before[0]
+
+    def __call__(self, function: Callable) -> Callable:
+        @functools.wraps(function)
+        def wrapped(*args: Any, **kwargs: Any) -> Any:
+            before, tape._mode.grad = tape._mode.grad, self.mode
+            try:
+                return function(*args, **kwargs)
+            finally:
+                tape._mode.grad = before
+
+        if type(self) is set_grad_enabled:
+            tape._mode.grad = self.before[0]
+        return wrapped
+
+
+class no_grad(set_grad_enabled):
+    """Record nothing inside: `with no_grad():` or `@no_grad()`."""
+
+    def __init__(self, mode: bool = False) -> None:
+        self.mode, self.before = False, []
+
+    def __new__(cls, function: Callable | None = None) -> Any:  # `@no_grad` without brackets works too
+        self = super().__new__(cls)
+        if callable(function):
+            self.__init__()  # type: ignore[misc]
+            return self(function)
+        return self
+
+
+class enable_grad(set_grad_enabled):
+    """Record inside a `no_grad` block."""
+
+    def __init__(self) -> None:
+        self.mode, self.before = True, []
+
+
+class inference_mode(no_grad):
+    """The same as `no_grad`; `inference_mode(False)` changes nothing."""
+
+    def __init__(self, mode: bool = True) -> None:
+        self.mode, self.before = not mode and is_grad_enabled(), []
+
+
+def grad(
+    outputs: Tensor | Sequence[Tensor],
+    inputs: Tensor | Sequence[Tensor],
+    grad_outputs: Tensor | Sequence[Tensor | None] | None = None,
+    retain_graph: bool | None = None,
+    create_graph: bool = False,
+    allow_unused: bool = False,
+) -> tuple[Tensor | None, ...]:
+    """Gradients of the sum of `outputs` with respect to `inputs`; `.grad` of leaves is left alone.
+
+    Raises RuntimeError if an input is not part of the graph, unless `allow_unused`, which gives None for it.
+
+    >>> import fastnn
+    >>> x = fastnn.tensor(3.0, requires_grad=True)
+    >>> grad(x * x, x)
+    (tensor(6.),)
+    """
+    tape.refuse_create_graph("grad", create_graph)
+    roots = [outputs] if isinstance(outputs, Tensor) else list(outputs)
+    sources = [inputs] if isinstance(inputs, Tensor) else list(inputs)
+    given: list = [grad_outputs] if isinstance(grad_outputs, Tensor) else list(grad_outputs or [None] * len(roots))
+    if len(given) != len(roots):
+        raise ShapeError(f"grad: {len(given)} grad_outputs came for {len(roots)} outputs")
+    for i, x in enumerate(sources):
+        if not x.requires_grad:
+            raise AutogradError(f"grad: input {i} does not require grad")
+    starts = [tape.start_gradient("grad", root, g) for root, g in zip(roots, given, strict=True)]
+    found = tape.backward(roots, starts, bool(retain_graph), sources)
+    if not allow_unused and any(g is None for g in found):
+        missing = [i for i, g in enumerate(found) if g is None]
+        raise AutogradError(f"grad: inputs {missing} were not used in the graph; allow_unused=True gives None for them")
+    return tuple(None if g is None else Tensor(g) for g in found)
+
+
+class Context:
+    """What `Function.forward` leaves for `Function.backward`; attributes may be set on it."""
+
+    needs_input_grad: tuple[bool, ...] = ()
+
+    def __init__(self) -> None:
+        self._saved: tuple = ()
+        self._versions: tuple = ()
+        self._plain: tuple = ()
+        self._materialize = True
+
+    def save_for_backward(self, *tensors: Tensor | None) -> None:
+        """Keep inputs or outputs; changing them in place before the backward pass is an error then."""
+        self._saved = tensors
+        self._versions = tuple((t._version, t._version[0]) for t in tensors if t is not None)
+
+    @property
+    def saved_tensors(self) -> tuple:
+        return self._saved
+
+    def mark_non_differentiable(self, *tensors: Tensor) -> None:
+        """Outputs that have no gradient."""
+        self._plain = tensors
+
+    def set_materialize_grads(self, value: bool) -> None:
+        """Whether an output that got no gradient counts as zeros (the default) or None."""
+        self._materialize = value
+
+
+class Function:
+    """An operation of one's own, with its derivative.
+
+    >>> import fastnn
+    >>> class Cube(Function):
+    ...     @staticmethod
+    ...     def forward(ctx, x):
+    ...         ctx.save_for_backward(x)
+    ...         return x ** 3
+    ...     @staticmethod
+    ...     def backward(ctx, grad):
+    ...         x, = ctx.saved_tensors
+    ...         return 3 * x ** 2 * grad
+    >>> x = fastnn.tensor(2.0, requires_grad=True)
+    >>> Cube.apply(x).backward()
+    >>> x.grad
+    tensor(12.)
+    """
+
+    forward: Callable
+    backward: Callable
+
+    @classmethod
+    def apply(cls, *args: Any) -> Any:
+        """Run `forward` and record it."""
+        ctx = Context()
+        ctx.needs_input_grad = tuple(isinstance(a, Tensor) and a.requires_grad for a in args)
+        with no_grad():
+            result = cls.forward(ctx, *args)
+        outputs = result if isinstance(result, tuple) else (result,)
+        inputs = tuple(a for a in args if isinstance(a, Tensor))
+        received: list[np.ndarray | None] = [None] * len(outputs)
+
+        def function(_: np.ndarray) -> list[np.ndarray | None]:
+            for counter, value in ctx._versions:
+                if counter[0] != value:
+                    raise AutogradError(f"{cls.__name__}: a tensor saved for backward has been changed in place")
+            grads = [
+                Tensor(np.zeros(o.shape, o.dtype)) if g is None and ctx._materialize else g if g is None else Tensor(g)
+                for g, o in zip(received, outputs, strict=True)
+            ]
+            received[:] = [None] * len(outputs)
+            with no_grad():
+                back = cls.backward(ctx, *grads)
+            back = back if isinstance(back, tuple) else (back,)
+            if len(back) < len(args):
+                raise AutogradError(f"{cls.__name__}: backward returned {len(back)} gradients for {len(args)} inputs")
+            found: list[np.ndarray | None] = []
+            for a, g in zip(args, back, strict=False):
+                if isinstance(a, Tensor):
+                    if g is not None and g.shape != a.shape:
+                        raise ShapeError(
+                            f"{cls.__name__}: backward returned shape {g.shape} for an input of {a.shape}"
+                        )
+                    found.append(None if g is None else g.array.astype(a.dtype, copy=False))
+            return found
+
+        # All outputs meet in one node, which runs backward once; they reach it through `received`.
+        meet = record(np.zeros(()), inputs, function)
+        if not meet.requires_grad:
+            return result
+        wrapped = tuple(
+            out if out in ctx._plain or out.dtype.kind != "f" else cls._output(meet, out, i, received)
+            for i, out in enumerate(outputs)
+        )
+        return wrapped if isinstance(result, tuple) else wrapped[0]
+
+    @staticmethod
+    def _output(meet: Tensor, out: Tensor, i: int, received: list) -> Tensor:
+        def function_output(g: np.ndarray) -> tuple[np.ndarray]:
+            received[i] = g
+            return (np.zeros(()),)
+
+        made = record(out.array, (meet,), function_output)
+        made._version = out._version
+        return made

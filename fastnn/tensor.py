@@ -1,0 +1,704 @@
+"""Tensor, and the tape that differentiates what is done with it.
+
+An operation computes its output array, then calls `record` with its inputs and a function `backward`, which takes the
+gradient of the output and returns one gradient for each input. `record` makes a Node when a gradient is wanted; nodes
+point to the nodes that made their inputs, never forward, so dropping the loss drops the graph. Nodes are numbered as
+they are made, which is a topological order: the backward pass sorts the nodes it can reach by falling number. There is
+no recursion, and a gradient that something else may hold is never added into. (The design follows HIPS autograd.)
+
+The tape knows nothing of what operations compute: `fastnn.functional` installs operators and methods on Tensor.
+"""
+from __future__ import annotations
+
+import itertools
+import threading
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from sys import getrefcount
+from typing import Any
+
+import numpy as np
+
+from fastnn import layout
+from fastnn.device import CPU, device
+from fastnn.errors import AutogradError, DTypeError, ShapeError
+
+Array = np.ndarray
+Backward = Callable[[Array], Sequence[Array | None]]
+
+float32, float64 = np.dtype("float32"), np.dtype("float64")
+int64, int32, uint8 = np.dtype("int64"), np.dtype("int32"), np.dtype("uint8")
+int8, int16, bool_ = np.dtype("int8"), np.dtype("int16"), np.dtype("bool")
+DTYPES = (float32, float64, int64, int32, int16, int8, uint8, bool_)
+
+
+class _Mode(threading.local):
+    grad = True
+
+
+_mode = _Mode()
+_count = itertools.count()
+
+
+class Node:
+    """One recorded operation: what to run backward, and where its results go."""
+
+    __slots__ = ("__weakref__", "backward", "dtype", "edges", "hooks", "order", "retain", "shape", "versions")
+
+    def __init__(self, array: Array, edges: tuple, backward: Backward, versions: tuple) -> None:
+        self.order = next(_count)
+        self.edges = edges  # for each input its Node, the Tensor itself if it is a leaf, or None
+        self.backward: Backward | None = backward
+        self.versions = versions  # (counter, value when saved) of every tensor that backward reads
+        self.shape, self.dtype = array.shape, array.dtype
+        self.hooks: dict[int, Callable] | None = None
+        self.retain: weakref.ref | None = None
+
+    def __repr__(self) -> str:
+        return f"<{self.name()}>"
+
+    def name(self) -> str:
+        function = self.backward.__qualname__.split(".")[0] if self.backward else "Freed"
+        return "".join(part.capitalize() for part in function.split("_")) + "Backward"
+
+    def release(self) -> None:
+        """Let go of arrays. A node that holds none may run again, as in PyTorch."""
+        cells = getattr(self.backward, "__closure__", None) or ()
+        if self.versions or any(isinstance(cell.cell_contents, (Array, Tensor, list, Node)) for cell in cells):
+            self.backward, self.edges, self.versions = None, (), ()
+
+
+class View:
+    """How a tensor views another's memory: `fn(root.array)` is the view's array."""
+
+    __slots__ = ("fn", "node", "root")
+
+    def __init__(self, root: Tensor, fn: Callable[[Array], Array]) -> None:
+        self.root, self.fn, self.node = root, fn, root._node
+
+
+class RemovableHandle:
+    """What registering a hook returns; `remove()` takes the hook away."""
+
+    def __init__(self, hooks: dict[int, Callable], hook: Callable) -> None:
+        self.hooks, self.key = hooks, next(_count)
+        hooks[self.key] = hook
+
+    def remove(self) -> None:
+        self.hooks.pop(self.key, None)
+
+
+class Tensor:
+    """A NumPy array that remembers how it was computed.
+
+    `array` is the array itself, for code that works below the tape; `data`, `grad`, `requires_grad` and the methods
+    are PyTorch's. `Tensor(array)` shares the array's memory; `fastnn.tensor` copies.
+
+    >>> import fastnn
+    >>> x = fastnn.tensor([1.0, 2.0], requires_grad=True)
+    >>> (x * x).sum().backward()
+    >>> x.grad
+    tensor([2., 4.])
+    """
+
+    __slots__ = ("__weakref__", "_hooks", "_node", "_requires_grad", "_version", "_view", "array", "grad")
+    __array_priority__ = 1000.0  # so that NumPy's operators leave `ndarray * tensor` to the tensor
+    __hash__ = object.__hash__
+
+    def __init__(self, array: Array, requires_grad: bool = False) -> None:
+        self.array = array
+        self.grad: Tensor | None = None
+        self._requires_grad = False
+        self._node: Node | None = None
+        self._version = [0]  # counts changes in place; shared by all views of the memory
+        self._view: View | None = None
+        self._hooks: dict[int, Callable] | None = None
+        if requires_grad:
+            self.requires_grad = True
+
+    # What it is
+
+    @property
+    def requires_grad(self) -> bool:
+        """Whether gradients flow to or through this tensor."""
+        return self._requires_grad or _rebased(self)
+
+    @requires_grad.setter
+    def requires_grad(self, value: bool) -> None:
+        if value and self.array.dtype.kind != "f":
+            raise DTypeError(f"requires_grad: only float tensors can have gradients, and this one is {self.dtype}")
+        if not value and self._node is not None:
+            raise AutogradError("requires_grad: can be turned off for leaves only; use detach()")
+        self._requires_grad = bool(value)
+
+    @property
+    def data(self) -> Tensor:
+        """The same memory outside the tape. Assigning copies the values into this tensor's memory."""
+        return Tensor(self.array)
+
+    @data.setter
+    def data(self, value: Tensor | Array) -> None:
+        source = value.array if isinstance(value, Tensor) else np.asarray(value)
+        if source.shape != self.shape:
+            raise ShapeError(f"data: a tensor of shape {self.shape} cannot take values of shape {source.shape}")
+        np.copyto(self.array, source, casting="same_kind")
+        self._version[0] += 1
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.array.shape
+
+    @property
+    def dtype(self) -> np.dtype:
+        return self.array.dtype
+
+    @property
+    def ndim(self) -> int:
+        return self.array.ndim
+
+    @property
+    def device(self) -> device:
+        return CPU
+
+    @property
+    def is_leaf(self) -> bool:
+        """Whether the user made it, rather than a recorded operation."""
+        return not _rebased(self) and self._node is None
+
+    @property
+    def grad_fn(self) -> Node | None:
+        """The node of the operation that made it."""
+        return _edge(self) if not self.is_leaf else None
+
+    def size(self, dim: int | None = None) -> Any:
+        return self.array.shape if dim is None else self.array.shape[dim]
+
+    def dim(self) -> int:
+        return self.array.ndim
+
+    def numel(self) -> int:
+        return self.array.size
+
+    nelement = numel
+
+    def element_size(self) -> int:
+        """Bytes of one element."""
+        return self.array.itemsize
+
+    def is_floating_point(self) -> bool:
+        return self.array.dtype.kind == "f"
+
+    def is_contiguous(self) -> bool:
+        """Whether memory is in the canonical order: C, or N, H, W, C for a 4-D tensor."""
+        return layout.dense(self.array) is self.array
+
+    def data_ptr(self) -> int:
+        return self.array.ctypes.data
+
+    # To Python and NumPy
+
+    def numpy(self) -> Array:
+        """The array behind the tensor, sharing its memory. RuntimeError if it requires grad: detach() it first."""
+        if self.requires_grad:
+            raise AutogradError("numpy: this tensor requires grad; use tensor.detach().numpy()")
+        return self.array
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
+        return np.array(self.numpy(), dtype=dtype, copy=copy)
+
+    def item(self) -> Any:
+        """The one element as a Python number."""
+        if self.array.size != 1:
+            raise ShapeError(f"item: needs a tensor of one element, but one of shape {self.shape} came")
+        return self.array.item()
+
+    def tolist(self) -> Any:
+        return self.array.tolist()
+
+    def __float__(self) -> float:
+        return float(self.item())
+
+    def __int__(self) -> int:
+        return int(self.item())
+
+    def __index__(self) -> int:
+        if self.dtype.kind not in "iub":
+            raise TypeError(f"only integer tensors of one element can be an index, and this one is {self.dtype}")
+        return int(self.item())
+
+    def __bool__(self) -> bool:
+        if self.array.size != 1:
+            raise ShapeError(f"the truth of a tensor of shape {self.shape} is ambiguous: use .any() or .all()")
+        return bool(self.array.item())
+
+    def __len__(self) -> int:
+        if not self.array.ndim:
+            raise TypeError("len() of a 0-d tensor")
+        return len(self.array)
+
+    def __iter__(self) -> Iterator[Tensor]:
+        if not self.array.ndim:
+            raise TypeError("iteration over a 0-d tensor")
+        return (self[i] for i in range(len(self.array)))  # type: ignore[index]
+
+    def __contains__(self, value: Any) -> bool:
+        return bool(np.any(self.array == (value.array if isinstance(value, Tensor) else value)))
+
+    def __format__(self, spec: str) -> str:
+        return format(self.array.item(), spec) if self.array.size == 1 and spec else repr(self)
+
+    def __repr__(self) -> str:
+        text = np.array2string(self.array, separator=", ", precision=4, prefix="tensor(")
+        if self.array.size == 0 and self.array.ndim != 1:
+            text += f", size={self.shape}"
+        if self.dtype not in (float32, int64, bool_) or self.array.size == 0:
+            text += f", dtype={self.dtype}"
+        if not self.is_leaf:
+            text += f", grad_fn={self.grad_fn}"
+        elif self._requires_grad:
+            text += ", requires_grad=True"
+        return f"tensor({text})"
+
+    def __reduce__(self) -> tuple:
+        if not self.is_leaf:
+            raise AutogradError("only leaves can be pickled; detach() the tensor first")
+        axes = np.argsort([-abs(stride) for stride in self.array.strides], kind="stable")  # keeps the memory order
+        return _rebuild, (type(self), self.array.transpose(axes), tuple(np.argsort(axes)), self._requires_grad)
+
+    def __deepcopy__(self, memo: dict) -> Tensor:
+        if not self.is_leaf:
+            raise AutogradError("only leaves can be deep-copied; detach() the tensor first")
+        copy = type(self)(self.array.copy(order="K"), self._requires_grad)
+        copy.grad = None if self.grad is None else Tensor(self.grad.array.copy(order="K"))
+        memo[id(self)] = copy
+        return copy
+
+    # The tape
+
+    def detach(self) -> Tensor:
+        """The same memory outside the tape; changes in place through it are noticed."""
+        out = Tensor(self.array)
+        out._version = self._version
+        return out
+
+    def detach_(self) -> Tensor:
+        """Cut this tensor from the graph that made it."""
+        self._node = self._view = None
+        self._requires_grad = False
+        return self
+
+    def clone(self) -> Tensor:
+        """A copy with memory of its own; gradients pass through."""
+        out = layout.empty_like(self.array)
+        np.copyto(out, self.array)
+
+        def clone(grad: Array) -> tuple[Array]:
+            return (grad,)
+
+        return record(out, (self,), clone)
+
+    def to(self, *args: Any, dtype: Any = None, device: Any = None, copy: bool = False, **_: Any) -> Tensor:
+        """Another dtype, given as such, by a device (the CPU) or by another tensor; itself if nothing changes."""
+        for arg in args:
+            if isinstance(arg, Tensor):
+                dtype = arg.dtype
+            elif isinstance(arg, (str, type(CPU))) and str(arg) not in np.sctypeDict:
+                device = arg
+            elif not isinstance(arg, bool) and arg is not None:
+                dtype = arg
+        if device is not None:
+            type(CPU)(device)
+        if dtype is None or np.dtype(dtype) == self.dtype:
+            return self.clone() if copy else self
+        before, after = self.dtype, check_dtype("to", dtype)
+        out = layout.empty_like(self.array, after)
+        with np.errstate(invalid="ignore", over="ignore"):
+            np.copyto(out, self.array, casting="unsafe")
+
+        def to(grad: Array) -> tuple[Array]:
+            return (grad.astype(before),)
+
+        return record(out, (self,), to) if after.kind == "f" else Tensor(out)
+
+    def float(self) -> Tensor:
+        return self.to(float32)
+
+    def double(self) -> Tensor:
+        return self.to(float64)
+
+    def long(self) -> Tensor:
+        return self.to(int64)
+
+    def int(self) -> Tensor:
+        return self.to(int32)
+
+    def bool(self) -> Tensor:
+        return self.to(bool_)
+
+    def type_as(self, other: Tensor) -> Tensor:
+        return self.to(other.dtype)
+
+    def cpu(self) -> Tensor:
+        return self
+
+    def requires_grad_(self, requires_grad: Any = True) -> Tensor:
+        self.requires_grad = requires_grad
+        return self
+
+    def retain_grad(self) -> None:
+        """Keep `.grad` of this tensor too, although an operation made it."""
+        if not self.requires_grad:
+            raise AutogradError("retain_grad: this tensor does not require grad")
+        if self._node is not None:
+            self._node.retain = weakref.ref(self)
+
+    def register_hook(self, hook: Callable[[Tensor], Tensor | None]) -> RemovableHandle:
+        """Call `hook(grad)` when the gradient of this tensor is complete; what it returns replaces the gradient."""
+        if not self.requires_grad:
+            raise AutogradError("register_hook: this tensor does not require grad")
+        holder: Any = self._node or self
+        name = "_hooks" if holder is self else "hooks"
+        if getattr(holder, name) is None:
+            setattr(holder, name, {})
+        return RemovableHandle(getattr(holder, name), hook)
+
+    def backward(self, gradient: Tensor | None = None, retain_graph: Any = False, create_graph: Any = False) -> None:
+        """Add the gradient of this tensor with respect to every leaf that requires grad to the leaf's `.grad`.
+
+        Args:
+            gradient: gradient of the final quantity with respect to this tensor, of its shape; 1 for one element.
+            retain_graph: keep what the graph saved, so that backward can run again.
+
+        Raises:
+            RuntimeError: nothing requires grad; `gradient` is missing or has another shape; the graph was freed; or a
+                tensor that the backward pass reads has been changed in place.
+        """
+        refuse_create_graph("backward", create_graph)
+        backward([self], [start_gradient("backward", self, gradient)], retain_graph)
+
+
+def _rebuild(cls: type, array: Array, axes: tuple, requires_grad: bool) -> Tensor:
+    return cls(array.transpose(axes), requires_grad)
+
+
+# Recording -------------------------------------------------------------------------------------------------------
+
+def record(
+    array: Array, inputs: tuple[Tensor, ...], backward: Backward, saved: tuple[Tensor, ...] = (),
+    save_output: bool = False,
+) -> Tensor:
+    """The output of an operation, on the tape if grad mode is on and an input requires grad.
+
+    Args:
+        array: the output.
+        inputs: the tensors that it was computed from.
+        backward: takes the gradient of the output (an array of its shape and dtype, of any strides, not to be written
+            into) and returns an array or None for each input.
+        saved: the tensors whose arrays `backward` reads; a change in place before the backward pass is an error then.
+        save_output: whether `backward` reads the output.
+    """
+    out = Tensor(array)
+    if _mode.grad:
+        for x in inputs:
+            if x._requires_grad or (x._view is not None and _rebased(x)):
+                break
+        else:
+            return out
+        edges = tuple([_edge(x) if x.requires_grad else None for x in inputs])
+        if save_output:
+            saved = (*saved, out)
+        versions = tuple([(x._version, x._version[0]) for x in saved])
+        out._node = Node(array, edges, backward, versions)
+        out._requires_grad = True
+    return out
+
+
+def view_of(x: Tensor, array: Array, backward: Backward, fn: Callable[[Array], Array]) -> Tensor:
+    """Like `record`, for an output that shares x's memory: `array` is `fn(x.array)`.
+
+    `fn` lets a change in place of either reach the history of the other.
+    """
+    out = record(array, (x,), backward)
+    out._version = x._version
+    if x._view is None:
+        out._view = View(x, fn)
+    else:
+        first = x._view.fn
+        out._view = View(x._view.root, lambda a: fn(first(a)))
+    return out
+
+
+def _rebased(x: Tensor) -> bool:
+    """Bring a view's history up to date if its root got a new one by a change in place; whether it did."""
+    view = x._view
+    if view is None or view.node is view.root._node:
+        return False
+    view.node, fn, root = view.root._node, view.fn, view.root
+
+    def view_as(grad: Array) -> tuple[Array]:
+        full = np.zeros_like(root.array, dtype=grad.dtype)
+        fn(full)[...] = grad
+        return (full,)
+
+    if root._requires_grad:
+        x._node = Node(x.array, (_edge(root),), view_as, ())
+        x._requires_grad = True
+    return root._requires_grad
+
+
+def _edge(x: Tensor) -> Node | Tensor:
+    """Where x's gradient goes."""
+    if x._view is not None:
+        _rebased(x)
+    return x if x._node is None else x._node
+
+
+def shadow(x: Tensor) -> Tensor:
+    """x with its history but with memory of its own, so that an operation may save it before x is overwritten."""
+    if not _mode.grad:
+        return x
+    out = Tensor(x.array.copy(order="K"))
+    out._requires_grad, out._node = x.requires_grad, x._node
+    return out
+
+
+def inplace(x: Tensor, result: Tensor) -> Tensor:
+    """Write `result`, computed from `shadow(x)`, into x's memory, and give x its history. Returns x.
+
+    Raises RuntimeError (AutogradError) if x is a leaf that requires grad, or a view of one, while grad mode is on.
+    """
+    if result.shape != x.shape:
+        raise ShapeError(f"in-place operation: the result has shape {result.shape}, but the tensor has {x.shape}")
+    if not np.can_cast(result.dtype, x.dtype, "same_kind"):
+        raise DTypeError(f"in-place operation: the result is {result.dtype}, which cannot be written into {x.dtype}")
+    root = x if x._view is None else x._view.root
+    if _mode.grad and root._requires_grad and root._node is None:
+        raise AutogradError("in-place operation: a leaf that requires grad cannot be changed while grad mode is on")
+    np.copyto(x.array, result.array, casting="same_kind")
+    x._version[0] += 1
+    if not _mode.grad or not (result._requires_grad or root._requires_grad):
+        return x
+    made = _edge(result) if result._requires_grad else None
+    if root is x:
+        x._node, x._requires_grad = result._node, result._requires_grad
+        return x
+    fn = x._view.fn  # type: ignore[union-attr]
+
+    def copy_slices(grad: Array) -> tuple[Array, Array]:
+        rest = grad.copy(order="K")
+        part = fn(rest)
+        into = part.copy()
+        part[...] = 0
+        return rest, into
+
+    edges = (_edge(root) if root._requires_grad else None, made)
+    root._node, root._requires_grad = Node(root.array, edges, copy_slices, ()), True
+    _rebased(x)
+    return x
+
+
+# The backward pass -----------------------------------------------------------------------------------------------
+
+def refuse_create_graph(op: str, create_graph: object) -> None:
+    if create_graph:
+        raise AutogradError(f"{op}: create_graph=True is not supported: gradients of gradients are not recorded")
+
+
+def start_gradient(op: str, x: Tensor, gradient: Tensor | Array | None) -> Array:
+    """The array to start the backward pass of x with, checked."""
+    if not x.requires_grad:
+        raise AutogradError(f"{op}: this tensor does not require grad and has no graph")
+    if gradient is None:
+        if x.array.size != 1:
+            raise ShapeError(f"{op}: a tensor of shape {x.shape} needs the argument gradient (only one element does not)")
+        return np.ones(x.shape, x.dtype)
+    array = gradient.array if isinstance(gradient, Tensor) else np.asarray(gradient)
+    if array.shape != x.shape:
+        raise ShapeError(f"{op}: gradient has shape {array.shape}, but the tensor has {x.shape}")
+    return array.astype(x.dtype, copy=False)
+
+
+def backward(
+    roots: Sequence[Tensor], gradients: Sequence[Array], retain_graph: bool = False,
+    inputs: Sequence[Tensor] | None = None,
+) -> list[Array | None]:
+    """Run the tape from `roots`. Without `inputs` leaves accumulate into `.grad`; with them, returns their gradients."""
+    starts = [_edge(root) for root in roots]
+    targets = None if inputs is None else [_edge(x) for x in inputs]
+    nodes = _reachable([x for x in starts if isinstance(x, Node)], targets)
+    pending: dict[Node | Tensor, Array] = {}
+    owned: set[Node | Tensor] = set()
+    captured: dict[Node | Tensor, Array] = {}
+    for start, gradient in zip(starts, gradients, strict=True):
+        _accumulate(pending, owned, start, gradient)
+    del gradients
+    for node in nodes:
+        grad = pending.pop(node, None)
+        owned.discard(node)
+        if grad is None:
+            continue
+        if node.hooks:
+            grad = _call_hooks(node.hooks, grad)
+        if node.retain is not None and (kept := node.retain()) is not None:
+            kept.grad = Tensor(grad.copy())
+        if targets is not None and node in targets:
+            captured[node] = grad
+        for counter, value in node.versions:
+            if counter[0] != value:
+                raise AutogradError(
+                    f"{node.name()}: a tensor that this operation needs for its gradient has been changed in place "
+                    f"(it is at version {counter[0]}; version {value} was saved)"
+                )
+        if node.backward is None:
+            raise AutogradError("backward: the graph was freed by an earlier backward; use retain_graph=True there")
+        results = node.backward(grad)
+        for edge, result in zip(node.edges, results, strict=True):
+            if edge is not None and result is not None:
+                _accumulate(pending, owned, edge, result)
+        del results, grad
+        result = None
+        if not retain_graph:
+            node.release()
+    for leaf in list(pending):
+        grad, own = pending.pop(leaf), leaf in owned
+        if leaf._hooks:  # type: ignore[union-attr]
+            grad, own = _call_hooks(leaf._hooks, grad), False  # type: ignore[union-attr]
+        if targets is not None:
+            captured[leaf] = grad
+        else:
+            _add_to_grad(leaf, grad, own or _exclusive(grad, getrefcount(grad)))  # type: ignore[arg-type]
+    return [captured.get(target) for target in targets or ()]
+
+
+def _reachable(starts: Iterable[Node], targets: list[Node | Tensor] | None) -> list[Node]:
+    """The nodes from which gradients flow, last made first; with `targets`, only those on the way to one."""
+    seen = set(starts)
+    stack = list(seen)
+    while stack:
+        for edge in stack.pop().edges:
+            if type(edge) is Node and edge not in seen:
+                seen.add(edge)
+                stack.append(edge)
+    nodes = sorted(seen, key=lambda node: node.order)
+    if targets is not None:
+        wanted = set(targets)
+        for node in nodes:
+            if any(edge in wanted for edge in node.edges):
+                wanted.add(node)
+        nodes = [node for node in nodes if node in wanted]
+    return nodes[::-1]
+
+
+def _accumulate(pending: dict, owned: set, key: Node | Tensor, grad: Array) -> None:
+    held = pending.get(key)
+    if held is None:
+        pending[key] = grad
+    elif key in owned:
+        np.add(held, grad, out=held)
+    else:
+        pending[key] = np.add(held, grad, out=layout.empty_for(held.shape, held.dtype, held, grad))
+        owned.add(key)
+
+
+def _exclusive(grad: Array, references: int) -> bool:
+    """Whether nothing but the caller's variable (one reference, one more by counting) holds grad's memory."""
+    base = grad.base
+    if references > 2 or not grad.flags.writeable:
+        return False
+    return base is None or (isinstance(base, Array) and base.base is None and getrefcount(base) <= 3)
+
+
+def _add_to_grad(leaf: Tensor, grad: Array, own: bool) -> None:
+    if leaf.grad is not None:
+        np.add(leaf.grad.array, grad, out=leaf.grad.array)
+        leaf.grad._version[0] += 1
+        return
+    laid_out = layout.match(grad, leaf.array)
+    leaf.grad = Tensor(laid_out.copy(order="K") if laid_out is grad and not own else laid_out)
+
+
+def _call_hooks(hooks: dict[int, Callable], grad: Array) -> Array:
+    for hook in tuple(hooks.values()):
+        changed = hook(Tensor(grad))
+        if changed is not None:
+            if changed.shape != grad.shape:
+                raise ShapeError(f"hook: returned shape {changed.shape} for a gradient of shape {grad.shape}")
+            grad = changed.array
+    return grad
+
+
+# Helpers of operations -------------------------------------------------------------------------------------------
+
+def check_dtype(op: str, dtype: Any) -> np.dtype:
+    """`dtype` as a supported NumPy dtype, else DTypeError."""
+    try:
+        found = np.dtype(dtype)
+    except TypeError:
+        found = None
+    if found not in DTYPES:
+        raise DTypeError(f"{op}: dtype {dtype!r} is not supported; it may be {', '.join(map(str, DTYPES))}")
+    return found  # type: ignore[return-value]
+
+
+def as_tensor(value: Any, like: Tensor | None = None) -> Tensor:
+    """`value` itself if it is a tensor; an array is wrapped; a Python number becomes a 0-d tensor of like's dtype if
+    it can be held there, else of its default dtype (float32, int64, bool)."""
+    if isinstance(value, Tensor):
+        return value
+    if isinstance(value, (bool, int, float)):
+        dtype = default_dtype(value) if like is None else result_dtype(like, value)
+        return Tensor(np.array(value, dtype))
+    array = np.asarray(value)
+    check_dtype("as_tensor", array.dtype.newbyteorder("="))
+    return Tensor(array)
+
+
+def default_dtype(number: bool | int | float) -> np.dtype:
+    return bool_ if isinstance(number, bool) else int64 if isinstance(number, int) else float32
+
+
+def _promote(a: np.dtype | None, b: np.dtype | None) -> np.dtype | None:
+    if a is None or b is None or a == b:
+        return a if b is None else b
+    if (a.kind == "f") != (b.kind == "f"):
+        return a if a.kind == "f" else b
+    return np.promote_types(a, b)
+
+
+def _combine(strong: np.dtype | None, weak: np.dtype | None) -> np.dtype | None:
+    """`weak` counts only if it is of a higher kind: bool < int < float."""
+    if strong is None or weak is None:
+        return _promote(strong, weak)
+    rank = "bifu".index
+    kind = {"u": "i"}
+    higher = rank(kind.get(weak.kind, weak.kind)) > rank(kind.get(strong.kind, strong.kind))
+    return weak if higher else strong
+
+
+def result_dtype(*operands: Tensor | bool | int | float) -> np.dtype:
+    """PyTorch's promotion: tensors with dimensions decide; 0-d tensors, then Python numbers count by kind only.
+
+    >>> import fastnn
+    >>> result_dtype(fastnn.zeros(2, dtype=fastnn.int64), 1.5)
+    dtype('float32')
+    """
+    tiers: list[np.dtype | None] = [None, None, None]
+    for x in operands:
+        tier = (0 if x.array.ndim else 1) if isinstance(x, Tensor) else 2
+        tiers[tier] = _promote(tiers[tier], x.array.dtype if isinstance(x, Tensor) else default_dtype(x))
+    found = _combine(tiers[0], _combine(tiers[1], tiers[2]))
+    assert found is not None, "result_dtype: no operand"
+    return found
+
+
+def unbroadcast(grad: Array, shape: tuple[int, ...]) -> Array:
+    """Sum `grad` over the axes along which `shape` was broadcast."""
+    if grad.shape == shape:
+        return grad
+    extra = grad.ndim - len(shape)
+    axes = tuple(range(extra)) + tuple(
+        i + extra for i, n in enumerate(shape) if n == 1 and grad.shape[i + extra] != 1
+    )
+    # float32 is summed in float64: over the outer axes of channels-last arrays NumPy's own sum loses digits
+    total = grad.sum(axis=axes, keepdims=True, dtype=float64 if grad.dtype == float32 else None)
+    return total.reshape(shape).astype(grad.dtype, copy=False)
