@@ -38,10 +38,10 @@ MARCH = {"baseline": ["-march=x86-64-v2"], "avx2": ["-march=x86-64-v3"],
 class Case:
     """One row of a table.
 
-    `args(rng)` makes the kernel's arguments, n_threads excepted: numbers, arrays, lists of arrays. `torch(torch, *args)`
-    gets tensors of the same memory order for arrays; it returns a function without arguments that computes the same
-    and returns, for each `_out` array, a tensor or, where there is no counterpart, None. `flops` counts a multiply-add
-    as two.
+    `args(rng)` makes the kernel's arguments, n_threads excepted: numbers, arrays, lists of arrays.
+    `torch(torch, *args)` gets tensors of the same memory order for arrays; it returns a function without arguments
+    that computes the same and returns, for each `_out` array, a tensor or, where there is no counterpart, None.
+    `flops` counts a multiply-add as two.
     """
 
     family: str
@@ -85,7 +85,9 @@ def kernel_runner(library: str, case: Case, threads: int) -> Callable[[], list]:
         import torch
 
         def tensor(a):
-            return torch.from_numpy(a) if isinstance(a, np.ndarray) else [tensor(b) for b in a] if isinstance(a, list) else a
+            if isinstance(a, list):
+                return [tensor(b) for b in a]
+            return torch.from_numpy(a) if isinstance(a, np.ndarray) else a
 
         return case.torch(torch, *map(tensor, args))
     from fastnn import backend
