@@ -1,0 +1,1 @@
+"""PyTorch's name for some things that live elsewhere here."""
