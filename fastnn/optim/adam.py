@@ -1,0 +1,85 @@
+"""Adam and AdamW."""
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+
+import numpy as np
+
+from fastnn import backend
+from fastnn.optim.optimizer import Group, Optimizer, arrays, check_signs
+from fastnn.tensor import Tensor, float32
+
+
+class Adam(Optimizer):
+    """Adam: with the gradient d and running averages m of d and v of d², in a parameter's step s = 1, 2, …
+
+        m = β₁·m + (1 − β₁)·d,   v = β₂·v + (1 − β₂)·d²
+        p = p − lr · m/(1 − β₁ˢ) / (√(v/(1 − β₂ˢ)) + eps)
+
+    Args:
+        params: tensors to optimize, or dicts of parameter groups.
+        lr: learning rate.
+        betas: (β₁, β₂).
+        eps: keeps the denominator from zero.
+        weight_decay: this times p is added to d; if decoupled, p is multiplied by 1 − lr·weight_decay instead.
+        amsgrad: use the largest v so far.
+        maximize: climb instead of descend.
+        decoupled_weight_decay: as `AdamW`, where it is the default.
+
+    Raises:
+        ValueError: a negative lr, eps or weight_decay, or a beta outside [0, 1).
+
+    Example:
+        >>> import fastnn
+        >>> p = fastnn.tensor([1.0, -2.0], requires_grad=True)
+        >>> optimizer = fastnn.optim.Adam([p], lr=0.5)
+        >>> (p * p).sum().backward()
+        >>> optimizer.step()
+        >>> p
+        tensor([ 0.5, -1.5], requires_grad=True)
+
+    Reference: Kingma and Ba, Adam: a method for stochastic optimization, ICLR 2015; Reddi et al., On the convergence of
+    Adam and beyond, ICLR 2018 (amsgrad); Loshchilov and Hutter, Decoupled weight decay regularization, ICLR 2019.
+    """
+
+    def __init__(
+        self, params: Iterable[Tensor] | Iterable[Group], lr: float = 1e-3, betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8, weight_decay: float = 0, amsgrad: bool = False, *, maximize: bool = False,
+        decoupled_weight_decay: bool = False,
+    ) -> None:
+        super().__init__(params, {
+            "lr": lr, "betas": tuple(betas), "eps": eps, "weight_decay": weight_decay, "amsgrad": amsgrad,
+            "maximize": maximize, "decoupled_weight_decay": decoupled_weight_decay,
+        })
+
+    def check(self, options: Group) -> None:
+        check_signs(options, lr="learning rate", eps="epsilon value", weight_decay="weight_decay value")
+        for i, beta in enumerate(options["betas"]):
+            if not 0 <= beta < 1:
+                raise ValueError(f"Invalid beta parameter at index {i}: {beta}")
+
+    def update(self, group: Group, params: list[Tensor]) -> None:
+        by_step = defaultdict(list)  # a parameter that sometimes has no gradient lags behind
+        for p in params:
+            step = self.state[p].setdefault("step", Tensor(np.array(0, float32))).array
+            step += 1
+            by_step[float(step)].append(p)
+        for count, members in by_step.items():
+            with arrays(members) as (values, grads):
+                backend.optimizer.adam_step(
+                    values, grads, self.memory(members, "exp_avg"), self.memory(members, "exp_avg_sq"),
+                    self.memory(members, "max_exp_avg_sq") if group["amsgrad"] else [], count, group["lr"],
+                    *group["betas"], group["eps"], group["weight_decay"], group["decoupled_weight_decay"],
+                    group["maximize"], backend.n_threads(),
+                )
+
+
+class AdamW(Adam):
+    """Adam with decoupled weight decay: p is multiplied by 1 − lr·weight_decay before each step. See `Adam`."""
+
+    def __init__(
+        self, params: Iterable[Tensor] | Iterable[Group], lr: float = 1e-3, betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8, weight_decay: float = 1e-2, amsgrad: bool = False, *, maximize: bool = False,
+    ) -> None:
+        super().__init__(params, lr, betas, eps, weight_decay, amsgrad, maximize=maximize, decoupled_weight_decay=True)

@@ -1,0 +1,186 @@
+"""Learning-rate schedules. `step()` after each epoch, or as often as wanted, sets the rate of every parameter group.
+
+A schedule is a `get_lr`, which computes the new rates from the present ones (so that schedules and changes by hand
+compose), and a closed form, which serves PyTorch's old `step(epoch)`. Formulae are evaluated in PyTorch's order.
+"""
+from __future__ import annotations
+
+import math
+import types
+import warnings
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from fastnn.optim.optimizer import Optimizer
+
+
+class LRScheduler:
+    """Base class: a subclass computes the rates of all groups for `last_epoch` in `get_lr`.
+
+    Args:
+        optimizer: whose `param_groups[i]["lr"]` to set.
+        last_epoch: −1 to begin; else the epoch after which to go on, the groups having their "initial_lr" already.
+
+    Raises:
+        TypeError: `optimizer` is none.
+        KeyError: `last_epoch` is given, but a group lacks "initial_lr".
+    """
+
+    def __init__(self, optimizer: Optimizer, last_epoch: int = -1) -> None:
+        if not isinstance(optimizer, Optimizer):
+            raise TypeError(f"{type(optimizer).__name__} is not an Optimizer")
+        self.optimizer = optimizer
+        for i, group in enumerate(optimizer.param_groups):
+            if last_epoch == -1:
+                group.setdefault("initial_lr", group["lr"])
+            elif "initial_lr" not in group:
+                raise KeyError(f"param 'initial_lr' is not specified in param_groups[{i}] when resuming an optimizer")
+        self.base_lrs = [group["initial_lr"] for group in optimizer.param_groups]
+        self.last_epoch = last_epoch
+        self._step_count = 0
+        self.step()
+
+    def get_lr(self) -> list[float]:
+        """The rates for `last_epoch`, one a group; `self._step_count` is 1 when the constructor asks."""
+        raise NotImplementedError
+
+    def get_last_lr(self) -> list[float]:
+        """The rates set last, one a group."""
+        return self._last_lr
+
+    def step(self, epoch: int | None = None) -> None:
+        """Go on to the next epoch, or to `epoch`, by the closed form if the schedule has one."""
+        if self._step_count == 1 and type(self.optimizer).step is Optimizer.step and not self.optimizer.stepped:
+            message = "lr_scheduler.step() came before optimizer.step(): the first value of the schedule is skipped"
+            warnings.warn(message, stacklevel=2)
+        self._step_count += 1
+        self.last_epoch = self.last_epoch + 1 if epoch is None else epoch
+        values = self.get_lr() if epoch is None else getattr(self, "_get_closed_form_lr", self.get_lr)()
+        for group, lr in zip(self.optimizer.param_groups, values, strict=True):
+            group["lr"] = lr
+        self._last_lr = self._current()
+
+    def _current(self, factor: float = 1.0) -> list[float]:
+        return [group["lr"] * factor for group in self.optimizer.param_groups]
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything but the optimizer."""
+        return {key: value for key, value in self.__dict__.items() if key != "optimizer"}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take over what `state_dict` returned. The optimizer's own state holds the rates."""
+        self.__dict__.update(state_dict)
+
+
+class LambdaLR(LRScheduler):
+    """lr = initial_lr · lr_lambda(epoch), with one function for all groups or a list with one for each.
+
+    The state dict holds the attributes of callable objects, but no functions.
+    """
+
+    def __init__(
+        self, optimizer: Optimizer, lr_lambda: Callable[[int], float] | Sequence[Callable[[int], float]],
+        last_epoch: int = -1,
+    ) -> None:
+        groups = len(optimizer.param_groups)
+        self.lr_lambdas = list(lr_lambda) if isinstance(lr_lambda, (list, tuple)) else [lr_lambda] * groups
+        if len(self.lr_lambdas) != groups:
+            raise ValueError(f"Expected {groups} lr_lambdas, but got {len(self.lr_lambdas)}")
+        super().__init__(optimizer, last_epoch)
+
+    def get_lr(self) -> list[float]:
+        return [lr * fn(self.last_epoch) for lr, fn in zip(self.base_lrs, self.lr_lambdas, strict=True)]
+
+    def state_dict(self) -> dict[str, Any]:
+        states = [None if isinstance(fn, types.FunctionType) else dict(fn.__dict__) for fn in self.lr_lambdas]
+        return {**super().state_dict(), "lr_lambdas": states}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        for fn, state in zip(self.lr_lambdas, state_dict["lr_lambdas"], strict=True):
+            if state is not None:
+                fn.__dict__.update(state)
+        super().load_state_dict({key: value for key, value in state_dict.items() if key != "lr_lambdas"})
+
+
+class StepLR(LRScheduler):
+    """lr is multiplied by `gamma` every `step_size` epochs.
+
+    >>> import fastnn
+    >>> optimizer = fastnn.optim.SGD([fastnn.zeros(1, requires_grad=True)], lr=1.0)
+    >>> schedule = fastnn.optim.lr_scheduler.StepLR(optimizer, step_size=2, gamma=0.5)
+    >>> for _ in range(4):
+    ...     optimizer.step()
+    ...     schedule.step()
+    >>> schedule.get_last_lr()
+    [0.25]
+    """
+
+    def __init__(self, optimizer: Optimizer, step_size: int, gamma: float = 0.1, last_epoch: int = -1) -> None:
+        self.step_size, self.gamma = step_size, gamma
+        super().__init__(optimizer, last_epoch)
+
+    def get_lr(self) -> list[float]:
+        return self._current(self.gamma if self.last_epoch and self.last_epoch % self.step_size == 0 else 1.0)
+
+    def _get_closed_form_lr(self) -> list[float]:
+        return [lr * self.gamma ** (self.last_epoch // self.step_size) for lr in self.base_lrs]
+
+
+class MultiStepLR(LRScheduler):
+    """lr is multiplied by `gamma` at each epoch in `milestones`, as often as it stands there."""
+
+    def __init__(
+        self, optimizer: Optimizer, milestones: Iterable[int], gamma: float = 0.1, last_epoch: int = -1
+    ) -> None:
+        self.milestones, self.gamma = Counter(milestones), gamma
+        super().__init__(optimizer, last_epoch)
+
+    def get_lr(self) -> list[float]:
+        return self._current(self.gamma ** self.milestones.get(self.last_epoch, 0))
+
+    def _get_closed_form_lr(self) -> list[float]:
+        past = bisect_right(sorted(Counter(self.milestones).elements()), self.last_epoch)
+        return [lr * self.gamma**past for lr in self.base_lrs]
+
+
+class ExponentialLR(LRScheduler):
+    """lr is multiplied by `gamma` every epoch."""
+
+    def __init__(self, optimizer: Optimizer, gamma: float, last_epoch: int = -1) -> None:
+        self.gamma = gamma
+        super().__init__(optimizer, last_epoch)
+
+    def get_lr(self) -> list[float]:
+        return self._current(self.gamma if self._step_count > 1 else 1.0)
+
+    def _get_closed_form_lr(self) -> list[float]:
+        return [lr * self.gamma**self.last_epoch for lr in self.base_lrs]
+
+
+class CosineAnnealingLR(LRScheduler):
+    """lr = eta_min + (initial_lr − eta_min)·(1 + cos(π·epoch/T_max))/2: down to eta_min at T_max, and up again.
+
+    Reference: Loshchilov and Hutter, SGDR: stochastic gradient descent with warm restarts, ICLR 2017.
+    """
+
+    def __init__(self, optimizer: Optimizer, T_max: int, eta_min: float = 0.0, last_epoch: int = -1) -> None:
+        self.T_max, self.eta_min = T_max, eta_min
+        super().__init__(optimizer, last_epoch)
+
+    def get_lr(self) -> list[float]:
+        if self._step_count == 1:
+            return self._current()
+        if (self.last_epoch - 1 - self.T_max) % (2 * self.T_max) == 0:  # from eta_min the ratio below would be 0/0
+            rise = 1 - math.cos(math.pi / self.T_max)
+            pairs = zip(self._current(), self.base_lrs, strict=True)
+            return [now + (lr - self.eta_min) * rise / 2 for now, lr in pairs]
+        factor = (1 + math.cos(math.pi * self.last_epoch / self.T_max)) / (
+            1 + math.cos(math.pi * (self.last_epoch - 1) / self.T_max)
+        )
+        return [factor * (lr - self.eta_min) + self.eta_min for lr in self._current()]
+
+    def _get_closed_form_lr(self) -> list[float]:
+        height = 1 + math.cos(math.pi * self.last_epoch / self.T_max)
+        return [self.eta_min + (lr - self.eta_min) * height / 2 for lr in self.base_lrs]

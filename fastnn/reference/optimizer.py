@@ -1,0 +1,33 @@
+"""Twins of the optimizer kernels."""
+import numpy as np
+
+
+def sgd_step(
+    params_out, grads, momentum_buffers_out, lr, momentum, dampening, weight_decay, nesterov, maximize, first, n_threads
+):
+    for i, (p, g) in enumerate(zip(params_out, grads, strict=True)):
+        d = -g if maximize else g
+        if weight_decay != 0:
+            d = d + weight_decay * p
+        if momentum_buffers_out:
+            b = momentum_buffers_out[i]
+            b[...] = d if first else momentum * b + (1 - dampening) * d
+            d = d + momentum * b if nesterov else b
+        p -= lr * d
+
+
+def adam_step(
+    params_out, grads, exp_avgs_out, exp_avg_sqs_out, max_exp_avg_sqs_out, step,
+    lr, beta1, beta2, eps, weight_decay, decoupled, maximize, n_threads
+):
+    for i, (p, g, m, v) in enumerate(zip(params_out, grads, exp_avgs_out, exp_avg_sqs_out, strict=True)):
+        d = -g if maximize else g
+        if decoupled:
+            p *= 1 - lr * weight_decay
+        elif weight_decay != 0:
+            d = d + weight_decay * p
+        m += (1 - beta1) * (d - m)
+        v[...] = beta2 * v + (1 - beta2) * d * d
+        if max_exp_avg_sqs_out:
+            v = np.maximum(max_exp_avg_sqs_out[i], v, out=max_exp_avg_sqs_out[i])
+        p -= lr / (1 - beta1**step) * m / (np.sqrt(v) / np.sqrt(1 - beta2**step) + eps)
