@@ -1,0 +1,159 @@
+/* The register tile under every dense product: matrix product, convolution and its two gradients.
+
+   C[i][j] = start + sum over k of A[i][k] * B[k][j], for MR rows i and NV vectors of columns j. The sums stay in
+   registers; k is walked by three nested loops, each with its own step through A and B, so that the same tile reads a
+   plain matrix, the rows of a convolution's windows, or pixels of many images. Each product is added to its sum in the
+   order of the walk, so results do not depend on the size of the tile that computes them.
+
+   One instance for each MR, NV, dtype and orientation of A: rows far apart with k side by side (`strided`), or rows
+   side by side with k far apart (`side`). All loops over the tile have literal bounds and unroll. */
+#ifndef FASTNN_TILE_H
+#define FASTNN_TILE_H
+#include <stddef.h>
+#include <string.h>
+
+#if defined(__GNUC__)
+#if defined(__AVX512F__)
+#define VECTOR_BYTES 64
+#define TILE_ROWS 14 /* 28 sums, 2 vectors of B, and A from memory: 30 of 32 registers */
+#elif defined(__AVX2__)
+#define VECTOR_BYTES 32
+#define TILE_ROWS 6 /* 12 sums, 2 vectors of B, 1 of A: 15 of 16 registers */
+#elif defined(__aarch64__)
+#define VECTOR_BYTES 16
+#define TILE_ROWS 12
+#else
+#define VECTOR_BYTES 16
+#define TILE_ROWS 6
+#endif
+typedef float vector_f32 __attribute__((vector_size(VECTOR_BYTES), aligned(4), may_alias));
+typedef double vector_f64 __attribute__((vector_size(VECTOR_BYTES), aligned(8), may_alias));
+#define UNROLLED _Pragma("GCC unroll 16")
+#define TILE_INLINE static inline __attribute__((always_inline))
+#else /* one lane, left to the compiler */
+#define VECTOR_BYTES 0
+#define TILE_ROWS 4
+typedef float vector_f32;
+typedef double vector_f64;
+#define UNROLLED
+#define TILE_INLINE static inline
+#endif
+
+#define LANES_f32 ((int)(sizeof(vector_f32) / sizeof(float)))
+#define LANES_f64 ((int)(sizeof(vector_f64) / sizeof(double)))
+#define TILE_VECTORS 2
+
+typedef struct {
+    ptrdiff_t n[3]; /* steps of each loop, outermost first */
+    ptrdiff_t a[3]; /* elements from one step to the next, in A */
+    ptrdiff_t b[3]; /* and in B */
+} Walk;
+
+#define ROWS_UP_TO_6(F, ...) F(1, __VA_ARGS__) F(2, __VA_ARGS__) F(3, __VA_ARGS__) F(4, __VA_ARGS__) F(5, __VA_ARGS__) F(6, __VA_ARGS__)
+#if TILE_ROWS == 14
+#define EACH_ROWS(F, ...) ROWS_UP_TO_6(F, __VA_ARGS__) F(7, __VA_ARGS__) F(8, __VA_ARGS__) F(9, __VA_ARGS__) \
+    F(10, __VA_ARGS__) F(11, __VA_ARGS__) F(12, __VA_ARGS__) F(13, __VA_ARGS__) F(14, __VA_ARGS__)
+#elif TILE_ROWS == 12
+#define EACH_ROWS(F, ...) ROWS_UP_TO_6(F, __VA_ARGS__) F(7, __VA_ARGS__) F(8, __VA_ARGS__) F(9, __VA_ARGS__) \
+    F(10, __VA_ARGS__) F(11, __VA_ARGS__) F(12, __VA_ARGS__)
+#elif TILE_ROWS == 6
+#define EACH_ROWS(F, ...) ROWS_UP_TO_6(F, __VA_ARGS__)
+#else
+#define EACH_ROWS(F, ...) F(1, __VA_ARGS__) F(2, __VA_ARGS__) F(3, __VA_ARGS__) F(4, __VA_ARGS__)
+#endif
+
+/* `row` is a literal 1 in the instances for rows side by side, and `step` in those for rows far apart. Rows far apart
+   are reached from one pointer for each three of them, which x86 addresses with the scales 0, 1 and 2. */
+#define TILE_BODY(T, S) \
+TILE_INLINE void tile_body_##S(const int MR, const int NV, const T *a, const ptrdiff_t row, const int far, \
+    const Walk *w, const T *b, T *c, ptrdiff_t c_row, const T *start, int add) { \
+    vector_##S sum[TILE_ROWS][TILE_VECTORS]; \
+    const ptrdiff_t step_a = far ? 1 : w->a[2], step_b = w->b[2], n2 = w->n[2]; \
+    UNROLLED for (int i = 0; i < MR; i++) \
+        UNROLLED for (int j = 0; j < NV; j++) { \
+            const T *from = add ? c + i * c_row : start; \
+            if (from) sum[i][j] = *(const vector_##S *)(from + j * LANES_##S); \
+            else sum[i][j] = (vector_##S){0}; \
+        } \
+    for (ptrdiff_t k0 = 0; k0 < w->n[0]; k0++) \
+        for (ptrdiff_t k1 = 0; k1 < w->n[1]; k1++) { \
+            const T *pb = b + k0 * w->b[0] + k1 * w->b[1]; \
+            const T *p0 = a + k0 * w->a[0] + k1 * w->a[1]; \
+            const T *p3 = p0 + 3 * row, *p6 = p3 + 3 * row, *p9 = p6 + 3 * row, *p12 = p9 + 3 * row; \
+            for (ptrdiff_t k2 = 0; k2 < n2; k2++) { \
+                vector_##S vb[TILE_VECTORS]; \
+                UNROLLED for (int j = 0; j < NV; j++) vb[j] = *(const vector_##S *)(pb + j * LANES_##S); \
+                UNROLLED for (int i = 0; i < MR; i++) { \
+                    const T *p = !far ? p0 : i < 3 ? p0 : i < 6 ? p3 : i < 9 ? p6 : i < 12 ? p9 : p12; \
+                    const T x = far ? p[(i % 3) * row] : p[i]; \
+                    UNROLLED for (int j = 0; j < NV; j++) sum[i][j] += x * vb[j]; \
+                } \
+                p0 += step_a; pb += step_b; \
+                if (far) { p3 += 1; p6 += 1; p9 += 1; p12 += 1; } \
+            } \
+        } \
+    UNROLLED for (int i = 0; i < MR; i++) \
+        UNROLLED for (int j = 0; j < NV; j++) *(vector_##S *)(c + i * c_row + j * LANES_##S) = sum[i][j]; \
+}
+
+TILE_BODY(float, f32)
+TILE_BODY(double, f64)
+
+#define TILE_INSTANCE(MR, NV, T, S) \
+static void tile_far_##MR##_##NV##_##S(const T *a, ptrdiff_t row, const Walk *w, const T *b, T *c, ptrdiff_t c_row, \
+    const T *start, int add) { tile_body_##S(MR, NV, a, row, 1, w, b, c, c_row, start, add); } \
+static void tile_side_##MR##_##NV##_##S(const T *a, ptrdiff_t row, const Walk *w, const T *b, T *c, ptrdiff_t c_row, \
+    const T *start, int add) { (void)row; tile_body_##S(MR, NV, a, 1, 0, w, b, c, c_row, start, add); }
+
+#define FAR_NAME(MR, NV, S) tile_far_##MR##_##NV##_##S,
+#define SIDE_NAME(MR, NV, S) tile_side_##MR##_##NV##_##S,
+
+/* tile_S: mr rows, `columns` columns (at most NV vectors; B and `start` must be readable to the full vectors).
+   `start` is a row of values to begin with (a bias), or NULL for 0; `add` begins with C itself. */
+#define TILE_FAMILY(T, S) \
+EACH_ROWS(TILE_INSTANCE, 1, T, S) \
+EACH_ROWS(TILE_INSTANCE, 2, T, S) \
+typedef void (*tile_function_##S)(const T *, ptrdiff_t, const Walk *, const T *, T *, ptrdiff_t, const T *, int); \
+static const tile_function_##S tiles_##S[2][TILE_VECTORS][TILE_ROWS] = { \
+    {{EACH_ROWS(FAR_NAME, 1, S)}, {EACH_ROWS(FAR_NAME, 2, S)}}, \
+    {{EACH_ROWS(SIDE_NAME, 1, S)}, {EACH_ROWS(SIDE_NAME, 2, S)}}}; \
+static void tile_##S(int mr, int nv, int columns, int side, const T *a, ptrdiff_t row, const Walk *w, const T *b, \
+    T *c, ptrdiff_t c_row, const T *start, int add) { \
+    const tile_function_##S tile = tiles_##S[side][nv - 1][mr - 1]; \
+    const int width = nv * LANES_##S; \
+    T edge[TILE_ROWS * TILE_VECTORS * LANES_##S]; \
+    if (columns == width) { tile(a, row, w, b, c, c_row, start, add); return; } \
+    if (add) for (int i = 0; i < mr; i++) { \
+        memset(edge + i * width, 0, width * sizeof(T)); \
+        memcpy(edge + i * width, c + i * c_row, columns * sizeof(T)); \
+    } \
+    tile(a, row, w, b, edge, width, start, add); \
+    for (int i = 0; i < mr; i++) memcpy(c + i * c_row, edge + i * width, columns * sizeof(T)); \
+}
+
+TILE_FAMILY(float, f32)
+TILE_FAMILY(double, f64)
+
+/* Sum of x[i] * y[i]: lanes of four vectors, then the rest one by one; the order depends on n alone. */
+#define DOT(T, S) \
+static T dot_##S(const T *x, const T *y, ptrdiff_t n) { \
+    vector_##S s0 = {0}, s1 = {0}, s2 = {0}, s3 = {0}; \
+    const int L = LANES_##S; \
+    ptrdiff_t i = 0; \
+    T total = 0; \
+    for (; i + 4 * L <= n; i += 4 * L) { \
+        s0 += *(const vector_##S *)(x + i) * *(const vector_##S *)(y + i); \
+        s1 += *(const vector_##S *)(x + i + L) * *(const vector_##S *)(y + i + L); \
+        s2 += *(const vector_##S *)(x + i + 2 * L) * *(const vector_##S *)(y + i + 2 * L); \
+        s3 += *(const vector_##S *)(x + i + 3 * L) * *(const vector_##S *)(y + i + 3 * L); \
+    } \
+    for (; i + L <= n; i += L) s0 += *(const vector_##S *)(x + i) * *(const vector_##S *)(y + i); \
+    s0 = (s0 + s1) + (s2 + s3); \
+    for (int j = 0; j < L; j++) total += ((const T *)&s0)[j]; \
+    for (; i < n; i++) total += x[i] * y[i]; \
+    return total; \
+}
+
+DOT(float, f32)
+DOT(double, f64)
+#endif
