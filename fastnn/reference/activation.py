@@ -1,0 +1,43 @@
+"""Twins of the activation kernels."""
+import numpy as np
+
+
+def relu(x, y_out, n_threads):
+    np.copyto(y_out, np.where(x <= 0, 0, x))
+
+
+def relu_backward(dy, y, dx_out, n_threads):
+    np.copyto(dx_out, np.where(y <= 0, 0, dy))
+
+
+def leaky_relu(x, negative_slope, y_out, n_threads):
+    np.copyto(y_out, np.where(x > 0, x, x.dtype.type(negative_slope) * x))
+
+
+def leaky_relu_backward(dy, y, negative_slope, dx_out, n_threads):
+    np.copyto(dx_out, dy * np.where(y > 0, dy.dtype.type(1), dy.dtype.type(negative_slope)))
+
+
+def sigmoid(x, y_out, n_threads):
+    z = np.exp(-np.abs(x))  # never overflows
+    np.copyto(y_out, np.where(x < 0, z, 1) / (1 + z))
+
+
+def sigmoid_backward(dy, y, dx_out, n_threads):
+    np.copyto(dx_out, dy * (y * (1 - y)))
+
+
+def tanh(x, y_out, n_threads):
+    np.tanh(x, out=y_out)
+
+
+def tanh_backward(dy, y, dx_out, n_threads):
+    np.copyto(dx_out, dy * (1 - y * y))
+
+
+def elu(x, alpha, y_out, n_threads):
+    np.copyto(y_out, np.where(x < 0, x.dtype.type(alpha) * np.expm1(np.minimum(x, 0)), x))
+
+
+def elu_backward(dy, y, alpha, dx_out, n_threads):
+    np.copyto(dx_out, dy * np.where(y <= 0, y + y.dtype.type(alpha), 1))
