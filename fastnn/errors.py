@@ -15,3 +15,7 @@ class DeviceError(ValueError, RuntimeError):
 
 class AutogradError(RuntimeError):
     """A backward pass that cannot be done: freed graph, changed operand, no gradient to start from."""
+
+
+class StateDictError(ValueError, RuntimeError):
+    """A state dict that does not fit what it is loaded into."""

@@ -1,0 +1,166 @@
+"""Containers: Sequential, ModuleList, ModuleDict, ParameterList."""
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping
+from itertools import groupby
+from typing import Any, Self
+
+from fastnn.nn.module import Module
+from fastnn.nn.parameter import Parameter
+from fastnn.tensor import Tensor
+
+
+class _Numbered(Module):
+    """A list of members named by their numbers: what Sequential, ModuleList and ParameterList share."""
+
+    _registry = "_modules"
+
+    @property
+    def _items(self) -> dict[str, Any]:
+        return self.__dict__[self._registry]
+
+    def _key(self, index: int) -> str:
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"{type(self).__name__}: index {index} is out of range for {len(self)} items")
+        return list(self._items)[index]
+
+    def _replace(self, items: list[Any]) -> Self:
+        for key in list(self._items):
+            delattr(self, key)
+        return self.extend(items)
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._items.values())
+
+    def __getitem__(self, index: int | slice) -> Any:
+        return type(self)(list(self)[index]) if isinstance(index, slice) else self._items[self._key(index)]
+
+    def __setitem__(self, index: int, item: Any) -> None:
+        self._register(self._registry, self._key(index), item)
+
+    def __delitem__(self, index: int | slice) -> None:
+        items = list(self)
+        del items[index]
+        self._replace(items)
+
+    def append(self, item: Any) -> Self:
+        """Add an item at the end."""
+        self._register(self._registry, str(len(self)), item)
+        return self
+
+    def extend(self, items: Iterable[Any]) -> Self:
+        """Add items at the end."""
+        for item in list(items):
+            self.append(item)
+        return self
+
+    def insert(self, index: int, item: Any) -> Self:
+        """Add an item before the one at `index`; those behind it, and any with names of their own, get new numbers."""
+        if not -len(self) <= index <= len(self):
+            raise IndexError(f"{type(self).__name__}: index {index} is out of range for {len(self)} items")
+        items = list(self)
+        items.insert(index, item)
+        return self._replace(items)
+
+    def pop(self, index: int) -> Any:
+        """Remove the item at `index` and return it."""
+        item = self[index]
+        del self[index]
+        return item
+
+    def __iadd__(self, items: Iterable[Any]) -> Self:
+        return self.extend(items)
+
+    def __add__(self, items: Iterable[Any]) -> Self:
+        return type(self)().extend(self).extend(items)
+
+
+class Sequential(_Numbered):
+    """Modules called one after the other, each with what the one before returned.
+
+    They are named "0", "1", … or, given an OrderedDict, by its keys. A slice holds the same modules.
+
+    >>> from fastnn import nn
+    >>> nn.Sequential(nn.Flatten(), nn.Linear(6, 2))[1:]
+    Sequential(
+      (1): Linear(in_features=6, out_features=2, bias=True)
+    )
+    """
+
+    def __init__(self, *modules: Module | OrderedDict[str, Module]) -> None:
+        super().__init__()
+        named = len(modules) == 1 and isinstance(modules[0], OrderedDict)
+        for name, module in modules[0].items() if named else enumerate(modules):
+            self.add_module(str(name), module)
+
+    def __getitem__(self, index: int | slice) -> Any:
+        if isinstance(index, slice):
+            return type(self)(OrderedDict(list(self._modules.items())[index]))
+        return super().__getitem__(index)
+
+    def forward(self, input: Any) -> Any:
+        for module in self._modules.values():
+            input = module(input)
+        return input
+
+
+class ModuleList(_Numbered):
+    """A list of modules, which it registers; it computes nothing."""
+
+    def __init__(self, modules: Iterable[Module] = ()) -> None:
+        super().__init__()
+        self.extend(modules)
+
+    def _child_reprs(self) -> Iterator[tuple[str, str]]:  # neighbours that read the same are printed once
+        first = 0
+        for text, group in groupby(map(repr, self)):
+            count = len(list(group))
+            yield (f"{first}-{first + count - 1}", f"{count} x {text}") if count > 1 else (str(first), text)
+            first += count
+
+
+class ParameterList(_Numbered):
+    """A list of parameters, which it registers; tensors become parameters."""
+
+    _registry = "_parameters"
+
+    def __init__(self, values: Iterable[Tensor] = ()) -> None:
+        super().__init__()
+        self.extend(values)
+
+    def _register(self, registry: str, name: str, value: Any) -> None:
+        super()._register(registry, name, Parameter(value) if type(value) is Tensor else value)
+
+    def extra_repr(self) -> str:
+        return "\n".join(f"({i}): {type(p).__name__} containing: [{p.dtype} of size {'x'.join(map(str, p.shape))}]"
+                         for i, p in enumerate(self))
+
+
+class ModuleDict(Module, MutableMapping):
+    """A dict of modules, which it registers in order of entry; it computes nothing."""
+
+    __eq__, __hash__ = Module.__eq__, Module.__hash__
+
+    def __init__(self, modules: Mapping[str, Module] | Iterable[tuple[str, Module]] = ()) -> None:
+        super().__init__()
+        self.update(modules)
+
+    def __getitem__(self, key: str) -> Module:
+        return self._modules[key]
+
+    def __setitem__(self, key: str, module: Module) -> None:
+        self.add_module(key, module)
+
+    def __delitem__(self, key: str) -> None:
+        del self._modules[key]
+        delattr(self, key)
+
+    def __len__(self) -> int:
+        return len(self._modules)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._modules)

@@ -1,0 +1,72 @@
+"""Conv2d."""
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import fastnn.functional as F
+from fastnn.functional.sizes import pair
+from fastnn.nn import init
+from fastnn.nn.module import Module
+from fastnn.nn.parameter import empty
+from fastnn.tensor import Tensor
+
+
+class Conv2d(Module):
+    """Cross-correlation with learned kernels: y[n, o] = b[o] + Σ_c w[o, c] ⋆ x[n, c].
+
+    Args:
+        kernel_size, stride, dilation: an int or a pair (height, width).
+        padding: zeros on both sides of each axis, an int or a pair; 'valid': 0; 'same' (stride 1 only): keeps the size.
+        groups: channels are split into that many parts that do not see each other; in_channels makes it depthwise.
+
+    Shape: x (N, in_channels, H, W) → y (N, out_channels, oH, oW), where oH = ⌊(H + 2·padding − dilation·(kH − 1) − 1) /
+    stride⌋ + 1 and oW likewise; weight (out_channels, in_channels/groups, kH, kW), bias (out_channels,). Both start
+    from U(−k, k), k = 1 / √(in_channels/groups · kH · kW).
+
+    >>> import fastnn
+    >>> Conv2d(16, 33, (3, 5), stride=(2, 1), padding=(4, 2))(fastnn.zeros(20, 16, 50, 100)).shape
+    (20, 33, 28, 100)
+    """
+
+    def __init__(
+        self, in_channels: int, out_channels: int, kernel_size: int | Sequence[int], stride: int | Sequence[int] = 1,
+        padding: int | Sequence[int] | str = 0, dilation: int | Sequence[int] = 1, groups: int = 1, bias: bool = True,
+        padding_mode: str = "zeros", device: Any = None, dtype: Any = None,
+    ) -> None:
+        super().__init__()
+        if groups < 1 or in_channels % groups or out_channels % groups:
+            raise ValueError(f"Conv2d: in_channels={in_channels} and out_channels={out_channels} must be divisible by "
+                             f"groups={groups}, which must be positive")
+        if padding_mode != "zeros":
+            raise ValueError(f"Conv2d: padding_mode must be 'zeros', but {padding_mode!r} came")
+        if isinstance(padding, str) and padding not in ("same", "valid"):
+            raise ValueError(f"Conv2d: padding must be an int, a pair, 'same' or 'valid', but {padding!r} came")
+        self.in_channels, self.out_channels, self.groups, self.padding_mode = in_channels, out_channels, groups, "zeros"
+        self.kernel_size = pair(kernel_size, "Conv2d", "kernel_size")
+        self.stride = pair(stride, "Conv2d", "stride")
+        self.padding = padding if isinstance(padding, str) else pair(padding, "Conv2d", "padding")
+        self.dilation = pair(dilation, "Conv2d", "dilation")
+        if padding == "same" and self.stride != (1, 1):
+            raise ValueError(f"Conv2d: padding='same' needs stride 1, but stride={self.stride} came")
+        self.weight = empty(out_channels, in_channels // groups, *self.kernel_size, device=device, dtype=dtype)
+        self.register_parameter("bias", empty(out_channels, device=device, dtype=dtype) if bias else None)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw weight and bias anew."""
+        fan_in = math.prod(self.weight.shape[1:])
+        bound = fan_in**-0.5 if fan_in else 0.0
+        for p in self.parameters():
+            init.uniform_(p, -bound, bound)
+
+    def forward(self, input: Tensor) -> Tensor:
+        return F.conv2d(input, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
+
+    def extra_repr(self) -> str:
+        text = f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, stride={self.stride}"
+        for name, default in (("padding", (0, 0)), ("dilation", (1, 1)), ("groups", 1)):
+            if getattr(self, name) != default:
+                text += f", {name}={getattr(self, name)}"
+        return text if self.bias is not None else text + ", bias=False"

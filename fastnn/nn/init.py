@@ -1,0 +1,185 @@
+"""Ways to fill a parameter before training. Each writes in place, unseen by the tape, and returns the tensor.
+
+Random values come from the seeded generator, drawn in float64 in the C order of the shape, so that they depend on
+neither dtype nor memory order.
+"""
+from __future__ import annotations
+
+import math
+import warnings
+
+import numpy as np
+
+from fastnn import backend
+from fastnn.nn.parameter import write
+from fastnn.tensor import Tensor
+
+_GAINS = {"sigmoid": 1.0, "tanh": 5 / 3, "relu": math.sqrt(2.0), "selu": 0.75, "linear": 1.0} | dict.fromkeys(
+    [f"conv{kind}{n}d" for kind in ("", "_transpose") for n in (1, 2, 3)], 1.0
+)
+
+
+def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
+    """The factor on a layer's standard deviation that makes up for the nonlinearity after it.
+
+    linear, conv1d … conv_transpose3d, sigmoid: 1; tanh: 5/3; relu: √2; leaky_relu of slope param (0.01):
+    √(2 / (1 + param²)); selu: 3/4. ValueError for any other.
+
+    >>> round(calculate_gain("leaky_relu", 0.2), 4)
+    1.3868
+    """
+    if nonlinearity in _GAINS:
+        return _GAINS[nonlinearity]
+    if nonlinearity != "leaky_relu":
+        raise ValueError(f"calculate_gain: nonlinearity {nonlinearity!r} is not known")
+    slope = 0.01 if param is None else param
+    if isinstance(slope, bool) or not isinstance(slope, (int, float)):
+        raise ValueError(f"calculate_gain: the slope of leaky_relu must be a number, but {slope!r} came")
+    return math.sqrt(2.0 / (1 + slope**2))
+
+
+def _check_ndim(op: str, tensor: Tensor, *allowed: int) -> None:
+    if tensor.ndim not in allowed:
+        raise ValueError(f"{op}: a tensor of {' or '.join(map(str, allowed))} dimensions is needed, but shape "
+                         f"{tensor.shape} came")
+
+
+def _calculate_fan_in_and_fan_out(tensor: Tensor) -> tuple[int, int]:
+    """Terms in the sum of one output, and sums that one input enters: shape[1] and shape[0] times the kernel's area."""
+    if tensor.ndim < 2:
+        raise ValueError(f"init: fan-in and fan-out need 2 or more dimensions, but shape {tensor.shape} came")
+    area = math.prod(tensor.shape[2:])
+    return tensor.shape[1] * area, tensor.shape[0] * area
+
+
+def uniform_(tensor: Tensor, a: float = 0.0, b: float = 1.0) -> Tensor:
+    """Values from U(a, b)."""
+    if not a <= b:
+        raise ValueError(f"uniform_: a <= b is needed, but a={a}, b={b} came")
+    return write(tensor, backend.generator.uniform(a, b, tensor.shape))
+
+
+def normal_(tensor: Tensor, mean: float = 0.0, std: float = 1.0) -> Tensor:
+    """Values from N(mean, std²)."""
+    if not std >= 0:
+        raise ValueError(f"normal_: std must not be negative, but std={std} came")
+    return write(tensor, backend.generator.normal(mean, std, tensor.shape))
+
+
+def trunc_normal_(tensor: Tensor, mean: float = 0.0, std: float = 1.0, a: float = -2.0, b: float = 2.0) -> Tensor:
+    """Values from N(mean, std²) given that they lie in [a, b].
+
+    By rejection: normal values if a good part of them falls into [a, b], else uniform ones, kept with a probability in
+    proportion to the density.
+    """
+    if not (a < b and std > 0):
+        raise ValueError(f"trunc_normal_: a < b and std > 0 are needed, but a={a}, b={b}, std={std} came")
+    low, high = (a - mean) / std, (b - mean) / std
+    peak = min(max(low, 0.0), high)
+    reach = math.sqrt(peak**2 + 80)  # beyond it the density is below e⁻⁴⁰ of its peak
+    from_normal = math.erf(high / math.sqrt(2)) - math.erf(low / math.sqrt(2)) > 0.6
+    values = np.empty(tensor.numel())
+    todo = np.arange(values.size)
+    while todo.size:
+        if from_normal:
+            z = backend.generator.standard_normal(todo.size)
+            kept = (low <= z) & (z <= high)
+        else:
+            z = backend.generator.uniform(max(low, -reach), min(high, reach), todo.size)
+            kept = backend.generator.random(todo.size) < np.exp((peak**2 - z**2) / 2)
+        values[todo[kept]] = z[kept]
+        todo = todo[~kept]
+    return write(tensor, (mean + std * values).clip(a, b).reshape(tensor.shape))
+
+
+def constant_(tensor: Tensor, val: float) -> Tensor:
+    """`val` everywhere."""
+    return write(tensor, np.asarray(val))
+
+
+def ones_(tensor: Tensor) -> Tensor:
+    return constant_(tensor, 1.0)
+
+
+def zeros_(tensor: Tensor) -> Tensor:
+    return constant_(tensor, 0.0)
+
+
+def eye_(tensor: Tensor) -> Tensor:
+    """The identity matrix: a Linear layer passes on as many inputs as it can."""
+    _check_ndim("eye_", tensor, 2)
+    return write(tensor, np.eye(*tensor.shape))
+
+
+def dirac_(tensor: Tensor, groups: int = 1) -> Tensor:
+    """1 at the centre of the kernel: a convolution passes on as many channels of each group as it can."""
+    _check_ndim("dirac_", tensor, 3, 4, 5)
+    if groups < 1 or tensor.shape[0] % groups:
+        raise ValueError(f"dirac_: the first size of shape {tensor.shape} must be divisible by groups={groups}")
+    values = np.zeros(tensor.shape)
+    outputs = tensor.shape[0] // groups
+    c = np.arange(min(outputs, tensor.shape[1]))
+    for g in range(groups):
+        values[(g * outputs + c, c, *(size // 2 for size in tensor.shape[2:]))] = 1
+    return write(tensor, values)
+
+
+def _xavier_std(tensor: Tensor, gain: float) -> float:
+    return gain * math.sqrt(2.0 / sum(_calculate_fan_in_and_fan_out(tensor)))
+
+
+def xavier_uniform_(tensor: Tensor, gain: float = 1.0) -> Tensor:
+    """U(−a, a), a = gain · √(6 / (fan_in + fan_out)). Reference: Glorot & Bengio 2010."""
+    bound = math.sqrt(3.0) * _xavier_std(tensor, gain)
+    return uniform_(tensor, -bound, bound)
+
+
+def xavier_normal_(tensor: Tensor, gain: float = 1.0) -> Tensor:
+    """N(0, std²), std = gain · √(2 / (fan_in + fan_out)). Reference: Glorot & Bengio 2010."""
+    return normal_(tensor, 0.0, _xavier_std(tensor, gain))
+
+
+def _kaiming_std(tensor: Tensor, a: float, mode: str, nonlinearity: str) -> float:
+    if mode.lower() not in ("fan_in", "fan_out"):
+        raise ValueError(f"init: mode must be 'fan_in' or 'fan_out', but {mode!r} came")
+    if 0 in tensor.shape:
+        warnings.warn("init: a tensor without elements stays as it is", stacklevel=3)
+        return 0.0
+    fan = _calculate_fan_in_and_fan_out(tensor)[mode.lower() == "fan_out"]
+    return calculate_gain(nonlinearity, a) / math.sqrt(fan)
+
+
+def kaiming_uniform_(tensor: Tensor, a: float = 0, mode: str = "fan_in", nonlinearity: str = "leaky_relu") -> Tensor:
+    """U(−bound, bound), bound = gain · √(3 / fan); `a` is leaky_relu's slope. Reference: He et al. 2015."""
+    bound = math.sqrt(3.0) * _kaiming_std(tensor, a, mode, nonlinearity)
+    return uniform_(tensor, -bound, bound)
+
+
+def kaiming_normal_(tensor: Tensor, a: float = 0, mode: str = "fan_in", nonlinearity: str = "leaky_relu") -> Tensor:
+    """N(0, std²), std = gain / √fan; `a` is leaky_relu's slope. Reference: He et al. 2015."""
+    return normal_(tensor, 0.0, _kaiming_std(tensor, a, mode, nonlinearity))
+
+
+def orthogonal_(tensor: Tensor, gain: float = 1) -> Tensor:
+    """gain · Q, where Q is (shape[0], the rest) with orthonormal rows or columns, uniform among such matrices.
+
+    Reference: Saxe et al. 2013; the signs that make Q uniform: Mezzadri 2006.
+    """
+    if tensor.ndim < 2:
+        raise ValueError(f"orthogonal_: a tensor of 2 or more dimensions is needed, but shape {tensor.shape} came")
+    if tensor.numel() == 0:
+        return tensor
+    values = backend.generator.standard_normal((tensor.shape[0], tensor.numel() // tensor.shape[0]))
+    wide = values.shape[0] < values.shape[1]
+    q, r = np.linalg.qr(values.T if wide else values)
+    q *= np.sign(np.diag(r))
+    return write(tensor, gain * (q.T if wide else q).reshape(tensor.shape))
+
+
+def sparse_(tensor: Tensor, sparsity: float, std: float = 0.01) -> Tensor:
+    """N(0, std²), but zero in a fraction `sparsity` of each column, rounded up. Reference: Martens 2010."""
+    _check_ndim("sparse_", tensor, 2)
+    values = backend.generator.normal(0.0, std, tensor.shape)
+    order = np.argsort(backend.generator.random(tensor.shape), axis=0)
+    np.put_along_axis(values, order[: math.ceil(sparsity * len(order))], 0.0, axis=0)
+    return write(tensor, values)

@@ -1,0 +1,434 @@
+"""Module: the base class of layers and networks. It owns parameters, buffers and submodules, and calls `forward`."""
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+
+from fastnn.autograd import Function, is_grad_enabled
+from fastnn.errors import AutogradError, StateDictError
+from fastnn.nn.parameter import Parameter, write
+from fastnn.tensor import Tensor
+
+
+class LoadResult(NamedTuple):
+    """What `load_state_dict` did not find and what it did not use."""
+
+    missing_keys: list[str]
+    unexpected_keys: list[str]
+
+    def __repr__(self) -> str:
+        keys = f"LoadResult(missing_keys={self.missing_keys}, unexpected_keys={self.unexpected_keys})"
+        return keys if any(self) else "<All keys matched successfully>"
+
+
+class RemovableHandle:
+    """What every `register_*_hook` returns: `remove()`, or leaving a `with` block, takes the hook away."""
+
+    def __init__(self, hooks: list[tuple], entry: tuple, prepend: bool) -> None:
+        self.hooks, self.entry = hooks, entry
+        hooks.insert(0 if prepend else len(hooks), entry)
+
+    def remove(self) -> None:
+        self.hooks[:] = [entry for entry in self.hooks if entry is not self.entry]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.remove()
+
+
+class Module:
+    """Base class of layers and networks. A subclass builds its parts in `__init__` and computes in `forward`.
+
+    Parameters, buffers and modules are entered by name in the dictionaries `_parameters`, `_buffers`, `_modules` when
+    they are assigned, and are ordinary attributes besides, so that reading them costs nothing extra. Add and remove
+    them as attributes, not in these dictionaries.
+
+    >>> from fastnn import nn
+    >>> class Net(nn.Module):
+    ...     def __init__(self):
+    ...         super().__init__()
+    ...         self.hidden = nn.Linear(4, 3)
+    ...         self.output = nn.Linear(3, 2, bias=False)
+    ...     def forward(self, x):
+    ...         return self.output(self.hidden(x).relu())
+    >>> Net()
+    Net(
+      (hidden): Linear(in_features=4, out_features=3, bias=True)
+      (output): Linear(in_features=3, out_features=2, bias=False)
+    )
+    >>> [(name, p.shape) for name, p in Net().named_parameters()]
+    [('hidden.weight', (3, 4)), ('hidden.bias', (3,)), ('output.weight', (2, 3))]
+    """
+
+    training: bool
+    _parameters: dict[str, Parameter | None]
+    _buffers: dict[str, Tensor | None]
+    _modules: dict[str, Module | None]
+    _transient_buffers: set[str]
+    _forward_pre_hooks: list[tuple[Callable, bool]]
+    _forward_hooks: list[tuple[Callable, bool]]
+    _backward_hooks: list[tuple[Callable]]
+
+    def __init__(self) -> None:
+        self.__dict__.update({name: kind() for name, kind in _OWN.items()}, training=True)
+
+    # Calling -----------------------------------------------------------------------------------------------------
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """The computation, defined by every subclass. Call the module itself, which also runs the hooks."""
+        raise NotImplementedError(f"{type(self).__name__} does not define forward()")
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if self._forward_pre_hooks or self._forward_hooks or self._backward_hooks:
+            return self._call_with_hooks(args, kwargs)
+        return self.forward(*args, **kwargs)
+
+    def _call_with_hooks(self, args: tuple, kwargs: dict) -> Any:
+        for hook, with_kwargs in tuple(self._forward_pre_hooks):
+            result = hook(self, args, kwargs) if with_kwargs else hook(self, args)
+            if result is not None and with_kwargs:
+                args, kwargs = result
+            elif result is not None:
+                args = result if isinstance(result, tuple) else (result,)
+        leave = None
+        if self._backward_hooks and is_grad_enabled():
+            args, leave = _bracket(self, args)
+        output = self.forward(*args, **kwargs)
+        for hook, with_kwargs in tuple(self._forward_hooks):
+            result = hook(self, args, kwargs, output) if with_kwargs else hook(self, args, output)
+            output = output if result is None else result
+        return leave(output) if leave else output
+
+    def register_forward_pre_hook(self, hook: Callable, *, prepend: bool = False,
+                                  with_kwargs: bool = False) -> RemovableHandle:
+        """Call `hook(module, args)` before `forward`; what it returns, unless None, replaces the arguments.
+
+        With `with_kwargs` it is `hook(module, args, kwargs)` and returns None or both.
+        """
+        return RemovableHandle(self._forward_pre_hooks, (hook, with_kwargs), prepend)
+
+    def register_forward_hook(self, hook: Callable, *, prepend: bool = False,
+                              with_kwargs: bool = False) -> RemovableHandle:
+        """Call `hook(module, args, output)`, `with_kwargs` `hook(module, args, kwargs, output)`, after `forward`; what
+        it returns, unless None, replaces the output."""
+        return RemovableHandle(self._forward_hooks, (hook, with_kwargs), prepend)
+
+    def register_full_backward_hook(self, hook: Callable, prepend: bool = False) -> RemovableHandle:
+        """Call `hook(module, grad_input, grad_output)` when the gradients of the module's inputs are known.
+
+        Both are tuples, with an entry for each positional argument and each output, None where there is no gradient.
+        What the hook returns, unless None, replaces `grad_input`. If no input requires a gradient, the hook is called
+        when `grad_output` is known. Outputs are seen if `forward` returns a tensor or a tuple of tensors.
+        """
+        return RemovableHandle(self._backward_hooks, (hook,), prepend)
+
+    # Attributes --------------------------------------------------------------------------------------------------
+
+    def _register(self, registry: str, name: str, value: Any) -> None:
+        """Enter `value` in `registry` and make it an attribute: the one place where members come in."""
+        (kind, cls), owner = _KINDS[registry], type(self).__name__
+        if registry not in self.__dict__:
+            raise AttributeError(f"{owner}: cannot assign {kind} {name!r} before super().__init__() is called")
+        if not isinstance(name, str):
+            raise TypeError(f"{owner}: the name of a {kind} must be a string, but {name!r} came")
+        if not name or "." in name:
+            raise KeyError(f"{owner}: the name of a {kind} must not be empty nor contain a dot, but {name!r} came")
+        if name not in self.__dict__[registry] and hasattr(self, name):
+            raise KeyError(f"{owner}: attribute {name!r} already exists")
+        if value is not None and not isinstance(value, cls):
+            raise TypeError(f"{owner}: {kind} {name!r} must be a {cls.__name__} or None, not a {type(value).__name__}")
+        if value is not None and registry == "_parameters" and not value.is_leaf:
+            raise ValueError(f"{owner}: parameter {name!r} must be a leaf, but it is the output of an operation")
+        self.__dict__[registry][name] = self.__dict__[name] = value
+
+    def register_parameter(self, name: str, param: Parameter | None) -> None:
+        """Add a parameter. KeyError for a name that is taken, empty or dotted; TypeError for what is no Parameter."""
+        self._register("_parameters", name, param)
+
+    def register_buffer(self, name: str, tensor: Tensor | None, persistent: bool = True) -> None:
+        """Add a tensor that is state but not trained, such as a running mean; in `state_dict` if `persistent`."""
+        self._register("_buffers", name, tensor)
+        (self._transient_buffers.discard if persistent else self._transient_buffers.add)(name)
+
+    def add_module(self, name: str, module: Module | None) -> None:
+        """Add a submodule."""
+        self._register("_modules", name, module)
+
+    register_module = add_module
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        registry = "_parameters" if isinstance(value, Parameter) else "_modules" if isinstance(value, Module) else None
+        if registry is None:  # a registered name keeps its kind
+            registry = next((r for r in _KINDS if name in self.__dict__.get(r, ())), None)
+        elif name in self.__dict__ and name not in self.__dict__.get(registry, ()):
+            delattr(self, name)
+        if registry is None:
+            super().__setattr__(name, value)
+        else:
+            self._register(registry, name, value)
+
+    def __delattr__(self, name: str) -> None:
+        super().__delattr__(name)
+        for registry in _KINDS:
+            self.__dict__[registry].pop(name, None)
+        self._transient_buffers.discard(name)
+
+    def __getstate__(self) -> dict[str, Any]:  # a shallow copy gets registries of its own
+        return {name: value.copy() if name in _OWN else value for name, value in self.__dict__.items()}
+
+    def __dir__(self) -> list[str]:
+        return [name for name in super().__dir__() if not name[0].isdigit()]
+
+    # Walking -----------------------------------------------------------------------------------------------------
+
+    def named_modules(self, memo: set[Module] | None = None, prefix: str = "",
+                      remove_duplicate: bool = True) -> Iterator[tuple[str, Module]]:
+        """This module, named `prefix`, and all below it, depth first; each object once if `remove_duplicate`."""
+        memo = set() if memo is None else memo
+        if self in memo:
+            return
+        if remove_duplicate:
+            memo.add(self)
+        yield prefix, self
+        for name, module in self._modules.items():
+            if module is not None:
+                yield from module.named_modules(memo, f"{prefix}.{name}" if prefix else name, remove_duplicate)
+
+    def _named_members(self, registry: str, prefix: str, recurse: bool, unique: bool) -> Iterator[tuple[str, Any]]:
+        seen = set()
+        for path, module in self.named_modules(None, prefix, unique) if recurse else [(prefix, self)]:
+            for name, member in module.__dict__[registry].items():
+                if member is not None and member not in seen:
+                    if unique:
+                        seen.add(member)
+                    yield f"{path}.{name}" if path else name, member
+
+    def named_parameters(self, prefix: str = "", recurse: bool = True,
+                         remove_duplicate: bool = True) -> Iterator[tuple[str, Parameter]]:
+        """Parameters with their dotted names, each object once, under its first name, if `remove_duplicate`."""
+        return self._named_members("_parameters", prefix, recurse, remove_duplicate)
+
+    def named_buffers(self, prefix: str = "", recurse: bool = True,
+                      remove_duplicate: bool = True) -> Iterator[tuple[str, Tensor]]:
+        return self._named_members("_buffers", prefix, recurse, remove_duplicate)
+
+    def named_children(self) -> Iterator[tuple[str, Module]]:
+        """The modules directly below this one, each object once."""
+        return self._named_members("_modules", "", False, True)
+
+    def parameters(self, recurse: bool = True) -> Iterator[Parameter]:
+        return (p for _, p in self.named_parameters(recurse=recurse))
+
+    def buffers(self, recurse: bool = True) -> Iterator[Tensor]:
+        return (b for _, b in self.named_buffers(recurse=recurse))
+
+    def modules(self) -> Iterator[Module]:
+        return (m for _, m in self.named_modules())
+
+    def children(self) -> Iterator[Module]:
+        return (m for _, m in self.named_children())
+
+    def _get(self, registry: str, target: str) -> Any:
+        path, _, name = target.rpartition(".")
+        module = self.get_submodule(path)
+        member = module.__dict__[registry].get(name)
+        if member is None:
+            raise AttributeError(f"{type(module).__name__} has no {_KINDS[registry][0]} {name!r}, sought as {target!r}")
+        return member
+
+    def get_submodule(self, target: str) -> Module:
+        """The module of a dotted name, "" for this one. AttributeError if there is none."""
+        return self._get("_modules", target) if target else self
+
+    def get_parameter(self, target: str) -> Parameter:
+        """The parameter of a dotted name. AttributeError if there is none."""
+        return self._get("_parameters", target)
+
+    def get_buffer(self, target: str) -> Tensor:
+        """The buffer of a dotted name. AttributeError if there is none."""
+        return self._get("_buffers", target)
+
+    # Modes and dtypes --------------------------------------------------------------------------------------------
+
+    def apply(self, fn: Callable[[Module], Any]) -> Self:
+        """Call `fn` on every module below this one, then on this one."""
+        for module in self.children():
+            module.apply(fn)
+        fn(self)
+        return self
+
+    def train(self, mode: bool = True) -> Self:
+        """Set training mode (dropout drops, batch norm uses the batch) or, with False, evaluation mode."""
+        if not isinstance(mode, bool):
+            raise ValueError(f"train: mode must be a bool, but a {type(mode).__name__} came")
+        for module in self.modules():
+            module.training = mode
+        return self
+
+    def eval(self) -> Self:
+        return self.train(False)
+
+    def requires_grad_(self, requires_grad: bool = True) -> Self:
+        for p in self.parameters():
+            p.requires_grad_(requires_grad)
+        return self
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Drop the gradients of all parameters or, with False, fill them with zeros."""
+        for p in self.parameters():
+            if set_to_none:
+                p.grad = None
+            elif p.grad is not None:
+                write(p.grad, np.zeros(()))
+
+    def to(self, *args: Any, **kwargs: Any) -> Self:
+        """Cast floating parameters, their gradients and floating buffers; arguments as of `Tensor.to`.
+
+        The Parameter objects stay, so that an optimizer built before sees the new values. TypeError for a dtype that
+        is not floating, DeviceError for a device other than the CPU.
+        """
+        asked = {Tensor(np.empty(0, dtype)).to(*args, **kwargs).dtype for dtype in (np.float32, np.float64)}
+        for tensor in (*self.parameters(), *self.buffers()) if len(asked) == 1 else ():
+            for t in (tensor, tensor.grad):
+                if t is not None and t.is_floating_point():
+                    (dtype,) = asked
+                    if dtype.kind != "f":
+                        raise TypeError(f"Module.to: dtype must be float32 or float64, but {dtype} came")
+                    t.array = t.array.astype(dtype, copy=False)
+                    t._version[0] += 1
+        return self
+
+    def float(self) -> Self:
+        return self.to(np.float32)
+
+    def double(self) -> Self:
+        return self.to(np.float64)
+
+    def cpu(self) -> Self:
+        return self
+
+    # State -------------------------------------------------------------------------------------------------------
+
+    def state_dict(self, prefix: str = "", keep_vars: bool = False) -> dict[str, Tensor]:
+        """Parameters and persistent buffers by `prefix` + dotted name: detached tensors that share the model's memory.
+
+        `keep_vars` gives the tensors themselves. One that has two names appears under both.
+        """
+        state = {}
+        for path, module in self.named_modules(remove_duplicate=False):
+            for name, tensor in (module._parameters | module._buffers).items():
+                if tensor is not None and name not in module._transient_buffers:
+                    key = f"{prefix}{path}.{name}" if path else prefix + name
+                    state[key] = tensor if keep_vars else tensor.detach()
+        return state
+
+    def load_state_dict(self, state_dict: Mapping[str, Tensor | np.ndarray], strict: bool = True) -> LoadResult:
+        """Copy `state_dict` into the model's parameters and persistent buffers, casting to their dtypes.
+
+        Returns the missing and the unexpected keys. Raises StateDictError (a ValueError and a RuntimeError), before
+        anything is copied, listing every value of wrong shape or type and, if `strict`, every such key.
+        """
+        if not isinstance(state_dict, Mapping):
+            raise TypeError(f"load_state_dict: a dict is needed, but a {type(state_dict).__name__} came")
+        own = self.state_dict()
+        result = LoadResult([k for k in own if k not in state_dict], [k for k in state_dict if k not in own])
+        names = zip(("missing keys", "unexpected keys"), result, strict=True) if strict else ()
+        problems = [f"{title}: {', '.join(map(repr, keys))}" for title, keys in names if keys]
+        pairs = [(name, tensor, state_dict[name]) for name, tensor in own.items() if name in state_dict]
+        for name, tensor, value in pairs:
+            if not isinstance(value, (Tensor, np.ndarray)):
+                problems.append(f"{name!r}: a tensor is needed, but a {type(value).__name__} came")
+            elif value.shape != tensor.shape:
+                problems.append(f"{name!r}: the model has shape {tensor.shape}, the state dict {value.shape}")
+        if problems:
+            raise StateDictError(f"load_state_dict of {type(self).__name__}:\n  " + "\n  ".join(problems))
+        for _, tensor, value in pairs:
+            write(tensor, value.array if isinstance(value, Tensor) else value)
+        return result
+
+    # Text --------------------------------------------------------------------------------------------------------
+
+    def extra_repr(self) -> str:
+        """What stands between the parentheses of the layer's repr."""
+        return ""
+
+    def _child_reprs(self) -> Iterator[tuple[str, str]]:
+        return ((name, repr(module)) for name, module in self._modules.items())
+
+    def __repr__(self) -> str:
+        extra = self.extra_repr()
+        lines = extra.split("\n") if extra else []
+        lines += [f"({name}): {text}".replace("\n", "\n  ") for name, text in self._child_reprs()]
+        body = "".join(f"\n  {line}" for line in lines) + "\n" if lines and lines != [extra] else extra
+        return f"{type(self).__name__}({body})"
+
+
+_OWN: dict[str, type] = {
+    "_parameters": dict, "_buffers": dict, "_modules": dict, "_transient_buffers": set,
+    "_forward_pre_hooks": list, "_forward_hooks": list, "_backward_hooks": list,
+}
+_KINDS = {"_parameters": ("parameter", Parameter), "_buffers": ("buffer", Tensor), "_modules": ("module", Module)}
+
+
+class _Gather(Function):
+    """Identity on tensors; backward, their gradients meet in a function that may replace them."""
+
+    @staticmethod
+    def forward(ctx: Any, meet: Callable[[tuple], tuple], *tensors: Tensor) -> tuple:
+        ctx.meet = meet
+        ctx.set_materialize_grads(False)
+        return tensors
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple:
+        return None, *ctx.meet(grads)
+
+
+def _gather(values: tuple, meet: Callable[[tuple], tuple]) -> tuple:
+    """`values` through `_Gather`, where `meet` gets a gradient or None for each; itself if nothing requires grad."""
+    at = [i for i, value in enumerate(values) if isinstance(value, Tensor) and value.requires_grad]
+    if not at:
+        return values
+
+    def spread(grads: tuple) -> tuple:
+        placed = dict(zip(at, grads, strict=True))
+        met = meet(tuple(placed.get(i) for i in range(len(values))))
+        return tuple(met[i] for i in at)
+
+    passed = dict(zip(at, _Gather.apply(spread, *(values[i] for i in at)), strict=True))
+    return tuple(passed.get(i, value) for i, value in enumerate(values))
+
+
+def _bracket(module: Module, args: tuple) -> tuple[tuple, Callable[[Any], Any]]:
+    """Identities around a call of `module` that run its backward hooks: its new arguments, and a map of its output."""
+    grad_outputs: list[tuple] = []
+
+    def on_input(grads: tuple) -> tuple:
+        grad_output = grad_outputs.pop() if grad_outputs else None  # None: the gradient came past the output
+        for (hook,) in tuple(module._backward_hooks) if grad_output else ():
+            result = hook(module, grads, grad_output)
+            if result is None:
+                continue
+            result = result if isinstance(result, tuple) else (result,)
+            needed, got = ([g if g is None else g.shape for g in gs] for gs in (grads, result))
+            if got != needed:
+                raise AutogradError(f"backward hook of {type(module).__name__}: a grad_input of shapes {needed} is "
+                                    f"needed, but {got} came")
+            grads = result
+        return grads
+
+    def on_output(grads: tuple) -> tuple:
+        grad_outputs[:] = [grads]
+        if entered is args:  # no input requires grad: nothing more will come
+            on_input((None,) * len(args))
+        return grads
+
+    def leave(output: Any) -> Any:
+        return _gather(output, on_output) if isinstance(output, tuple) else _gather((output,), on_output)[0]
+
+    entered = _gather(args, on_input)
+    return entered, leave

@@ -1,0 +1,43 @@
+"""Parameter: a tensor that a module trains."""
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from fastnn.device import device as Device
+from fastnn.tensor import Tensor, as_tensor, check_dtype
+
+
+class Parameter(Tensor):
+    """A tensor that becomes a parameter of the module to which it is assigned. It shares the memory of `data`.
+
+    >>> import fastnn
+    >>> Parameter(fastnn.tensor([1.0, 2.0]))
+    Parameter containing:
+    tensor([1., 2.], requires_grad=True)
+    """
+
+    __slots__ = ()
+
+    def __init__(self, data: Tensor | np.ndarray, requires_grad: bool = True) -> None:
+        super().__init__(as_tensor(data).array, requires_grad)
+
+    def __repr__(self) -> str:
+        return "Parameter containing:\n" + super().__repr__()
+
+
+def empty(*shape: int, device: Any = None, dtype: Any = None) -> Parameter:
+    """An uninitialized parameter, float32 by default; a convolution's O, I, H, W has the memory order H, W, I, O."""
+    Device("cpu" if device is None else device)
+    dtype = check_dtype("Parameter", np.float32 if dtype is None else dtype)
+    if len(shape) == 4:
+        return Parameter(np.empty(shape[2:] + shape[1::-1], dtype).transpose(3, 2, 0, 1))
+    return Parameter(np.empty(shape, dtype))
+
+
+def write(tensor: Tensor, values: np.ndarray) -> Tensor:
+    """Copy `values` into the tensor's memory, in its memory order and unseen by the tape. Returns the tensor."""
+    np.copyto(tensor.array, values, casting="unsafe")
+    tensor._version[0] += 1
+    return tensor
