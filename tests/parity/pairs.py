@@ -7,8 +7,11 @@ numbers. Compared are shapes, dtypes and values of everything it returns and the
 from __future__ import annotations
 
 import math
+import re
+import types
 import zlib
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import fastnn
@@ -17,6 +20,7 @@ import torch
 
 torch.set_num_threads(1)
 
+ROOT = Path(__file__).parents[2]
 LIBS = (fastnn, torch)
 FLOATS = ("float64", "float32")
 TOLERANCE = {"float64": 1e-12, "float32": 1e-5}  # times max(1, largest value of the reference)
@@ -148,6 +152,15 @@ def check_either(case: Callable, *arrays: Any, dtypes: tuple[str, ...] = FLOATS,
         check(case, *arrays, dtypes=dtypes, grad=grad, tol=tol)
     else:
         check_raises(case, *arrays, dtype=dtypes[0], grad=grad)
+
+
+def ported(path: str, lib: Any) -> types.SimpleNamespace:
+    """The names of a source file written for fastnn, executed on `lib`: nothing but its import lines is changed."""
+    source = (ROOT / path).read_text()
+    source = re.sub(r"^(import|from) fastnn\b", rf"\1 {lib.__name__}", source, flags=re.MULTILINE)
+    names = {"__name__": f"{Path(path).stem}_on_{lib.__name__}"}
+    exec(compile(source, path, "exec"), names)
+    return types.SimpleNamespace(**names)
 
 
 def fill(lib: Any, module: Any, seed: object = 0) -> Any:
