@@ -1,0 +1,82 @@
+"""Max, average, adaptive and global pooling, forward and backward."""
+
+import math
+
+import numpy as np
+from common import Case, main, normal, out
+
+# shape, kernel, stride, padding
+WINDOWS = (
+    ((64, 32, 28, 28), (2, 2), (2, 2), (0, 0), True),
+    ((64, 64, 32, 32), (3, 3), (2, 2), (1, 1), True),
+    ((16, 64, 112, 112), (3, 3), (2, 2), (1, 1), False),
+)
+GLOBAL = (((128, 64, 8, 8), True), ((64, 256, 14, 14), False))
+
+
+def cases() -> list[Case]:
+    rows = []
+    for shape, kernel, stride, padding, quick in WINDOWS:
+        pooled = *shape[:2], *((n + 2 * p - k) // s + 1 for n, k, s, p in zip(shape[2:], kernel, stride, padding))
+        label = f"{'x'.join(map(str, shape))}, {kernel[0]}x{kernel[1]}, /{stride[0]}"
+        size, size_out = 4 * math.prod(shape), 4 * math.prod(pooled)
+        window = (kernel, stride, padding)
+
+        def max_forward(rng, shape=shape, pooled=pooled, window=window):
+            return normal(rng, *shape), out(*pooled), out(*pooled, dtype=np.uint8), *window, (1, 1)
+
+        def max_backward(rng, shape=shape, pooled=pooled, window=window):
+            from fastnn import backend
+
+            x, y, place = normal(rng, *shape), out(*pooled), out(*pooled, dtype=np.uint8)
+            backend.pooling.max_pool2d(x, y, place, *window, (1, 1), 1)
+            return normal(rng, *pooled), place, out(*shape), *window, (1, 1)
+
+        def avg_forward(rng, shape=shape, pooled=pooled, window=window):
+            return normal(rng, *shape), out(*pooled), *window, True, 0
+
+        def avg_backward(rng, shape=shape, pooled=pooled, window=window):
+            return normal(rng, *pooled), out(*shape), *window, True, 0
+
+        def torch_max(torch, x, y_out, place_out, kernel, stride, padding, dilation):
+            call = torch.nn.functional.max_pool2d
+            return lambda: [call(x, kernel, stride, padding, dilation, return_indices=True)[0], None]
+
+        def torch_avg(torch, x, y_out, kernel, stride, padding, *_):
+            return lambda: [torch.nn.functional.avg_pool2d(x, kernel, stride, padding)]
+
+        def torch_avg_backward(torch, dy, dx_out, kernel, stride, padding, *_):
+            call = torch.ops.aten.avg_pool2d_backward
+            return lambda: [call(dy, dx_out, kernel, stride, padding, False, True, None)]
+
+        common = {"family": "pooling", "label": label, "quick": quick}
+        rows += [
+            Case(kernel="max_pool2d", args=max_forward, bytes=size + 1.25 * size_out, torch=torch_max, **common),
+            Case(kernel="max_pool2d_backward", args=max_backward, bytes=size + 1.25 * size_out, **common),
+            Case(kernel="avg_pool2d", args=avg_forward, bytes=size + size_out, torch=torch_avg, **common),
+            Case(kernel="avg_pool2d_backward", args=avg_backward, bytes=size + size_out, torch=torch_avg_backward,
+                 **common),
+        ]  # fmt: skip
+    for shape, quick in GLOBAL:
+        size = 4 * math.prod(shape)
+        common = {"family": "pooling", "label": "x".join(map(str, shape)), "quick": quick, "bytes": size}
+        rows += [
+            Case(kernel="global_avg_pool2d", **common,
+                 args=lambda rng, shape=shape: (normal(rng, *shape), out(*shape[:2], 1, 1)),
+                 torch=lambda torch, x, y_out: lambda: [torch.nn.functional.adaptive_avg_pool2d(x, 1)]),
+            Case(kernel="global_avg_pool2d_backward", **common,
+                 args=lambda rng, shape=shape: (normal(rng, *shape[:2], 1, 1), out(*shape))),
+            Case(kernel="adaptive_avg_pool2d", **common,
+                 args=lambda rng, shape=shape: (normal(rng, *shape), out(*shape[:2], 3, 3)),
+                 torch=lambda torch, x, y_out: lambda: [torch.nn.functional.adaptive_avg_pool2d(x, 3)]),
+            Case(kernel="adaptive_avg_pool2d_backward", **common,
+                 args=lambda rng, shape=shape: (normal(rng, *shape[:2], 3, 3), out(*shape)),
+                 torch=lambda torch, dy, dx_out: lambda: [torch.ops.aten._adaptive_avg_pool2d_backward(dy, dx_out)]),
+        ]  # fmt: skip
+    return rows
+
+
+CASES = cases()
+
+if __name__ == "__main__":
+    main(CASES, __doc__)
