@@ -17,7 +17,8 @@ GLOBAL = (((128, 64, 8, 8), True), ((64, 256, 14, 14), False))
 def cases() -> list[Case]:
     rows = []
     for shape, kernel, stride, padding, quick in WINDOWS:
-        pooled = *shape[:2], *((n + 2 * p - k) // s + 1 for n, k, s, p in zip(shape[2:], kernel, stride, padding))
+        sizes = zip(shape[2:], kernel, stride, padding, strict=True)
+        pooled = *shape[:2], *((n + 2 * p - k) // s + 1 for n, k, s, p in sizes)
         label = f"{'x'.join(map(str, shape))}, {kernel[0]}x{kernel[1]}, /{stride[0]}"
         size, size_out = 4 * math.prod(shape), 4 * math.prod(pooled)
         window = (kernel, stride, padding)
