@@ -1,18 +1,19 @@
 """A PyTorch training script, start to end, on fastnn: only the import lines tell them apart.
 
-It draws small grey images of four shapes, trains a convolutional network to tell the shapes apart, and saves and reloads it.
-To run it on PyTorch, write `torch` for `fastnn` in the import lines. The starting weights and the images come from NumPy, so both
-libraries print the same losses.
+It draws small grey images of four shapes, trains a convolutional network to tell them apart, saves and reloads it.
+To run it on PyTorch, write `torch` for `fastnn` in the import lines. The starting weights and the images come from
+NumPy, so both libraries print the same losses.
 """
 
 import argparse
 import os
 import tempfile
 
+import numpy as np
+
 import fastnn as torch
 import fastnn.nn as nn
 import fastnn.nn.functional as F
-import numpy as np
 from fastnn import optim
 from fastnn.optim.lr_scheduler import StepLR
 from fastnn.utils.data import DataLoader, Dataset
@@ -23,7 +24,7 @@ CLASSES = ["disk", "square", "cross", "bar"]
 
 
 class Shapes(Dataset):
-    """Noisy 16×16 images of one shape each, anywhere and of any size, with the index of the shape's name in `CLASSES`."""
+    """Noisy 16×16 images of one shape each, of any size, with the index of the shape's name in `CLASSES`."""
 
     def __init__(self, length, seed, transform=None):
         self.length = length
@@ -32,7 +33,7 @@ class Shapes(Dataset):
         y, x = np.mgrid[:16, :16]
         self.labels = rng.integers(0, len(CLASSES), length)
         self.images = rng.normal(0, 0.2, (length, 1, 16, 16)).astype(np.float32)
-        for image, label in zip(self.images, self.labels):
+        for image, label in zip(self.images, self.labels, strict=True):
             dy, dx = np.abs(y - rng.integers(4, 12)), np.abs(x - rng.integers(4, 12))
             r = rng.uniform(2.5, 5)
             disk, square = dx**2 + dy**2 <= r**2, np.maximum(dx, dy) <= 0.8 * r
@@ -50,7 +51,7 @@ class Shapes(Dataset):
 
 
 class Net(nn.Module):
-    def __init__(self, num_classes=len(CLASSES)):
+    def __init__(self, num_classes=4):
         super().__init__()
         self.features = nn.Sequential(
             nn.Conv2d(1, 8, kernel_size=3, padding=1),
@@ -99,8 +100,8 @@ def train(model, loader, optimizer, epoch, log_interval=10):
         optimizer.step()
         losses.append(loss.item())
         if batch_idx % log_interval == 0:
-            done = 100.0 * batch_idx / len(loader)
-            print(f"Train Epoch: {epoch} [{batch_idx * len(data)}/{len(loader.dataset)} ({done:.0f}%)]\tLoss: {loss.item():.6f}")
+            seen, total = batch_idx * len(data), len(loader.dataset)
+            print(f"Train Epoch: {epoch} [{seen}/{total} ({100.0 * seen / total:.0f}%)]\tLoss: {loss.item():.6f}")
     return losses
 
 
@@ -116,9 +117,9 @@ def test(model, loader):
             pred = output.argmax(dim=1, keepdim=True)
             correct += pred.eq(target.view_as(pred)).sum().item()
     test_loss /= len(loader.dataset)
-    accuracy = correct / len(loader.dataset)
-    print(f"\nTest set: Average loss: {test_loss:.4f}, Accuracy: {correct}/{len(loader.dataset)} ({100 * accuracy:.1f}%)\n")
-    return test_loss, accuracy
+    total = len(loader.dataset)
+    print(f"\nTest set: Average loss: {test_loss:.4f}, Accuracy: {correct}/{total} ({100 * correct / total:.1f}%)\n")
+    return test_loss, correct / total
 
 
 def main(arguments=None):
@@ -136,8 +137,10 @@ def main(arguments=None):
     def normalize(image):
         return (image - 0.2) / 0.5
 
-    train_loader = DataLoader(Shapes(args.train_size, seed=0, transform=normalize), batch_size=args.batch_size, shuffle=False)
-    test_loader = DataLoader(Shapes(500, seed=1, transform=normalize), batch_size=250)
+    train_set = Shapes(args.train_size, seed=0, transform=normalize)
+    test_set = Shapes(500, seed=1, transform=normalize)
+    train_loader = DataLoader(train_set, batch_size=args.batch_size, shuffle=False)
+    test_loader = DataLoader(test_set, batch_size=250)
 
     model = Net().to(device)
     initialize(model)

@@ -147,7 +147,15 @@ def test_no_grad():
             s = x * 2
         with lib.inference_mode():
             i = x * 2
-        return y.requires_grad, inside, z.requires_grad, double(x).requires_grad, s.requires_grad, i.requires_grad, lib.is_grad_enabled()
+        return (
+            y.requires_grad,
+            inside,
+            z.requires_grad,
+            double(x).requires_grad,
+            s.requires_grad,
+            i.requires_grad,
+            lib.is_grad_enabled(),
+        )
 
     check(case, X)
 

@@ -35,7 +35,13 @@ def tensors(lib, n=11):
 def test_batches(dataset, batch_size, drop_last):
     def case(lib):
         loader = utils(lib).DataLoader(dataset(lib), batch_size=batch_size, drop_last=drop_last)
-        return len(loader), len(loader.dataset), list(loader), loader.batch_size, [type(batch).__name__ for batch in loader]
+        return (
+            len(loader),
+            len(loader.dataset),
+            list(loader),
+            loader.batch_size,
+            [type(batch).__name__ for batch in loader],
+        )
 
     check(case)
 
@@ -94,7 +100,12 @@ def test_subset_and_split():
         parts = utils(lib).random_split(data, [5, 6])
         labels = sorted(int(part[i][1]) for part in parts for i in range(len(part)))
         fractions = [len(part) for part in utils(lib).random_split(data, [0.5, 0.3, 0.2])]
-        return [subset[i][1] for i in range(len(subset))], list(utils(lib).DataLoader(subset, batch_size=2)), labels, fractions
+        return (
+            [subset[i][1] for i in range(len(subset))],
+            list(utils(lib).DataLoader(subset, batch_size=2)),
+            labels,
+            fractions,
+        )
 
     check(case)
 

@@ -1,4 +1,4 @@
-"""Initializations against PyTorch: the fixed ones equal, the random ones equal in distribution (two-sample comparison)."""
+"""Initializations against PyTorch: the fixed ones equal, the random ones equal in distribution (two-sample test)."""
 
 import math
 
@@ -41,9 +41,13 @@ RANDOM = {
     "xavier_normal_": lambda lib: lib.nn.init.xavier_normal_(lib.empty(40, 30, 3, 5)),
     "kaiming_uniform_": lambda lib: lib.nn.init.kaiming_uniform_(lib.empty(100, 200)),
     "kaiming_uniform_ slope": lambda lib: lib.nn.init.kaiming_uniform_(lib.empty(40, 30, 3, 5), a=math.sqrt(5)),
-    "kaiming_uniform_ out": lambda lib: lib.nn.init.kaiming_uniform_(lib.empty(40, 30, 3, 5), mode="fan_out", nonlinearity="relu"),
+    "kaiming_uniform_ out": lambda lib: lib.nn.init.kaiming_uniform_(
+        lib.empty(40, 30, 3, 5), mode="fan_out", nonlinearity="relu"
+    ),
     "kaiming_normal_": lambda lib: lib.nn.init.kaiming_normal_(lib.empty(40, 30, 3, 5)),
-    "kaiming_normal_ out": lambda lib: lib.nn.init.kaiming_normal_(lib.empty(100, 200), mode="fan_out", nonlinearity="tanh"),
+    "kaiming_normal_ out": lambda lib: lib.nn.init.kaiming_normal_(
+        lib.empty(100, 200), mode="fan_out", nonlinearity="tanh"
+    ),
     "Linear weight": lambda lib: lib.nn.Linear(200, 100).weight,
     "Linear bias": lambda lib: lib.nn.Linear(5, 20000).bias,
     "Conv2d weight": lambda lib: lib.nn.Conv2d(30, 40, (3, 5)).weight,
@@ -68,7 +72,8 @@ def test_distribution(name):
     assert ours.shape == theirs.shape
     grid = np.concatenate(samples)
     distance = np.abs(
-        np.searchsorted(ours, grid, side="right") / ours.size - np.searchsorted(theirs, grid, side="right") / theirs.size
+        np.searchsorted(ours, grid, side="right") / ours.size
+        - np.searchsorted(theirs, grid, side="right") / theirs.size
     ).max()
     assert distance < math.sqrt(-0.5 * math.log(1e-6 / 2) * 2 / ours.size)
     if "normal" not in name and name not in ("randn", "orthogonal_ entries", "sparse_ entries"):
@@ -80,7 +85,12 @@ def test_distribution(name):
 @pytest.mark.parametrize("shape", [(4, 7), (7, 4), (5, 5), (6, 2, 3, 1)], ids=str)
 def test_orthogonal(shape):
     def case(lib):
-        w = lib.nn.init.orthogonal_(lib.empty(*shape, dtype=lib.float64), gain=2.0).detach().numpy().reshape(shape[0], -1)
+        w = (
+            lib.nn.init.orthogonal_(lib.empty(*shape, dtype=lib.float64), gain=2.0)
+            .detach()
+            .numpy()
+            .reshape(shape[0], -1)
+        )
         product = w @ w.T if w.shape[0] <= w.shape[1] else w.T @ w
         return bool(np.allclose(product, 4 * np.eye(len(product)), atol=1e-10))
 

@@ -1,4 +1,5 @@
 """Layers and their functions against PyTorch, over rectangular kernels, odd sizes and empty batches."""
+# ruff: noqa: B023 (each case runs at once, within its round of the loop)
 
 import itertools
 import math
@@ -15,8 +16,8 @@ def F(lib):
 
 # ---------------------------------------------------------------- linear
 
-LINEAR = [((3, 4), 5, True), ((3, 4), 5, False), ((4,), 5, True), ((2, 3, 4), 1, True), ((0, 4), 5, True), ((1, 1), 1, True),
-          ((2, 3, 2, 4), 3, False), ((65, 130), 37, True)]  # fmt: skip
+LINEAR = [((3, 4), 5, True), ((3, 4), 5, False), ((4,), 5, True), ((2, 3, 4), 1, True), ((0, 4), 5, True),
+          ((1, 1), 1, True), ((2, 3, 2, 4), 3, False), ((65, 130), 37, True)]  # fmt: skip
 
 
 @pytest.mark.parametrize(("shape", "out", "bias"), LINEAR, ids=str)
@@ -96,7 +97,9 @@ def test_conv2d(shape, weight, stride, padding, dilation, groups, bias):
     ids=str,
 )
 def test_conv2d_of_typical_layers(shape, weight, stride, padding, groups):
-    check(conv_case(stride, padding, 1, groups), normal(*shape), normal(*weight, seed=1), normal(weight[0], seed=2), tol=3)
+    check(
+        conv_case(stride, padding, 1, groups), normal(*shape), normal(*weight, seed=1), normal(weight[0], seed=2), tol=3
+    )
 
 
 def test_conv2d_of_strided_operands():
@@ -176,7 +179,12 @@ def draw_pooling(rng, average):
             arguments["divisor_override"] = int(rng.integers(1, 5))
     elif rng.random() < 0.4:
         arguments["dilation"] = one_or_two(1, 3)
-    shape = int(rng.choice([0, 1, 2])), int(rng.choice([1, 2, 3, 17])), int(rng.integers(2, 12)), int(rng.integers(2, 12))
+    shape = (
+        int(rng.choice([0, 1, 2])),
+        int(rng.choice([1, 2, 3, 17])),
+        int(rng.integers(2, 12)),
+        int(rng.integers(2, 12)),
+    )
     return shape, arguments
 
 
@@ -185,7 +193,9 @@ def draw_pooling(rng, average):
 )
 def test_max_pool2d(shape, arguments):
     check_either(lambda lib, x: F(lib).max_pool2d(x, **arguments), normal(*shape))
-    check_either(lambda lib, x: F(lib).max_pool2d(x, **arguments, return_indices=True), integers(0, 3, *shape).astype(float))
+    check_either(
+        lambda lib, x: F(lib).max_pool2d(x, **arguments, return_indices=True), integers(0, 3, *shape).astype(float)
+    )
 
 
 @pytest.mark.parametrize(
@@ -251,7 +261,11 @@ def test_batch_norm_function(shape, training):
 
     check_either(case, *arrays)
     check_either(lambda *a: case(*a, momentum=0.3, eps=1e-2), *arrays)
-    check_either(lambda lib, x, mean, var: F(lib).batch_norm(x, mean.detach(), var.detach(), training=training), *arrays[:1], *arrays[3:])
+    check_either(
+        lambda lib, x, mean, var: F(lib).batch_norm(x, mean.detach(), var.detach(), training=training),
+        *arrays[:1],
+        *arrays[3:],
+    )
     if training:
         check_either(lambda lib, x, w, b: F(lib).batch_norm(x, None, None, w, b, training=True), *arrays[:3])
 
@@ -313,7 +327,7 @@ POINTS = np.array([0.0, -0.0, 1.0, -1.0, 1e-30, -1e-8, 20.0, -30.0, 100.0, -800.
 @pytest.mark.parametrize("shape", [(), (7,), (3, 5), (2, 3, 4, 5), (0, 3, 2, 2), (2, 130, 3, 3)], ids=str)
 def test_activations(name, shape):
     for arguments in ACTIVATIONS[name]:
-        check(lambda lib, x: getattr(F(lib), name)(x, **arguments), 2 * normal(*shape))  # noqa: B023
+        check(lambda lib, x: getattr(F(lib), name)(x, **arguments), 2 * normal(*shape))
     check(lambda lib, x: getattr(F(lib), name)(x), POINTS)
     if len(shape) == 4:
         check(lambda lib, x: getattr(F(lib), name)(x.permute(0, 2, 3, 1)[:, ::2]), normal(*shape))
@@ -335,7 +349,7 @@ def test_activations_in_place(name):
 
 @pytest.mark.parametrize("name", ["softmax", "log_softmax"])
 @pytest.mark.parametrize(("shape", "dim"), [((5,), 0), ((4, 7), 1), ((4, 7), 0), ((2, 3, 4, 5), 1), ((2, 3, 4, 5), -1),
-                                            ((2, 3, 4, 5), 2), ((0, 4), 1), ((3, 1), 1), ((6, 300), -1), ((), 0)])  # fmt: skip
+        ((2, 3, 4, 5), 2), ((0, 4), 1), ((3, 1), 1), ((6, 300), -1), ((), 0)])  # fmt: skip
 def test_softmax(name, shape, dim):
     check(lambda lib, x: getattr(F(lib), name)(x, dim=dim), 5 * normal(*shape))
     check(lambda lib, x: getattr(lib, name)(x, dim), 5 * normal(*shape))
@@ -406,16 +420,25 @@ MODULES = {
     "Linear": (lambda nn: nn.Linear(4, 5), (3, 4)),
     "Linear without bias": (lambda nn: nn.Linear(in_features=4, out_features=5, bias=False), (2, 3, 4)),
     "Conv2d": (lambda nn: nn.Conv2d(3, 4, 3), (2, 3, 6, 5)),
-    "Conv2d rectangular": (lambda nn: nn.Conv2d(3, 4, (3, 2), stride=(2, 1), padding=(0, 1), dilation=(1, 2)), (2, 3, 7, 8)),
+    "Conv2d rectangular": (
+        lambda nn: nn.Conv2d(3, 4, (3, 2), stride=(2, 1), padding=(0, 1), dilation=(1, 2)),
+        (2, 3, 7, 8),
+    ),
     "Conv2d same": (lambda nn: nn.Conv2d(3, 4, (3, 5), padding="same"), (2, 3, 6, 5)),
     "Conv2d valid": (lambda nn: nn.Conv2d(3, 4, 2, padding="valid", bias=False), (2, 3, 6, 5)),
     "Conv2d groups": (lambda nn: nn.Conv2d(4, 6, 3, groups=2), (2, 4, 6, 5)),
     "Conv2d depthwise": (lambda nn: nn.Conv2d(4, 8, 3, padding=1, groups=4), (2, 4, 6, 5)),
     "MaxPool2d": (lambda nn: nn.MaxPool2d(2), (2, 3, 6, 5)),
-    "MaxPool2d all": (lambda nn: nn.MaxPool2d((3, 2), stride=(2, 1), padding=(1, 0), dilation=1, ceil_mode=True), (2, 3, 6, 5)),
+    "MaxPool2d all": (
+        lambda nn: nn.MaxPool2d((3, 2), stride=(2, 1), padding=(1, 0), dilation=1, ceil_mode=True),
+        (2, 3, 6, 5),
+    ),
     "MaxPool2d indices": (lambda nn: nn.MaxPool2d(2, return_indices=True), (2, 3, 6, 5)),
     "AvgPool2d": (lambda nn: nn.AvgPool2d(2), (2, 3, 6, 5)),
-    "AvgPool2d all": (lambda nn: nn.AvgPool2d((3, 2), 2, padding=1, ceil_mode=True, count_include_pad=False), (2, 3, 6, 5)),
+    "AvgPool2d all": (
+        lambda nn: nn.AvgPool2d((3, 2), 2, padding=1, ceil_mode=True, count_include_pad=False),
+        (2, 3, 6, 5),
+    ),
     "AdaptiveAvgPool2d": (lambda nn: nn.AdaptiveAvgPool2d(1), (2, 3, 6, 5)),
     "AdaptiveAvgPool2d pair": (lambda nn: nn.AdaptiveAvgPool2d((3, None)), (2, 3, 6, 5)),
     "ReLU": (lambda nn: nn.ReLU(), (2, 3, 6, 5)),
@@ -434,7 +457,10 @@ MODULES = {
     "Flatten dims": (lambda nn: nn.Flatten(0, 2), (2, 3, 6, 5)),
     "Unflatten": (lambda nn: nn.Unflatten(1, (3, 4)), (2, 12)),
     "Unflatten -1": (lambda nn: nn.Unflatten(1, (3, 2, -1)), (2, 12)),
-    "Flatten after Conv2d": (lambda nn: nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(48, 2)), (2, 3, 6, 5)),
+    "Flatten after Conv2d": (
+        lambda nn: nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(48, 2)),
+        (2, 3, 6, 5),
+    ),
 }
 
 
@@ -498,7 +524,7 @@ def test_every_combination_of_conv_module_arguments():
     ):
 
         def case(lib, x):
-            module = fill(lib, lib.nn.Conv2d(4, 6, kernel, stride, padding, dilation, groups, bias))  # noqa: B023
+            module = fill(lib, lib.nn.Conv2d(4, 6, kernel, stride, padding, dilation, groups, bias))
             return module(x)
 
         check(case, normal(2, 4, 7, 6), dtypes=("float32",))

@@ -99,7 +99,9 @@ def test_reassignment():
 
 REFUSED = {
     "parameter by a tensor": lambda lib: setattr(network(lib).first, "scale", lib.ones(4)),
-    "before init": lambda lib: type("M", (lib.nn.Module,), {"__init__": lambda self: setattr(self, "a", lib.nn.Linear(1, 1))})(),
+    "before init": lambda lib: type(
+        "M", (lib.nn.Module,), {"__init__": lambda self: setattr(self, "a", lib.nn.Linear(1, 1))}
+    )(),
     "missing attribute": lambda lib: network(lib).nothing,
     "no forward": lambda lib: lib.nn.Module()(1),
     "parameter name with dot": lambda lib: lib.nn.Module().register_parameter("a.b", None),
@@ -154,7 +156,17 @@ def test_apply_requires_grad_zero_grad_and_casts():
         dtypes = [t.dtype for t in net.state_dict().values()]
         net.to(lib.float32).to("cpu").to(lib.device("cpu"))
         kept = identity == [id(p) for p in net.parameters()]
-        return order, same, flags, grads, zeros, gone, dtypes, [t.dtype for t in net.float().cpu().state_dict().values()], kept
+        return (
+            order,
+            same,
+            flags,
+            grads,
+            zeros,
+            gone,
+            dtypes,
+            [t.dtype for t in net.float().cpu().state_dict().values()],
+            kept,
+        )
 
     check(case)
 
@@ -248,7 +260,9 @@ def test_forward_hooks():
         seen = []
         layer.register_forward_pre_hook(lambda m, inputs: seen.append(("pre", len(inputs))))
         layer.register_forward_pre_hook(lambda m, inputs: (inputs[0] * 2,))
-        handle = layer.register_forward_hook(lambda m, inputs, output: seen.append(("post", tuple(output.shape), inputs[0].detach())))
+        handle = layer.register_forward_hook(
+            lambda m, inputs, output: seen.append(("post", tuple(output.shape), inputs[0].detach()))
+        )
         last = layer.register_forward_hook(lambda m, inputs, output: output + 1)
         y = layer(x.float())
         handle.remove()
@@ -264,7 +278,9 @@ def test_backward_hooks():
         seen = []
         handles = [
             m.register_full_backward_hook(
-                lambda m, gi, go, i=i: seen.append((i, [None if g is None else g.detach() for g in gi], [g.detach() for g in go]))
+                lambda m, gi, go, i=i: seen.append(
+                    (i, [None if g is None else g.detach() for g in gi], [g.detach() for g in go])
+                )
             )
             for i, m in enumerate(net)
         ]
@@ -318,7 +334,15 @@ def test_module_dict():
         items["c"] = nn.Tanh()
         items.update({"a": nn.ELU()})
         gone = type(items.pop("b")).__name__
-        return list(items), list(items.keys()), kinds(items.values()), [k for k, _ in items.items()], len(items), "c" in items, gone
+        return (
+            list(items),
+            list(items.keys()),
+            kinds(items.values()),
+            [k for k, _ in items.items()],
+            len(items),
+            "c" in items,
+            gone,
+        )
 
     check(case)
 
@@ -338,7 +362,12 @@ def test_parameter():
     def case(lib):
         p = lib.nn.Parameter(lib.ones(2, 3))
         q = lib.nn.Parameter(lib.ones(2), requires_grad=False)
-        flags = [isinstance(p, lib.nn.Parameter), isinstance(p, lib.Tensor), isinstance(p * 1, lib.nn.Parameter), isinstance(p.data, lib.nn.Parameter)]
+        flags = [
+            isinstance(p, lib.nn.Parameter),
+            isinstance(p, lib.Tensor),
+            isinstance(p * 1, lib.nn.Parameter),
+            isinstance(p.data, lib.nn.Parameter),
+        ]
         return p, p.requires_grad, q.requires_grad, flags, p.is_leaf, isinstance(copy.deepcopy(p), lib.nn.Parameter)
 
     check(case)
@@ -349,7 +378,9 @@ def test_parameter():
 
 def test_deepcopy_and_pickle():
     def case(lib, x):
-        layers = fill(lib, lib.nn.Sequential(lib.nn.Conv2d(1, 2, 3), lib.nn.BatchNorm2d(2), lib.nn.Flatten(), lib.nn.Linear(8, 2)))
+        layers = fill(
+            lib, lib.nn.Sequential(lib.nn.Conv2d(1, 2, 3), lib.nn.BatchNorm2d(2), lib.nn.Flatten(), lib.nn.Linear(8, 2))
+        )
         layers(x.float()).sum().backward()
         twin, thawed = copy.deepcopy(layers), pickle.load(io.BytesIO(pickle.dumps(layers)))
         with lib.no_grad():
@@ -376,7 +407,9 @@ def test_deepcopy_of_tensors():
 
 def with_gradients(lib, like, scale=1.0):
     dtype = str(like.dtype).removeprefix("torch.")
-    params = [lib.nn.Parameter(lib.tensor(normal(*s, seed=s).astype(dtype))) for s in ((3, 4), (5,), (2, 3, 3, 2), (2,))]
+    params = [
+        lib.nn.Parameter(lib.tensor(normal(*s, seed=s).astype(dtype))) for s in ((3, 4), (5,), (2, 3, 3, 2), (2,))
+    ]
     for p in params[:-1]:
         p.grad = scale * lib.tensor(normal(*p.shape, seed=("g", p.ndim)).astype(dtype))
     return params
@@ -401,7 +434,10 @@ def test_clip_grad_norm_of_what_is_not_finite():
 
     check(case, normal(1))
     check_raises(
-        lambda lib, like: lib.nn.utils.clip_grad_norm_(with_gradients(lib, like, float("inf")), 1.0, error_if_nonfinite=True), normal(1)
+        lambda lib, like: lib.nn.utils.clip_grad_norm_(
+            with_gradients(lib, like, float("inf")), 1.0, error_if_nonfinite=True
+        ),
+        normal(1),
     )
 
 

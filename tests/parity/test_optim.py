@@ -31,23 +31,29 @@ def state_of(optimizer):
     """The optimizer's state by parameter, names sorted; step counts as numbers."""
     state = optimizer.state_dict()["state"]
     return {
-        i: {name: float(value) if name == "step" else value for name, value in sorted(entry.items()) if value is not None}
+        i: {
+            name: float(value) if name == "step" else value
+            for name, value in sorted(entry.items())
+            if value is not None
+        }
         for i, entry in sorted(state.items())
     }
 
 
 def case_of(name, missing=(), **arguments):
     def case(lib, like):
-        params, gone, optimizer = train(lib, lambda lib, p: getattr(lib.optim, name)(p, **arguments), like, missing=missing)
+        params, gone, optimizer = train(
+            lib, lambda lib, p: getattr(lib.optim, name)(p, **arguments), like, missing=missing
+        )
         return params, gone, state_of(optimizer)
 
     return case
 
 
 SGD = [
-    {"lr": lr, "momentum": momentum, "dampening": dampening, "weight_decay": decay, "nesterov": nesterov, "maximize": maximize}
-    for lr, momentum, dampening, decay, nesterov, maximize in itertools.product(
-        (0.1,), (0.0, 0.9), (0.0, 0.3), (0.0, 0.01), (False, True), (False, True)
+    {"lr": 0.1, "momentum": momentum, "dampening": dampening, "weight_decay": decay, "nesterov": nesterov, "maximize": up}
+    for momentum, dampening, decay, nesterov, up in itertools.product(
+        (0.0, 0.9), (0.0, 0.3), (0.0, 0.01), (False, True), (False, True)
     )
     if not (nesterov and (not momentum or dampening))
 ]  # fmt: skip
@@ -70,7 +76,13 @@ def test_adam(name, arguments):
     check(case_of(name, **arguments), normal(1))
 
 
-DEFAULTS = [("SGD", {}), ("Adam", {}), ("AdamW", {}), ("SGD", {"lr": 0.1, "momentum": 0.9}), ("Adam", {"lr": 0.1, "amsgrad": True})]
+DEFAULTS = [
+    ("SGD", {}),
+    ("Adam", {}),
+    ("AdamW", {}),
+    ("SGD", {"lr": 0.1, "momentum": 0.9}),
+    ("Adam", {"lr": 0.1, "amsgrad": True}),
+]
 
 
 @pytest.mark.parametrize(("name", "arguments"), DEFAULTS, ids=str)
@@ -93,7 +105,11 @@ def test_defaults(name, arguments):
 @pytest.mark.parametrize("name", ["SGD", "Adam", "AdamW"])
 def test_groups(name):
     def optimizer_of(lib, params):
-        groups = [{"params": params[:2]}, {"params": params[2:4], "lr": 0.5, "weight_decay": 0.2}, {"params": params[4]}]
+        groups = [
+            {"params": params[:2]},
+            {"params": params[2:4], "lr": 0.5, "weight_decay": 0.2},
+            {"params": params[4]},
+        ]
         optimizer = getattr(lib.optim, name)(groups, lr=0.1)
         optimizer.add_param_group({"params": params[5], "lr": 0.02})
         return optimizer
@@ -112,10 +128,15 @@ def test_learning_rate_changed_between_steps(name):
         for group in optimizer.param_groups:
             group["lr"] *= 0.8
 
-    check(lambda lib, like: train(lib, lambda lib, p: getattr(lib.optim, name)(p, lr=0.1), like, between=between)[0], normal(1))
+    check(
+        lambda lib, like: train(lib, lambda lib, p: getattr(lib.optim, name)(p, lr=0.1), like, between=between)[0],
+        normal(1),
+    )
 
 
-@pytest.mark.parametrize(("name", "arguments"), [*DEFAULTS, ("SGD", {"lr": 0.1, "momentum": 0.5, "nesterov": True})], ids=str)
+@pytest.mark.parametrize(
+    ("name", "arguments"), [*DEFAULTS, ("SGD", {"lr": 0.1, "momentum": 0.5, "nesterov": True})], ids=str
+)
 def test_resuming_from_a_state_dict(name, arguments):
     def case(lib, like):
         def optimizer_of(lib, params):
@@ -131,7 +152,12 @@ def test_resuming_from_a_state_dict(name, arguments):
                 p.grad = make(lib, normal(*shape, seed=("g", shape, step)), dtype)
             second.step()
         straight = train(lib, optimizer_of, like, steps=9)[0]
-        return params, straight, second.param_groups[0]["lr"], [bool((a == b).all()) for a, b in zip(params, straight, strict=True)]
+        return (
+            params,
+            straight,
+            second.param_groups[0]["lr"],
+            [bool((a == b).all()) for a, b in zip(params, straight, strict=True)],
+        )
 
     check(case, normal(1), grad=False)
 
@@ -171,7 +197,9 @@ def test_parameters_named():
     def case(lib):
         model = lib.nn.Linear(3, 2)
         optimizer = lib.optim.SGD([p for n, p in model.named_parameters() if n != "bias"], lr=0.1)
-        return len(optimizer.param_groups[0]["params"]), [len(g["params"]) for g in optimizer.state_dict()["param_groups"]]
+        return len(optimizer.param_groups[0]["params"]), [
+            len(g["params"]) for g in optimizer.state_dict()["param_groups"]
+        ]
 
     check(case)
 

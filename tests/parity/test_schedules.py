@@ -8,7 +8,11 @@ from .pairs import check, check_raises
 
 SCHEDULES = {
     "StepLR": [{"step_size": 3}, {"step_size": 1, "gamma": 0.5}, {"step_size": 7, "gamma": 2.0}],
-    "MultiStepLR": [{"milestones": [2, 5, 5, 11]}, {"milestones": [8, 3], "gamma": 0.3}, {"milestones": [0, 1], "gamma": 0.5}],
+    "MultiStepLR": [
+        {"milestones": [2, 5, 5, 11]},
+        {"milestones": [8, 3], "gamma": 0.3},
+        {"milestones": [0, 1], "gamma": 0.5},
+    ],
     "ExponentialLR": [{"gamma": 0.9}, {"gamma": 1.1}],
     "CosineAnnealingLR": [{"T_max": 10}, {"T_max": 4, "eta_min": 0.01}, {"T_max": 20, "eta_min": 0.2}, {"T_max": 1}],
     "LambdaLR": [

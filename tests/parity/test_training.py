@@ -1,9 +1,10 @@
-"""The networks that fastnn is made for, in both libraries from one source: logits, gradients and twenty training steps."""
+"""The networks that fastnn is made for, on both libraries from one source: logits, gradients, twenty training steps."""
 
-import fastnn
 import numpy as np
 import pytest
 import torch
+
+import fastnn
 
 from .pairs import FLOATS, LIBS, TOLERANCE, assert_close, integers, normal, ported, to_numpy
 
