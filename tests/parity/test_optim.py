@@ -51,12 +51,12 @@ def case_of(name, missing=(), **arguments):
 
 
 SGD = [
-    {"lr": 0.1, "momentum": momentum, "dampening": dampening, "weight_decay": decay, "nesterov": nesterov, "maximize": up}
-    for momentum, dampening, decay, nesterov, up in itertools.product(
+    {"lr": 0.1, "momentum": momentum, "dampening": damp, "weight_decay": decay, "nesterov": nesterov, "maximize": up}
+    for momentum, damp, decay, nesterov, up in itertools.product(
         (0.0, 0.9), (0.0, 0.3), (0.0, 0.01), (False, True), (False, True)
     )
-    if not (nesterov and (not momentum or dampening))
-]  # fmt: skip
+    if not (nesterov and (not momentum or damp))
+]
 ADAM = [
     {"lr": lr, "betas": betas, "eps": eps, "weight_decay": decay, "amsgrad": amsgrad, "maximize": maximize}
     for lr, betas, eps, decay, amsgrad, maximize in itertools.product(

@@ -242,8 +242,8 @@ def test_comparison_operators():
 
 MATMUL = [
     ((4,), (4,)), ((3, 4), (4,)), ((4,), (4, 5)), ((3, 4), (4, 5)), ((2, 3, 4), (4, 5)), ((2, 3, 4), (4,)),
-    ((4,), (2, 4, 5)), ((2, 3, 4), (2, 4, 5)), ((6, 1, 3, 4), (2, 4, 5)), ((2, 1, 3, 4), (1, 6, 4, 5)), ((3, 4), (2, 4, 5)),
-    ((0, 4), (4, 5)), ((3, 0), (0, 5)), ((2, 0, 4), (2, 4, 5)), ((1, 1), (1, 1)), ((37, 129), (129, 65)),
+    ((4,), (2, 4, 5)), ((2, 3, 4), (2, 4, 5)), ((6, 1, 3, 4), (2, 4, 5)), ((2, 1, 3, 4), (1, 6, 4, 5)),
+    ((3, 4), (2, 4, 5)), ((0, 4), (4, 5)), ((3, 0), (0, 5)), ((2, 0, 4), (2, 4, 5)), ((1, 1), (1, 1)), ((37, 129), (129, 65)),
 ]  # fmt: skip
 
 
@@ -920,7 +920,8 @@ def test_reading():
     check(
         lambda lib, x: (
             x.shape[0], tuple(x.shape), tuple(x.size()), x.size(1), x.size(-1), x.dim(), x.ndim, x.numel(),
-            len(x), x.dtype, str(x.device), x.sum().item(), x.tolist(), bool(x.sum() > -1e9), float(x[0, 0, 0]), int(x[0, 0, 0] * 100), x.is_leaf,
+            len(x), x.dtype, str(x.device), x.sum().item(), x.tolist(), bool(x.sum() > -1e9),
+            float(x[0, 0, 0]), int(x[0, 0, 0] * 100), x.is_leaf,
             x.requires_grad, x.is_contiguous(), x.transpose(0, 1).is_contiguous(), x.grad is None,
             x.device == lib.device("cpu"),
         ),
