@@ -10,7 +10,8 @@ matrices, bandwidth for few rows.
 cimport numpy as cnp
 from cython cimport floating
 from cython.parallel cimport prange
-from fastnn._kernels.kernel cimport check_float, check_plain, is_f32, scratch_acquire, scratch_align, scratch_release
+from fastnn._kernels.kernel cimport check_float, check_plain, check_rows, is_f32, n_channels, n_rows
+from fastnn._kernels.kernel cimport scratch_acquire, scratch_align, scratch_release
 from fastnn._kernels.kernel cimport threads_for
 from fastnn._kernels.tile cimport TILE_ROWS, Walk, cut, dot, lanes, parts, tile, vectors_for
 
@@ -199,4 +200,52 @@ def matmul(cnp.ndarray a, cnp.ndarray b, bias, cnp.ndarray c_out, int n_threads)
                 multiply(
                     &m, <const double*> (pa + n * a_stack), <const double*> (pb + n * b_stack),
                     <const double*> shift, <double*> (pc + n * c_stack), <double*> room, threads)
+    scratch_release(block_)
+
+
+cdef enum:
+    SUM_ROWS = 256  # rows in one partial sum
+
+
+cdef void sum_rows(const floating* x, floating* total, Py_ssize_t rows, Py_ssize_t n) noexcept nogil:
+    cdef Py_ssize_t i, j
+    for j in range(n):
+        total[j] = 0
+    for i in range(rows):
+        for j in range(n):
+            total[j] += x[i * n + j]
+
+
+cdef void sum_columns(
+    const floating* x, floating* sums, floating* partial, Py_ssize_t rows, Py_ssize_t n, int n_threads
+) noexcept nogil:
+    cdef Py_ssize_t i, j, units = parts(rows, SUM_ROWS)
+    cdef double total
+    for i in prange(units, schedule="static", num_threads=n_threads):
+        sum_rows(x + i * SUM_ROWS * n, partial + i * n, min(<Py_ssize_t> SUM_ROWS, rows - i * SUM_ROWS), n)
+    for j in range(n):
+        total = 0
+        for i in range(units):
+            total = total + partial[i * n + j]
+        sums[j] = <floating> total
+
+
+def column_sum(cnp.ndarray x, cnp.ndarray sum_out, int n_threads):
+    """Sum over all but the channels of x, (N, C) or channels-last (N, C, H, W): a bias's gradient."""
+    check_rows(x)
+    check_plain(sum_out)
+    cdef Py_ssize_t rows = n_rows(x), n = n_channels(x)
+    if cnp.PyArray_SIZE(sum_out) != n or cnp.PyArray_TYPE(x) != cnp.PyArray_TYPE(sum_out):
+        raise ValueError("kernel column_sum: sum_out does not fit")
+    cdef void* block_ = scratch_acquire(parts(rows, SUM_ROWS) * n * cnp.PyArray_ITEMSIZE(x))
+    cdef void* room = scratch_align(block_)
+    cdef void* px = cnp.PyArray_DATA(x)
+    cdef void* py = cnp.PyArray_DATA(sum_out)
+    cdef bint single = is_f32(x)
+    cdef int threads = threads_for(rows * n, n_threads)
+    with nogil:
+        if single:
+            sum_columns(<const float*> px, <float*> py, <float*> room, rows, n, threads)
+        else:
+            sum_columns(<const double*> px, <double*> py, <double*> room, rows, n, threads)
     scratch_release(block_)

@@ -1,0 +1,171 @@
+"""Matrix products and the linear layer.
+
+y = x Wᵀ + b has the gradients dx = dy W, dW = dyᵀ x, db = Σ dy (CS231n, lecture 4).
+"""
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from fastnn import backend, layout
+from fastnn.errors import DTypeError, ShapeError
+from fastnn.tensor import Tensor, record, unbroadcast
+
+__all__ = ["bmm", "linear", "matmul", "mm"]
+
+Array = np.ndarray
+
+
+def same_float(op: str, **tensors: Tensor | None) -> None:
+    """DTypeError unless all tensors have one float dtype."""
+    found = {name: t.dtype for name, t in tensors.items() if t is not None}
+    (first, dtype), *rest = found.items()
+    for name, other in rest:
+        if other != dtype:
+            raise DTypeError(
+                f"{op}: {first} is {dtype}, but {name} is {other}; convert one of them, for example by .to({dtype})"
+            )
+    if dtype.kind != "f":
+        raise DTypeError(f"{op}: {first} must be float32 or float64, but it is {dtype}; convert it by .float()")
+
+
+def _readable(a: Array) -> Array:
+    """Matrices that lie by rows or by columns, as the kernel needs them."""
+    first = a if a.ndim == 2 else a[0] if len(a) else a.reshape(a.shape[1:] if a.size else (0, 0))
+    if a.flags.aligned and a.dtype.isnative and (first.flags.c_contiguous or first.T.flags.c_contiguous):
+        return a
+    return layout.contiguous(a)
+
+
+def _product(a: Array, b: Array, bias: Array | None = None) -> Array:
+    """a @ b for matrices (M, K), (K, N), or stacks of them of one length."""
+    out = layout.empty((*a.shape[:-1], b.shape[-1]), a.dtype)
+    if a.dtype.kind != "f":
+        np.matmul(a, b, out=out)
+    elif out.size:
+        backend.matmul.matmul(_readable(a), _readable(b), bias, out, backend.n_threads())
+    return out
+
+
+def _matmul(a: Array, b: Array) -> Array:
+    """np.matmul's meaning for at least two dimensions on each side."""
+    if b.ndim == 2:  # a stack of rows is one tall matrix
+        return _product(a if a.ndim == 2 else a.reshape(math.prod(a.shape[:-1]), a.shape[-1]), b).reshape(
+            *a.shape[:-1], b.shape[1])
+    stack = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+    n = math.prod(stack)
+    a3 = np.broadcast_to(a, (*stack, *a.shape[-2:])).reshape(n, *a.shape[-2:])
+    b3 = np.broadcast_to(b, (*stack, *b.shape[-2:])).reshape(n, *b.shape[-2:])
+    return _product(a3, b3).reshape(*stack, a.shape[-2], b.shape[-1])
+
+
+def matmul(input: Tensor, other: Tensor) -> Tensor:
+    """Matrix product; leading dimensions are stacks and broadcast, a vector is a row on the left, a column on the right.
+
+    Raises ShapeError if the inner sizes differ, DTypeError for different dtypes.
+
+    >>> import fastnn
+    >>> fastnn.tensor([[1.0, 2.0]]) @ fastnn.tensor([3.0, 4.0])
+    tensor([11.])
+    """
+    for name, x in (("input", input), ("other", other)):
+        if not isinstance(x, Tensor):
+            raise TypeError(f"matmul: {name} must be a Tensor, but a {type(x).__name__} came")
+    if input.dtype != other.dtype or input.dtype.kind == "f":
+        same_float("matmul", input=input, other=other)
+    a, b = input.array, other.array
+    if not a.ndim or not b.ndim:
+        raise ShapeError(f"matmul: operands need at least one dimension, but shapes {a.shape} and {b.shape} came")
+    if a.shape[-1] != b.shape[-2 if b.ndim > 1 else 0]:
+        raise ShapeError(f"matmul: shapes {a.shape} and {b.shape} do not fit: {a.shape[-1]} columns meet "
+                         f"{b.shape[-2 if b.ndim > 1 else 0]} rows")
+    a2, b2 = (a[None] if a.ndim == 1 else a), (b[:, None] if b.ndim == 1 else b)
+    try:
+        full = _matmul(a2, b2)
+    except ValueError as error:
+        raise ShapeError(f"matmul: stacks of shapes {a.shape} and {b.shape} do not broadcast") from error
+    shape = full.shape[:-2] + full.shape[-2:-1] * (a.ndim > 1) + full.shape[-1:] * (b.ndim > 1)
+    need_a, need_b = input.requires_grad, other.requires_grad
+
+    def matmul(grad: Array) -> tuple[Array | None, Array | None]:
+        g = grad.reshape(full.shape)
+        da = unbroadcast(_matmul(g, b2.swapaxes(-1, -2)), a2.shape).reshape(a.shape) if need_a else None
+        if not need_b:
+            return da, None
+        if b2.ndim == 2:  # the sum over stacks is part of the product
+            rows = a2.reshape(math.prod(a2.shape[:-1]), a2.shape[-1])
+            return da, _product(rows.T, g.reshape(len(rows), g.shape[-1])).reshape(b.shape)
+        return da, unbroadcast(_matmul(a2.swapaxes(-1, -2), g), b2.shape).reshape(b.shape)
+
+    return record(full.reshape(shape), (input, other), matmul, saved=(input, other))
+
+
+def _exact(op: str, ndim: int, a: Tensor, b: Tensor) -> Tensor:
+    if a.ndim != ndim or b.ndim != ndim or a.shape[:-2] != b.shape[:-2]:
+        raise ShapeError(f"{op}: needs two {ndim}-D tensors of equal stacks, but shapes {a.shape} and {b.shape} came")
+    return matmul(a, b)
+
+
+def mm(input: Tensor, mat2: Tensor) -> Tensor:
+    """Product of two matrices, without broadcasting."""
+    return _exact("mm", 2, input, mat2)
+
+
+def bmm(input: Tensor, mat2: Tensor) -> Tensor:
+    """Products of two stacks of matrices, (B, M, K) and (B, K, N)."""
+    return _exact("bmm", 3, input, mat2)
+
+
+def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """y = x Wᵀ + b.
+
+    Args:
+        input: (*, in_features).
+        weight: (out_features, in_features).
+        bias: (out_features,).
+
+    Returns: (*, out_features). Raises ShapeError or DTypeError where they do not fit.
+
+    >>> import fastnn
+    >>> linear(fastnn.ones(1, 2), fastnn.tensor([[1.0, 2.0]]), fastnn.tensor([0.5]))
+    tensor([[3.5]])
+    """
+    same_float("linear", input=input, weight=weight, bias=bias)
+    if weight.ndim != 2 or not input.ndim or input.shape[-1] != weight.shape[1]:
+        raise ShapeError(f"linear: input of shape {input.shape} does not fit weight of shape {weight.shape} "
+                         f"(out_features, in_features)")
+    if bias is not None and bias.shape != weight.shape[:1]:
+        raise ShapeError(f"linear: bias has shape {bias.shape}, but weight of shape {weight.shape} needs "
+                         f"{weight.shape[:1]}")
+    x, w = input.array, weight.array
+    rows = x if x.ndim == 2 else x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
+    y = _product(rows, w.T, None if bias is None else layout.contiguous(bias.array))
+    need_x, need_w = input.requires_grad, weight.requires_grad
+    need_b = bias is not None and bias.requires_grad
+
+    def linear(grad: Array) -> tuple[Array | None, ...]:
+        dy = layout.contiguous(grad.reshape(y.shape))
+        dx = _product(dy, w).reshape(x.shape) if need_x else None
+        dw = _product(dy.T, rows) if need_w else None
+        return (dx, dw) if bias is None else (dx, dw, column_sum(dy) if need_b else None)
+
+    out = y if x.ndim == 2 else y.reshape(*x.shape[:-1], len(w))
+    return record(out, (input, weight) if bias is None else (input, weight, bias), linear, saved=(input, weight))
+
+
+def column_sum(dy: Array) -> Array:
+    """Sum over all but axis 1: the gradient of a bias."""
+    out = layout.empty(dy.shape[1:2], dy.dtype)
+    backend.matmul.column_sum(dy, out, backend.n_threads())
+    return out
+
+
+def _operator(self: Tensor, other: Any) -> Any:
+    return matmul(self, other) if isinstance(other, Tensor) else NotImplemented
+
+
+Tensor.__matmul__ = _operator  # type: ignore[attr-defined]
+for _name, _function in {"matmul": matmul, "mm": mm, "bmm": bmm}.items():
+    setattr(Tensor, _name, _function)
