@@ -26,7 +26,7 @@ def adam_step(
             p *= 1 - lr * weight_decay
         elif weight_decay != 0:
             d = d + weight_decay * p
-        m += (1 - beta1) * (d - m)
+        m[...] = m + (1 - beta1) * (d - m) if beta1 > 0.5 else d - beta1 * (d - m)  # as torch.lerp
         v[...] = beta2 * v + (1 - beta2) * d * d
         if max_exp_avg_sqs_out:
             v = np.maximum(max_exp_avg_sqs_out[i], v, out=max_exp_avg_sqs_out[i])

@@ -1,0 +1,95 @@
+"""Helpers over the parameters of a network: clipping of gradients, and all parameters as one vector."""
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+import numpy as np
+
+from fastnn.errors import ShapeError
+from fastnn.functional.shape import cat
+from fastnn.tensor import Tensor, float32
+
+
+def _grads(parameters: Tensor | Iterable[Tensor]) -> list[Tensor]:
+    tensors = [parameters] if isinstance(parameters, Tensor) else parameters
+    return [p.grad for p in tensors if p.grad is not None]
+
+
+def _norm(a: np.ndarray, norm_type: float) -> float:
+    """(Σ|a|ᵖ)^(1/p) over all elements, in float64."""
+    flat = a.ravel(order="K")
+    if norm_type == math.inf:
+        return float(np.abs(flat).max(initial=0))
+    if norm_type == 2:
+        return math.sqrt(np.einsum("i,i->", flat, flat, dtype=np.float64))  # no temporary, no BLAS threads
+    return float((np.abs(flat, dtype=np.float64) ** norm_type).sum() ** (1 / norm_type))
+
+
+def clip_grad_norm_(
+    parameters: Tensor | Iterable[Tensor], max_norm: float, norm_type: float = 2.0, error_if_nonfinite: bool = False
+) -> Tensor:
+    """Scale all gradients in place by min(1, max_norm / (norm + 1e-6)), where norm is that of all of them together.
+
+    Args:
+        parameters: tensors whose `.grad` to clip; those without are skipped.
+        norm_type: p of the p-norm, positive; `inf` (or "inf") for the largest magnitude.
+        error_if_nonfinite: raise RuntimeError if the norm is inf or NaN, instead of scaling by it.
+
+    Returns:
+        The norm before clipping, a 0-d tensor of the gradients' dtype.
+
+    Example:
+        >>> import fastnn
+        >>> p = fastnn.zeros(2, requires_grad=True)
+        >>> p.grad = fastnn.tensor([3.0, 4.0])
+        >>> fastnn.nn.utils.clip_grad_norm_([p], max_norm=1.0)
+        tensor(5.)
+        >>> p.grad
+        tensor([0.6, 0.8])
+
+    Reference: Pascanu et al., On the difficulty of training recurrent neural networks, ICML 2013.
+    """
+    grads, norm_type, max_norm = _grads(parameters), float(norm_type), float(max_norm)
+    if not norm_type > 0:
+        raise ValueError(f"clip_grad_norm_: norm_type must be positive, but {norm_type} came")
+    total = _norm(np.array([_norm(grad.array, norm_type) for grad in grads]), norm_type)
+    if error_if_nonfinite and not math.isfinite(total):
+        raise RuntimeError(
+            f"The total norm of order {norm_type} for gradients from `parameters` is non-finite ({total}), so it cannot"
+            " be clipped. Set `error_if_nonfinite=False` to scale the gradients by it anyway."
+        )
+    factor = max_norm / (total + 1e-6)
+    if not factor >= 1:  # NaN is passed on
+        for grad in grads:
+            grad.array *= factor
+            grad._version[0] += 1
+    with np.errstate(over="ignore"):
+        return Tensor(np.array(total).astype(np.result_type(*(grad.dtype for grad in grads)) if grads else float32))
+
+
+def clip_grad_value_(parameters: Tensor | Iterable[Tensor], clip_value: float) -> None:
+    """Limit every element of all gradients, in place, to [−clip_value, clip_value]."""
+    for grad in _grads(parameters):
+        np.clip(grad.array, -float(clip_value), float(clip_value), out=grad.array)
+        grad._version[0] += 1
+
+
+def parameters_to_vector(parameters: Iterable[Tensor]) -> Tensor:
+    """All elements of all parameters in one vector, each parameter in C order. Gradients flow back."""
+    return cat([p.reshape(-1) for p in parameters])
+
+
+def vector_to_parameters(vec: Tensor, parameters: Iterable[Tensor]) -> None:
+    """Copy the elements of `vec`, as `parameters_to_vector` orders them, into the parameters.
+
+    Raises ValueError (ShapeError) if `vec` is not a vector of as many elements as the parameters have.
+    """
+    parameters = list(parameters)
+    needed = sum(p.numel() for p in parameters)
+    if vec.shape != (needed,):
+        raise ShapeError(f"vector_to_parameters: vec has shape {vec.shape}, but the parameters need ({needed},)")
+    start = 0
+    for p in parameters:
+        p.data = vec.array[start : start + p.numel()].reshape(p.shape)
+        start += p.numel()
