@@ -37,7 +37,7 @@ bench: $(VENV)/.built  ## time the kernels and training steps, short version (un
 
 lint: $(VENV)/.lint  ## ruff, cython-lint and mypy
 	$(BIN)/ruff check .
-	$(BIN)/cython-lint fastnn
+	PATH="$(CURDIR)/$(BIN):$$PATH" cython-lint fastnn  # it calls pycodestyle
 	$(BIN)/mypy
 
 wheel: $(VENV)/.built  ## build a wheel into dist/
