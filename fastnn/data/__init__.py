@@ -1,9 +1,9 @@
 """Datasets, loaders, and the digits."""
 
-from .dataset import Dataset, Subset, TensorDataset, random_split, stratified_split
-from .digits import digits
-from .image import resize
-from .loader import DataLoader, default_collate
+from fastnn.data.dataset import Dataset, Subset, TensorDataset, random_split, stratified_split
+from fastnn.data.digits import digits
+from fastnn.data.image import resize
+from fastnn.data.loader import DataLoader, default_collate
 
 __all__ = [
     "DataLoader", "Dataset", "Subset", "TensorDataset",

@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from .. import backend, layout
-from ..errors import ShapeError
-from ..tensor import Tensor, as_tensor
+from fastnn import backend, layout
+from fastnn.errors import ShapeError
+from fastnn.tensor import Tensor, as_tensor
 
 Seed = int | np.random.Generator | None
 
@@ -123,6 +123,7 @@ def stratified_split(dataset: TensorDataset, fraction: float = 0.1, generator: S
     The classes are read from the dataset's last tensor, (N,) integers. `generator` as for :func:`random_split`.
 
     Example:
+        >>> from fastnn.data import digits
         >>> train, validation = stratified_split(digits(train=True), 0.1, generator=0)
         >>> len(train), len(validation)
         (1293, 144)

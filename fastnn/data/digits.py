@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .dataset import TensorDataset
+from fastnn.data.dataset import TensorDataset
 
 
 def digits(train: bool = True) -> TensorDataset:

@@ -1,10 +1,10 @@
 """Images at another size."""
 
 import numpy as np
+from fastnn.functional.sizes import pair
 
-from ..errors import DTypeError, ShapeError
-from ..functional.sizes import pair
-from ..tensor import Tensor, as_tensor
+from fastnn.errors import DTypeError, ShapeError
+from fastnn.tensor import Tensor, as_tensor
 
 
 def resize(images: Tensor | np.ndarray, size: int | tuple[int, int]) -> Tensor:

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from ..functional import stack
-from ..tensor import Tensor, as_tensor
-from .dataset import Seed, as_generator, take_batch
+from fastnn.data.dataset import Seed, as_generator, take_batch
+from fastnn.functional import stack
+from fastnn.tensor import Tensor, as_tensor
 
 
 class DataLoader:

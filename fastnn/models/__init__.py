@@ -1,5 +1,5 @@
 """The networks that people know by name."""
 
-from .networks import cnn, dropnet, lenet5, mlp, mobile, resnet20, vgg
+from fastnn.models.networks import cnn, dropnet, lenet5, mlp, mobile, resnet20, vgg
 
 __all__ = ["cnn", "dropnet", "lenet5", "mlp", "mobile", "resnet20", "vgg"]

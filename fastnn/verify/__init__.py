@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import DTypeLike
 
-from .. import backend
+from fastnn import backend
 
 __all__ = ["Row", "kernels", "report", "rows", "run"]
 
@@ -90,12 +90,12 @@ def report(names: Sequence[str] = ()) -> int:
     failed = count = 0
     for row in rows(names):
         if not count:
-            print(f"{'kernel':34} {'set':8} {'dtype':8} {'cases':>5} {'error/tol':>9} {'bits':>6} {'speed':>8}")
+            print(f"{'kernel':38} {'set':8} {'dtype':8} {'cases':>5} {'error/tol':>9} {'bits':>6} {'speed':>8}")
         count += 1
         failed += not row.ok
         bits = "equal" if row.same_bits else "DIFFER"
         print(
-            f"{row.kernel:34} {row.isa:8} {row.dtype:8} {row.cases:5} {row.error:9.3f} {bits:>6} {row.speedup:7.1f}x"
+            f"{row.kernel:38} {row.isa:8} {row.dtype:8} {row.cases:5} {row.error:9.3f} {bits:>6} {row.speedup:7.1f}x"
             f"{'' if row.ok else '  FAILED ' + row.problem}",
             flush=True,
         )
