@@ -33,7 +33,7 @@ def output_size(
     n = (-(-span // stride) if ceil_mode else span // stride) + 1
     if ceil_mode and (n - 1) * stride >= size + padding:
         n -= 1
-    if span < 0 or n < 1:
+    if n < 1:
         raise ShapeError(
             f"{op}: a window of {dilation * (kernel - 1) + 1} does not fit into an input of size {size} with padding "
             f"{padding}"
