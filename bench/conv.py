@@ -26,6 +26,21 @@ def taps(size: int, kernel: int, stride: int, padding: int) -> int:
     return int(np.sum(np.minimum(starts + kernel, size) - np.maximum(starts, 0)))
 
 
+def torch_forward(torch, x, w, b, y_out, stride, padding, dilation, groups):
+    w = w.contiguous(memory_format=torch.channels_last)
+    return lambda: [torch.conv2d(x, w, b, stride, padding, dilation, groups)]
+
+
+def torch_backward(of_input: bool):
+    def prepare(torch, dy, a, result, stride, padding, dilation, groups):
+        x, w = (result, a) if of_input else (a, result)
+        w = w.contiguous(memory_format=torch.channels_last)
+        rest = (None, stride, padding, dilation, False, (0, 0), groups, (of_input, not of_input, False))
+        return lambda: [torch.ops.aten.convolution_backward(dy, x, w, *rest)[0 if of_input else 1]]
+
+    return prepare
+
+
 def cases() -> list[Case]:
     rows = []
     for (N, C, H, W, F, k, s, groups), quick in SHAPES:
@@ -43,20 +58,6 @@ def cases() -> list[Case]:
         def backward_weight(rng, x=x, w=w, y=y, where=where):
             return normal(rng, *y), normal(rng, *x), hwio(out(*w)), *where
 
-        def torch_forward(torch, x, w, b, y_out, stride, padding, dilation, groups):
-            w = w.contiguous(memory_format=torch.channels_last)
-            return lambda: [torch.conv2d(x, w, b, stride, padding, dilation, groups)]
-
-        def torch_backward(mask):
-            def prepare(torch, dy, a, result, stride, padding, dilation, groups):
-                x, w = (result, a) if mask[0] else (a, result)
-                w = w.contiguous(memory_format=torch.channels_last)
-                rest = (None, stride, padding, dilation, False, (0, 0), groups, mask)
-                call = torch.ops.aten.convolution_backward
-                return lambda: [call(dy, x, w, *rest)[0 if mask[0] else 1]]
-
-            return prepare
-
         label = f"{N},{C},{H},{W} -> {F}, {k}x{k}" + f" /{s}" * (s > 1) + f" g{groups}" * (groups > 1)
         common = {
             "family": "conv", "label": label, "quick": quick,
@@ -65,10 +66,9 @@ def cases() -> list[Case]:
         }  # fmt: skip
         rows += [
             Case(kernel="conv2d", args=forward, torch=torch_forward, **common),
-            Case(kernel="conv2d_backward_input", args=backward_input, torch=torch_backward((True, False, False)), **common),
-            Case(kernel="conv2d_backward_weight", args=backward_weight, torch=torch_backward((False, True, False)),
-                 **common),
-        ]  # fmt: skip
+            Case(kernel="conv2d_backward_input", args=backward_input, torch=torch_backward(True), **common),
+            Case(kernel="conv2d_backward_weight", args=backward_weight, torch=torch_backward(False), **common),
+        ]
     return rows
 
 

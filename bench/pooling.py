@@ -1,4 +1,4 @@
-"""Max, average, adaptive and global pooling, forward and backward."""
+"""Max, average and adaptive average pooling, forward and backward."""
 
 import math
 
@@ -11,7 +11,7 @@ WINDOWS = (
     ((64, 64, 32, 32), (3, 3), (2, 2), (1, 1), True),
     ((16, 64, 112, 112), (3, 3), (2, 2), (1, 1), False),
 )
-GLOBAL = (((128, 64, 8, 8), True), ((64, 256, 14, 14), False))
+ADAPTIVE = (((128, 64, 8, 8), 1, True), ((64, 256, 14, 14), 3, False))
 
 
 def cases() -> list[Case]:
@@ -58,20 +58,16 @@ def cases() -> list[Case]:
             Case(kernel="avg_pool2d_backward", args=avg_backward, bytes=size + size_out, torch=torch_avg_backward,
                  **common),
         ]  # fmt: skip
-    for shape, quick in GLOBAL:
-        size = 4 * math.prod(shape)
-        common = {"family": "pooling", "label": "x".join(map(str, shape)), "quick": quick, "bytes": size}
+    for shape, size_out, quick in ADAPTIVE:
+        pooled = *shape[:2], size_out, size_out
+        size, label = 4 * math.prod(shape), f"{'x'.join(map(str, shape))} to {size_out}x{size_out}"
+        common = {"family": "pooling", "label": label, "quick": quick, "bytes": size}
         rows += [
-            Case(kernel="global_avg_pool2d", **common,
-                 args=lambda rng, shape=shape: (normal(rng, *shape), out(*shape[:2], 1, 1)),
-                 torch=lambda torch, x, y_out: lambda: [torch.nn.functional.adaptive_avg_pool2d(x, 1)]),
-            Case(kernel="global_avg_pool2d_backward", **common,
-                 args=lambda rng, shape=shape: (normal(rng, *shape[:2], 1, 1), out(*shape))),
             Case(kernel="adaptive_avg_pool2d", **common,
-                 args=lambda rng, shape=shape: (normal(rng, *shape), out(*shape[:2], 3, 3)),
-                 torch=lambda torch, x, y_out: lambda: [torch.nn.functional.adaptive_avg_pool2d(x, 3)]),
+                 args=lambda rng, shape=shape, pooled=pooled: (normal(rng, *shape), out(*pooled)),
+                 torch=lambda torch, x, y_out: lambda: [torch._adaptive_avg_pool2d(x, y_out.shape[2:])]),
             Case(kernel="adaptive_avg_pool2d_backward", **common,
-                 args=lambda rng, shape=shape: (normal(rng, *shape[:2], 3, 3), out(*shape)),
+                 args=lambda rng, shape=shape, pooled=pooled: (normal(rng, *pooled), out(*shape)),
                  torch=lambda torch, dy, dx_out: lambda: [torch.ops.aten._adaptive_avg_pool2d_backward(dy, dx_out)]),
         ]  # fmt: skip
     return rows
