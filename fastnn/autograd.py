@@ -178,7 +178,8 @@ class Function:
                 if counter[0] != value:
                     raise AutogradError(f"{cls.__name__}: a tensor saved for backward has been changed in place")
             grads = [
-                Tensor(np.zeros(o.shape, o.dtype)) if g is None and ctx._materialize else g if g is None else Tensor(g)
+                Tensor(g) if g is not None
+                else Tensor(np.zeros(o.shape, o.dtype)) if ctx._materialize and isinstance(o, Tensor) else None
                 for g, o in zip(received, outputs, strict=True)
             ]
             received[:] = [None] * len(outputs)
@@ -202,7 +203,8 @@ class Function:
         if not meet.requires_grad:
             return result
         wrapped = tuple(
-            out if out in ctx._plain or out.dtype.kind != "f" else cls._output(meet, out, i, received)
+            cls._output(meet, out, i, received) if isinstance(out, Tensor) and out.is_floating_point()
+            and not any(out is plain for plain in ctx._plain) else out
             for i, out in enumerate(outputs)
         )
         return wrapped if isinstance(result, tuple) else wrapped[0]

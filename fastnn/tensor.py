@@ -51,7 +51,7 @@ class Node:
         self.backward: Backward | None = backward
         self.versions = versions  # (counter, value when saved) of every tensor that backward reads
         self.shape, self.dtype = array.shape, array.dtype
-        self.hooks: dict[int, Callable] | None = None
+        self.hooks: list[tuple] | None = None
         self.retain: weakref.ref | None = None
 
     def __repr__(self) -> str:
@@ -78,14 +78,20 @@ class View:
 
 
 class RemovableHandle:
-    """What registering a hook returns; `remove()` takes the hook away."""
+    """What registering a hook returns: `remove()`, or leaving a `with` block, takes the hook away."""
 
-    def __init__(self, hooks: dict[int, Callable], hook: Callable) -> None:
-        self.hooks, self.key = hooks, next(_count)
-        hooks[self.key] = hook
+    def __init__(self, hooks: list[tuple], entry: tuple, prepend: bool = False) -> None:
+        self.hooks, self.entry = hooks, entry
+        hooks.insert(0 if prepend else len(hooks), entry)
 
     def remove(self) -> None:
-        self.hooks.pop(self.key, None)
+        self.hooks[:] = [entry for entry in self.hooks if entry is not self.entry]
+
+    def __enter__(self) -> RemovableHandle:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.remove()
 
 
 class Tensor:
@@ -112,7 +118,7 @@ class Tensor:
         self._node: Node | None = None
         self._version = [0]  # counts changes in place; shared by all views of the memory
         self._view: View | None = None
-        self._hooks: dict[int, Callable] | None = None
+        self._hooks: list[tuple] | None = None
         if requires_grad:
             self.requires_grad = True
 
@@ -359,8 +365,8 @@ class Tensor:
         holder: Any = self._node or self
         name = "_hooks" if holder is self else "hooks"
         if getattr(holder, name) is None:
-            setattr(holder, name, {})
-        return RemovableHandle(getattr(holder, name), hook)
+            setattr(holder, name, [])
+        return RemovableHandle(getattr(holder, name), (hook,))
 
     def backward(self, gradient: Tensor | None = None, retain_graph: Any = False, create_graph: Any = False) -> None:
         """Add the gradient of this tensor with respect to every leaf that requires grad to the leaf's `.grad`.
@@ -617,8 +623,8 @@ def _add_to_grad(leaf: Tensor, grad: Array, own: bool) -> None:
     leaf.grad = Tensor(laid_out.copy(order="K") if laid_out is grad and not own else laid_out)
 
 
-def _call_hooks(hooks: dict[int, Callable], grad: Array) -> Array:
-    for hook in tuple(hooks.values()):
+def _call_hooks(hooks: list[tuple], grad: Array) -> Array:
+    for (hook,) in tuple(hooks):
         changed = hook(Tensor(grad))
         if changed is not None:
             if changed.shape != grad.shape:

@@ -20,11 +20,6 @@ class _Numbered(Module):
     def _items(self) -> dict[str, Any]:
         return self.__dict__[self._registry]
 
-    def _key(self, index: int) -> str:
-        if not -len(self) <= index < len(self):
-            raise IndexError(f"{type(self).__name__}: index {index} is out of range for {len(self)} items")
-        return list(self._items)[index]
-
     def _replace(self, items: list[Any]) -> Self:
         for key in list(self._items):
             delattr(self, key)
@@ -37,10 +32,10 @@ class _Numbered(Module):
         return iter(self._items.values())
 
     def __getitem__(self, index: int | slice) -> Any:
-        return type(self)(list(self)[index]) if isinstance(index, slice) else self._items[self._key(index)]
+        return type(self)(list(self)[index]) if isinstance(index, slice) else list(self)[index]
 
     def __setitem__(self, index: int, item: Any) -> None:
-        self._register(self._registry, self._key(index), item)
+        self._register(self._registry, list(self._items)[index], item)
 
     def __delitem__(self, index: int | slice) -> None:
         items = list(self)
@@ -59,9 +54,7 @@ class _Numbered(Module):
         return self
 
     def insert(self, index: int, item: Any) -> Self:
-        """Add an item before the one at `index`; those behind it, and any with names of their own, get new numbers."""
-        if not -len(self) <= index <= len(self):
-            raise IndexError(f"{type(self).__name__}: index {index} is out of range for {len(self)} items")
+        """Add an item before the one at `index`. All are numbered anew, names of their own are lost."""
         items = list(self)
         items.insert(index, item)
         return self._replace(items)
@@ -72,11 +65,10 @@ class _Numbered(Module):
         del self[index]
         return item
 
-    def __iadd__(self, items: Iterable[Any]) -> Self:
-        return self.extend(items)
-
     def __add__(self, items: Iterable[Any]) -> Self:
         return type(self)().extend(self).extend(items)
+
+    __iadd__ = extend
 
 
 class Sequential(_Numbered):

@@ -1,12 +1,10 @@
 """Conv2d."""
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
 from typing import Any
 
 import fastnn.functional as F
-from fastnn.functional.sizes import pair
+from fastnn.functional.sizes import IntOrPair, pair
 from fastnn.nn import init
 from fastnn.nn.module import Module
 from fastnn.nn.parameter import empty
@@ -31,8 +29,8 @@ class Conv2d(Module):
     """
 
     def __init__(
-        self, in_channels: int, out_channels: int, kernel_size: int | Sequence[int], stride: int | Sequence[int] = 1,
-        padding: int | Sequence[int] | str = 0, dilation: int | Sequence[int] = 1, groups: int = 1, bias: bool = True,
+        self, in_channels: int, out_channels: int, kernel_size: IntOrPair, stride: IntOrPair = 1,
+        padding: IntOrPair | str = 0, dilation: IntOrPair = 1, groups: int = 1, bias: bool = True,
         padding_mode: str = "zeros", device: Any = None, dtype: Any = None,
     ) -> None:
         super().__init__()
@@ -44,10 +42,10 @@ class Conv2d(Module):
         if isinstance(padding, str) and padding not in ("same", "valid"):
             raise ValueError(f"Conv2d: padding must be an int, a pair, 'same' or 'valid', but {padding!r} came")
         self.in_channels, self.out_channels, self.groups, self.padding_mode = in_channels, out_channels, groups, "zeros"
-        self.kernel_size = pair(kernel_size, "Conv2d", "kernel_size")
-        self.stride = pair(stride, "Conv2d", "stride")
+        self.kernel_size = pair(kernel_size, "Conv2d", "kernel_size", least=1)
+        self.stride = pair(stride, "Conv2d", "stride", least=1)
         self.padding = padding if isinstance(padding, str) else pair(padding, "Conv2d", "padding")
-        self.dilation = pair(dilation, "Conv2d", "dilation")
+        self.dilation = pair(dilation, "Conv2d", "dilation", least=1)
         if padding == "same" and self.stride != (1, 1):
             raise ValueError(f"Conv2d: padding='same' needs stride 1, but stride={self.stride} came")
         self.weight = empty(out_channels, in_channels // groups, *self.kernel_size, device=device, dtype=dtype)
@@ -56,10 +54,7 @@ class Conv2d(Module):
 
     def reset_parameters(self) -> None:
         """Draw weight and bias anew."""
-        fan_in = math.prod(self.weight.shape[1:])
-        bound = fan_in**-0.5 if fan_in else 0.0
-        for p in self.parameters():
-            init.uniform_(p, -bound, bound)
+        init.layer_(self.weight, self.bias)
 
     def forward(self, input: Tensor) -> Tensor:
         return F.conv2d(input, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups)

@@ -6,7 +6,6 @@ neither dtype nor memory order.
 from __future__ import annotations
 
 import math
-import warnings
 
 import numpy as np
 
@@ -38,16 +37,15 @@ def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
     return math.sqrt(2.0 / (1 + slope**2))
 
 
-def _check_ndim(op: str, tensor: Tensor, *allowed: int) -> None:
-    if tensor.ndim not in allowed:
-        raise ValueError(f"{op}: a tensor of {' or '.join(map(str, allowed))} dimensions is needed, but shape "
-                         f"{tensor.shape} came")
+def _check_ndim(op: str, tensor: Tensor, least: int, most: int | None = None) -> None:
+    if tensor.ndim < least or (most is not None and tensor.ndim > most):
+        needed = f"{least} or more" if most is None else least if most == least else f"{least} to {most}"
+        raise ValueError(f"{op}: a tensor of {needed} dimensions is needed, but shape {tensor.shape} came")
 
 
 def _calculate_fan_in_and_fan_out(tensor: Tensor) -> tuple[int, int]:
     """Terms in the sum of one output, and sums that one input enters: shape[1] and shape[0] times the kernel's area."""
-    if tensor.ndim < 2:
-        raise ValueError(f"init: fan-in and fan-out need 2 or more dimensions, but shape {tensor.shape} came")
+    _check_ndim("init by fan-in and fan-out", tensor, 2)
     area = math.prod(tensor.shape[2:])
     return tensor.shape[1] * area, tensor.shape[0] * area
 
@@ -69,24 +67,18 @@ def normal_(tensor: Tensor, mean: float = 0.0, std: float = 1.0) -> Tensor:
 def trunc_normal_(tensor: Tensor, mean: float = 0.0, std: float = 1.0, a: float = -2.0, b: float = 2.0) -> Tensor:
     """Values from N(mean, std²) given that they lie in [a, b].
 
-    By rejection: normal values if a good part of them falls into [a, b], else uniform ones, kept with a probability in
-    proportion to the density.
+    By rejection: uniform values in [a, b] are kept with a probability in proportion to the density.
     """
     if not (a < b and std > 0):
         raise ValueError(f"trunc_normal_: a < b and std > 0 are needed, but a={a}, b={b}, std={std} came")
     low, high = (a - mean) / std, (b - mean) / std
     peak = min(max(low, 0.0), high)
     reach = math.sqrt(peak**2 + 80)  # beyond it the density is below e⁻⁴⁰ of its peak
-    from_normal = math.erf(high / math.sqrt(2)) - math.erf(low / math.sqrt(2)) > 0.6
     values = np.empty(tensor.numel())
     todo = np.arange(values.size)
     while todo.size:
-        if from_normal:
-            z = backend.generator.standard_normal(todo.size)
-            kept = (low <= z) & (z <= high)
-        else:
-            z = backend.generator.uniform(max(low, -reach), min(high, reach), todo.size)
-            kept = backend.generator.random(todo.size) < np.exp((peak**2 - z**2) / 2)
+        z = backend.generator.uniform(max(low, -reach), min(high, reach), todo.size)
+        kept = backend.generator.random(todo.size) < np.exp((peak**2 - z**2) / 2)
         values[todo[kept]] = z[kept]
         todo = todo[~kept]
     return write(tensor, (mean + std * values).clip(a, b).reshape(tensor.shape))
@@ -107,13 +99,13 @@ def zeros_(tensor: Tensor) -> Tensor:
 
 def eye_(tensor: Tensor) -> Tensor:
     """The identity matrix: a Linear layer passes on as many inputs as it can."""
-    _check_ndim("eye_", tensor, 2)
+    _check_ndim("eye_", tensor, 2, 2)
     return write(tensor, np.eye(*tensor.shape))
 
 
 def dirac_(tensor: Tensor, groups: int = 1) -> Tensor:
     """1 at the centre of the kernel: a convolution passes on as many channels of each group as it can."""
-    _check_ndim("dirac_", tensor, 3, 4, 5)
+    _check_ndim("dirac_", tensor, 3, 5)
     if groups < 1 or tensor.shape[0] % groups:
         raise ValueError(f"dirac_: the first size of shape {tensor.shape} must be divisible by groups={groups}")
     values = np.zeros(tensor.shape)
@@ -125,7 +117,7 @@ def dirac_(tensor: Tensor, groups: int = 1) -> Tensor:
 
 
 def _xavier_std(tensor: Tensor, gain: float) -> float:
-    return gain * math.sqrt(2.0 / sum(_calculate_fan_in_and_fan_out(tensor)))
+    return gain * math.sqrt(2.0 / max(1, sum(_calculate_fan_in_and_fan_out(tensor))))
 
 
 def xavier_uniform_(tensor: Tensor, gain: float = 1.0) -> Tensor:
@@ -142,11 +134,8 @@ def xavier_normal_(tensor: Tensor, gain: float = 1.0) -> Tensor:
 def _kaiming_std(tensor: Tensor, a: float, mode: str, nonlinearity: str) -> float:
     if mode.lower() not in ("fan_in", "fan_out"):
         raise ValueError(f"init: mode must be 'fan_in' or 'fan_out', but {mode!r} came")
-    if 0 in tensor.shape:
-        warnings.warn("init: a tensor without elements stays as it is", stacklevel=3)
-        return 0.0
     fan = _calculate_fan_in_and_fan_out(tensor)[mode.lower() == "fan_out"]
-    return calculate_gain(nonlinearity, a) / math.sqrt(fan)
+    return calculate_gain(nonlinearity, a) / math.sqrt(max(1, fan))
 
 
 def kaiming_uniform_(tensor: Tensor, a: float = 0, mode: str = "fan_in", nonlinearity: str = "leaky_relu") -> Tensor:
@@ -160,13 +149,20 @@ def kaiming_normal_(tensor: Tensor, a: float = 0, mode: str = "fan_in", nonlinea
     return normal_(tensor, 0.0, _kaiming_std(tensor, a, mode, nonlinearity))
 
 
+def layer_(weight: Tensor, bias: Tensor | None) -> None:
+    """The default of Linear and Conv2d: both from U(−k, k), k = 1 / √fan_in."""
+    fan_in = math.prod(weight.shape[1:])
+    bound = fan_in**-0.5 if fan_in else 0.0
+    for tensor in (weight,) if bias is None else (weight, bias):
+        uniform_(tensor, -bound, bound)
+
+
 def orthogonal_(tensor: Tensor, gain: float = 1) -> Tensor:
     """gain · Q, where Q is (shape[0], the rest) with orthonormal rows or columns, uniform among such matrices.
 
     Reference: Saxe et al. 2013; the signs that make Q uniform: Mezzadri 2006.
     """
-    if tensor.ndim < 2:
-        raise ValueError(f"orthogonal_: a tensor of 2 or more dimensions is needed, but shape {tensor.shape} came")
+    _check_ndim("orthogonal_", tensor, 2)
     if tensor.numel() == 0:
         return tensor
     values = backend.generator.standard_normal((tensor.shape[0], tensor.numel() // tensor.shape[0]))
@@ -178,7 +174,7 @@ def orthogonal_(tensor: Tensor, gain: float = 1) -> Tensor:
 
 def sparse_(tensor: Tensor, sparsity: float, std: float = 0.01) -> Tensor:
     """N(0, std²), but zero in a fraction `sparsity` of each column, rounded up. Reference: Martens 2010."""
-    _check_ndim("sparse_", tensor, 2)
+    _check_ndim("sparse_", tensor, 2, 2)
     values = backend.generator.normal(0.0, std, tensor.shape)
     order = np.argsort(backend.generator.random(tensor.shape), axis=0)
     np.put_along_axis(values, order[: math.ceil(sparsity * len(order))], 0.0, axis=0)

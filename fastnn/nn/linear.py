@@ -42,9 +42,7 @@ class Linear(Module):
 
     def reset_parameters(self) -> None:
         """Draw weight and bias anew."""
-        bound = self.in_features**-0.5 if self.in_features else 0.0
-        for p in self.parameters():
-            init.uniform_(p, -bound, bound)
+        init.layer_(self.weight, self.bias)
 
     def forward(self, input: Tensor) -> Tensor:
         return F.linear(input, self.weight, self.bias)

@@ -9,7 +9,7 @@ import numpy as np
 from fastnn.autograd import Function, is_grad_enabled
 from fastnn.errors import AutogradError, StateDictError
 from fastnn.nn.parameter import Parameter, write
-from fastnn.tensor import Tensor
+from fastnn.tensor import RemovableHandle, Tensor
 
 
 class LoadResult(NamedTuple):
@@ -21,23 +21,6 @@ class LoadResult(NamedTuple):
     def __repr__(self) -> str:
         keys = f"LoadResult(missing_keys={self.missing_keys}, unexpected_keys={self.unexpected_keys})"
         return keys if any(self) else "<All keys matched successfully>"
-
-
-class RemovableHandle:
-    """What every `register_*_hook` returns: `remove()`, or leaving a `with` block, takes the hook away."""
-
-    def __init__(self, hooks: list[tuple], entry: tuple, prepend: bool) -> None:
-        self.hooks, self.entry = hooks, entry
-        hooks.insert(0 if prepend else len(hooks), entry)
-
-    def remove(self) -> None:
-        self.hooks[:] = [entry for entry in self.hooks if entry is not self.entry]
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.remove()
 
 
 class Module:
@@ -64,17 +47,15 @@ class Module:
     [('hidden.weight', (3, 4)), ('hidden.bias', (3,)), ('output.weight', (2, 3))]
     """
 
-    training: bool
-    _parameters: dict[str, Parameter | None]
-    _buffers: dict[str, Tensor | None]
-    _modules: dict[str, Module | None]
-    _transient_buffers: set[str]
-    _forward_pre_hooks: list[tuple[Callable, bool]]
-    _forward_hooks: list[tuple[Callable, bool]]
-    _backward_hooks: list[tuple[Callable]]
-
     def __init__(self) -> None:
-        self.__dict__.update({name: kind() for name, kind in _OWN.items()}, training=True)
+        self.training = True
+        self._parameters: dict[str, Parameter | None] = {}
+        self._buffers: dict[str, Tensor | None] = {}
+        self._modules: dict[str, Module | None] = {}
+        self._transient_buffers: set[str] = set()
+        self._forward_pre_hooks: list[tuple[Callable, bool]] = []
+        self._forward_hooks: list[tuple[Callable, bool]] = []
+        self._backward_hooks: list[tuple[Callable]] = []
 
     # Calling -----------------------------------------------------------------------------------------------------
 
@@ -106,15 +87,13 @@ class Module:
     def register_forward_pre_hook(self, hook: Callable, *, prepend: bool = False,
                                   with_kwargs: bool = False) -> RemovableHandle:
         """Call `hook(module, args)` before `forward`; what it returns, unless None, replaces the arguments.
-
-        With `with_kwargs` it is `hook(module, args, kwargs)` and returns None or both.
-        """
+        With `with_kwargs` it is `hook(module, args, kwargs)` and returns None or both."""
         return RemovableHandle(self._forward_pre_hooks, (hook, with_kwargs), prepend)
 
     def register_forward_hook(self, hook: Callable, *, prepend: bool = False,
                               with_kwargs: bool = False) -> RemovableHandle:
-        """Call `hook(module, args, output)`, `with_kwargs` `hook(module, args, kwargs, output)`, after `forward`; what
-        it returns, unless None, replaces the output."""
+        """Call `hook(module, args, output)` after `forward`; what it returns, unless None, replaces the output.
+        With `with_kwargs` it is `hook(module, args, kwargs, output)`."""
         return RemovableHandle(self._forward_hooks, (hook, with_kwargs), prepend)
 
     def register_full_backward_hook(self, hook: Callable, prepend: bool = False) -> RemovableHandle:
@@ -178,7 +157,7 @@ class Module:
         self._transient_buffers.discard(name)
 
     def __getstate__(self) -> dict[str, Any]:  # a shallow copy gets registries of its own
-        return {name: value.copy() if name in _OWN else value for name, value in self.__dict__.items()}
+        return {k: v.copy() if k[0] == "_" and isinstance(v, (dict, list, set)) else v for k, v in vars(self).items()}
 
     def __dir__(self) -> list[str]:
         return [name for name in super().__dir__() if not name[0].isdigit()]
@@ -367,40 +346,22 @@ class Module:
         return f"{type(self).__name__}({body})"
 
 
-_OWN: dict[str, type] = {
-    "_parameters": dict, "_buffers": dict, "_modules": dict, "_transient_buffers": set,
-    "_forward_pre_hooks": list, "_forward_hooks": list, "_backward_hooks": list,
-}
 _KINDS = {"_parameters": ("parameter", Parameter), "_buffers": ("buffer", Tensor), "_modules": ("module", Module)}
 
 
 class _Gather(Function):
-    """Identity on tensors; backward, their gradients meet in a function that may replace them."""
+    """Identity; backward, the gradients of all its inputs meet in a function that may replace them."""
 
     @staticmethod
-    def forward(ctx: Any, meet: Callable[[tuple], tuple], *tensors: Tensor) -> tuple:
+    def forward(ctx: Any, meet: Callable[[tuple], tuple], *values: Any) -> tuple:
         ctx.meet = meet
         ctx.set_materialize_grads(False)
-        return tensors
+        ctx.mark_non_differentiable(*(v for v in values if isinstance(v, Tensor) and not v.requires_grad))
+        return values
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple:
         return None, *ctx.meet(grads)
-
-
-def _gather(values: tuple, meet: Callable[[tuple], tuple]) -> tuple:
-    """`values` through `_Gather`, where `meet` gets a gradient or None for each; itself if nothing requires grad."""
-    at = [i for i, value in enumerate(values) if isinstance(value, Tensor) and value.requires_grad]
-    if not at:
-        return values
-
-    def spread(grads: tuple) -> tuple:
-        placed = dict(zip(at, grads, strict=True))
-        met = meet(tuple(placed.get(i) for i in range(len(values))))
-        return tuple(met[i] for i in at)
-
-    passed = dict(zip(at, _Gather.apply(spread, *(values[i] for i in at)), strict=True))
-    return tuple(passed.get(i, value) for i, value in enumerate(values))
 
 
 def _bracket(module: Module, args: tuple) -> tuple[tuple, Callable[[Any], Any]]:
@@ -416,19 +377,19 @@ def _bracket(module: Module, args: tuple) -> tuple[tuple, Callable[[Any], Any]]:
             result = result if isinstance(result, tuple) else (result,)
             needed, got = ([g if g is None else g.shape for g in gs] for gs in (grads, result))
             if got != needed:
-                raise AutogradError(f"backward hook of {type(module).__name__}: a grad_input of shapes {needed} is "
-                                    f"needed, but {got} came")
+                name = type(module).__name__
+                raise AutogradError(f"backward hook of {name}: a grad_input of shapes {needed} is needed, not {got}")
             grads = result
         return grads
 
     def on_output(grads: tuple) -> tuple:
         grad_outputs[:] = [grads]
-        if entered is args:  # no input requires grad: nothing more will come
+        if not any(isinstance(a, Tensor) and a.requires_grad for a in args):  # nothing more will come
             on_input((None,) * len(args))
         return grads
 
     def leave(output: Any) -> Any:
-        return _gather(output, on_output) if isinstance(output, tuple) else _gather((output,), on_output)[0]
+        outputs = _Gather.apply(on_output, *(output if isinstance(output, tuple) else (output,)))
+        return outputs if isinstance(output, tuple) else outputs[0]
 
-    entered = _gather(args, on_input)
-    return entered, leave
+    return _Gather.apply(on_input, *args), leave

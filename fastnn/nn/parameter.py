@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from fastnn.device import device as Device
-from fastnn.tensor import Tensor, as_tensor, check_dtype
+from fastnn import creation
+from fastnn.tensor import Tensor, as_tensor
 
 
 class Parameter(Tensor):
@@ -28,12 +28,10 @@ class Parameter(Tensor):
 
 
 def empty(*shape: int, device: Any = None, dtype: Any = None) -> Parameter:
-    """An uninitialized parameter, float32 by default; a convolution's O, I, H, W has the memory order H, W, I, O."""
-    Device("cpu" if device is None else device)
-    dtype = check_dtype("Parameter", np.float32 if dtype is None else dtype)
-    if len(shape) == 4:
-        return Parameter(np.empty(shape[2:] + shape[1::-1], dtype).transpose(3, 2, 0, 1))
-    return Parameter(np.empty(shape, dtype))
+    """An uninitialized parameter; one of shape O, I, H, W, a convolution's, has the memory order H, W, I, O."""
+    conv = len(shape) == 4
+    array = creation.empty(shape[2:] + shape[1::-1] if conv else shape, dtype=dtype, device=device).array
+    return Parameter(array.transpose(3, 2, 0, 1) if conv else array)
 
 
 def write(tensor: Tensor, values: np.ndarray) -> Tensor:
