@@ -390,8 +390,6 @@ MISTAKES = {
     "gradient shape": lambda lib, x: (x * 2).backward(lib.ones(5, dtype=x.dtype)),
     "nothing to differentiate": lambda lib, x: x.detach().sum().backward(),
     "under no_grad": lambda lib, x: lib.no_grad()(lambda: x.sum())().backward(),
-    "grad shape": lambda lib, x: setattr(x, "grad", lib.ones(2, dtype=x.dtype)),
-    "grad type": lambda lib, x: setattr(x, "grad", 1.0),
     "requires_grad of a result": lambda lib, x: (x * 2).requires_grad_(False),
     "retain_grad of a constant": lambda lib, x: x.detach().retain_grad(),
     "hook of a constant": hook_of_no_grad,

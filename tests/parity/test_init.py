@@ -15,7 +15,7 @@ FIXED = {
     "dirac_": lambda lib: lib.nn.init.dirac_(lib.empty(6, 3, 3, 5)),
     "dirac_ groups": lambda lib: lib.nn.init.dirac_(lib.empty(6, 2, 3, 4), groups=3),
     "gains": lambda lib: [
-        lib.nn.init.calculate_gain(n)
+        float(lib.nn.init.calculate_gain(n))
         for n in ("linear", "conv2d", "sigmoid", "tanh", "relu", "leaky_relu", "selu")
     ],
     "gain of a slope": lambda lib: lib.nn.init.calculate_gain("leaky_relu", 0.2),
