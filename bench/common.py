@@ -111,9 +111,9 @@ def _work(connection: Any, library: str, threads: int) -> None:
 
         torch.set_num_threads(threads)
     else:
-        import fastnn
+        from fastnn import backend
 
-        fastnn.set_num_threads(threads)
+        backend.set_num_threads(threads)
     run = None
     while (message := connection.recv()) is not None:
         task, value = message
@@ -128,15 +128,14 @@ def _work(connection: Any, library: str, threads: int) -> None:
 
 
 def _time(run: Callable, seconds: float) -> list[float]:
-    """Times of single calls, in seconds, over at least `seconds`, after one that is not counted."""
-    run()
+    """Times of single calls, in seconds, over at least `seconds`; the first does not count unless it takes as long."""
     times: list[float] = []
     end = time.perf_counter() + seconds
-    while len(times) < 3 or time.perf_counter() < end:
+    while not times or time.perf_counter() < end:
         start = time.perf_counter()
         run()
         times.append(time.perf_counter() - start)
-    return times
+    return times[1:] or times
 
 
 class Worker:
@@ -236,9 +235,9 @@ def parse(description: str) -> argparse.Namespace:
     parser.add_argument("--only", default="", help="rows whose name contains this")
     options = parser.parse_args()
     options.rounds, options.seconds = (3, 0.02) if options.quick else (9, 0.1)
-    import fastnn
+    from fastnn import backend
 
-    options.threads = options.threads or fastnn.get_num_threads()
+    options.threads = options.threads or backend.get_num_threads()
     return options
 
 
@@ -267,9 +266,8 @@ def print_head(title: str, libraries: list[str], threads: int, machine: Machine 
 
     limits = ""
     if machine:
-        limits = f"; peak {machine.peak / 1e9:.0f} GFLOP/s, streams " + ", ".join(
-            f"{size / 2**20:g} MB {rate / 1e9:.0f}" for size, rate in machine.streams
-        ) + " GB/s"  # fmt: skip
+        rates = ", ".join(f"{size >> 20} MB {rate / 1e9:.0f}" for size, rate in machine.streams[::2])
+        limits = f"\npeak {machine.peak / 1e9:.0f} GFLOP/s; streaming in GB/s: {rates}"
     print(f"\n{title}: {backend.isa}, {threads} threads, float32{limits}")
     head = f"{'':44}{'ms':>9}{'least':>9}{'+-':>7}{'limit':>7}"
     print(head + "".join(f"{'/' + library:>9}" for library in libraries[1:]), flush=True)

@@ -56,7 +56,7 @@ int main(int argc, char** argv) {
         sink = sink + sum;
     }
     printf("flops %.1f\n", best);
-    for (size_t size = 1 << 18; size <= (size_t) 1 << 28; size *= 4) { /* half read, half written */
+    for (size_t size = 1 << 20; size <= (size_t) 1 << 28; size *= 2) { /* half read, half written */
         const size_t half = size / 2, chunk = 1 << 14, units = half / chunk;
         char* from = aligned_alloc(64, half);
         char* to = aligned_alloc(64, half);
