@@ -8,7 +8,7 @@ import pytest
 import fastnn
 from fastnn import layout
 from fastnn.data import digits, resize, stratified_split
-from fastnn.errors import DTypeError, ShapeError
+from fastnn.errors import ShapeError
 from fastnn.utils.data import DataLoader, Dataset, Subset, TensorDataset, default_collate, random_split
 
 
@@ -146,10 +146,10 @@ def test_stratified_split():
     assert np.bincount(labels[rest.indices]).tolist() == [12, 6, 2]
     assert sorted([*train.indices, *rest.indices]) == list(range(100))
     assert rest.indices.tolist() != stratified_split(train.dataset, 0.2, generator=1)[1].indices.tolist()
-    with pytest.raises(ValueError, match="between 0 and 1"):
+    with pytest.raises(ValueError, match="0 < fraction < 1"):
         stratified_split(train.dataset, 1.0)
-    with pytest.raises(ShapeError, match="integers"):
-        stratified_split(TensorDataset(np.zeros(3, np.float32)))
+    with pytest.raises(ValueError, match=r"integer labels, got 0.5 and \(3,\) float32"):
+        stratified_split(TensorDataset(np.zeros(3, np.float32)), 0.5)
 
 
 def test_default_collate():
@@ -181,7 +181,6 @@ def test_default_collate():
     ({"batch_size": 2.0}, ValueError, "batch_size"),
     ({"sampler": [1], "shuffle": True}, ValueError, "excludes shuffle"),
     ({"batch_sampler": [[1]], "batch_size": 2}, ValueError, "batch_sampler excludes"),
-    ({"num_workers": -1}, ValueError, "num_workers"),
     ({"generator": "x"}, TypeError, "generator must be"),
 ])  # fmt: skip
 def test_bad_arguments(dataset, arguments, error, message):
@@ -190,7 +189,7 @@ def test_bad_arguments(dataset, arguments, error, message):
 
 
 def test_bad_datasets(dataset):
-    with pytest.raises(TypeError, match="a generator, lacks __getitem__ and __len__"):
+    with pytest.raises(TypeError, match="needs __getitem__ and __len__, a generator came"):
         DataLoader(i for i in range(3))
     with pytest.raises(ShapeError, match="one length"):
         TensorDataset(np.zeros(3), np.zeros(4))
@@ -256,5 +255,5 @@ def test_resize_bad_arguments():
         resize(np.zeros((3, 8, 8)), 28)
     with pytest.raises(ShapeError, match="resize"):
         resize(np.zeros((1, 1, 8, 0)), 28)
-    with pytest.raises(DTypeError, match="floating-point"):
+    with pytest.raises(ShapeError, match="uint8"):
         resize(np.zeros((1, 1, 8, 8), np.uint8), 28)

@@ -1,4 +1,5 @@
 """DataLoader: an iterable of batches."""
+from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
@@ -14,56 +15,40 @@ from fastnn.tensor import Tensor, as_tensor
 class DataLoader:
     """Batches of `dataset`, epoch after epoch, in order or shuffled, with PyTorch's arguments.
 
-    A :class:`TensorDataset`, or a :class:`Subset` of one, is batched by one indexing of each whole tensor; any other
-    dataset is asked for its samples one by one and `collate_fn` joins them. A batch shares no memory with the dataset.
+    A TensorDataset, or a Subset of one, is batched by one indexing of each whole tensor; any other dataset is asked
+    for its samples one by one and `collate_fn` joins them. A batch shares no memory with the dataset.
 
     Args:
         dataset: anything with ``__getitem__`` and ``__len__``.
-        batch_size: samples a batch, at least 1; the last batch may be smaller.
-        shuffle: a fresh random order each epoch.
-        sampler: an iterable of indices to use as the order instead.
-        batch_sampler: an iterable of lists of indices, one a batch; excludes the four arguments that say the same.
+        batch_size: samples a batch; the last may be smaller, unless `drop_last` leaves it out.
+        shuffle: a fresh random order each epoch, from `generator`: a seed, or a NumPy generator; None takes fastnn's
+            own, which :func:`fastnn.manual_seed` seeds.
+        sampler: an iterable of indices, the order to use instead.
+        batch_sampler: an iterable of lists of indices, one a batch; excludes the arguments that say the same.
         num_workers, pin_memory, persistent_workers: accepted for compatibility; the calling thread loads the samples.
-        collate_fn: joins a list of samples into a batch; :func:`default_collate` by default.
-        drop_last: leave out a last batch that is not full.
-        generator: a seed or a NumPy generator for the shuffle; None takes fastnn's own (:func:`fastnn.manual_seed`).
 
-    Example:
-        >>> loader = DataLoader(TensorDataset(np.arange(10), np.arange(10) % 2), batch_size=4)
-        >>> len(loader), [tuple(y.shape) for x, y in loader]
-        (3, [(4,), (4,), (2,)])
+    >>> loader = DataLoader(TensorDataset(np.arange(10), np.arange(10) % 2), batch_size=4)
+    >>> len(loader), [y.shape for x, y in loader]
+    (3, [(4,), (4,), (2,)])
     """
 
     def __init__(
-        self,
-        dataset: Any,
-        batch_size: int = 1,
-        shuffle: bool = False,
-        sampler: Iterable[int] | None = None,
-        batch_sampler: Iterable[Sequence[int]] | None = None,
-        num_workers: int = 0,
-        collate_fn: Callable[[list], Any] | None = None,
-        pin_memory: bool = False,
-        drop_last: bool = False,
-        generator: Seed = None,
-        persistent_workers: bool = False,
-    ):
-        needed = ["__getitem__", "__len__"] if sampler is None and batch_sampler is None else ["__getitem__"]
-        if missing := [name for name in needed if not hasattr(dataset, name)]:
-            raise TypeError(f"DataLoader: the dataset, a {type(dataset).__name__}, lacks {' and '.join(missing)}")
+        self, dataset: Any, batch_size: int = 1, shuffle: bool = False, sampler: Iterable[int] | None = None,
+        batch_sampler: Iterable[Sequence[int]] | None = None, num_workers: int = 0,
+        collate_fn: Callable[[list], Any] | None = None, pin_memory: bool = False, drop_last: bool = False,
+        generator: Seed = None, persistent_workers: bool = False,
+    ) -> None:
+        if not hasattr(dataset, "__getitem__"):
+            raise TypeError(f"DataLoader: a dataset needs __getitem__ and __len__, a {type(dataset).__name__} came")
         if isinstance(batch_size, bool) or not isinstance(batch_size, (int, np.integer)) or batch_size < 1:
             raise ValueError(f"DataLoader: batch_size must be an int of at least 1, got {batch_size!r}")
         if batch_sampler is not None and (batch_size != 1 or shuffle or sampler is not None or drop_last):
             raise ValueError("DataLoader: batch_sampler excludes batch_size, shuffle, sampler and drop_last")
         if sampler is not None and shuffle:
             raise ValueError("DataLoader: sampler excludes shuffle")
-        if num_workers < 0:
-            raise ValueError(f"DataLoader: num_workers must not be negative, got {num_workers}")
         self.dataset, self.batch_size, self.shuffle, self.drop_last = dataset, int(batch_size), shuffle, drop_last
-        self.sampler, self.batch_sampler = sampler, batch_sampler
-        self.num_workers, self.pin_memory, self.persistent_workers = num_workers, pin_memory, persistent_workers
-        self.collate_fn = collate_fn or default_collate
-        self.generator = as_generator(generator) if generator is not None else None
+        self.sampler, self.batch_sampler, self.collate_fn = sampler, batch_sampler, collate_fn or default_collate
+        self.generator = as_generator(generator)
 
     def __len__(self) -> int:
         """Batches an epoch."""
@@ -73,60 +58,49 @@ class DataLoader:
         return n // self.batch_size if self.drop_last else -(-n // self.batch_size)
 
     def __iter__(self) -> Iterator[Any]:
-        return map(self._fetch, self._index_batches())
+        for indices in self._indices():
+            batch = take_batch(self.dataset, np.asarray(indices)) if self.collate_fn is default_collate else None
+            if batch is None:
+                indices = indices.tolist() if isinstance(indices, np.ndarray) else indices
+                batch = self.collate_fn([self.dataset[i] for i in indices])
+            yield batch
 
-    def _index_batches(self) -> Iterator[Sequence[int] | np.ndarray]:
+    def _indices(self) -> Iterator[Sequence[int] | np.ndarray]:
         if self.batch_sampler is not None:
             yield from self.batch_sampler
         elif self.sampler is not None:
             indices = iter(self.sampler)
-            while batch := list(islice(indices, self.batch_size)):
-                if len(batch) == self.batch_size or not self.drop_last:
-                    yield batch
+            while len(batch := list(islice(indices, self.batch_size))) > (self.batch_size - 1 if self.drop_last else 0):
+                yield batch
         else:
             n = len(self.dataset)
-            order = as_generator(self.generator).permutation(n) if self.shuffle else np.arange(n)
+            order = self.generator.permutation(n) if self.shuffle else np.arange(n)
             for i in range(len(self)):
                 yield order[i * self.batch_size : (i + 1) * self.batch_size]
-
-    def _fetch(self, indices: Sequence[int] | np.ndarray) -> Any:
-        if self.collate_fn is default_collate:
-            array = np.asarray(indices)
-            if array.ndim == 1 and array.dtype.kind in "iu" and (batch := take_batch(self.dataset, array)) is not None:
-                return batch
-        indices = indices.tolist() if isinstance(indices, np.ndarray) else indices
-        return self.collate_fn([self.dataset[i] for i in indices])
 
 
 def default_collate(batch: Sequence[Any]) -> Any:
     """Joins samples into a batch, as PyTorch does, by the kind of the first sample.
 
-    Tensors and arrays are stacked along a new first axis; ints, floats (as float64), bools and NumPy scalars become a
-    1-D tensor; strings and bytes stay a list; mappings, tuples (which become lists), named tuples and lists are joined
-    member by member.
-
+    Tensors and arrays are stacked; numbers become a 1-D tensor (Python floats of float64); strings and bytes stay a
+    list; mappings, tuples (they become lists), named tuples and lists are joined member by member.
     Raises TypeError for any other kind, ValueError for sequences of unequal length.
 
-    Example:
-        >>> default_collate([{"x": 1, "y": "a"}, {"x": 2, "y": "b"}])
-        {'x': tensor([1, 2]), 'y': ['a', 'b']}
+    >>> default_collate([{"x": 1, "y": "a"}, {"x": 2, "y": "b"}])
+    {'x': tensor([1, 2]), 'y': ['a', 'b']}
     """
     first = batch[0]
-    if isinstance(first, Tensor):
-        return stack(batch)
-    if isinstance(first, np.ndarray) and first.dtype.kind in "fiub":
-        return stack([as_tensor(array) for array in batch])
-    if isinstance(first, (np.number, np.bool_, bool, int)):
+    if isinstance(first, (Tensor, np.ndarray)):
+        return stack([as_tensor(sample) for sample in batch])
+    if isinstance(first, (np.number, np.bool_, bool, int, float)):
         return as_tensor(np.asarray(batch))
-    if isinstance(first, float):
-        return as_tensor(np.asarray(batch, np.float64))
     if isinstance(first, (str, bytes)):
         return list(batch)
     if isinstance(first, Mapping):
         return {key: default_collate([sample[key] for sample in batch]) for key in first}
     if isinstance(first, (tuple, list)):
-        if any(len(sample) != len(first) for sample in batch):
-            raise ValueError(f"default_collate: samples have unequal lengths, {sorted({*map(len, batch)})}")
+        if len({*map(len, batch)}) > 1:
+            raise ValueError(f"default_collate: samples of unequal lengths, {sorted({*map(len, batch)})}")
         members = [default_collate(member) for member in zip(*batch, strict=True)]
         return type(first)(*members) if hasattr(first, "_fields") else members
     raise TypeError(f"default_collate: cannot join samples of type {type(first).__name__}; pass a collate_fn")
