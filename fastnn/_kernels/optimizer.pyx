@@ -128,44 +128,33 @@ cdef int run(tuple columns, Update update, Rule rule, int n_threads) except -1:
 
 
 cdef inline void sgd(
-    floating* p, const floating* g, floating* b, Py_ssize_t n, const Rule* rule, bint momentum, bint decays
+    floating* p, const floating* g, floating* b, Py_ssize_t n, const Rule* rule, bint momentum
 ) noexcept nogil:
     cdef floating lr = <floating> rule.lr, mu = <floating> rule.momentum, damp = <floating> rule.damp
-    cdef floating decay = <floating> rule.decay, sign = <floating> rule.sign, d
-    cdef bint nesterov = rule.nesterov, first = rule.first
+    cdef floating decay = <floating> rule.decay, sign = <floating> rule.sign, d, value, buffer
+    cdef bint decays = decay != 0, nesterov = rule.nesterov, first = rule.first
     cdef Py_ssize_t i
     for i in range(n):
-        d = sign * g[i]
+        d, value = sign * g[i], p[i]
         if decays:
-            d = d + decay * p[i]
+            d = d + decay * value
         if momentum:
-            b[i] = d if first else mu * b[i] + damp * d
-            d = d + mu * b[i] if nesterov else b[i]
-        p[i] = p[i] - lr * d
-
-
-cdef inline void sgd_variants(
-    floating* p, const floating* g, floating* b, Py_ssize_t n, const Rule* rule
-) noexcept nogil:
-    """The literals make each variant a loop of its own."""
-    if b != NULL:
-        if rule.decay != 0:
-            sgd(p, g, b, n, rule, True, True)
-        else:
-            sgd(p, g, b, n, rule, True, False)
-    elif rule.decay != 0:
-        sgd(p, g, b, n, rule, False, True)
-    else:
-        sgd(p, g, b, n, rule, False, False)
+            buffer = d if first else mu * b[i] + damp * d
+            d = d + mu * buffer if nesterov else buffer
+            b[i] = buffer
+        p[i] = value - lr * d
 
 
 cdef void sgd_piece(const Slot* s, Py_ssize_t lo, Py_ssize_t n, const Rule* rule) noexcept nogil:
-    cdef float* f = <float*> s.data[2]
-    cdef double* d = <double*> s.data[2]
     if s.single:
-        sgd_variants[float](<float*> s.data[0] + lo, <float*> s.data[1] + lo, f if f == NULL else f + lo, n, rule)
+        if s.data[2] != NULL:  # the literal makes each variant a loop of its own
+            sgd(<float*> s.data[0] + lo, <float*> s.data[1] + lo, <float*> s.data[2] + lo, n, rule, True)
+        else:
+            sgd(<float*> s.data[0] + lo, <float*> s.data[1] + lo, <float*> NULL, n, rule, False)
+    elif s.data[2] != NULL:
+        sgd(<double*> s.data[0] + lo, <double*> s.data[1] + lo, <double*> s.data[2] + lo, n, rule, True)
     else:
-        sgd_variants[double](<double*> s.data[0] + lo, <double*> s.data[1] + lo, d if d == NULL else d + lo, n, rule)
+        sgd(<double*> s.data[0] + lo, <double*> s.data[1] + lo, <double*> NULL, n, rule, False)
 
 
 def sgd_step(
@@ -187,24 +176,29 @@ cdef inline void adam(
 ) noexcept nogil:
     cdef floating w1 = <floating> (1 - rule.beta1), b2 = <floating> rule.beta2, w2 = <floating> (1 - rule.beta2)
     cdef floating lr = <floating> rule.lr, eps = <floating> rule.eps, scale = <floating> rule.scale
-    cdef floating decay = <floating> rule.decay, keep = <floating> rule.keep, sign = <floating> rule.sign, d, top, root
+    cdef floating decay = <floating> rule.decay, keep = <floating> rule.keep, sign = <floating> rule.sign
+    cdef floating d, mean, square, value, top, root
     cdef bint decays = decay != 0, near = w1 < 0.5
     cdef Py_ssize_t i
     for i in range(n):
-        d = sign * g[i]
-        d = d + decay * p[i] if decays else d
-        # the end nearer to the result is the one to start from, as in torch.lerp
-        m[i] = m[i] + w1 * (d - m[i]) if near else d - (1 - w1) * (d - m[i])
-        v[i] = b2 * v[i] + w2 * d * d
-        top = v[i]
+        d, mean, square, value = sign * g[i], m[i], v[i], p[i]
         if amsgrad:
-            top = top if top > x[i] or top != top else x[i]  # NaN stays
+            top = x[i]
+        d = d + decay * value if decays else d
+        # the end nearer to the result is the one to start from, as in torch.lerp
+        mean = mean + w1 * (d - mean) if near else d - (1 - w1) * (d - mean)
+        square = b2 * square + w2 * d * d
+        if amsgrad:
+            top = square if square > top or square != square else top  # NaN stays
             x[i] = top
+        else:
+            top = square
         if floating is float:
             root = sqrtf(top)
         else:
             root = sqrt(top)
-        p[i] = keep * p[i] - lr * (m[i] / (scale * root + eps))
+        m[i], v[i] = mean, square
+        p[i] = keep * value - lr * (mean / (scale * root + eps))
 
 
 cdef void adam_piece(const Slot* s, Py_ssize_t lo, Py_ssize_t n, const Rule* rule) noexcept nogil:
