@@ -91,25 +91,23 @@ cdef int check_mask(cnp.ndarray mask, Py_ssize_t n, double p) except -1:
     if (cnp.PyArray_TYPE(mask) != cnp.NPY_UINT64 or cnp.PyArray_NDIM(mask) != 1 or not cnp.PyArray_ISBEHAVED_RO(mask)
             or not cnp.PyArray_IS_C_CONTIGUOUS(mask) or cnp.PyArray_DIM(mask, 0) != (n + 63) // 64):
         raise ValueError(f"kernel: the mask of {n} elements must be a C-contiguous uint64 vector, a bit an element")
-    if not 0 <= p < 1:
-        raise ValueError(f"kernel: p must be in [0, 1), but {p} came")
+    if not 0 <= p <= 1:
+        raise ValueError(f"kernel: p must be from 0 to 1, but {p} came")
     return 0
 
 
-def dropout(
-    cnp.ndarray x, double p, uint64_t seed, cnp.ndarray mask_out, cnp.ndarray y_out, int n_threads
-):
-    """y = x / (1 − p) where the mask's bit is 1, else 0·x; a bit is 0 with probability p.
+def dropout(cnp.ndarray x, double p, uint64_t seed, cnp.ndarray mask_out, cnp.ndarray y_out, int n_threads):
+    """y = x / (1 − p) where the mask's bit is 1, else 0·x; a bit is 0 with probability p. All of y is 0·x if p = 1.
 
     Bit i of the mask belongs to element i in memory order: it is 1 where word (i // 16) % 4 of the Philox-4x32-10 block
-    16·(i // 64) + i % 16, under the key `seed`, is at least ⌊2³²·p⌋. Bits beyond the last element are 0.
+    16·(i // 64) + i % 16, under the key `seed`, is at least min(⌊2³²·p⌋, 2³² − 1). Bits beyond the last element are 0.
     """
     check_dense(x)
     check_same(x, y_out)
     cdef Py_ssize_t n = cnp.PyArray_SIZE(x)
     check_mask(mask_out, n, p)
-    cdef uint32_t least = <uint32_t> (p * 4294967296.0)
-    cdef double scale = 1 / (1 - p)
+    cdef uint32_t least = <uint32_t> min(p * 4294967296.0, 4294967295.0)
+    cdef double scale = 1 / (1 - p) if p < 1 else 0
     cdef void* px = cnp.PyArray_DATA(x)
     cdef void* pmask = cnp.PyArray_DATA(mask_out)
     cdef void* py = cnp.PyArray_DATA(y_out)
@@ -128,7 +126,7 @@ def dropout_backward(cnp.ndarray dy, cnp.ndarray mask, double p, cnp.ndarray dx_
     check_same(dy, dx_out)
     cdef Py_ssize_t n = cnp.PyArray_SIZE(dy)
     check_mask(mask, n, p)
-    cdef double scale = 1 / (1 - p)
+    cdef double scale = 1 / (1 - p) if p < 1 else 0
     cdef void* pdy = cnp.PyArray_DATA(dy)
     cdef void* pmask = cnp.PyArray_DATA(mask)
     cdef void* pdx = cnp.PyArray_DATA(dx_out)

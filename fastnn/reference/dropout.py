@@ -5,7 +5,7 @@ from fastnn.layout import is_channels_last
 
 
 def dropout(x, p, seed, mask_out, y_out, n_threads):
-    keep = philox(x.size, seed) >= np.uint32(p * 2**32)
+    keep = philox(x.size, seed) >= np.uint32(min(p * 2**32, 2**32 - 1))
     bits = np.packbits(keep, bitorder="little")
     mask_out[:] = np.pad(bits, (0, -len(bits) % 8)).view("<u8")
     dropout_backward(x, mask_out, p, y_out, n_threads)
@@ -15,7 +15,9 @@ def dropout_backward(dy, mask, p, dx_out, n_threads):
     keep = np.unpackbits(mask.view(np.uint8), count=dy.size, bitorder="little")
     if is_channels_last(dx_out):  # bits are in memory order
         dy, dx_out = dy.transpose(0, 2, 3, 1), dx_out.transpose(0, 2, 3, 1)
-    np.multiply(dy, keep.reshape(dy.shape) * dy.dtype.type(1 / (1 - p)), out=dx_out)
+    scale = dy.dtype.type(1 / (1 - p) if p < 1 else 0)
+    with np.errstate(invalid="ignore"):
+        np.multiply(dy, keep.reshape(dy.shape) * scale, out=dx_out)
 
 
 def philox(n, key):

@@ -1,0 +1,185 @@
+"""Activations, softmax and its logarithm. Backward passes read the output, which the next layer keeps anyway."""
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from fastnn import backend, layout
+from fastnn.errors import DTypeError
+from fastnn.tensor import Tensor, float32, record
+from fastnn.tensor import inplace as write_into
+
+Array = np.ndarray
+
+__all__ = ["elu", "leaky_relu", "log_softmax", "relu", "sigmoid", "softmax", "tanh"]
+
+
+def float_array(op: str, x: Tensor, name: str = "input") -> Array:
+    """The array of x. TypeError if x is no Tensor, DTypeError if it is not of floats."""
+    if not isinstance(x, Tensor):
+        raise TypeError(f"{op}: {name} must be a Tensor, but a {type(x).__name__} came")
+    if x.array.dtype.kind != "f":
+        raise DTypeError(f"{op}: {name} must be float32 or float64, but is {x.dtype}; use .float()")
+    return x.array
+
+
+def _activation(op: str, x: Tensor, *params: float, inplace: bool = False, read_input: bool = False) -> Tensor:
+    """The kernel `op` on x. Its backward kernel reads the output, or with `read_input` the input."""
+    a = layout.dense(float_array(op, x))
+    y = layout.empty_like(a)
+    getattr(backend.activation, op)(a, *params, y, backend.n_threads())
+    read = a if read_input else y
+
+    def backward(grad: Array) -> tuple[Array]:
+        dx = layout.empty_like(read)
+        kernel = getattr(backend.activation, f"{op}_backward")
+        kernel(layout.match(grad, read), read, *params, dx, backend.n_threads())
+        return (dx,)
+
+    backward.__qualname__ = op
+    out = record(y, (x,), backward, (x,) if read_input else (), not read_input)
+    return write_into(x, out) if inplace else out
+
+
+def relu(input: Tensor, inplace: bool = False) -> Tensor:
+    """max(x, 0), element by element; NaN stays NaN. The gradient at 0 is 0.
+
+    Args:
+        input: float32 or float64, any shape.
+        inplace: write the result into `input`, and return it.
+
+    >>> import fastnn
+    >>> relu(fastnn.tensor([-1.0, 0.0, 2.0]))
+    tensor([0., 0., 2.])
+    """
+    return _activation("relu", input, inplace=inplace)
+
+
+def leaky_relu(input: Tensor, negative_slope: float = 0.01, inplace: bool = False) -> Tensor:
+    """x where x > 0, else negative_slope·x. The gradient at 0 is negative_slope.
+
+    >>> import fastnn
+    >>> leaky_relu(fastnn.tensor([-1.0, 2.0]), 0.5)
+    tensor([-0.5,  2. ])
+
+    Reference: Maas, Hannun, Ng, "Rectifier nonlinearities improve neural network acoustic models", 2013.
+    """
+    # a negative slope turns signs round, so the output does not tell them any more
+    return _activation("leaky_relu", input, negative_slope, inplace=inplace, read_input=not negative_slope >= 0)
+
+
+def elu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
+    """x where x > 0, else alpha·(exp(x) − 1). The gradient at 0 is alpha.
+
+    Raises ValueError if alpha is negative: the output would not tell the signs of the input.
+
+    >>> import fastnn
+    >>> elu(fastnn.tensor([-1.0, 2.0]))
+    tensor([-0.6321,  2.    ])
+
+    Reference: Clevert, Unterthiner, Hochreiter, "Fast and accurate deep network learning by exponential linear units",
+    2016.
+    """
+    if not alpha >= 0:
+        raise ValueError(f"elu: alpha must be at least 0, but {alpha} came")
+    return _activation("elu", input, alpha, inplace=inplace)
+
+
+def sigmoid(input: Tensor) -> Tensor:
+    """1 / (1 + exp(−x)), element by element; integers become float32.
+
+    >>> import fastnn
+    >>> sigmoid(fastnn.tensor([-1000.0, 0.0, 2.0]))
+    tensor([0.    , 0.5   , 0.8808])
+    """
+    return _activation("sigmoid", _real(input))
+
+
+def tanh(input: Tensor) -> Tensor:
+    """(exp(x) − exp(−x)) / (exp(x) + exp(−x)), element by element; integers become float32.
+
+    >>> import fastnn
+    >>> tanh(fastnn.tensor([-1000.0, 0.0, 1.0]))
+    tensor([-1.    ,  0.    ,  0.7616])
+    """
+    return _activation("tanh", _real(input))
+
+
+def _real(x: Tensor) -> Tensor:
+    return x.to(float32) if isinstance(x, Tensor) and x.array.dtype.kind != "f" else x
+
+
+# Along one axis --------------------------------------------------------------------------------------------------
+
+def rows(a: Array, dim: int) -> tuple[Array, Callable[[Array], Array]]:
+    """`a` as C-contiguous rows along axis `dim`, and the way back from such rows to a's shape (a view).
+
+    Neither copies where `dim` is innermost in memory, as the channels of a channels-last array are.
+    """
+    moved = np.moveaxis(a, dim, -1) if a.ndim > 1 else a
+    shape = moved.shape
+    flat = layout.contiguous(moved).reshape(math.prod(shape[:-1]), shape[-1])
+
+    def back(b: Array) -> Array:
+        return np.moveaxis(b.reshape(shape), -1, dim) if a.ndim > 1 else b.reshape(shape)
+
+    return flat, back
+
+
+def _along(op: str, x: Tensor, dim: int, dtype: Any) -> Tensor:
+    x = x if dtype is None else x.to(dtype)
+    a = float_array(op, x)
+    axes = max(a.ndim, 1)
+    if not -axes <= dim < axes:
+        raise IndexError(f"{op}: dim must be from {-axes} to {axes - 1} for an input of shape {a.shape}, but {dim} came")
+    flat, back = rows(a if a.ndim else a.reshape(1), dim)
+    y = layout.empty(flat.shape, flat.dtype)
+    getattr(backend.softmax, op)(flat, y, backend.n_threads())
+
+    def backward(grad: Array) -> tuple[Array]:
+        dx = layout.empty(y.shape, y.dtype)
+        kernel = getattr(backend.softmax, f"{op}_backward")
+        kernel(rows(grad if grad.ndim else grad.reshape(1), dim)[0], y, dx, backend.n_threads())
+        return (back(dx).reshape(a.shape),)
+
+    backward.__qualname__ = op
+    out = back(y).reshape(a.shape)
+    out = layout.channels_last(out) if layout.is_channels_last(a) else layout.dense(out)
+    return record(out, (x,), backward, (), True)
+
+
+def softmax(input: Tensor, dim: int, dtype: Any = None) -> Tensor:
+    """exp(x) / Σ exp(x), the sum along `dim`; computed from x minus its maximum, so that nothing overflows.
+
+    Args:
+        input: float32 or float64, any shape.
+        dim: the axis along which the results add up to 1.
+        dtype: convert to this dtype first.
+
+    Raises IndexError if there is no axis `dim`, DTypeError if the input is not of floats.
+
+    >>> import fastnn
+    >>> softmax(fastnn.tensor([[1.0, 1.0], [0.0, 1000.0]]), dim=1)
+    tensor([[0.5, 0.5],
+            [0. , 1. ]])
+    """
+    return _along("softmax", input, dim, dtype)
+
+
+def log_softmax(input: Tensor, dim: int, dtype: Any = None) -> Tensor:
+    """x − log Σ exp(x), the sum along `dim`: the logarithm of softmax, exact where that is 0 or 1.
+
+    Arguments and errors are those of `softmax`.
+
+    >>> import fastnn
+    >>> log_softmax(fastnn.tensor([0.0, 1000.0]), dim=0)
+    tensor([-1000.,     0.])
+    """
+    return _along("log_softmax", input, dim, dtype)
+
+
+for _op in (relu, sigmoid, tanh, softmax, log_softmax):
+    setattr(Tensor, _op.__name__, _op)
