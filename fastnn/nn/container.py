@@ -16,6 +16,10 @@ class _Numbered(Module):
 
     _registry = "_modules"
 
+    def __init__(self, items: Iterable[Any] = ()) -> None:
+        super().__init__()
+        self.extend(items)
+
     @property
     def _items(self) -> dict[str, Any]:
         return self.__dict__[self._registry]
@@ -83,7 +87,7 @@ class Sequential(_Numbered):
     )
     """
 
-    def __init__(self, *modules: Module | OrderedDict[str, Module]) -> None:
+    def __init__(self, *modules: Any) -> None:
         super().__init__()
         named = len(modules) == 1 and isinstance(modules[0], OrderedDict)
         for name, module in modules[0].items() if named else enumerate(modules):
@@ -103,10 +107,6 @@ class Sequential(_Numbered):
 class ModuleList(_Numbered):
     """A list of modules, which it registers; it computes nothing."""
 
-    def __init__(self, modules: Iterable[Module] = ()) -> None:
-        super().__init__()
-        self.extend(modules)
-
     def _child_reprs(self) -> Iterator[tuple[str, str]]:  # neighbours that read the same are printed once
         first = 0
         for text, group in groupby(map(repr, self)):
@@ -119,10 +119,6 @@ class ParameterList(_Numbered):
     """A list of parameters, which it registers; tensors become parameters."""
 
     _registry = "_parameters"
-
-    def __init__(self, values: Iterable[Tensor] = ()) -> None:
-        super().__init__()
-        self.extend(values)
 
     def _register(self, registry: str, name: str, value: Any) -> None:
         super()._register(registry, name, Parameter(value) if type(value) is Tensor else value)

@@ -100,7 +100,7 @@ def zeros_(tensor: Tensor) -> Tensor:
 def eye_(tensor: Tensor) -> Tensor:
     """The identity matrix: a Linear layer passes on as many inputs as it can."""
     _check_ndim("eye_", tensor, 2, 2)
-    return write(tensor, np.eye(*tensor.shape))
+    return write(tensor, np.eye(tensor.shape[0], tensor.shape[1]))
 
 
 def dirac_(tensor: Tensor, groups: int = 1) -> Tensor:
@@ -110,9 +110,10 @@ def dirac_(tensor: Tensor, groups: int = 1) -> Tensor:
         raise ValueError(f"dirac_: the first size of shape {tensor.shape} must be divisible by groups={groups}")
     values = np.zeros(tensor.shape)
     outputs = tensor.shape[0] // groups
-    c = np.arange(min(outputs, tensor.shape[1]))
+    centre = tuple(size // 2 for size in tensor.shape[2:])
     for g in range(groups):
-        values[(g * outputs + c, c, *(size // 2 for size in tensor.shape[2:]))] = 1
+        for c in range(min(outputs, tensor.shape[1])):
+            values[(g * outputs + c, c, *centre)] = 1
     return write(tensor, values)
 
 

@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
 
@@ -51,7 +51,7 @@ class Module:
         self.training = True
         self._parameters: dict[str, Parameter | None] = {}
         self._buffers: dict[str, Tensor | None] = {}
-        self._modules: dict[str, Module | None] = {}
+        self._modules: dict[str, Any] = {}
         self._transient_buffers: set[str] = set()
         self._forward_pre_hooks: list[tuple[Callable, bool]] = []
         self._forward_hooks: list[tuple[Callable, bool]] = []
@@ -158,6 +158,9 @@ class Module:
 
     def __getstate__(self) -> dict[str, Any]:  # a shallow copy gets registries of its own
         return {k: v.copy() if k[0] == "_" and isinstance(v, (dict, list, set)) else v for k, v in vars(self).items()}
+
+    if TYPE_CHECKING:
+        def __getattr__(self, name: str) -> Any: ...  # members are registered by name
 
     def __dir__(self) -> list[str]:
         return [name for name in super().__dir__() if not name[0].isdigit()]
@@ -346,7 +349,9 @@ class Module:
         return f"{type(self).__name__}({body})"
 
 
-_KINDS = {"_parameters": ("parameter", Parameter), "_buffers": ("buffer", Tensor), "_modules": ("module", Module)}
+_KINDS: dict[str, tuple[str, Any]] = {
+    "_parameters": ("parameter", Parameter), "_buffers": ("buffer", Tensor), "_modules": ("module", Module),
+}
 
 
 class _Gather(Function):
