@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from fastnn import layout
+from fastnn.device import device
 from fastnn.tensor import Tensor
 
 Path = str | os.PathLike[str]
@@ -66,10 +67,10 @@ def save(obj: Any, path: Path) -> None:
         raise
 
 
-def load(path: Path) -> Any:
+def load(path: Path, map_location: Any = None, weights_only: bool = True) -> Any:
     """What `save` wrote to the file `path`; of a safetensors file of other origin a flat dict of its tensors.
 
-    Reading a file executes nothing, whoever made it.
+    Reading a file executes nothing, whoever made it, also if not `weights_only`. `map_location` can only be the CPU.
 
     Raises:
         OSError: the file is missing or cannot be read.
@@ -77,6 +78,7 @@ def load(path: Path) -> Any:
     """
     from safetensors import safe_open
 
+    device(map_location or "cpu")
     path = os.fsdecode(path)
     with open(path, "rb"):  # its errors name the file
         pass
