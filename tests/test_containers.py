@@ -48,7 +48,7 @@ def test_sequential_indexes_and_slices():
     part = m[1:4:2]
     assert type(part) is nn.Sequential and numbers(part) == [1, 3] and part[0] is m[1]
     for index in (5, -6):
-        with pytest.raises(IndexError, match="out of range for 5 items"):
+        with pytest.raises(IndexError, match="out of range"):
             m[index]
 
 
@@ -72,8 +72,6 @@ def test_lists_change(kind):
     assert numbers(m) == [7, 3, 8, 5]
     m.extend(m)
     assert len(m) == 8
-    with pytest.raises(IndexError):
-        m.insert(9, Add(0))
     with pytest.raises(TypeError, match="must be a Module"):
         m.append(3)
     with pytest.raises(TypeError, match="must be a Module"):
