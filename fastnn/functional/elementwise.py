@@ -1,0 +1,394 @@
+"""Element-wise arithmetic with broadcasting, comparison and logic, and their operators on Tensor.
+
+Two mechanisms, `_unary` and `_binary`, and tables of NumPy's ufuncs with their derivatives. Operands are promoted as in
+PyTorch: tensors with dimensions decide, 0-d tensors and Python numbers count by kind only; functions of real numbers
+turn integers into float32. At kinks the gradients are PyTorch's: abs 0 at 0, maximum and minimum half and half at a
+tie, clamp 1 on its bounds. inf and NaN come silently, as IEEE 754 has them; dividing integers by 0 is a
+ZeroDivisionError. Other errors: ShapeError for shapes that do not broadcast, DTypeError for a dtype not taken.
+"""
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from fastnn import layout
+from fastnn.errors import DTypeError, ShapeError
+from fastnn.functional.shape import expand
+from fastnn.tensor import Tensor, as_tensor, bool_, float32, inplace, record, result_dtype, shadow, unbroadcast
+
+Array = np.ndarray
+Number = bool | int | float
+Operand = Tensor | Number | Array
+Op = Callable[..., Tensor]
+Rule = tuple[str, Callable[[Array, Array, Array, Array], Array]]
+"""Which of x, y, z (the output) a gradient reads, and the gradient from (g, x, y, z)."""
+
+__all__ = [
+    "abs", "add", "bitwise_and", "bitwise_not", "bitwise_or", "bitwise_xor", "ceil", "clamp", "cos", "div", "eq",
+    "exp", "floor", "floor_divide", "ge", "gt", "isfinite", "isinf", "isnan", "le", "log", "log1p", "logical_and",
+    "logical_not", "logical_or", "logical_xor", "lt", "maximum", "minimum", "mul", "ne", "neg", "pow", "reciprocal",
+    "remainder", "round", "rsqrt", "sign", "sin", "sqrt", "square", "sub", "trunc", "where",
+]  # fmt: skip
+
+
+def _call(op: str, ufunc: Callable, dtype: Any, *arrays: Array) -> Array:
+    """ufunc(*arrays) in canonical memory order."""
+    shape = arrays[0].shape
+    if any(a.shape != shape for a in arrays):
+        try:
+            shape = np.broadcast(*arrays).shape
+        except ValueError:
+            raise ShapeError(f"{op}: shapes {' and '.join(str(a.shape) for a in arrays)} do not broadcast") from None
+    try:
+        with np.errstate(all="ignore"):
+            return ufunc(*arrays, out=layout.empty_for(shape, dtype, *arrays))
+    except (TypeError, ValueError) as error:
+        raise DTypeError(f"{op}: cannot take {' and '.join(str(a.dtype) for a in arrays)}: {error}") from None
+
+
+def _times(g: Array, d: Array | float, ufunc: Callable = np.multiply) -> Array:
+    """g·d, of g's shape, in canonical memory order."""
+    d = np.asarray(d, g.dtype)
+    return ufunc(g, d, out=layout.empty_for(g.shape, g.dtype, g, d))
+
+
+def _named(op: Op, name: str, doc: str) -> Op:
+    op.__name__, op.__qualname__, op.__doc__ = name, name, doc
+    return op
+
+
+def _array(op: str, x: Tensor) -> Array:
+    if not isinstance(x, Tensor):
+        raise TypeError(f"{op}: a Tensor is needed, but a {type(x).__name__} came")
+    return x.array
+
+
+# One operand -----------------------------------------------------------------------------------------------------
+
+def _unary(
+    name: str, formula: str, ufunc: Callable, slope: Callable[[Any], Any], reads: str = "x", ints: bool = False
+) -> Op:
+    """An operation with the derivative slope(x) or, if `reads` is "y", slope(y). `ints`: integers stay integers."""
+    def op(x: Tensor) -> Tensor:
+        a = _array(name, x)
+        if a.dtype.kind != "f" and not ints:
+            a = a.astype(float32)
+        y = _call(name, ufunc, a.dtype, a)
+        read = a if reads == "x" else y if reads == "y" else None
+
+        def backward(g: Array) -> tuple[Array]:
+            with np.errstate(all="ignore"):
+                return (_times(g, slope(read)),)
+
+        backward.__qualname__ = name
+        return record(y, (x,), backward, (x,) if reads == "x" else (), reads == "y")
+
+    return _named(op, name, f"{formula}, element by element.")
+
+
+def _rsqrt(a: Array, out: Array) -> Array:
+    return np.reciprocal(np.sqrt(a, out=out), out=out)
+
+
+def _sign(a: Array, out: Array | None = None) -> Array:
+    return np.subtract(a > 0, a < 0, out=out, dtype=a.dtype)  # 0 for NaN, as in PyTorch
+
+
+def _whole(ufunc: Callable) -> Callable:
+    """A rounding, which leaves integers alone."""
+    return lambda a, out: (ufunc if a.dtype.kind == "f" else np.positive)(a, out=out)
+
+
+def _zero(_: None) -> float:
+    return 0.0
+
+
+neg = _unary("neg", "-x", np.negative, lambda _: -1.0, "", ints=True)
+abs = _unary("abs", "|x|", np.abs, _sign, ints=True)
+square = _unary("square", "x²", np.square, lambda x: 2 * x, ints=True)
+exp = _unary("exp", "eˣ", np.exp, lambda y: y, "y")
+log = _unary("log", "ln x", np.log, lambda x: 1 / x)
+log1p = _unary("log1p", "ln(1 + x), exact near 0", np.log1p, lambda x: 1 / (1 + x))
+sqrt = _unary("sqrt", "√x", np.sqrt, lambda y: 0.5 / y, "y")
+rsqrt = _unary("rsqrt", "1 / √x", _rsqrt, lambda y: -0.5 * y * y * y, "y")
+reciprocal = _unary("reciprocal", "1 / x", np.reciprocal, lambda y: -y * y, "y")
+sin = _unary("sin", "sin x", np.sin, np.cos)
+cos = _unary("cos", "cos x", np.cos, lambda x: -np.sin(x))
+sign = _unary("sign", "-1, 0 or 1 as x is", _sign, _zero, "", ints=True)
+floor = _unary("floor", "⌊x⌋", _whole(np.floor), _zero, "", ints=True)
+ceil = _unary("ceil", "⌈x⌉", _whole(np.ceil), _zero, "", ints=True)
+round = _unary("round", "The nearest integer, the even one of two", _whole(np.rint), _zero, "", ints=True)
+trunc = _unary("trunc", "x without its fraction", _whole(np.trunc), _zero, "", ints=True)
+
+
+# Two operands ----------------------------------------------------------------------------------------------------
+
+def _operands(a: Operand, b: Operand) -> tuple[Tensor, Tensor, np.dtype]:
+    """Both as Tensors, and the dtype of the result."""
+    if not isinstance(a, Tensor):
+        a = as_tensor(a, b if isinstance(b, Tensor) else None)
+    if not isinstance(b, Tensor):
+        b = as_tensor(b, a)
+    return a, b, a.array.dtype if a.array.dtype == b.array.dtype else result_dtype(a, b)
+
+
+def _like(x: Tensor) -> Callable[[Array], Array]:
+    """Turns the gradient of the broadcast, promoted x into that of x."""
+    shape, dtype = x.array.shape, x.array.dtype
+    return lambda gradient: unbroadcast(gradient, shape).astype(dtype, copy=False)
+
+
+def _binary(
+    name: str, formula: str, ufunc: Callable, left: Rule | None = None, right: Rule | None = None, real: bool = False,
+    result: np.dtype | None = None,
+) -> Op:
+    """An operation with rules for the gradients of its operands, if it has gradients.
+
+    `real`: integers become floats; `result`: the dtype of the output if it is not that of the promoted operands.
+    """
+    def op(a: Operand, b: Operand) -> Tensor:
+        a, b, dtype = _operands(a, b)
+        if real and dtype.kind != "f":
+            dtype = float32
+        x, y = a.array.astype(dtype, copy=False), b.array.astype(dtype, copy=False)
+        z = _call(name, ufunc, result or dtype, x, y)
+        if left is None or right is None:
+            return Tensor(z)
+        reads = left[0] * a.requires_grad + right[0] * b.requires_grad
+        rules = tuple([(rule[1], _like(t)) if t.requires_grad else None for rule, t in ((left, a), (right, b))])
+        read = [v if key in reads else None for key, v in (("x", x), ("y", y), ("z", z))]  # the others can be freed
+
+        def backward(g: Array) -> tuple[Array | None, ...]:
+            with np.errstate(all="ignore"):
+                return tuple([None if r is None else r[1](r[0](g, *read)) for r in rules])
+
+        backward.__qualname__ = name
+        return record(z, (a, b), backward, (a,) * ("x" in reads) + (b,) * ("y" in reads), "z" in reads)
+
+    return _named(op, name, f"{formula}, element by element.")
+
+
+def _masked(g: Array, zero: Array | bool, half: Array | bool = False) -> Array:
+    """g, but 0 where `zero` and g/2 where `half`."""
+    out = layout.empty_like(g)
+    np.copyto(out, g)
+    np.multiply(out, 0.5, out=out, where=half)
+    np.copyto(out, 0, where=zero)
+    return out
+
+
+_POWERS: dict[float, Callable] = {2: np.square, 0.5: np.sqrt, 1: np.positive, -1: np.reciprocal, -0.5: _rsqrt}
+
+
+def _power(x: Array, y: Array, out: Array) -> Array:
+    """x ** y; the powers of common scalar exponents as PyTorch computes them."""
+    common = _POWERS.get(y.item()) if y.ndim == 0 and x.dtype.kind == "f" else None
+    return common(x, out=out) if common else np.power(x, y, out=out)
+
+
+def _power_left(g: Array, x: Array, y: Array, _: Array) -> Array:
+    return _times(g, np.where(y == 0, g.dtype.type(0), y * _power(x, np.asarray(y - 1), np.empty_like(g))))
+
+
+def _power_right(g: Array, x: Array, y: Array, z: Array) -> Array:
+    return _times(g, np.where((x == 0) & (y >= 0), g.dtype.type(0), z * np.log(x)))
+
+
+def _nonzero(ufunc: Callable) -> Callable:
+    """An integer division that refuses 0, for which NumPy answers 0."""
+    def divide(x: Array, y: Array, out: Array) -> Array:
+        if y.dtype.kind != "f" and not np.all(y):
+            raise ZeroDivisionError("integer division or remainder by zero")
+        return ufunc(x, y, out=out)
+
+    return divide
+
+
+def _trunc_divide(x: Array, y: Array, out: Array) -> Array:
+    if x.dtype.kind == "f":
+        return np.trunc(np.divide(x, y, out=out), out=out)
+    return np.floor_divide(x - np.fmod(x, y), y, out=out)
+
+
+_same: Rule = "", lambda g, x, y, z: g
+_none: Rule = "", lambda g, x, y, z: np.zeros_like(g)
+_larger: Rule = "xy", lambda g, x, y, z: _masked(g, x < y, x == y)  # the gradient goes to x where it is the larger
+_smaller: Rule = "xy", lambda g, x, y, z: _masked(g, x > y, x == y)
+
+_add = _binary("add", "x + y", np.add, _same, _same)
+_sub = _binary("sub", "x - y", np.subtract, _same, ("", lambda g, x, y, z: np.negative(g)))
+mul = _binary(
+    "mul", "x · y", np.multiply, ("y", lambda g, x, y, z: _times(g, y)), ("x", lambda g, x, y, z: _times(g, x))
+)
+_div = _binary(
+    "div", "x / y", np.divide, ("y", lambda g, x, y, z: _times(g, y, np.divide)),
+    ("yz", lambda g, x, y, z: -_times(g, z) / y), real=True,
+)  # fmt: skip
+_div_floor = _binary("div", "⌊x / y⌋", _nonzero(np.floor_divide), _none, _none)
+_div_trunc = _binary("div", "x / y without its fraction", _nonzero(_trunc_divide), _none, _none)
+floor_divide = _binary("floor_divide", "⌊x / y⌋, without gradients", _nonzero(np.floor_divide))
+remainder = _binary(
+    "remainder", "x - y·⌊x / y⌋, of y's sign as Python's %", _nonzero(np.remainder), _same,
+    ("xy", lambda g, x, y, z: -_times(g, np.floor_divide(x, y))),
+)  # fmt: skip
+pow = _binary("pow", "xʸ", _power, ("xy", _power_left), ("xyz", _power_right))
+maximum = _binary("maximum", "The larger of x and y, NaN if one is", np.maximum, _larger, _smaller)
+minimum = _binary("minimum", "The smaller of x and y, NaN if one is", np.minimum, _smaller, _larger)
+eq = _binary("eq", "x = y", np.equal, result=bool_)
+ne = _binary("ne", "x ≠ y", np.not_equal, result=bool_)
+lt = _binary("lt", "x < y", np.less, result=bool_)
+le = _binary("le", "x ≤ y", np.less_equal, result=bool_)
+gt = _binary("gt", "x > y", np.greater, result=bool_)
+ge = _binary("ge", "x ≥ y", np.greater_equal, result=bool_)
+logical_and = _binary("logical_and", "x ≠ 0 and y ≠ 0", np.logical_and, result=bool_)
+logical_or = _binary("logical_or", "x ≠ 0 or y ≠ 0", np.logical_or, result=bool_)
+logical_xor = _binary("logical_xor", "Whether just one of x and y is not 0", np.logical_xor, result=bool_)
+bitwise_and = _binary("bitwise_and", "x & y of bools or the bits of integers", np.bitwise_and)
+bitwise_or = _binary("bitwise_or", "x | y of bools or the bits of integers", np.bitwise_or)
+bitwise_xor = _binary("bitwise_xor", "x ^ y of bools or the bits of integers", np.bitwise_xor)
+bitwise_not = _unary("bitwise_not", "~x of bools or the bits of integers", np.invert, _zero, "", ints=True)
+
+
+def _test(name: str, formula: str, ufunc: Callable) -> Op:
+    op: Op = lambda x: Tensor(_call(name, ufunc, bool_, _array(name, x)))  # noqa: E731
+    return _named(op, name, f"{formula}, element by element.")
+
+
+logical_not = _test("logical_not", "x = 0", np.logical_not)
+isnan = _test("isnan", "Whether x is NaN", np.isnan)
+isinf = _test("isinf", "Whether x is ±inf", np.isinf)
+isfinite = _test("isfinite", "Whether x is neither NaN nor ±inf", np.isfinite)
+
+
+def _scaled(y: Operand, alpha: Number) -> Operand:
+    return y if alpha == 1 else mul(y, alpha) if isinstance(y, Tensor) else y * alpha
+
+
+def add(x: Operand, y: Operand, *, alpha: Number = 1) -> Tensor:
+    """x + alpha·y, element by element."""
+    return _add(x, _scaled(y, alpha))
+
+
+def sub(x: Operand, y: Operand, *, alpha: Number = 1) -> Tensor:
+    """x - alpha·y, element by element."""
+    return _sub(x, _scaled(y, alpha))
+
+
+def div(x: Operand, y: Operand, *, rounding_mode: str | None = None) -> Tensor:
+    """x / y, element by element; rounded towards 0 ("trunc") or down ("floor") if `rounding_mode` says so.
+
+    >>> import fastnn
+    >>> fastnn.div(fastnn.tensor([7, -7]), 2, rounding_mode="trunc")
+    tensor([ 3, -3])
+    """
+    if rounding_mode not in (None, "floor", "trunc"):
+        raise ValueError(f"div: rounding_mode must be None, 'trunc' or 'floor', but {rounding_mode!r} came")
+    return (_div if rounding_mode is None else _div_floor if rounding_mode == "floor" else _div_trunc)(x, y)
+
+
+def clamp(x: Tensor, min: Operand | None = None, max: Operand | None = None) -> Tensor:
+    """`x` limited to [min, max], numbers or tensors that broadcast; max wins where min > max.
+
+    The gradient passes on the bounds; bounds that are tensors get the gradients of the elements that they replace.
+    """
+    if min is None and max is None:
+        raise ValueError("clamp: min or max is needed")
+    _array("clamp", x)
+    bounds = [None if bound is None else as_tensor(bound, x) for bound in (min, max)]
+    inputs = (x, *(v for v in bounds if v is not None))
+    dtype, fits = result_dtype(*inputs), [_like(v) for v in inputs]
+    a = x.array.astype(dtype, copy=False)
+    low, high = (None if v is None else v.array.astype(dtype, copy=False) for v in bounds)
+
+    def limit(*_: Array, out: Array) -> Array:
+        y = a if low is None else np.maximum(a, low, out=out)
+        return y if high is None else np.minimum(y, high, out=out)
+
+    def clamp(g: Array) -> tuple[Array, ...]:
+        above, below = low is None or a >= low, high is None or a <= high
+        gradients = [_masked(g, ~np.logical_and(above, below))]
+        if low is not None:
+            gradients.append(_masked(g, ~np.logical_and(a < low, high is None or low < high)))
+        if high is not None:
+            gradients.append(_masked(g, ~np.logical_or(a > high, low is not None and high < low)))
+        return tuple(fit(v) for fit, v in zip(fits, gradients, strict=True))
+
+    return record(_call("clamp", limit, dtype, *(v.array for v in inputs)), inputs, clamp, saved=inputs)
+
+
+def where(condition: Tensor, input: Operand, other: Operand) -> Tensor:
+    """`input` where the bool tensor `condition` holds, else `other`; the three broadcast."""
+    c = _array("where", condition)
+    if c.dtype != bool_:
+        raise DTypeError(f"where: condition must be a bool tensor, but its dtype is {c.dtype}")
+    x, y, dtype = _operands(input, other)
+    fit_x, fit_y = _like(x), _like(y)
+
+    def choose(_: Array, a: Array, b: Array, out: Array) -> Array:
+        np.copyto(out, b, casting="same_kind")
+        np.copyto(out, a, casting="same_kind", where=c)
+        return out
+
+    def where(g: Array) -> tuple[Array, Array]:
+        return fit_x(_masked(g, ~c)), fit_y(_masked(g, c))
+
+    return record(_call("where", choose, dtype, c, x.array, y.array), (x, y), where, saved=(condition,))
+
+
+# Installed on Tensor -----------------------------------------------------------------------------------------------
+
+def _operator(function: Op, reflected: bool = False) -> Op:
+    def operator(self: Tensor, other: Any) -> Tensor:
+        if not isinstance(other, (Tensor, int, float, np.ndarray, np.generic)):
+            return NotImplemented
+        return function(other, self) if reflected else function(self, other)
+
+    return operator
+
+
+def _changing(function: Op) -> Op:
+    """The form in place. The tensor is copied first where the gradient may read what is overwritten."""
+    def method(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        return inplace(self, function(self if function in _BLIND else shadow(self), *args, **kwargs))
+
+    return _named(method, f"{function.__name__}_", f"{function.__name__} in place.")
+
+
+def copy_(x: Tensor, source: Operand) -> Tensor:
+    """Overwrite `x` with `source`, which broadcasts and is cast to x's dtype."""
+    return inplace(x, expand(as_tensor(source).to(x.dtype), x.shape))
+
+
+def fill_(x: Tensor, value: Operand) -> Tensor:
+    """Overwrite every element of `x` with the number, or 0-d tensor, `value`."""
+    if as_tensor(value).ndim:
+        raise ShapeError(f"fill_: a number or 0-d tensor is needed, but the shape {as_tensor(value).shape} came")
+    return copy_(x, value)
+
+
+def zero_(x: Tensor) -> Tensor:
+    """Overwrite every element of `x` with 0."""
+    return copy_(x, 0)
+
+
+_ROUNDINGS = (sign, floor, ceil, round, trunc)
+_BLIND = (add, sub, neg, exp, sqrt, rsqrt, reciprocal, *_ROUNDINGS)
+_ARITHMETIC = {
+    "add": add, "sub": sub, "mul": mul, "truediv": div, "floordiv": floor_divide, "mod": remainder, "pow": pow
+}  # fmt: skip
+for _name, _function in (_ARITHMETIC | {"and": bitwise_and, "or": bitwise_or, "xor": bitwise_xor}).items():
+    setattr(Tensor, f"__{_name}__", _operator(_function))
+    setattr(Tensor, f"__r{_name}__", _operator(_function, reflected=True))
+    setattr(Tensor, f"__i{_name}__", _changing(_function))
+for _function in (eq, ne, lt, le, gt, ge):
+    setattr(Tensor, f"__{_function.__name__}__", _operator(_function))
+for _name, _function in {"neg": neg, "abs": abs, "invert": bitwise_not, "pos": lambda x: x}.items():
+    setattr(Tensor, f"__{_name}__", _function)
+for _function in (abs, square, log, log1p, sin, cos, clamp, *_BLIND, *_ARITHMETIC.values()):
+    setattr(Tensor, f"{_function.__name__}_", _changing(_function))
+for _name in __all__:
+    setattr(Tensor, _name, globals()[_name])
+Tensor.where = lambda self, condition, other: where(condition, self, other)
+Tensor.copy_, Tensor.fill_, Tensor.zero_ = copy_, fill_, zero_

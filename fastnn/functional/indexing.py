@@ -1,0 +1,208 @@
+"""Indexing and index assignment, and gathering by tensors of indices.
+
+Integers, slices, None and Ellipsis give a view; tensors, arrays and lists of integers or bools a copy. As in PyTorch
+integers are applied before arrays of indices, steps are positive, and gradients of repeated indices add up.
+Errors: IndexError for an index out of range or of a wrong dtype, ValueError for a step below 1.
+"""
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+import numpy as np
+
+from fastnn import layout
+from fastnn.errors import DTypeError, ShapeError
+from fastnn.functional.elementwise import where
+from fastnn.functional.shape import Index, axis_of, broadcast_to, reshape, take_view
+from fastnn.tensor import Tensor, as_tensor, bool_, inplace, int64, record, unbroadcast
+
+Array = np.ndarray
+
+__all__ = ["gather", "getitem", "index_select", "masked_fill", "masked_select", "one_hot", "setitem"]
+
+
+def _parse(index: Any, shape: tuple[int, ...]) -> tuple[Index, Index | None]:
+    """The part of an index that makes a view, and the arrays (None if there are none) to index the view with."""
+    items = [_item(i) for i in (index if isinstance(index, tuple) else (index,))]
+    used = sum(i.ndim if isinstance(i, Array) and i.dtype == bool_ else i is not None and i is not ... for i in items)
+    if used > len(shape):
+        raise IndexError(f"index: {used} indices for a tensor of shape {shape}")
+    if not any(i is ... for i in items):
+        items.append(...)
+    basic: list[Any] = []
+    arrays: list[Any] = []
+    for i in items:
+        if isinstance(i, Array):
+            basic += [slice(None)] * (i.ndim if i.dtype == bool_ else 1)
+            arrays.append(i)
+        elif i is ...:
+            if ... in basic:
+                raise IndexError("index: only one Ellipsis is allowed")
+            basic.append(i)
+            arrays += [slice(None)] * (len(shape) - used)
+        else:
+            basic.append(i)
+            arrays += [] if isinstance(i, int) else [slice(None)]
+    return tuple(basic), tuple(arrays) if any(isinstance(i, Array) for i in items) else None
+
+
+def _item(i: Any) -> Any:
+    """One index as an int, slice, None, Ellipsis, or an array of int64 or bool."""
+    if isinstance(i, slice):
+        if i.step is not None and operator.index(i.step) < 1:
+            raise ValueError(f"index: the step of a slice must be positive, but {i.step} came; use flip")
+        return slice(*(None if v is None else operator.index(v) for v in (i.start, i.stop, i.step)))
+    if i is None or i is ...:
+        return i
+    if isinstance(i, int) and not isinstance(i, bool):
+        return i
+    array = i.array if isinstance(i, Tensor) else np.asarray(i)
+    if array.dtype == bool_:
+        return array
+    if array.size == 0 and not isinstance(i, Tensor | Array):
+        return array.astype(int64)  # an empty list
+    if array.dtype.kind not in "iu":
+        raise IndexError(f"index: integers or bools are needed, but {i!r} came")
+    return array.astype(int64, copy=False) if array.ndim else int(array)
+
+
+def _select(a: Array, arrays: Index) -> Array:
+    """a[arrays], in channels-last memory if a 4-D `a` is."""
+    if not layout.is_channels_last(a):
+        return a[arrays]
+    first, *rest = arrays
+    if isinstance(first, Array) and first.ndim == 1 and all(isinstance(i, slice) for i in rest):
+        return a.transpose(0, 2, 3, 1)[first].transpose(0, 3, 1, 2)  # some of the images, each a block of memory
+    y = a[arrays]
+    return layout.channels_last(y) if y.ndim == 4 else y
+
+
+def _scatter(g: Array, positions: Array, like: Array) -> Array:
+    """Zeros shaped like `like` with the elements of g added at flat `positions`, in float64 and in a fixed order."""
+    sums = np.bincount(positions.ravel(), g.ravel(), like.size)
+    out = layout.empty_like(like, g.dtype)
+    out[...] = sums.reshape(like.shape)
+    return out
+
+
+def _take(x: Tensor, arrays: Index) -> Tensor:
+    """x[arrays], a copy."""
+    a = x.array
+
+    def index(g: Array) -> tuple[Array]:
+        return (_scatter(g, np.arange(a.size).reshape(a.shape)[arrays], a),)
+
+    return record(_select(a, arrays), (x,), index)
+
+
+def getitem(x: Tensor, index: Any) -> Tensor:
+    """x[index].
+
+    >>> fastnn.arange(6).view(2, 3)[:, [2, 0]]
+    tensor([[2, 0],
+            [5, 3]])
+    """
+    basic, arrays = _parse(index, x.shape)
+    part = x if arrays is not None and all(i is ... or i == slice(None) for i in basic) else take_view(x, basic)
+    return part if arrays is None else _take(part, arrays)
+
+
+def setitem(x: Tensor, index: Any, value: Tensor | Array | float) -> None:
+    """x[index] = value, which broadcasts and is cast to x's dtype. Gradients flow to `value` and to what x keeps."""
+    basic, arrays = _parse(index, x.shape)
+    part = take_view(x, basic)
+    source = (as_tensor(value, part) if isinstance(value, int | float) else as_tensor(value)).to(x.dtype)
+    shape = part.shape if arrays is None else part.array[arrays].shape
+    while source.ndim > len(shape) and source.shape[0] == 1:
+        source = reshape(source, source.shape[1:])
+    if arrays is None:
+        inplace(part, broadcast_to(source, shape))
+        return
+    kept, given = layout.empty_like(part.array), source.shape
+    np.copyto(kept, part.array)
+    kept[arrays] = broadcast_to(source, shape).array
+
+    def index_put(g: Array) -> tuple[Array, Array]:
+        rest = g.copy(order="K")
+        rest[arrays] = 0
+        return rest, unbroadcast(g[arrays], given)
+
+    inplace(part, record(kept, (part, source), index_put))
+
+
+def _indices(op: str, index: Any, n: int) -> Array:
+    if not isinstance(index, Tensor) or index.dtype.kind not in "iu":
+        what = f"dtype {index.dtype}" if isinstance(index, Tensor) else f"a {type(index).__name__}"
+        raise DTypeError(f"{op}: index must be a tensor of integers, but {what} came")
+    array = index.array
+    if array.size and not (array.min() >= 0 and array.max() < n):
+        raise IndexError(f"{op}: an index is out of range: from {array.min()} to {array.max()} came, the size is {n}")
+    return array
+
+
+def gather(x: Tensor, dim: int, index: Tensor) -> Tensor:
+    """y[i, j, …] = x[i, …, index[i, j, …], …], the index taking the place of `dim`; y has the shape of `index`.
+
+    In the other dimensions `index` may be smaller than `x`.
+    """
+    if not x.ndim and not index.ndim:
+        return reshape(gather(reshape(x, 1), dim, reshape(index, 1)), ())
+    axis = axis_of("gather", dim, x.ndim)
+    if index.ndim != x.ndim or any(index.shape[i] > n and i != axis for i, n in enumerate(x.shape)):
+        raise ShapeError(f"gather: index of shape {index.shape} does not fit a tensor of shape {x.shape} and dim {dim}")
+    grid = list(np.ogrid[tuple(slice(n) for n in index.shape)])
+    grid[axis] = _indices("gather", index, x.shape[axis])
+    return _take(x, tuple(grid))
+
+
+def index_select(x: Tensor, dim: int, index: Tensor) -> Tensor:
+    """The slices of `x` along `dim` that the 1-D (or 0-d) tensor `index` lists."""
+    if not x.ndim:
+        return reshape(index_select(reshape(x, 1), dim, index), ())
+    axis = axis_of("index_select", dim, x.ndim)
+    rows = np.atleast_1d(_indices("index_select", index, x.shape[axis]))
+    if rows.ndim > 1:
+        raise ShapeError(f"index_select: index must have at most 1 dimension, but its shape is {index.shape}")
+    return getitem(x, (slice(None),) * axis + (rows,))
+
+
+def _mask(op: str, mask: Any) -> Tensor:
+    if not isinstance(mask, Tensor) or mask.dtype != bool_:
+        raise DTypeError(f"{op}: mask must be a bool tensor, but {getattr(mask, 'dtype', type(mask).__name__)} came")
+    return mask
+
+
+def masked_fill(x: Tensor, mask: Tensor, value: Tensor | float) -> Tensor:
+    """`x` with `value`, a number or a 0-d tensor, where `mask` is True; they broadcast."""
+    filler = as_tensor(value, x).to(x.dtype)
+    if filler.ndim:
+        raise ShapeError(f"masked_fill: value must be a number or 0-d tensor, but its shape is {filler.shape}")
+    return where(_mask("masked_fill", mask), filler, x)
+
+
+def masked_select(x: Tensor, mask: Tensor) -> Tensor:
+    """The elements of `x` where `mask` is True, in the order of the indices, 1-D; they broadcast."""
+    shape = np.broadcast_shapes(x.shape, _mask("masked_select", mask).shape)
+    return getitem(broadcast_to(x, shape), np.broadcast_to(mask.array, shape))
+
+
+def one_hot(x: Tensor, num_classes: int = -1) -> Tensor:
+    """int64 tensor of shape (*x.shape, num_classes): 1 at the class that `x` names, 0 elsewhere; -1 means max + 1.
+
+    >>> fastnn.one_hot(fastnn.tensor([0, 2]))
+    tensor([[1, 0, 0],
+            [0, 0, 1]])
+    """
+    if num_classes < 1 and (num_classes != -1 or not x.array.size):
+        raise ShapeError(f"one_hot: num_classes must be positive, or -1 if there are classes, but {num_classes} came")
+    classes = _indices("one_hot", x, np.iinfo(int64).max if num_classes == -1 else num_classes)
+    n = int(classes.max()) + 1 if num_classes == -1 else num_classes
+    return Tensor((classes[..., None] == np.arange(n)).astype(int64))
+
+
+for _name in ("gather", "index_select", "masked_fill", "masked_select"):
+    setattr(Tensor, _name, globals()[_name])
+Tensor.__getitem__ = getitem
+Tensor.__setitem__ = setitem
+Tensor.masked_fill_ = lambda self, mask, value: inplace(self, masked_fill(self, mask, value))

@@ -1,0 +1,337 @@
+"""Shapes: views where memory allows, copies where it does not; joining and splitting.
+
+A view shares memory: a change in place shows in both. 4-D activations are stored channels-last, so a `reshape` or
+`view` that merges C with H or W copies, into the order of the indices (N, C, H, W) that users of PyTorch read.
+Errors: ShapeError for sizes that do not fit, IndexError for a `dim` out of range, TypeError for what is not an int.
+"""
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from fastnn import layout
+from fastnn.errors import ShapeError
+from fastnn.tensor import Tensor, record, result_dtype, unbroadcast, view_of
+
+Array = np.ndarray
+Index = tuple[Any, ...]
+
+__all__ = [
+    "broadcast_to", "cat", "chunk", "concat", "contiguous", "expand", "expand_as", "flatten", "flip", "movedim",
+    "permute", "repeat", "reshape", "roll", "split", "squeeze", "stack", "swapaxes", "t", "transpose", "tril", "triu",
+    "unbind", "unflatten", "unsqueeze", "view",
+]  # fmt: skip
+
+
+# Arguments -------------------------------------------------------------------------------------------------------
+
+def axis_of(op: str, dim: int, ndim: int) -> int:
+    """`dim` counted from the front; a 0-d tensor takes 0 and -1, as in PyTorch."""
+    try:
+        axis, n = operator.index(dim), max(ndim, 1)
+    except TypeError:
+        raise TypeError(f"{op}: dim must be an int, but {dim!r} came") from None
+    if not -n <= axis < n:
+        raise IndexError(f"{op}: dim {axis} is out of range; for {ndim} dimensions it must be from {-n} to {n - 1}")
+    return axis % n
+
+
+def axes_of(op: str, dim: int | Sequence[int] | None, ndim: int) -> tuple[int, ...]:
+    """`dim` as a tuple of different axes; None and () mean all of them."""
+    if dim is None or (not isinstance(dim, int) and len(dim) == 0):
+        return tuple(range(ndim))
+    axes = tuple(axis_of(op, d, ndim) for d in ((dim,) if isinstance(dim, int) else dim))
+    if len(set(axes)) < len(axes):
+        raise ShapeError(f"{op}: dim {dim} names a dimension twice")
+    return axes if ndim else ()
+
+
+def _ints(op: str, values: tuple[Any, ...]) -> tuple[int, ...]:
+    """The integers of `op(1, 2)` and of `op((1, 2))`."""
+    if len(values) == 1 and isinstance(values[0], Sequence):
+        values = tuple(values[0])
+    try:
+        return tuple(operator.index(v) for v in values)
+    except TypeError:
+        raise TypeError(f"{op}: integers are needed, but {values} came") from None
+
+
+# Views -----------------------------------------------------------------------------------------------------------
+
+def take_view(x: Tensor, index: Index) -> Tensor:
+    """The view x[index] for a tuple of integers, slices, None and Ellipsis."""
+    def backward(g: Array) -> tuple[Array]:
+        gx = layout.empty_like(x.array, g.dtype)
+        gx.fill(0)
+        gx[index] = g
+        return (gx,)
+
+    return view_of(x, x.array[index], backward, lambda a: a[index])
+
+
+def _reshape(x: Tensor, shape: tuple[int, ...], copy: bool = True, op: str = "reshape") -> Tensor:
+    a, old = x.array, x.shape
+    y = a.reshape(shape)
+    if np.may_share_memory(y, a):
+        return view_of(x, y, lambda g: (g.reshape(old),), lambda b: b.reshape(shape))
+    if not copy and a.size and not layout.is_channels_last(a):
+        raise ShapeError(f"{op}: memory does not allow to view shape {old} as {shape}; use reshape")
+    return record(y, (x,), lambda g: (g.reshape(old),))
+
+
+def _fitting(op: str, sizes: tuple[int, ...], n: int, what: str) -> tuple[int, ...]:
+    """`sizes` with a -1 replaced such that they make `n` elements."""
+    known = math.prod(s for s in sizes if s != -1)
+    if sizes.count(-1) == 1 and known > 0 and n % known == 0:
+        sizes = tuple(n // known if s == -1 else s for s in sizes)
+    if min(sizes, default=0) < 0 or math.prod(sizes) != n:
+        raise ShapeError(f"{op}: shape {sizes} does not fit {what} ({n} elements)")
+    return sizes
+
+
+def reshape(x: Tensor, *shape: int | Sequence[int]) -> Tensor:
+    """`x` with another shape of as many elements, in the order of the indices; one size may be -1. A view if possible.
+
+    >>> fastnn.arange(6).reshape(2, -1).shape
+    (2, 3)
+    """
+    return _reshape(x, _fitting("reshape", _ints("reshape", shape), x.array.size, f"a tensor of shape {x.shape}"))
+
+
+def view(x: Tensor, *shape: int | Sequence[int]) -> Tensor:
+    """As `reshape`, but refuses (ShapeError) where memory must be copied, unless a channels-last `x` is the cause."""
+    sizes = _fitting("view", _ints("view", shape), x.array.size, f"a tensor of shape {x.shape}")
+    return _reshape(x, sizes, copy=False, op="view")
+
+
+def flatten(x: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:
+    """The dimensions from `start_dim` to `end_dim`, both included, merged into one."""
+    first, last = axis_of("flatten", start_dim, x.ndim), axis_of("flatten", end_dim, x.ndim)
+    if first > last:
+        raise ShapeError(f"flatten: start_dim {start_dim} comes after end_dim {end_dim}")
+    return _reshape(x, (*x.shape[:first], math.prod(x.shape[first : last + 1]), *x.shape[last + 1 :]))
+
+
+def unflatten(x: Tensor, dim: int, sizes: Sequence[int]) -> Tensor:
+    """Dimension `dim` split into `sizes`, one of which may be -1."""
+    axis = axis_of("unflatten", dim, x.ndim)
+    sizes = _fitting("unflatten", _ints("unflatten", (sizes,)), x.shape[axis], f"dim {dim} of shape {x.shape}")
+    return _reshape(x, (*x.shape[:axis], *sizes, *x.shape[axis + 1 :]))
+
+
+def squeeze(x: Tensor, dim: int | Sequence[int] | None = None) -> Tensor:
+    """Without the dimensions of size 1: all of them, or those that `dim` names."""
+    axes = axes_of("squeeze", dim, x.ndim)
+    return _reshape(x, tuple(n for i, n in enumerate(x.shape) if n != 1 or i not in axes))
+
+
+def unsqueeze(x: Tensor, dim: int) -> Tensor:
+    """With a new dimension of size 1 at `dim`."""
+    axis = axis_of("unsqueeze", dim, x.ndim + 1)
+    return _reshape(x, (*x.shape[:axis], 1, *x.shape[axis:]))
+
+
+def permute(x: Tensor, *dims: int | Sequence[int]) -> Tensor:
+    """Dimensions in another order: size i of the result is size dims[i] of `x`."""
+    order = tuple(axis_of("permute", d, x.ndim) for d in _ints("permute", dims))
+    if sorted(order) != list(range(x.ndim)):
+        raise ShapeError(f"permute: dims {order} must name each of the {x.ndim} dimensions once")
+    inverse = tuple(np.argsort(order))
+    return view_of(x, x.array.transpose(order), lambda g: (g.transpose(inverse),), lambda a: a.transpose(order))
+
+
+def transpose(x: Tensor, dim0: int, dim1: int) -> Tensor:
+    """Dimensions `dim0` and `dim1` exchanged."""
+    i, j = axis_of("transpose", dim0, x.ndim), axis_of("transpose", dim1, x.ndim)
+    order = list(range(x.ndim))
+    if order:
+        order[i], order[j] = j, i
+    return permute(x, order)
+
+
+swapaxes = transpose
+
+
+def movedim(x: Tensor, source: int | Sequence[int], destination: int | Sequence[int]) -> Tensor:
+    """Dimensions `source` moved to the places `destination`, the others in their order."""
+    return permute(x, np.moveaxis(np.empty(range(x.ndim)), source, destination).shape)  # the sizes tell the order
+
+
+def t(x: Tensor) -> Tensor:
+    """The transpose of a matrix; a vector or a 0-d tensor as it is."""
+    if x.ndim > 2:
+        raise ShapeError(f"t: a tensor of at most 2 dimensions is needed, but the shape is {x.shape}")
+    return permute(x, range(x.ndim)[::-1])
+
+
+def expand(x: Tensor, *sizes: int | Sequence[int]) -> Tensor:
+    """`x` repeated along dimensions of size 1 and new leading ones, without copying; -1 keeps a size."""
+    wanted, old = _ints("expand", sizes), x.shape
+    new = len(wanted) - x.ndim
+    shape = tuple(old[i - new] if n == -1 and i >= new else n for i, n in enumerate(wanted))
+    if new < 0 or any(n < 0 for n in shape) or any(a not in (1, b) for a, b in zip(old, shape[new:], strict=True)):
+        raise ShapeError(f"expand: a tensor of shape {old} does not expand to {wanted}")
+    y = np.broadcast_to(x.array, shape)
+    return view_of(x, y, lambda g: (unbroadcast(g, old),), lambda a: np.broadcast_to(a, shape))
+
+
+def expand_as(x: Tensor, other: Tensor) -> Tensor:
+    """`x` expanded to the shape of `other`."""
+    return expand(x, other.shape)
+
+
+broadcast_to = expand
+
+
+def contiguous(x: Tensor) -> Tensor:
+    """`x` in C-contiguous memory: itself if it is already, else a copy."""
+    return x if x.array.flags.c_contiguous else record(layout.contiguous(x.array), (x,), lambda g: (g,))
+
+
+def _length(op: str, x: Tensor, dim: int) -> tuple[int, int]:
+    """The axis and its size."""
+    axis = axis_of(op, dim, x.ndim)
+    if not x.ndim:
+        raise ShapeError(f"{op}: a tensor of at least 1 dimension is needed, but a 0-d tensor came")
+    return axis, x.shape[axis]
+
+
+def split(x: Tensor, split_size_or_sections: int | Sequence[int], dim: int = 0) -> tuple[Tensor, ...]:
+    """Views of pieces along `dim`: of one size, the last may be smaller, or of the sizes listed."""
+    (axis, n), sizes = _length("split", x, dim), split_size_or_sections
+    if isinstance(sizes, int):
+        if sizes < 1 and (n or sizes):
+            raise ShapeError(f"split: the size of a piece must be positive, but {sizes} came")
+        sizes = [min(sizes, n - i) for i in range(0, n, sizes)] if n else [0]
+    if min(sizes, default=0) < 0 or sum(sizes) != n:
+        raise ShapeError(f"split: sizes {list(sizes)} do not sum to {n}, the size of dim {dim} of shape {x.shape}")
+    ends, before = np.cumsum(sizes).tolist(), (slice(None),) * axis
+    return tuple(take_view(x, (*before, slice(e - size, e))) for size, e in zip(sizes, ends, strict=True))
+
+
+def chunk(x: Tensor, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
+    """Views of at most `chunks` pieces along `dim`, each of size ⌈n / chunks⌉ but the last."""
+    if chunks < 1:
+        raise ShapeError(f"chunk: chunks must be positive, but {chunks} came")
+    n = _length("chunk", x, dim)[1]
+    return split(x, -(-n // chunks) if n else [0] * chunks, dim)
+
+
+def unbind(x: Tensor, dim: int = 0) -> tuple[Tensor, ...]:
+    """Views of the slices along `dim`, without that dimension."""
+    axis, n = _length("unbind", x, dim)
+    return tuple(take_view(x, (*(slice(None),) * axis, i, ...)) for i in range(n))
+
+
+# Copies ----------------------------------------------------------------------------------------------------------
+
+def _tensors(op: str, tensors: Sequence[Tensor]) -> list[Tensor]:
+    if not isinstance(tensors, tuple | list) or not all(isinstance(x, Tensor) for x in tensors):
+        raise TypeError(f"{op}: a tuple or list of Tensors is needed")
+    if not tensors:
+        raise ShapeError(f"{op}: at least one tensor is needed")
+    return list(tensors)
+
+
+def cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
+    """Tensors joined along `dim`, their other sizes being equal. Those of shape (0,) are ignored, as in PyTorch."""
+    tensors = _tensors("cat", tensors)
+    dtype = result_dtype(*tensors)
+    tensors = [x for x in tensors if x.shape != (0,)] or tensors[:1]
+    shape, axis = list(tensors[0].shape), axis_of("cat", dim, tensors[0].ndim)
+    for x in tensors:
+        if x.ndim != len(shape) or x.ndim == 0 or any(i != axis and n != shape[i] for i, n in enumerate(x.shape)):
+            raise ShapeError(f"cat: shapes {[tuple(x.shape) for x in tensors]} may differ in dim {dim} only")
+    ends = np.cumsum([x.shape[axis] for x in tensors]).tolist()
+    shape[axis] = ends[-1]
+    arrays = [x.array for x in tensors]
+    y = np.concatenate(arrays, axis, out=layout.empty_for(shape, dtype, *arrays))
+
+    def backward(g: Array) -> tuple[Array, ...]:
+        before = (slice(None),) * axis
+        return tuple(g[(*before, slice(e - a.shape[axis], e))].astype(a.dtype, copy=False)
+                     for a, e in zip(arrays, ends, strict=True))
+
+    return record(y, tuple(tensors), backward)
+
+
+concat = cat
+
+
+def stack(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
+    """Tensors of one shape joined along a new dimension `dim`."""
+    tensors = _tensors("stack", tensors)
+    if any(x.shape != tensors[0].shape for x in tensors):
+        raise ShapeError(f"stack: tensors must have one shape, but {[tuple(x.shape) for x in tensors]} came")
+    return cat([unsqueeze(x, dim) for x in tensors], axis_of("stack", dim, tensors[0].ndim + 1))
+
+
+def repeat(x: Tensor, *sizes: int | Sequence[int]) -> Tensor:
+    """`x` repeated sizes[i] times along dimension i (`numpy.tile`); more sizes than dimensions make leading ones."""
+    times, old = _ints("repeat", sizes), x.shape
+    if len(times) < x.ndim or min(times, default=0) < 0:
+        raise ShapeError(f"repeat: at least {x.ndim} sizes, none negative, are needed, but {times} came")
+    padded = (1,) * (len(times) - x.ndim) + tuple(old)
+    each = tuple(n for pair in zip(times, padded, strict=True) for n in pair)  # times and size of every dimension
+    y = np.tile(x.array, times)
+    if layout.is_channels_last(x.array) and y.ndim == 4:
+        y = layout.channels_last(y)
+    repeats = tuple(range(0, len(each), 2))
+    return record(y, (x,), lambda g: (g.reshape(each).sum(repeats, np.float64).astype(g.dtype).reshape(old),))
+
+
+def _rearranged(x: Tensor, forward: Callable[[Array], Array], inverse: Callable[[Array], Array]) -> Tensor:
+    y = layout.empty_like(x.array)
+    y[...] = forward(x.array)
+    return record(y, (x,), lambda g: (inverse(g),))
+
+
+def flip(x: Tensor, *dims: int | Sequence[int]) -> Tensor:
+    """A copy with the order of elements reversed along `dims`."""
+    named = _ints("flip", dims)
+    axes = axes_of("flip", named, x.ndim) if named else ()
+    return _rearranged(x, lambda a: np.flip(a, axes), lambda g: np.flip(g, axes))
+
+
+def roll(x: Tensor, shifts: int | Sequence[int], dims: int | Sequence[int] | None = None) -> Tensor:
+    """A copy with elements shifted along `dims`, those pushed out entering at the other end; None: as if flat."""
+    by = _ints("roll", shifts if isinstance(shifts, tuple | list) else (shifts,))
+    named = (dims,) if isinstance(dims, int) else dims
+    axes = None if named is None else tuple(axis_of("roll", d, x.ndim) for d in named)
+    if len(by) != (1 if axes is None else len(axes)):
+        raise ShapeError(f"roll: {len(by)} shifts need as many dims, but dims is {dims}")
+    axes = axes if x.ndim else None
+    return _rearranged(x, lambda a: np.roll(a, by, axes), lambda g: np.roll(g, np.negative(by), axes))
+
+
+def _triangle(name: str, part: str, keep: Callable[..., Array]) -> Callable[..., Tensor]:
+    def op(x: Tensor, diagonal: int = 0) -> Tensor:
+        if x.ndim < 2:
+            raise ShapeError(f"{name}: at least 2 dimensions are needed, but the shape is {x.shape}")
+        mask = keep(np.ones(x.shape[-2:], bool), diagonal)
+
+        def kept(a: Array) -> tuple[Array]:
+            y = layout.empty_like(a)
+            y.fill(0)
+            np.copyto(y, a, where=mask)
+            return (y,)
+
+        return record(kept(x.array)[0], (x,), kept)
+
+    op.__name__ = op.__qualname__ = name
+    op.__doc__ = f"The elements of each matrix on and {part} a diagonal, 0 elsewhere."
+    return op
+
+
+tril = _triangle("tril", "below", np.tril)
+triu = _triangle("triu", "above", np.triu)
+
+for _name in __all__:
+    if _name not in ("cat", "concat", "stack"):
+        setattr(Tensor, _name, globals()[_name])
+Tensor.T = property(lambda x: permute(x, range(x.ndim)[::-1]))
+Tensor.mT = property(lambda x: transpose(x, -2, -1))
