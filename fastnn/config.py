@@ -1,0 +1,46 @@
+"""What a bug report should contain."""
+from __future__ import annotations
+
+import platform
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from fastnn import backend
+from fastnn._version import __version__
+
+
+def openmp_runtimes() -> list[str]:
+    """OpenMP libraries loaded into this process (Linux only): more than one can slow each other down."""
+    try:
+        maps = Path("/proc/self/maps").read_text()
+    except OSError:
+        return []
+    files = {line.split()[-1] for line in maps.splitlines() if "/" in line}
+    return sorted(file for file in files if Path(file).name.startswith(("libgomp", "libomp", "libiomp")))
+
+
+def config() -> dict[str, str]:
+    """Version, kernels, threads, OpenMP, NumPy, compiler and flags, as text."""
+    build = backend._runtime.build() if backend._runtime else {"compiler": "none", "flags": "", "openmp": 0}
+    supported = ", ".join(backend.instruction_sets()) or "none"
+    return {
+        "fastnn": f"{__version__} in {Path(__file__).parent}",
+        "kernels": backend.kernel_set,
+        "instruction set": f"{backend.isa} (this machine runs: {supported})",
+        "threads": f"{backend.get_num_threads()} ({backend.threads_reason})",
+        "OpenMP": f"version {build['openmp']}; loaded: {', '.join(openmp_runtimes()) or 'unknown'}"
+        if build["openmp"] else "not built in",
+        "compiler": build["compiler"],
+        "flags": build["flags"],
+        "NumPy": np.__version__,
+        "Python": sys.version.replace("\n", " "),
+        "machine": f"{platform.platform()} {platform.machine()}",
+    }
+
+
+def show_config() -> None:
+    """Print what a bug report should contain."""
+    for name, text in config().items():
+        print(f"{name + ':':17}{text}")

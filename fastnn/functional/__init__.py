@@ -1,0 +1,13 @@
+"""Differentiable operations, one family a file, forward and backward side by side. Public names: each file's `__all__`.
+
+Importing this package installs the operators and methods on Tensor.
+"""
+from fastnn.functional.activation import *
+from fastnn.functional.conv import *
+from fastnn.functional.dropout import *
+from fastnn.functional.elementwise import *
+from fastnn.functional.indexing import *
+from fastnn.functional.linalg import *
+from fastnn.functional.loss import *
+from fastnn.functional.reduction import *
+from fastnn.functional.shape import *
