@@ -48,13 +48,16 @@ def relu(input: Tensor, inplace: bool = False) -> Tensor:
     """max(x, 0), element by element; NaN stays NaN. The gradient at 0 is 0.
 
     Args:
-        input: float32 or float64, any shape.
+        input: float32, float64 or integers, any shape.
         inplace: write the result into `input`, and return it.
 
     >>> import fastnn
     >>> relu(fastnn.tensor([-1.0, 0.0, 2.0]))
     tensor([0., 0., 2.])
     """
+    if isinstance(input, Tensor) and input.array.dtype.kind in "iu":
+        out = Tensor(np.maximum(input.array, 0, out=layout.empty_like(input.array)))
+        return write_into(input, out) if inplace else out
     return _activation("relu", input, inplace=inplace)
 
 

@@ -59,15 +59,15 @@ def _reduce_classes(
 ) -> Tensor:
     """Reduce the losses (M,) of rows; `gradient` turns gradients (M,) of losses into that of the input.
 
-    The mean is weighted: Σ loss / Σ row_weight, NaN if that is 0.
+    The mean is weighted: Σ loss / Σ row_weight, NaN if that is 0; the gradient is 0 then.
     """
     with np.errstate(all="ignore"):
         total = row_weight.sum(dtype=np.float64) if reduction == "mean" else np.float64(1)
         value = loss.reshape(target.shape) if reduction == "none" else loss.sum(dtype=np.float64) / total
 
     def backward(grad: Array) -> tuple[Array]:
+        dloss = grad if reduction == "none" else np.full(loss.shape, grad / total if total else 0, loss.dtype)
         with np.errstate(all="ignore"):
-            dloss = grad if reduction == "none" else np.full(loss.shape, grad / total, loss.dtype)
             return (gradient(layout.contiguous(dloss).reshape(-1)),)
 
     backward.__qualname__ = op
