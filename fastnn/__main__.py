@@ -1,140 +1,123 @@
 """The command line: ``fastnn train``, ``fastnn verify``, ``fastnn config``; ``python -m fastnn`` is the same."""
+from __future__ import annotations
 
 import argparse
+import math
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import fastnn
-from fastnn import data, models, optim
-from fastnn.data import DataLoader, TensorDataset
-from fastnn.train import evaluate, fit
+from fastnn import data, models, optim, train, verify
 
 DATASETS = {"digits": data.digits}
 MODELS = {"mlp": models.mlp, "lenet5": models.lenet5, "cnn": models.cnn}
 SMALLEST = {"mlp": 1, "lenet5": 28, "cnn": 28}  # sides of images, in pixels; smaller ones are resized to 28×28
-LEARNING_RATES = {"sgd": 0.05, "adam": 1e-3, "adamw": 1e-3}
+RATES = {"sgd": 0.05, "adam": 1e-3, "adamw": 1e-3}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs a command and returns the exit status: 0, or 1 if it failed; 2 for arguments that make no sense."""
+    """Runs a command; returns the exit status, 0 or, if it failed, 1. Bad arguments raise SystemExit(2)."""
     parser = argparse.ArgumentParser("fastnn", description="A deep learning framework for the CPU.")
     parser.add_argument("--version", action="version", version=fastnn.__version__)
     commands = parser.add_subparsers(required=True, metavar="command")
 
-    train = commands.add_parser(
-        "train",
-        help="train a network on images and score it",
-        description="Trains a network, holding out a tenth of the training images for validation, and scores it on the "
-        "test images once, at the end. The learning rate falls to zero along a half cosine.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
-    train.set_defaults(command=_train, parser=train)
-    positive, number = _number(int, 1), _number(float, 0)
-    train.add_argument("--data", choices=DATASETS, default="digits", help="the images")
-    train.add_argument("--model", choices=MODELS, default="cnn", help="the network")
-    train.add_argument("--epochs", type=positive, default=30, metavar="N", help="passes over the training images")
-    train.add_argument("--batch-size", type=positive, default=32, metavar="N", help="images a step")
-    train.add_argument("--optimizer", choices=LEARNING_RATES, default="adamw", help="the method")
-    rates = ", ".join(f"{rate} for {name}" for name, rate in LEARNING_RATES.items())
-    train.add_argument(
-        "--lr", type=number, metavar="RATE", default=argparse.SUPPRESS, help=f"first learning rate (default: {rates})"
-    )
-    train.add_argument("--momentum", type=number, default=0.9, metavar="M", help="momentum of sgd")
-    train.add_argument("--weight-decay", type=number, default=0.01, metavar="W", help="weight decay")
-    train.add_argument("--label-smoothing", type=number, default=0.1, metavar="S", help="label smoothing")
-    train.add_argument("--seed", type=_number(int, 0), default=0, metavar="N", help="of weights, split and order")
-    train.add_argument(
-        "--threads", type=positive, metavar="N", default=argparse.SUPPRESS, help="threads (default: all available)"
-    )
-    train.add_argument("--save", type=Path, metavar="FILE", default=argparse.SUPPRESS, help="write the weights there")
+    text = ("Trains a network, holding out a tenth of the training images for validation, and scores it on the test "
+            "images once, at the end. The learning rate falls to zero along half a cosine.")
+    command = commands.add_parser("train", help="train a network on images and score it", description=text)
+    command.set_defaults(run=_train, parser=command)
+    whole, number = _number(int, 1), _number(float, 0)
+    for option, parse, default, about in (
+        ("--epochs", whole, 30, "passes over the training images"),
+        ("--batch-size", whole, 32, "images a step"),
+        ("--lr", number, None, f"learning rate at first (default: {', '.join(f'{n} {r}' for n, r in RATES.items())})"),
+        ("--momentum", number, 0.9, "momentum of sgd"),
+        ("--weight-decay", number, 0.01, "weight decay"),
+        ("--label-smoothing", number, 0.1, "part of each label spread over all classes"),
+        ("--seed", _number(int, 0), 0, "of the weights, the split and the order"),
+        ("--threads", whole, None, "threads (default: all that are available)"),
+        ("--save", Path, None, "file to write the trained weights to (default: none)"),
+    ):
+        about += "" if default is None else f" (default: {default})"
+        command.add_argument(option, type=parse, default=default, metavar=option[2:].upper(), help=about)
+    for option, choices in ("--data", DATASETS), ("--model", MODELS), ("--optimizer", RATES):
+        default = list(choices)[-1]
+        command.add_argument(option, choices=choices, default=default, help=f"(default: {default})")
 
-    verify = commands.add_parser(
-        "verify",
-        help="check every kernel against its NumPy twin",
-        description="Compares compiled kernels with their NumPy twins in float64, over shapes, dtypes, the instruction "
-        "sets of this machine and 1 to 3 threads; the exit status is 1 if anything is out of tolerance.",
-    )
-    verify.add_argument("names", nargs="*", metavar="name", help="kernel (conv.conv2d) or family (conv); default: all")
-    verify.set_defaults(command=_verify, parser=verify)
+    text = ("Compares compiled kernels with their NumPy twins in float64, over shapes, dtypes, the instruction sets of "
+            "this machine and 1 to 3 threads; the exit status is 1 if anything is out of tolerance.")
+    command = commands.add_parser("verify", help="check every kernel against its NumPy twin", description=text)
+    command.add_argument("names", nargs="*", metavar="name", help="kernel (conv.conv2d) or family (conv); default: all")
+    command.set_defaults(run=_verify, parser=command)
 
-    config = commands.add_parser("config", help="print what is in use, for a bug report")
-    config.set_defaults(command=lambda arguments: fastnn.show_config() or 0, parser=config)
+    command = commands.add_parser("config", help="print what is in use, for a bug report")
+    command.set_defaults(run=_config, parser=command)
 
     arguments = parser.parse_args(argv)
     try:
-        return arguments.command(arguments)
+        return arguments.run(arguments)
     except FloatingPointError as e:
         print(f"fastnn: {e}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        return 130
 
 
 def _train(arguments: argparse.Namespace) -> int:
-    path = getattr(arguments, "save", None)
+    path, name = arguments.save, arguments.model
     if path and (path.is_dir() or not path.absolute().parent.is_dir()):
         arguments.parser.error(f"argument --save: {path} is a folder, or lies in one that does not exist")
-    if hasattr(arguments, "threads"):
+    if arguments.threads:
         fastnn.set_num_threads(arguments.threads)
     fastnn.manual_seed(arguments.seed)
-
-    kept, test = (_resized(DATASETS[arguments.data](train=part), SMALLEST[arguments.model]) for part in (True, False))
-    training, validation = data.stratified_split(kept, 0.1)
-    images, labels = kept.tensors
-    classes = sorted(set(labels.tolist()))
-    model = MODELS[arguments.model](tuple(images.shape[1:]), len(classes))
-    lr = getattr(arguments, "lr", LEARNING_RATES[arguments.optimizer])
-    parameters, decay = list(model.parameters()), arguments.weight_decay
+    datasets = {}
+    for part in "train", "test":
+        images, labels = DATASETS[arguments.data](train=part == "train").tensors
+        images = data.resize(images, 28) if min(images.shape[2:]) < SMALLEST[name] else images
+        datasets[part] = data.TensorDataset(images, labels)
+    training, validation = data.stratified_split(datasets["train"], 0.1)
+    classes = sorted({*labels.tolist()})
+    model = MODELS[name](images.shape[1:], len(classes))
+    weights, rate, decay = list(model.parameters()), arguments.lr, arguments.weight_decay
+    rate = RATES[arguments.optimizer] if rate is None else rate
+    optimizer: optim.Optimizer
     if arguments.optimizer == "sgd":
-        optimizer = optim.SGD(parameters, lr, momentum=arguments.momentum, weight_decay=decay)
+        optimizer = optim.SGD(weights, rate, arguments.momentum, weight_decay=decay)
     else:
-        optimizer = {"adam": optim.Adam, "adamw": optim.AdamW}[arguments.optimizer](parameters, lr, weight_decay=decay)
-    print(
-        f"{arguments.model}: {sum(p.numel() for p in parameters):,} parameters; {len(training)} images to train on, "
-        f"{len(validation)} to validate, {len(test)} to test; {fastnn.get_num_threads()} threads"
-    )
-    fit(
-        model,
-        optimizer,
-        DataLoader(training, arguments.batch_size, shuffle=True),
-        DataLoader(validation, 256),
-        arguments.epochs,
-        optim.lr_scheduler.CosineAnnealingLR(optimizer, arguments.epochs),
-        label_smoothing=arguments.label_smoothing,
+        optimizer = (optim.Adam if arguments.optimizer == "adam" else optim.AdamW)(weights, rate, weight_decay=decay)
+    print(f"{name}: {sum(p.numel() for p in weights):,} parameters; {len(training)} images to train on, "
+          f"{len(validation)} to validate, {len(datasets['test'])} to test; {fastnn.get_num_threads()} threads")
+    train.fit(
+        model, optimizer, data.DataLoader(training, arguments.batch_size, shuffle=True),
+        data.DataLoader(validation, 256), arguments.epochs,
+        optim.lr_scheduler.CosineAnnealingLR(optimizer, arguments.epochs), arguments.label_smoothing,
     )
     if path:
-        fastnn.save({"model": arguments.model, "classes": classes, "state_dict": model.state_dict()}, path)
-    print(f"test accuracy {evaluate(model, DataLoader(test, 256))[1]:.3f}")
+        fastnn.save({"model": name, "classes": classes, "state_dict": model.state_dict()}, path)
+    print(f"test accuracy {train.evaluate(model, data.DataLoader(datasets['test'], 256))[1]:.3f}")
     return 0
 
 
 def _verify(arguments: argparse.Namespace) -> int:
-    from fastnn import verify
-
     try:
         return verify.report(arguments.names)
     except ValueError as e:
         arguments.parser.error(str(e))
 
 
-def _resized(dataset: TensorDataset, smallest: int) -> TensorDataset:
-    images, labels = dataset.tensors
-    return dataset if min(images.shape[2:]) >= smallest else TensorDataset(data.resize(images, 28), labels)
+def _config(arguments: argparse.Namespace) -> int:
+    fastnn.show_config()
+    return 0
 
 
-def _number(kind: type, low: float) -> Callable[[str], float]:
+def _number(kind: Callable, low: float) -> Callable[[str], float]:
     """A parser of finite numbers of at least `low`."""
 
     def parse(text: str) -> float:
-        try:
-            value = kind(text)
-            if low <= value < float("inf"):
-                return value
-        except ValueError:
-            pass
-        raise argparse.ArgumentTypeError(f"{text!r} is not {'an integer' if kind is int else 'a number'} >= {low}")
+        value = kind(text)
+        if not low <= value < math.inf:
+            raise argparse.ArgumentTypeError(f"{text} is not at least {low}")
+        return value
 
+    parse.__name__ = kind.__name__  # argparse says: invalid int value
     return parse
 
 

@@ -70,7 +70,7 @@ def test_a_kernel_that_writes_to_its_input_is_seen(relu):
         x[...] = 0
 
     replace(disturbed)
-    assert {row.problem for row in relu_rows()} == {"writes to its input x"}
+    assert {row.problem for row in relu_rows()} == {"writes to its input"}
 
 
 def test_a_kernel_that_loses_nan_is_seen(relu):

@@ -1,5 +1,4 @@
 """Training and evaluation."""
-
 from fastnn.train.loop import Epoch, evaluate, fit
 
 __all__ = ["Epoch", "evaluate", "fit"]

@@ -1,4 +1,5 @@
 """The training loop of a classifier."""
+from __future__ import annotations
 
 import math
 import time
@@ -17,25 +18,19 @@ class Epoch(NamedTuple):
     """Figures of one pass over the training data: mean losses (nats) and fractions of samples classified rightly."""
 
     epoch: int
-    train_loss: float
-    train_accuracy: float
+    loss: float
+    accuracy: float
     validation_loss: float
     validation_accuracy: float
     images_per_second: float
 
     def __str__(self) -> str:
-        return (
-            f"epoch {self.epoch:3}  training loss {self.train_loss:.4f} accuracy {self.train_accuracy:.4f}"
-            f"  validation loss {self.validation_loss:.4f} accuracy {self.validation_accuracy:.4f}"
-            f"  {self.images_per_second:.0f} images/s"
-        )
+        return ("epoch {:3}  training loss {:.4f} accuracy {:.4f}  validation loss {:.4f} accuracy {:.4f}  "
+                "{:.0f} images/s".format(*self))
 
 
-def evaluate(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> tuple[float, float]:
-    """Mean cross-entropy and accuracy of `model`, in evaluation mode, over batches of images and labels.
-
-    The model goes back into the mode that it was in. Without samples both figures are NaN.
-    """
+def evaluate(model: nn.Module, batches: Iterable[Any]) -> tuple[float, float]:
+    """Mean cross-entropy and accuracy of `model` in evaluation mode, over batches of images and labels; else NaN."""
     training = model.training
     model.eval()
     loss, right, count = 0.0, 0, 0
@@ -50,32 +45,18 @@ def evaluate(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> tupl
 
 
 def fit(
-    model: nn.Module,
-    optimizer: Optimizer,
-    training: DataLoader,
-    validation: DataLoader,
-    epochs: int,
-    scheduler: Any = None,
-    label_smoothing: float = 0.0,
+    model: nn.Module, optimizer: Optimizer, training: DataLoader, validation: DataLoader, epochs: int,
+    scheduler: Any = None, label_smoothing: float = 0.0,
 ) -> list[Epoch]:
-    """Trains a classifier on cross-entropy, showing a progress bar, if this is a terminal, and a line each epoch.
+    """Trains a classifier on cross-entropy; shows a progress bar, if this is a terminal, and prints a line each epoch.
 
-    Args:
-        training, validation: batches of images and labels.
-        scheduler: its ``step()`` is called after each epoch.
-        label_smoothing: as in :func:`~fastnn.nn.functional.cross_entropy`, in training alone.
-
-    Returns:
-        The figures of each epoch; those of training are gathered while the weights change.
-
-    Raises:
-        FloatingPointError: the training loss is no longer finite.
+    `training` and `validation` give batches of images and labels; `scheduler.step()` is called after each epoch.
+    Training figures are gathered while the weights change. Raises FloatingPointError when the loss is not finite.
     """
     from tqdm import tqdm  # here, since importing fastnn loads NumPy alone
 
     history: list[Epoch] = []
-    samples = len(training) * training.batch_size if training.drop_last else len(training.dataset)
-    with tqdm(total=epochs * samples, unit=" images", disable=None) as bar:
+    with tqdm(total=epochs * len(training), unit=" batches", disable=None) as bar:
         for epoch in range(1, epochs + 1):
             model.train()
             start, loss_sum, right, count = time.perf_counter(), 0.0, 0, 0
@@ -88,11 +69,12 @@ def fit(
                 loss_sum += loss.item() * len(y)
                 right += _right(scores, y)
                 count += len(y)
-                bar.set_postfix(epoch=epoch, loss=loss_sum / count, accuracy=right / count, refresh=False)
-                bar.update(len(y))
+                rate = count / (time.perf_counter() - start)
+                figures = f"loss {loss_sum / count:.4f}, accuracy {right / count:.4f}, {rate:.0f} images/s"
+                bar.set_postfix_str(figures, refresh=False)
+                bar.update()
             if not math.isfinite(loss_sum):
                 raise FloatingPointError(f"the training loss is {loss_sum} in epoch {epoch}: try a lower learning rate")
-            rate = count / (time.perf_counter() - start)
             if scheduler is not None:
                 scheduler.step()
             history.append(Epoch(epoch, loss_sum / count, right / count, *evaluate(model, validation), rate))
