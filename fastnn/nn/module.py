@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
 
-from fastnn.autograd import Function, is_grad_enabled
+from fastnn.autograd import Function
 from fastnn.errors import AutogradError, StateDictError
 from fastnn.nn.parameter import Parameter, write
 from fastnn.tensor import RemovableHandle, Tensor
@@ -76,7 +76,7 @@ class Module:
             elif result is not None:
                 args = result if isinstance(result, tuple) else (result,)
         leave = None
-        if self._backward_hooks and is_grad_enabled():
+        if self._backward_hooks:
             args, leave = _bracket(self, args)
         output = self.forward(*args, **kwargs)
         for hook, with_kwargs in tuple(self._forward_hooks):
