@@ -5,7 +5,7 @@ from fastnn.layout import is_channels_last
 
 
 def dropout(x, p, seed, mask_out, y_out, n_threads):
-    keep = philox(x.size, seed) >= np.uint32(min(p * 2**32, 2**32 - 1))
+    keep = _philox(x.size, seed) >= np.uint32(min(p * 2**32, 2**32 - 1))
     bits = np.packbits(keep, bitorder="little")
     mask_out[:] = np.pad(bits, (0, -len(bits) % 8)).view("<u8")
     dropout_backward(x, mask_out, p, y_out, n_threads)
@@ -20,7 +20,7 @@ def dropout_backward(dy, mask, p, dx_out, n_threads):
         np.multiply(dy, keep.reshape(dy.shape) * scale, out=dx_out)
 
 
-def philox(n, key):
+def _philox(n, key):
     """n random 32-bit words of Philox-4x32-10 in the order of _kernels/philox.h.
 
     Reference: Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011.
