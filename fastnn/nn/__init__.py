@@ -1,26 +1,11 @@
 """Modules: layers, containers, losses, and the base class that networks derive from."""
-from fastnn.nn import functional as functional
-from fastnn.nn import init as init
-from fastnn.nn.activation import ELU as ELU
-from fastnn.nn.activation import LeakyReLU as LeakyReLU
-from fastnn.nn.activation import LogSoftmax as LogSoftmax
-from fastnn.nn.activation import ReLU as ReLU
-from fastnn.nn.activation import Sigmoid as Sigmoid
-from fastnn.nn.activation import Softmax as Softmax
-from fastnn.nn.activation import Tanh as Tanh
-from fastnn.nn.container import ModuleDict as ModuleDict
-from fastnn.nn.container import ModuleList as ModuleList
-from fastnn.nn.container import ParameterList as ParameterList
-from fastnn.nn.container import Sequential as Sequential
-from fastnn.nn.conv import Conv2d as Conv2d
-from fastnn.nn.dropout import Dropout as Dropout
-from fastnn.nn.dropout import Dropout2d as Dropout2d
-from fastnn.nn.flatten import Flatten as Flatten
-from fastnn.nn.flatten import Unflatten as Unflatten
-from fastnn.nn.linear import Identity as Identity
-from fastnn.nn.linear import Linear as Linear
-from fastnn.nn.loss import CrossEntropyLoss as CrossEntropyLoss
-from fastnn.nn.loss import MSELoss as MSELoss
-from fastnn.nn.loss import NLLLoss as NLLLoss
-from fastnn.nn.module import Module as Module
-from fastnn.nn.parameter import Parameter as Parameter
+from fastnn.nn import functional, init, utils
+from fastnn.nn.activation import ELU, LeakyReLU, LogSoftmax, ReLU, Sigmoid, Softmax, Tanh
+from fastnn.nn.container import ModuleDict, ModuleList, ParameterList, Sequential
+from fastnn.nn.conv import Conv2d
+from fastnn.nn.dropout import Dropout, Dropout2d
+from fastnn.nn.flatten import Flatten, Unflatten
+from fastnn.nn.linear import Identity, Linear
+from fastnn.nn.loss import CrossEntropyLoss, MSELoss, NLLLoss
+from fastnn.nn.module import Module
+from fastnn.nn.parameter import Parameter
