@@ -186,7 +186,7 @@ class Function:
             with no_grad():
                 back = cls.backward(ctx, *grads)
             back = back if isinstance(back, tuple) else (back,)
-            if len(back) < len(args):
+            if len(back) < len(args) or any(g is not None for g in back[len(args):]):
                 raise AutogradError(f"{cls.__name__}: backward returned {len(back)} gradients for {len(args)} inputs")
             found: list[np.ndarray | None] = []
             for a, g in zip(args, back, strict=False):

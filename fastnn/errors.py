@@ -5,6 +5,10 @@ class ShapeError(ValueError, RuntimeError):
     """Sizes that do not fit together."""
 
 
+class ArgumentError(ValueError, RuntimeError):
+    """A value, or a combination of arguments, that the operation does not take."""
+
+
 class DTypeError(TypeError, RuntimeError):
     """A dtype, or a mixture of dtypes, that the operation does not take."""
 

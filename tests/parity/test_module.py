@@ -279,7 +279,7 @@ def test_backward_hooks():
         handles = [
             m.register_full_backward_hook(
                 lambda m, gi, go, i=i: seen.append(
-                    (i, [None if g is None else g.detach() for g in gi], [g.detach() for g in go])
+                    (i, [None if g is None else g.clone() for g in gi], [g.clone() for g in go])
                 )
             )
             for i, m in enumerate(net)
