@@ -488,10 +488,11 @@ def inplace(x: Tensor, result: Tensor) -> Tensor:
     if root is x:
         x._node, x._requires_grad = result._node, result._requires_grad
         return x
-    fn = x._view.fn  # type: ignore[union-attr]
+    fn, array = x._view.fn, root.array  # type: ignore[union-attr]
 
     def copy_slices(grad: Array) -> tuple[Array, Array]:
-        rest = grad.copy(order="K")
+        rest = np.empty_like(array, dtype=grad.dtype)  # in the memory order in which fn gives a view
+        np.copyto(rest, grad)
         part = fn(rest)
         into = part.copy()
         part[...] = 0

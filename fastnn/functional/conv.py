@@ -72,8 +72,8 @@ def conv2d(
     if C != c * groups:
         raise ShapeError(f"conv2d: input has {C} channels, but weight of shape {weight.shape} with groups={groups} "
                          f"needs {c * groups}")
-    if not kH or not kW:
-        raise ShapeError(f"conv2d: the kernel of weight of shape {weight.shape} is empty")
+    if 0 in (kH, kW, *x.shape[1:]):
+        raise ShapeError(f"conv2d: only the batch may be empty, but shapes {input.shape} and {weight.shape} came")
     if bias is not None and bias.shape != (F,):
         raise ShapeError(f"conv2d: bias has shape {bias.shape}, but weight of shape {weight.shape} needs ({F},)")
     strides, dilations = pair(stride, "conv2d", "stride", 1), pair(dilation, "conv2d", "dilation", 1)

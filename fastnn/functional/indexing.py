@@ -19,7 +19,7 @@ from fastnn.tensor import Tensor, as_tensor, bool_, inplace, int64, record, unbr
 
 Array = np.ndarray
 
-__all__ = ["gather", "getitem", "index_select", "masked_fill", "masked_select", "one_hot", "setitem"]
+__all__ = ["gather", "index_select", "masked_fill", "masked_select", "one_hot"]
 
 
 def _parse(index: Any, shape: tuple[int, ...]) -> tuple[Index, Index | None]:

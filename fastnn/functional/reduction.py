@@ -2,8 +2,8 @@
 
 `dim` is an int or, where more make sense, a sequence of them; None means all. `keepdim` keeps reduced dimensions at
 size 1. NumPy's `axis` and `keepdims` are accepted as well. float32 is summed with a relative error near 3e-7: by
-NumPy's pairwise sum along contiguous memory, else in float64. Errors: IndexError for a dim out of range, ShapeError for a
-reduction of nothing that has no value, DTypeError for a dtype that the operation does not take.
+NumPy's pairwise sum along contiguous memory, else in float64. Errors: IndexError for a dim out of range, ShapeError
+for a reduction of nothing, DTypeError for a dtype that the operation does not take.
 """
 from __future__ import annotations
 
@@ -73,9 +73,10 @@ def _sum(a: Array, axes: tuple[int, ...]) -> Array:
     """The sum with the axes kept, in a's dtype, bool and integers in int64."""
     whole = len(axes) == a.ndim
     pairwise = a.flags.c_contiguous and (whole or axes == tuple(range(a.ndim - len(axes), a.ndim)))
-    if a.dtype == float32 and not pairwise and not (whole and layout.is_channels_last(a)):
-        return np.add.reduce(a, axes, float64, keepdims=True).astype(float32)
-    return np.asarray(np.add.reduce(a, axes, a.dtype if a.dtype.kind == "f" else int64, keepdims=True))
+    with np.errstate(all="ignore"):
+        if a.dtype == float32 and not pairwise and not (whole and layout.is_channels_last(a)):
+            return np.add.reduce(a, axes, float64, keepdims=True).astype(float32)
+        return np.asarray(np.add.reduce(a, axes, a.dtype if a.dtype.kind == "f" else int64, keepdims=True))
 
 
 # Sums and moments ------------------------------------------------------------------------------------------------
@@ -138,7 +139,8 @@ def prod(x: Tensor, dim: int | None = None, keepdim: bool = False) -> Tensor:
     if dim is None or not x.ndim:
         return prod(flatten(x), axis_of("prod", dim or 0, x.ndim))
     a, axis = x.array, axis_of("prod", dim, x.ndim)
-    y = np.multiply.reduce(a, axis, a.dtype if a.dtype.kind == "f" else int64, keepdims=True)
+    with np.errstate(all="ignore"):
+        y = np.multiply.reduce(a, axis, a.dtype if a.dtype.kind == "f" else int64, keepdims=True)
 
     def product(g: Array) -> tuple[Array]:
         rows = np.moveaxis(a, axis, -1)
@@ -206,7 +208,8 @@ def cumsum(x: Tensor, dim: int, *, dtype: Any = None) -> Tensor:
     def run(values: Array, step: int = 1) -> tuple[Array]:
         y = layout.empty_like(values, values.dtype if values.dtype.kind == "f" else int64)
         along = (*(slice(None),) * axis, slice(None, None, step)) if y.ndim else ()
-        y[along] = np.add.accumulate(values[along], axis, wide) if y.ndim else values
+        with np.errstate(all="ignore"):
+            y[along] = np.add.accumulate(values[along], axis, wide) if y.ndim else values
         return (y,)
 
     return record(run(x.array)[0], (x,), lambda g: run(g, -1))
