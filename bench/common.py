@@ -252,7 +252,7 @@ def print_row(label: str, times: dict[str, list[float]], limit: float | None) ->
     first, *others = times
     mine = times[first]
     fraction = f"{100 * limit / statistics.median(mine):6.0f}%" if limit else f"{'':7}"
-    print(f"{label:44}{1e3 * statistics.median(mine):9.3f}{1e3 * min(mine):9.3f}", end="")
+    print(f"{label:52}{1e3 * statistics.median(mine):9.3f}{1e3 * min(mine):9.3f}", end="")
     print(f"{100 * spread(mine):6.0f}%{fraction}", end="")
     for library in others:
         ratios = [theirs / own for theirs, own in zip(times[library], mine, strict=True)]
@@ -269,7 +269,7 @@ def print_head(title: str, libraries: list[str], threads: int, machine: Machine 
         rates = ", ".join(f"{size >> 20} MB {rate / 1e9:.0f}" for size, rate in machine.streams[::2])
         limits = f"\npeak {machine.peak / 1e9:.0f} GFLOP/s; streaming in GB/s: {rates}"
     print(f"\n{title}: {backend.isa}, {threads} threads, float32{limits}")
-    head = f"{'':44}{'ms':>9}{'least':>9}{'+-':>7}{'limit':>7}"
+    head = f"{'':52}{'ms':>9}{'least':>9}{'+-':>7}{'limit':>7}"
     print(head + "".join(f"{'/' + library:>9}" for library in libraries[1:]), flush=True)
 
 

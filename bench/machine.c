@@ -55,7 +55,7 @@ int main(int argc, char** argv) {
         best = rate > best ? rate : best;
         sink = sink + sum;
     }
-    printf("flops %.1f\n", best);
+    printf("flops %.6g\n", best);
     for (size_t size = 1 << 20; size <= (size_t) 1 << 28; size *= 2) { /* half read, half written */
         const size_t half = size / 2, chunk = 1 << 14, units = half / chunk;
         char* from = aligned_alloc(64, half);
@@ -78,7 +78,7 @@ int main(int argc, char** argv) {
             rate = (double) size * repeats / (now() - start) / 1e9;
             best = rate > best ? rate : best;
         }
-        printf("stream %zu %.1f\n", size, best);
+        printf("stream %zu %.6g\n", size, best);
         free(from);
         free(to);
     }
