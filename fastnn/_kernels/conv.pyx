@@ -546,7 +546,7 @@ cdef int read(
         cnp.PyArray_TYPE(x) != cnp.PyArray_TYPE(y) or cnp.PyArray_TYPE(x) != cnp.PyArray_TYPE(weight)
         or cnp.PyArray_DIM(y, 0) != g.N or groups < 1 or g.C % groups or g.F % groups
         or cnp.PyArray_DIM(weight, 0) != g.F or cnp.PyArray_DIM(weight, 1) != g.C // groups or g.kH < 1 or g.kW < 1
-        or min(g.sh, g.sw, g.dh, g.dw) < 1 or g.top < 0 or g.left < 0
+        or min(g.sh, g.sw, g.dh, g.dw) < 1 or g.top < 0 or g.left < 0 or min(g.C, g.H, g.W, g.oH, g.oW) < 1
     ):
         raise ValueError("kernel conv2d: shapes or dtypes do not fit")
     size = cnp.PyArray_ITEMSIZE(weight)
@@ -623,14 +623,15 @@ def conv2d_backward_input(
     cdef Dense d
     cdef Py_ssize_t need, band, ph, pw
     read(&g, &w, dx_out, weight, dy, stride, padding, dilation, groups)
-    if cnp.PyArray_SIZE(dx_out) == 0:
+    if cnp.PyArray_SIZE(dy) == 0:
+        dx_out.fill(0)
         return
     cdef int size = cnp.PyArray_ITEMSIZE(dy), n = lanes_of(dy), t = threads_of(&g, n_threads)
     need = g.kH * g.kW * g.C
     for ph in range(min(g.sh, g.H)):
         for pw in range(min(g.sw, g.W)):
             plan_phase(&g, &w, ph, pw, &d)
-            if not g.depthwise and d.w.kH and d.w.kW and cnp.PyArray_SIZE(dy):
+            if not g.depthwise and d.w.kH and d.w.kW:
                 band = plan_dense(&d, n, size)
                 need = max(need, dense_room(&d, band, t))
     cdef void* block = scratch_acquire(need * size)
@@ -639,11 +640,8 @@ def conv2d_backward_input(
     cdef void* pweight = cnp.PyArray_DATA(weight)
     cdef void* pdx = cnp.PyArray_DATA(dx_out)
     cdef bint single = is_f32(dy)
-    cdef bint nothing = cnp.PyArray_SIZE(dy) == 0
     with nogil:
-        if nothing:
-            memset(pdx, 0, g.N * g.C * g.H * g.W * size)
-        elif single:
+        if single:
             backward_input(&g, &w, <const float*> pdy, <const float*> pweight, <float*> pdx, <float*> room, n, t)
         else:
             backward_input(&g, &w, <const double*> pdy, <const double*> pweight, <double*> pdx, <double*> room, n, t)
@@ -665,7 +663,9 @@ def conv2d_backward_weight(
     if cnp.PyArray_SIZE(dweight_out) == 0:
         return
     cdef int size = cnp.PyArray_ITEMSIZE(dy), t = threads_of(&g, n_threads)
-    cdef bint nothing = cnp.PyArray_SIZE(dy) == 0 or cnp.PyArray_SIZE(x) == 0
+    if g.N == 0:
+        dweight_out.fill(0)
+        return
     plan_sums(&g, &s, lanes_of(dy), size)
     need = MANY * g.kH * g.kW * g.C if g.depthwise else sums_room(&g, &s, &edge, &padded)
     cdef void* block = scratch_acquire(max(need, <Py_ssize_t> 1) * size)
@@ -675,9 +675,7 @@ def conv2d_backward_weight(
     cdef void* pdw = cnp.PyArray_DATA(dweight_out)
     cdef bint single = is_f32(dy)
     with nogil:
-        if nothing:
-            memset(pdw, 0, g.kH * g.kW * (g.C // groups) * g.F * size)
-        elif single:
+        if single:
             backward_weight(
                 &g, &s, <const float*> pdy, <const float*> px, <float*> pdw, <float*> room, edge, padded, t)
         else:

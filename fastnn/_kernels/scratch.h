@@ -17,7 +17,7 @@ static inline void *scratch_align(void *block) { return (void *)(((uintptr_t)blo
 static void *scratch_acquire_block(size_t bytes) {
 #ifndef FASTNN_CHECKED /* under the sanitizer every block is its own, so that an overrun is seen */
     if (!scratch_taken && bytes <= SCRATCH_KEPT) {
-        if (bytes > scratch_size) {
+        if (bytes > scratch_size || !scratch_block) {
             free(scratch_block);
             scratch_block = malloc(bytes + 64);
             scratch_size = scratch_block ? bytes : 0;

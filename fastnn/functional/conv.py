@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from fastnn import backend, layout
-from fastnn.errors import ShapeError
+from fastnn.errors import ArgumentError, ShapeError
 from fastnn.functional.linalg import column_sum, same_float
 from fastnn.functional.sizes import IntOrPair, output_size, pair
 from fastnn.tensor import Tensor, record
@@ -28,10 +28,10 @@ def conv_sizes(
     """(oH, oW), and the padding above and to the left, of a convolution; `padding` may be "same" or "valid"."""
     if isinstance(padding, str):
         if padding not in ("same", "valid"):
-            raise ValueError(f"conv2d: padding must be ints, 'same' or 'valid', but {padding!r} came")
+            raise ArgumentError(f"conv2d: padding must be ints, 'same' or 'valid', but {padding!r} came")
         if padding == "same":
             if stride != (1, 1):
-                raise ValueError(f"conv2d: padding='same' needs stride 1, but stride={stride} came")
+                raise ArgumentError(f"conv2d: padding='same' needs stride 1, but stride={stride} came")
             (kh, kw), (dh, dw) = kernel, dilation  # an odd total pads one more below and to the right
             return size, (dh * (kh - 1) // 2, dw * (kw - 1) // 2)
         padding = 0
@@ -68,7 +68,7 @@ def conv2d(
     F, c, kH, kW = weight.shape
     C = x.shape[1]
     if not isinstance(groups, int) or groups < 1 or F % groups:
-        raise ValueError(f"conv2d: groups must be an int that divides the {F} filters, but {groups!r} came")
+        raise ArgumentError(f"conv2d: groups must be an int that divides the {F} filters, but {groups!r} came")
     if C != c * groups:
         raise ShapeError(f"conv2d: input has {C} channels, but weight of shape {weight.shape} with groups={groups} "
                          f"needs {c * groups}")

@@ -13,8 +13,7 @@ def matmul(rng, dtype):
         b = normal(rng, (N, K), dtype).T if i % 3 else normal(rng, (K, N), dtype)
         yield (a, b, normal(rng, (N,), dtype) if i % 4 else None, out((M, N), dtype)), K
     for M, N, K in SIZES[1:5]:
-        stack = np.broadcast_to(normal(rng, (K, N), dtype), (3, K, N))
-        yield (normal(rng, (3, M, K), dtype), stack, None, out((3, M, N), dtype)), K
+        yield (normal(rng, (3, M, K), dtype), normal(rng, (3, K, N), dtype), None, out((3, M, N), dtype)), K
     yield (special(rng, (7, 3), dtype), np.eye(3, dtype=dtype)[:, :1], None, out((7, 1), dtype)), 3
 
 

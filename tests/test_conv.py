@@ -1,0 +1,141 @@
+"""Convolution against direct loops and `einsum`, by hand, at its borders, and what bad input gets."""
+import numpy as np
+import pytest
+from harness import check, close
+
+import fastnn
+import fastnn.nn.functional as F
+
+
+def direct(x, w, b=None, stride=(1, 1), padding=(0, 0), dilation=(1, 1), groups=1):
+    """Convolution by its definition: one output pixel at a time."""
+    (sh, sw), (ph, pw), (dh, dw) = stride, padding, dilation
+    N, C, H, W = x.shape
+    Fo, c, kH, kW = w.shape
+    oH, oW = (H + 2 * ph - dh * (kH - 1) - 1) // sh + 1, (W + 2 * pw - dw * (kW - 1) - 1) // sw + 1
+    y = np.zeros((N, Fo, oH, oW))
+    for f in range(Fo):
+        group = f // (Fo // groups)
+        for oh in range(oH):
+            for ow in range(oW):
+                for kh in range(kH):
+                    for kw in range(kW):
+                        ih, iw = oh * sh - ph + kh * dh, ow * sw - pw + kw * dw
+                        if 0 <= ih < H and 0 <= iw < W:
+                            y[:, f, oh, ow] += x[:, group * c:(group + 1) * c, ih, iw] @ w[f, :, kh, kw]
+    return y if b is None else y + b[:, None, None]
+
+
+@pytest.mark.parametrize(("shape", "filters", "kernel", "kwargs"), [
+    ((2, 3, 6, 5), 4, (3, 2), {}),
+    ((1, 1, 5, 8), 6, (5, 3), {"padding": (2, 1)}),
+    ((2, 2, 7, 9), 3, (2, 3), {"stride": (2, 3), "padding": (1, 2)}),
+    ((1, 4, 9, 7), 6, (3, 2), {"dilation": (2, 3), "groups": 2}),
+    ((2, 5, 5, 6), 5, (3, 3), {"padding": (1, 0), "groups": 5}),
+    ((1, 3, 8, 7), 6, (2, 3), {"stride": (3, 2), "padding": (0, 1), "groups": 3}),
+    ((1, 2, 5, 4), 3, (1, 1), {"stride": (2, 3)}),
+    ((1, 2, 3, 4), 2, (2, 2), {"padding": (3, 4), "stride": (2, 1), "dilation": (1, 2)}),
+    ((3, 17, 4, 5), 33, (1, 1), {}),
+])
+def test_conv2d_against_its_definition(rng, shape, filters, kernel, kwargs):
+    weight = rng.standard_normal((filters, shape[1] // kwargs.get("groups", 1), *kernel))
+    check(F.conv2d, rng.standard_normal(shape), weight, rng.standard_normal(filters), oracle=direct, kwargs=kwargs)
+    check(F.conv2d, rng.standard_normal(shape), weight, oracle=direct, kwargs=kwargs)
+
+
+def test_conv2d_wide_tiles_against_einsum(rng):
+    """Sizes around every tile's edge: many channels and filters, long rows."""
+    for C, filters, W in [(31, 65, 16), (32, 16, 29), (5, 130, 43)]:
+        x, w = rng.standard_normal((2, C, 3, W)), rng.standard_normal((filters, C, 2, 3))
+        windows = np.lib.stride_tricks.sliding_window_view(x, (2, 3), axis=(2, 3))
+        for dtype in (np.float32, np.float64):
+            y = F.conv2d(fastnn.tensor(x, dtype=dtype), fastnn.tensor(w, dtype=dtype))
+            close(y, np.einsum("nchwij,fcij->nfhw", windows, w, optimize=True), dtype, 1e-5)
+
+
+def test_conv2d_by_hand():
+    x = fastnn.tensor([[[[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]]], requires_grad=True)
+    w = fastnn.tensor([[[[1.0, -1.0], [0.5, 2.0]]]], requires_grad=True)
+    b = fastnn.tensor([10.0], requires_grad=True)
+    y = F.conv2d(x, w, b)
+    assert y.tolist() == [[[[21.0, 23.5]]]]
+    y.backward(fastnn.tensor([[[[1.0, 2.0]]]]))
+    assert x.grad.tolist() == [[[[1.0, 1.0, -2.0], [0.5, 3.0, 4.0]]]]
+    assert w.grad.tolist() == [[[[5.0, 8.0], [14.0, 17.0]]]]
+    assert b.grad.tolist() == [3.0]
+
+
+@pytest.mark.parametrize(("kernel", "dilation"), [((3, 5), 1), ((2, 4), 1), ((3, 2), (2, 3))])
+def test_same_padding_keeps_the_size(rng, kernel, dilation):
+    x, w = rng.standard_normal((2, 3, 7, 9)), rng.standard_normal((4, 3, *kernel))
+    dh, dw = (dilation, dilation) if isinstance(dilation, int) else dilation
+    total = dh * (kernel[0] - 1), dw * (kernel[1] - 1)
+    borders = ((0, 0), (0, 0), (total[0] // 2, -(-total[0] // 2)), (total[1] // 2, -(-total[1] // 2)))
+    check(F.conv2d, x, w, oracle=lambda x, w, **_: direct(np.pad(x, borders), w, dilation=(dh, dw)),
+          kwargs={"padding": "same", "dilation": dilation})
+
+
+def test_valid_padding_and_unbatched_input(rng):
+    x, w = rng.standard_normal((3, 7, 9)), rng.standard_normal((4, 3, 2, 3))
+    y = F.conv2d(fastnn.tensor(x), fastnn.tensor(w), padding="valid")
+    close(y, direct(x[None], w)[0], np.float64)
+    check(F.conv2d, x, w, oracle=lambda x, w: direct(x[None], w)[0])
+
+
+def test_unfold_is_the_matrix_of_the_product(rng):
+    x, w = rng.standard_normal((2, 3, 6, 7)), rng.standard_normal((4, 3, 2, 3))
+    kwargs = {"kernel_size": (2, 3), "dilation": (2, 1), "padding": (1, 0), "stride": (1, 2)}
+    columns = F.im2col(fastnn.tensor(x), **kwargs)
+    y = direct(x, w, stride=(1, 2), padding=(1, 0), dilation=(2, 1))
+    close(w.reshape(4, -1) @ columns.numpy(), y.reshape(2, 4, -1), np.float64)
+    check(F.unfold, x, kwargs=kwargs)
+    check(F.fold, rng.standard_normal(columns.shape), kwargs={**kwargs, "output_size": (6, 7)})
+
+
+def test_fold_counts_how_often_a_pixel_is_read():
+    ones = F.unfold(fastnn.ones(1, 1, 3, 4), (2, 2))
+    assert F.fold(ones, (3, 4), (2, 2)).tolist() == [[[[1, 2, 2, 1], [2, 4, 4, 2], [1, 2, 2, 1]]]]
+
+
+def test_weight_gradient_lies_as_the_weight_does(rng):
+    layer = fastnn.nn.Conv2d(3, 5, (2, 3))
+    layer(fastnn.randn(2, 3, 5, 6)).sum().backward()
+    assert layer.weight.grad.array.strides == layer.weight.array.strides
+    assert layer.weight.array.transpose(2, 3, 1, 0).flags.c_contiguous
+
+
+def test_first_layer_asks_for_no_input_gradient(monkeypatch):
+    from fastnn import backend
+
+    calls = []
+    kernel = backend.conv.conv2d_backward_input
+    monkeypatch.setattr(backend.conv, "conv2d_backward_input", lambda *a: calls.append(1) or kernel(*a))
+    w = fastnn.ones(1, 1, 2, 2, requires_grad=True)
+    F.conv2d(fastnn.ones(1, 1, 3, 3), w).sum().backward()
+    assert not calls
+
+
+@pytest.mark.parametrize(("args", "kwargs", "error", "words"), [
+    (((1, 3, 5, 5), (8, 4, 3, 3)), {}, ValueError,
+     r"conv2d: input has 3 channels, but weight of shape \(8, 4, 3, 3\) with groups=1 needs 4"),
+    (((1, 4, 5, 5), (8, 4, 6, 3)), {}, ValueError, "does not fit into an input of size 5"),
+    (((1, 4, 5), (8, 4, 3, 3)), {}, ValueError, "input has 1 channels"),
+    (((4, 5), (8, 4, 3, 3)), {}, ValueError, r"\(N, C, H, W\)"),
+    (((1, 4, 5, 5), (8, 4, 3, 3)), {"stride": 0}, ValueError, "conv2d: stride must be at least 1"),
+    (((1, 4, 5, 5), (8, 4, 3, 3)), {"stride": (1, 2, 3)}, TypeError, "conv2d: stride must be an int or a pair"),
+    (((1, 4, 5, 5), (8, 4, 3, 3)), {"padding": -1}, ValueError, "conv2d: padding must be at least 0"),
+    (((1, 4, 5, 5), (8, 4, 3, 3)), {"padding": "full"}, ValueError, "'same' or 'valid'"),
+    (((1, 4, 5, 5), (8, 4, 3, 3)), {"padding": "same", "stride": 2}, ValueError, "needs stride 1"),
+    (((1, 4, 5, 5), (8, 2, 3, 3)), {"groups": 3}, ValueError, "groups must be an int that divides"),
+    (((1, 4, 5, 5), (8, 4, 3, 3)), {"dilation": 1.5}, TypeError, "dilation"),
+])
+def test_bad_input(args, kwargs, error, words):
+    with pytest.raises(error, match=words):
+        F.conv2d(*map(fastnn.ones, args), **kwargs)
+
+
+def test_mixed_dtypes_are_refused_with_the_cure():
+    with pytest.raises(TypeError, match=r"conv2d: input is float32, but weight is float64; .*\.to\(float32\)"):
+        F.conv2d(fastnn.ones(1, 1, 3, 3), fastnn.ones(1, 1, 2, 2, dtype=fastnn.float64))
+    with pytest.raises(TypeError, match="must be float32 or float64"):
+        F.conv2d(fastnn.ones(1, 1, 3, 3).long(), fastnn.ones(1, 1, 2, 2).long())
