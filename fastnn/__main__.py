@@ -1,5 +1,4 @@
 """The command line: ``fastnn train``, ``fastnn verify``, ``fastnn config``; ``python -m fastnn`` is the same."""
-from __future__ import annotations
 
 import argparse
 import math
@@ -13,7 +12,7 @@ from fastnn import data, models, optim, train, verify
 DATASETS = {"digits": data.digits}
 MODELS = {"mlp": models.mlp, "lenet5": models.lenet5, "cnn": models.cnn}
 SMALLEST = {"mlp": 1, "lenet5": 28, "cnn": 28}  # sides of images, in pixels; smaller ones are resized to 28×28
-RATES = {"sgd": 0.05, "adam": 1e-3, "adamw": 1e-3}
+OPTIMIZERS = {"sgd": (optim.SGD, 0.05, 1e-4), "adam": (optim.Adam, 1e-3, 0.0), "adamw": (optim.AdamW, 1e-3, 0.01)}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -30,9 +29,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     for option, parse, default, about in (
         ("--epochs", whole, 30, "passes over the training images"),
         ("--batch-size", whole, 32, "images a step"),
-        ("--lr", number, None, f"learning rate at first (default: {', '.join(f'{n} {r}' for n, r in RATES.items())})"),
+        ("--lr", number, None, "learning rate at first (default: 0.001; sgd 0.05)"),
         ("--momentum", number, 0.9, "momentum of sgd"),
-        ("--weight-decay", number, 0.01, "weight decay"),
+        ("--weight-decay", number, None, "weight decay (default: 0.01; sgd 0.0001, adam 0)"),
         ("--label-smoothing", number, 0.1, "part of each label spread over all classes"),
         ("--seed", _number(int, 0), 0, "of the weights, the split and the order"),
         ("--threads", whole, None, "threads (default: all that are available)"),
@@ -40,9 +39,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     ):
         about += "" if default is None else f" (default: {default})"
         command.add_argument(option, type=parse, default=default, metavar=option[2:].upper(), help=about)
-    for option, choices in ("--data", DATASETS), ("--model", MODELS), ("--optimizer", RATES):
-        default = list(choices)[-1]
-        command.add_argument(option, choices=choices, default=default, help=f"(default: {default})")
+    for option, choices in ("--data", DATASETS), ("--model", MODELS), ("--optimizer", OPTIMIZERS):
+        command.add_argument(option, choices=choices, default=[*choices][-1], help=f"(default: {[*choices][-1]})")
 
     text = ("Compares compiled kernels with their NumPy twins in float64, over shapes, dtypes, the instruction sets of "
             "this machine and 1 to 3 threads; the exit status is 1 if anything is out of tolerance.")
@@ -51,11 +49,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     command.set_defaults(run=_verify, parser=command)
 
     command = commands.add_parser("config", help="print what is in use, for a bug report")
-    command.set_defaults(run=_config, parser=command)
+    command.set_defaults(run=lambda arguments: fastnn.show_config())
 
     arguments = parser.parse_args(argv)
     try:
-        return arguments.run(arguments)
+        return arguments.run(arguments) or 0
     except FloatingPointError as e:
         print(f"fastnn: {e}", file=sys.stderr)
         return 1
@@ -68,23 +66,20 @@ def _train(arguments: argparse.Namespace) -> int:
     if arguments.threads:
         fastnn.set_num_threads(arguments.threads)
     fastnn.manual_seed(arguments.seed)
-    datasets = {}
-    for part in "train", "test":
-        images, labels = DATASETS[arguments.data](train=part == "train").tensors
-        images = data.resize(images, 28) if min(images.shape[2:]) < SMALLEST[name] else images
-        datasets[part] = data.TensorDataset(images, labels)
-    training, validation = data.stratified_split(datasets["train"], 0.1)
+    kept, test = (DATASETS[arguments.data](train=part) for part in (True, False))
+    if min(kept.tensors[0].shape[2:]) < SMALLEST[name]:
+        kept, test = (data.TensorDataset(data.resize(x, 28), y) for x, y in (kept.tensors, test.tensors))
+    training, validation = data.stratified_split(kept, 0.1)
+    images, labels = kept.tensors
     classes = sorted({*labels.tolist()})
     model = MODELS[name](images.shape[1:], len(classes))
-    weights, rate, decay = list(model.parameters()), arguments.lr, arguments.weight_decay
-    rate = RATES[arguments.optimizer] if rate is None else rate
-    optimizer: optim.Optimizer
-    if arguments.optimizer == "sgd":
-        optimizer = optim.SGD(weights, rate, arguments.momentum, weight_decay=decay)
-    else:
-        optimizer = (optim.Adam if arguments.optimizer == "adam" else optim.AdamW)(weights, rate, weight_decay=decay)
+    weights, (method, rate, decay) = list(model.parameters()), OPTIMIZERS[arguments.optimizer]
+    options = {"momentum": arguments.momentum} if method is optim.SGD else {}
+    options["lr"] = rate if arguments.lr is None else arguments.lr
+    options["weight_decay"] = decay if arguments.weight_decay is None else arguments.weight_decay
+    optimizer = method(weights, **options)
     print(f"{name}: {sum(p.numel() for p in weights):,} parameters; {len(training)} images to train on, "
-          f"{len(validation)} to validate, {len(datasets['test'])} to test; {fastnn.get_num_threads()} threads")
+          f"{len(validation)} to validate, {len(test)} to test; {fastnn.get_num_threads()} threads")
     train.fit(
         model, optimizer, data.DataLoader(training, arguments.batch_size, shuffle=True),
         data.DataLoader(validation, 256), arguments.epochs,
@@ -92,7 +87,7 @@ def _train(arguments: argparse.Namespace) -> int:
     )
     if path:
         fastnn.save({"model": name, "classes": classes, "state_dict": model.state_dict()}, path)
-    print(f"test accuracy {train.evaluate(model, data.DataLoader(datasets['test'], 256))[1]:.3f}")
+    print(f"test accuracy {train.evaluate(model, data.DataLoader(test, 256))[1]:.3f}")
     return 0
 
 
@@ -100,12 +95,7 @@ def _verify(arguments: argparse.Namespace) -> int:
     try:
         return verify.report(arguments.names)
     except ValueError as e:
-        arguments.parser.error(str(e))
-
-
-def _config(arguments: argparse.Namespace) -> int:
-    fastnn.show_config()
-    return 0
+        return arguments.parser.error(str(e))  # exits
 
 
 def _number(kind: Callable, low: float) -> Callable[[str], float]:

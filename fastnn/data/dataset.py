@@ -1,5 +1,4 @@
 """Datasets: things with a length that answer an index with one sample."""
-from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
@@ -37,7 +36,7 @@ class TensorDataset(Dataset):
             raise ShapeError(f"TensorDataset: needs tensors of one length along axis 0, got the shapes {shapes}")
 
     def __getitem__(self, index: int) -> tuple[Tensor, ...]:
-        return tuple(t[index] for t in self.tensors)
+        return tuple(t[index] for t in self.tensors)  # type: ignore[index]
 
     def __len__(self) -> int:
         return self.tensors[0].shape[0]
@@ -66,9 +65,8 @@ def take_batch(dataset: Any, indices: np.ndarray) -> list[Tensor] | None:
     """
     while getattr(type(dataset), "__getitem__", None) is Subset.__getitem__:
         dataset, indices = dataset.dataset, dataset.indices[indices]
-    if getattr(type(dataset), "__getitem__", None) is not TensorDataset.__getitem__:
-        return None
-    if any(t.requires_grad for t in dataset.tensors):
+    in_memory = getattr(type(dataset), "__getitem__", None) is TensorDataset.__getitem__
+    if not in_memory or any(t.requires_grad for t in dataset.tensors):
         return None
     if indices.size and not -len(dataset) <= indices.min() <= indices.max() < len(dataset):
         raise IndexError(f"samples {indices.min()} to {indices.max()} are asked of a dataset of {len(dataset)}")

@@ -1,5 +1,4 @@
 """The handwritten digits that ship with fastnn."""
-from __future__ import annotations
 
 from pathlib import Path
 

@@ -1,5 +1,4 @@
 """Images at another size."""
-from __future__ import annotations
 
 import numpy as np
 

@@ -1,5 +1,4 @@
 """DataLoader: an iterable of batches."""
-from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice

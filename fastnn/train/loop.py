@@ -1,5 +1,4 @@
 """The training loop of a classifier."""
-from __future__ import annotations
 
 import math
 import time

@@ -10,7 +10,6 @@ threads. It passes if
 - infinities and NaN sit where the twin's do once rounded to the dtype, and integers are equal,
 - the bits are the same on any number of threads, and no input is written to.
 """
-from __future__ import annotations
 
 import importlib
 import inspect
@@ -175,7 +174,8 @@ def _error(got: np.ndarray, truth: np.ndarray, terms: int, dtype: np.dtype) -> f
 
 def _seconds(function: Callable, args: Sequence) -> float:
     """The shortest time of one call, out of five or of as many as fit into 50 ms."""
-    args, times = _call(function, args, backend.n_threads()), []
+    args = _call(function, args, backend.n_threads())
+    times: list[float] = []
     while len(times) < 5 and sum(times) < 0.05:
         start = time.perf_counter()
         function(*args, backend.n_threads())
