@@ -9,6 +9,10 @@ class ArgumentError(ValueError, RuntimeError):
     """A value, or a combination of arguments, that the operation does not take."""
 
 
+class RangeError(IndexError, RuntimeError):
+    """An index that is out of range, or a dimension of size 0 in which to look for one."""
+
+
 class DTypeError(TypeError, RuntimeError):
     """A dtype, or a mixture of dtypes, that the operation does not take."""
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from fastnn import layout
-from fastnn.errors import DTypeError, ShapeError
+from fastnn.errors import ArgumentError, DTypeError, ShapeError
 from fastnn.functional.shape import expand
 from fastnn.tensor import Tensor, as_tensor, bool_, float32, inplace, record, result_dtype, shadow, unbroadcast
 
@@ -284,7 +284,7 @@ def div(x: Operand, y: Operand, *, rounding_mode: str | None = None) -> Tensor:
     tensor([ 3, -3])
     """
     if rounding_mode not in (None, "floor", "trunc"):
-        raise ValueError(f"div: rounding_mode must be None, 'trunc' or 'floor', but {rounding_mode!r} came")
+        raise ArgumentError(f"div: rounding_mode must be None, 'trunc' or 'floor', but {rounding_mode!r} came")
     return (_div if rounding_mode is None else _div_floor if rounding_mode == "floor" else _div_trunc)(x, y)
 
 
@@ -294,7 +294,7 @@ def clamp(x: Tensor, min: Operand | None = None, max: Operand | None = None) -> 
     The gradient passes on the bounds; bounds that are tensors get the gradients of the elements that they replace.
     """
     if min is None and max is None:
-        raise ValueError("clamp: min or max is needed")
+        raise ArgumentError("clamp: min or max is needed")
     _array("clamp", x)
     bounds = [None if bound is None else as_tensor(bound, x) for bound in (min, max)]
     inputs = (x, *(v for v in bounds if v is not None))

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from fastnn import layout
-from fastnn.errors import DTypeError, ShapeError
+from fastnn.errors import DTypeError, RangeError, ShapeError
 from fastnn.functional.elementwise import where
 from fastnn.functional.shape import Index, axis_of, broadcast_to, reshape, take_view
 from fastnn.tensor import Tensor, as_tensor, bool_, inplace, int64, record, unbroadcast
@@ -137,7 +137,7 @@ def _indices(op: str, index: Any, n: int) -> Array:
         raise DTypeError(f"{op}: index must be a tensor of integers, but {what} came")
     array = index.array
     if array.size and not (array.min() >= 0 and array.max() < n):
-        raise IndexError(f"{op}: an index is out of range: from {array.min()} to {array.max()} came, the size is {n}")
+        raise RangeError(f"{op}: an index is out of range: from {array.min()} to {array.max()} came, the size is {n}")
     return array
 
 

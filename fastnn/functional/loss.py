@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from fastnn import backend, layout
-from fastnn.errors import DTypeError, ShapeError
+from fastnn.errors import ArgumentError, DTypeError, ShapeError
 from fastnn.functional.activation import float_array, log_softmax, rows
 from fastnn.tensor import Tensor, int64, record, result_dtype, uint8, unbroadcast
 
@@ -103,7 +103,7 @@ def cross_entropy(
     op = "cross_entropy"
     _check_reduction(op, reduction)
     if not 0 <= label_smoothing <= 1:
-        raise ValueError(f"{op}: label_smoothing must be from 0 to 1, but {label_smoothing} came")
+        raise ArgumentError(f"{op}: label_smoothing must be from 0 to 1, but {label_smoothing} came")
     if isinstance(target, Tensor) and isinstance(input, Tensor) and target.shape == input.shape and input.ndim:
         return _soft_cross_entropy(input, target, weight, reduction, label_smoothing)
     x, back, t, w = _class_arrays(op, input, target, weight)

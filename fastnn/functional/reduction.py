@@ -2,7 +2,7 @@
 
 `dim` is an int or, where more make sense, a sequence of them; None means all. `keepdim` keeps reduced dimensions at
 size 1. NumPy's `axis` and `keepdims` are accepted as well. float32 is summed with a relative error near 3e-7: by
-NumPy's pairwise sum along contiguous memory, else in float64. Errors: IndexError for a dim out of range, ShapeError
+NumPy's pairwise sum along contiguous memory, else in float64. Errors: IndexError for a dim out of range, RangeError
 for a reduction of nothing, DTypeError for a dtype that the operation does not take.
 """
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastnn import layout
-from fastnn.errors import DTypeError, ShapeError
+from fastnn.errors import DTypeError, RangeError, ShapeError
 from fastnn.functional.elementwise import div, maximum, minimum
 from fastnn.functional.shape import axes_of, axis_of, flatten
 from fastnn.tensor import Tensor, bool_, float32, float64, int64, record, uint8
@@ -64,7 +64,7 @@ def _frame(op: str, x: Tensor, dim: Dim, keepdim: bool, floats: bool = False, so
     if floats and a.dtype.kind != "f":
         raise DTypeError(f"{op}: a float tensor is needed, but its dtype is {a.dtype}; convert it with .float()")
     if some and a.size == 0 and not math.prod(a.shape[i] for i in axes):
-        raise ShapeError(f"{op}: nothing to reduce in a tensor of shape {a.shape}")
+        raise RangeError(f"{op}: nothing to reduce in a tensor of shape {a.shape}")
     kept = tuple([1 if i in axes else n for i, n in enumerate(a.shape)])
     return a, axes, kept, kept if keepdim else tuple([n for i, n in enumerate(a.shape) if i not in axes])
 
@@ -174,7 +174,7 @@ def norm(x: Tensor, p: float | str = 2, dim: Dim = None, keepdim: bool = False) 
         g = g.reshape(kept)
         with np.errstate(all="ignore"):
             if math.isinf(p):
-                return (_shared(g, np.abs(a), y) * np.sign(a),)
+                return (np.asarray(_shared(g, np.abs(a), y) * np.sign(a)),)
             slope = a / y if p == 2 else np.sign(a) * (np.abs(a) / y) ** (p - 1)
             return (np.where((y == 0) | (a == 0) | (p == 0), 0, g * slope).astype(a.dtype, copy=False),)
 

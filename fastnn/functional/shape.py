@@ -135,9 +135,9 @@ def unsqueeze(x: Tensor, dim: int) -> Tensor:
     return _reshape(x, (*x.shape[:axis], 1, *x.shape[axis:]))
 
 
-def permute(x: Tensor, *dims: int | Sequence[int]) -> Tensor:
-    """Dimensions in another order: size i of the result is size dims[i] of `x`."""
-    order = tuple(axis_of("permute", d, x.ndim) for d in _ints("permute", dims))
+def permute(x: Tensor, *sequence: int | Sequence[int], dims: Sequence[int] = ()) -> Tensor:
+    """Dimensions in another order: size i of the result is size dims[i] of `x`; dims as in `flip`."""
+    order = tuple(axis_of("permute", d, x.ndim) for d in _ints("permute", sequence or (dims,)))
     if sorted(order) != list(range(x.ndim)):
         raise ShapeError(f"permute: dims {order} must name each of the {x.ndim} dimensions once")
     inverse = tuple(np.argsort(order))
@@ -290,9 +290,9 @@ def _rearranged(x: Tensor, forward: Callable[[Array], Array], inverse: Callable[
     return record(y, (x,), lambda g: (inverse(g),))
 
 
-def flip(x: Tensor, *dims: int | Sequence[int]) -> Tensor:
-    """A copy with the order of elements reversed along `dims`."""
-    named = _ints("flip", dims)
+def flip(x: Tensor, *order: int | Sequence[int], dims: Sequence[int] = ()) -> Tensor:
+    """A copy with the order of elements reversed along `dims`: flip(x, 0, 1), flip(x, (0, 1)) or flip(x, dims=(0, 1))."""
+    named = _ints("flip", order or (dims,))
     axes = axes_of("flip", named, x.ndim) if named else ()
     return _rearranged(x, lambda a: np.flip(a, axes), lambda g: np.flip(g, axes))
 
