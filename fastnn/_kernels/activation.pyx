@@ -12,181 +12,130 @@ from fastnn._kernels.kernel cimport CHUNK, check_dense, check_same, is_f32, thre
 
 cnp.import_array()
 
-cdef extern from "vmath.h" nogil:
-    float vm_expm1_negative_f32(float x)
-    double vm_expm1_negative_f64(double x)
-    float vm_sigmoid_f32(float x)
-    double vm_sigmoid_f64(double x)
-    float vm_tanh_f32(float x)
-    double vm_tanh_f64(double x)
+cdef extern from "vmath.h" nogil:  # macros: float gives float
+    double vm_expm1_negative(double x)
+    double vm_sigmoid(double x)
+    double vm_tanh(double x)
 
-cdef enum Activation:
-    RELU
-    LEAKY_RELU
-    SIGMOID
-    TANH
-    ELU
+cdef enum Op:
+    RELU, LEAKY_RELU, SIGMOID, TANH, ELU
+    RELU_BACKWARD, LEAKY_RELU_BACKWARD, SIGMOID_BACKWARD, TANH_BACKWARD, ELU_BACKWARD
 
 
-cdef void _forward_chunk(Activation op, floating a, const floating* x, floating* y, Py_ssize_t n) noexcept nogil:
-    """y of x; `a` is the negative slope or alpha. Comparisons are written so that NaN passes."""
+cdef void _chunk(Op op, floating a, const floating* g, const floating* x, floating* out, Py_ssize_t n) noexcept nogil:
+    """Forward of x, or backward from the gradient g and the output x; `a` is the negative slope or alpha.
+
+    Comparisons are written so that NaN passes, and nothing is read under a condition, which would not be vectorized.
+    """
     cdef Py_ssize_t i
-    cdef floating low
+    cdef floating one = 1, zero = 0, v
     if op == RELU:
         for i in range(n):
-            y[i] = <floating> 0 if x[i] <= 0 else x[i]
+            out[i] = zero if x[i] <= 0 else x[i]
+    elif op == RELU_BACKWARD:
+        for i in range(n):
+            v = g[i]
+            out[i] = zero if x[i] <= 0 else v
     elif op == LEAKY_RELU:
         for i in range(n):
-            y[i] = x[i] if x[i] > 0 else a * x[i]
+            out[i] = x[i] * (one if x[i] > 0 else a)
+    elif op == LEAKY_RELU_BACKWARD:
+        for i in range(n):
+            out[i] = g[i] * (one if x[i] > 0 else a)
     elif op == SIGMOID:
         for i in range(n):
-            if floating is float:
-                y[i] = vm_sigmoid_f32(x[i])
-            else:
-                y[i] = vm_sigmoid_f64(x[i])
+            out[i] = vm_sigmoid(x[i])
+    elif op == SIGMOID_BACKWARD:
+        for i in range(n):
+            out[i] = g[i] * (x[i] * (one - x[i]))
     elif op == TANH:
         for i in range(n):
-            if floating is float:
-                y[i] = vm_tanh_f32(x[i])
-            else:
-                y[i] = vm_tanh_f64(x[i])
-    else:
+            out[i] = vm_tanh(x[i])
+    elif op == TANH_BACKWARD:
         for i in range(n):
-            low = x[i] if x[i] < 0 else <floating> 0
-            if floating is float:
-                low = a * vm_expm1_negative_f32(low)
-            else:
-                low = a * vm_expm1_negative_f64(low)
-            y[i] = low if x[i] < 0 else x[i]
+            out[i] = g[i] * (one - x[i] * x[i])
+    elif op == ELU:
+        for i in range(n):
+            v = x[i] if x[i] < 0 else zero
+            v = a * vm_expm1_negative(v)
+            out[i] = v if x[i] < 0 else x[i]
+    elif op == ELU_BACKWARD:
+        for i in range(n):
+            out[i] = g[i] * (x[i] + a if x[i] <= 0 else one)
 
 
-cdef void _backward_chunk(
-    Activation op, floating a, const floating* dy, const floating* y, floating* dx, Py_ssize_t n
-) noexcept nogil:
-    cdef Py_ssize_t i
-    cdef floating one = 1, grad
-    if op == RELU:
-        for i in range(n):
-            grad = dy[i]  # read in any case: a load under a condition is not vectorized where there are no masks
-            dx[i] = <floating> 0 if y[i] <= 0 else grad
-    elif op == LEAKY_RELU:
-        for i in range(n):
-            dx[i] = dy[i] * (one if y[i] > 0 else a)
-    elif op == SIGMOID:
-        for i in range(n):
-            dx[i] = dy[i] * (y[i] * (one - y[i]))
-    elif op == TANH:
-        for i in range(n):
-            dx[i] = dy[i] * (one - y[i] * y[i])
-    else:
-        for i in range(n):
-            dx[i] = dy[i] * (y[i] + a if y[i] <= 0 else one)
-
-
-cdef void _forward_all(
-    Activation op, floating a, const floating* x, floating* y, Py_ssize_t n, int n_threads
-) noexcept nogil:
-    cdef Py_ssize_t i, units = (n + CHUNK - 1) // CHUNK
+cdef void _all(Op op, floating a, cnp.ndarray dy, cnp.ndarray x, cnp.ndarray out, int n_threads) noexcept nogil:
+    cdef const floating* g = <const floating*> cnp.PyArray_DATA(dy)
+    cdef const floating* p = <const floating*> cnp.PyArray_DATA(x)
+    cdef floating* q = <floating*> cnp.PyArray_DATA(out)
+    cdef Py_ssize_t i, n = cnp.PyArray_SIZE(x), units = (n + CHUNK - 1) // CHUNK
     if n_threads == 1:
-        _forward_chunk(op, a, x, y, n)
+        _chunk(op, a, g, p, q, n)
         return
     for i in prange(units, schedule="static", num_threads=n_threads):
-        _forward_chunk(op, a, x + i * CHUNK, y + i * CHUNK, min(<Py_ssize_t> CHUNK, n - i * CHUNK))
+        _chunk(op, a, g + i * CHUNK, p + i * CHUNK, q + i * CHUNK, min(<Py_ssize_t> CHUNK, n - i * CHUNK))
 
 
-cdef void _backward_all(
-    Activation op, floating a, const floating* dy, const floating* y, floating* dx, Py_ssize_t n, int n_threads
-) noexcept nogil:
-    cdef Py_ssize_t i, units = (n + CHUNK - 1) // CHUNK
-    if n_threads == 1:
-        _backward_chunk(op, a, dy, y, dx, n)
-        return
-    for i in prange(units, schedule="static", num_threads=n_threads):
-        _backward_chunk(
-            op, a, dy + i * CHUNK, y + i * CHUNK, dx + i * CHUNK, min(<Py_ssize_t> CHUNK, n - i * CHUNK)
-        )
-
-
-cdef int _forward(Activation op, double a, int work, cnp.ndarray x, cnp.ndarray y, int n_threads) except -1:
-    """`work`: what an element costs, in units of an element streamed."""
+cdef int _run(Op op, double a, int cost, cnp.ndarray dy, cnp.ndarray x, cnp.ndarray out, int n_threads) except -1:
+    """`cost` of an element in units of one streamed; forward passes have x for dy."""
     check_dense(x)
-    check_same(x, y)
-    cdef Py_ssize_t n = cnp.PyArray_SIZE(x)
-    cdef void* px = cnp.PyArray_DATA(x)
-    cdef void* py = cnp.PyArray_DATA(y)
+    check_same(x, dy)
+    check_same(x, out)
+    cdef int t = threads_for(cost * cnp.PyArray_SIZE(x), n_threads)
     cdef bint single = is_f32(x)
-    cdef int t = threads_for(work * n, n_threads)
     with nogil:
         if single:
-            _forward_all(op, <float> a, <const float*> px, <float*> py, n, t)
+            _all(op, <float> a, dy, x, out, t)
         else:
-            _forward_all(op, a, <const double*> px, <double*> py, n, t)
-    return 0
-
-
-cdef int _backward(Activation op, double a, cnp.ndarray dy, cnp.ndarray y, cnp.ndarray dx, int n_threads) except -1:
-    check_dense(y)
-    check_same(y, dy)
-    check_same(y, dx)
-    cdef Py_ssize_t n = cnp.PyArray_SIZE(y)
-    cdef void* pdy = cnp.PyArray_DATA(dy)
-    cdef void* py = cnp.PyArray_DATA(y)
-    cdef void* pdx = cnp.PyArray_DATA(dx)
-    cdef bint single = is_f32(y)
-    cdef int t = threads_for(2 * n, n_threads)
-    with nogil:
-        if single:
-            _backward_all(op, <float> a, <const float*> pdy, <const float*> py, <float*> pdx, n, t)
-        else:
-            _backward_all(op, a, <const double*> pdy, <const double*> py, <double*> pdx, n, t)
+            _all(op, a, dy, x, out, t)
     return 0
 
 
 def relu(cnp.ndarray x, cnp.ndarray y_out, int n_threads):
     """y = max(x, 0)."""
-    _forward(RELU, 0, 1, x, y_out, n_threads)
+    _run(RELU, 0, 1, x, x, y_out, n_threads)
 
 
 def relu_backward(cnp.ndarray dy, cnp.ndarray y, cnp.ndarray dx_out, int n_threads):
     """dx = dy where y > 0, else 0."""
-    _backward(RELU, 0, dy, y, dx_out, n_threads)
+    _run(RELU_BACKWARD, 0, 2, dy, y, dx_out, n_threads)
 
 
 def leaky_relu(cnp.ndarray x, double negative_slope, cnp.ndarray y_out, int n_threads):
     """y = x where x > 0, else negative_slope·x."""
-    _forward(LEAKY_RELU, negative_slope, 1, x, y_out, n_threads)
+    _run(LEAKY_RELU, negative_slope, 1, x, x, y_out, n_threads)
 
 
 def leaky_relu_backward(cnp.ndarray dy, cnp.ndarray y, double negative_slope, cnp.ndarray dx_out, int n_threads):
-    """dx = dy where y > 0, else negative_slope·dy; y is the output or, as one must where the slope is negative, the input."""
-    _backward(LEAKY_RELU, negative_slope, dy, y, dx_out, n_threads)
+    """dx = dy where y > 0, else negative_slope·dy; if the slope is negative, y must be the input instead."""
+    _run(LEAKY_RELU_BACKWARD, negative_slope, 2, dy, y, dx_out, n_threads)
 
 
 def sigmoid(cnp.ndarray x, cnp.ndarray y_out, int n_threads):
     """y = 1 / (1 + exp(−x))."""
-    _forward(SIGMOID, 0, 8, x, y_out, n_threads)
+    _run(SIGMOID, 0, 8, x, x, y_out, n_threads)
 
 
 def sigmoid_backward(cnp.ndarray dy, cnp.ndarray y, cnp.ndarray dx_out, int n_threads):
     """dx = dy·y·(1 − y)."""
-    _backward(SIGMOID, 0, dy, y, dx_out, n_threads)
+    _run(SIGMOID_BACKWARD, 0, 2, dy, y, dx_out, n_threads)
 
 
 def tanh(cnp.ndarray x, cnp.ndarray y_out, int n_threads):
     """y = tanh(x)."""
-    _forward(TANH, 0, 8, x, y_out, n_threads)
+    _run(TANH, 0, 8, x, x, y_out, n_threads)
 
 
 def tanh_backward(cnp.ndarray dy, cnp.ndarray y, cnp.ndarray dx_out, int n_threads):
     """dx = dy·(1 − y²)."""
-    _backward(TANH, 0, dy, y, dx_out, n_threads)
+    _run(TANH_BACKWARD, 0, 2, dy, y, dx_out, n_threads)
 
 
 def elu(cnp.ndarray x, double alpha, cnp.ndarray y_out, int n_threads):
     """y = x where x >= 0, else alpha·(exp(x) − 1)."""
-    _forward(ELU, alpha, 8, x, y_out, n_threads)
+    _run(ELU, alpha, 8, x, x, y_out, n_threads)
 
 
 def elu_backward(cnp.ndarray dy, cnp.ndarray y, double alpha, cnp.ndarray dx_out, int n_threads):
     """dx = dy where y > 0, else dy·(y + alpha); alpha >= 0."""
-    _backward(ELU, alpha, dy, y, dx_out, n_threads)
+    _run(ELU_BACKWARD, alpha, 2, dy, y, dx_out, n_threads)

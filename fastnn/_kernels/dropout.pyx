@@ -19,80 +19,73 @@ cdef extern from "philox.h" nogil:
     void unpack_64(uint64_t bits, uint8_t* bytes)
 
 cdef enum:
-    TILE = 1024  # elements whose random numbers are drawn before they are used
+    TILE = 1024  # elements whose mask is held unpacked
 
 
-cdef void _forward_chunk(
-    const floating* x, floating scale, uint32_t least, uint64_t key, uint64_t first, uint64_t* mask, floating* y,
-    Py_ssize_t n
+cdef void _chunk(
+    const floating* x, bint draw, uint64_t key, double p, uint64_t group, uint64_t* mask, floating* y, Py_ssize_t n
 ) noexcept nogil:
-    """An element is kept if its random number is at least `least`; `first` is the number of the first group."""
-    cdef uint32_t words[TILE]
+    """y of n elements, the first of which belongs to `group`; the mask is drawn or read."""
+    cdef uint32_t words[64]
     cdef uint8_t keep[TILE]
-    cdef Py_ssize_t g, i, k, tile, start
+    cdef uint32_t least = <uint32_t> min(p * 4294967296.0, 4294967295.0)
+    cdef floating scale = 1 / (1 - p) if p < 1 else 0
+    cdef Py_ssize_t tile, g, i, k
     for tile in range((n + TILE - 1) // TILE):
-        start = tile * TILE
-        k = min(<Py_ssize_t> TILE, n - start)
+        k = min(<Py_ssize_t> TILE, n - tile * TILE)
         for g in range((k + 63) // 64):
-            philox_64(first + start // 64 + g, key, words + 64 * g)
+            if draw:
+                philox_64(group + g, key, words)
+                for i in range(64):
+                    keep[64 * g + i] = words[i] >= least
+                for i in range(k - 64 * g, 64):
+                    keep[64 * g + i] = 0
+                mask[g] = pack_64(keep + 64 * g)
+            else:
+                unpack_64(mask[g], keep + 64 * g)
         for i in range(k):
-            keep[i] = words[i] >= least
-        for i in range(k, (k + 63) // 64 * 64):
-            keep[i] = 0
-        for g in range((k + 63) // 64):
-            mask[start // 64 + g] = pack_64(keep + 64 * g)
-        for i in range(k):
-            y[start + i] = x[start + i] * (scale if words[i] >= least else <floating> 0)
+            y[i] = x[i] * (scale if keep[i] != 0 else <floating> 0)
+        x += TILE
+        y += TILE
+        mask += TILE // 64
+        group += TILE // 64
 
 
-cdef void _backward_chunk(
-    const floating* dy, const uint64_t* mask, floating scale, floating* dx, Py_ssize_t n
+cdef void _all(
+    floating _, cnp.ndarray x, bint draw, uint64_t key, double p, cnp.ndarray mask, cnp.ndarray y, int n_threads
 ) noexcept nogil:
-    cdef uint8_t keep[TILE]
-    cdef Py_ssize_t g, i, k, tile, start
-    for tile in range((n + TILE - 1) // TILE):
-        start = tile * TILE
-        k = min(<Py_ssize_t> TILE, n - start)
-        for g in range((k + 63) // 64):
-            unpack_64(mask[start // 64 + g], keep + 64 * g)
-        for i in range(k):
-            dx[start + i] = dy[start + i] * (scale if keep[i] != 0 else <floating> 0)
-
-
-cdef void _forward(
-    const floating* x, floating scale, uint32_t least, uint64_t key, uint64_t* mask, floating* y, Py_ssize_t n,
-    int n_threads
-) noexcept nogil:
-    cdef Py_ssize_t i, units = (n + CHUNK - 1) // CHUNK
+    cdef const floating* px = <const floating*> cnp.PyArray_DATA(x)
+    cdef floating* py = <floating*> cnp.PyArray_DATA(y)
+    cdef uint64_t* bits = <uint64_t*> cnp.PyArray_DATA(mask)
+    cdef Py_ssize_t i, group, n = cnp.PyArray_SIZE(x), units = (n + CHUNK - 1) // CHUNK
     if n_threads == 1:
-        _forward_chunk(x, scale, least, key, 0, mask, y, n)
+        _chunk(px, draw, key, p, 0, bits, py, n)
         return
     for i in prange(units, schedule="static", num_threads=n_threads):
-        _forward_chunk(
-            x + i * CHUNK, scale, least, key, i * (CHUNK // 64), mask + i * (CHUNK // 64), y + i * CHUNK,
-            min(<Py_ssize_t> CHUNK, n - i * CHUNK)
+        group = i * (CHUNK // 64)
+        _chunk(
+            px + i * CHUNK, draw, key, p, group, bits + group, py + i * CHUNK, min(<Py_ssize_t> CHUNK, n - i * CHUNK)
         )
 
 
-cdef void _backward(
-    const floating* dy, const uint64_t* mask, floating scale, floating* dx, Py_ssize_t n, int n_threads
-) noexcept nogil:
-    cdef Py_ssize_t i, units = (n + CHUNK - 1) // CHUNK
-    if n_threads == 1:
-        _backward_chunk(dy, mask, scale, dx, n)
-        return
-    for i in prange(units, schedule="static", num_threads=n_threads):
-        _backward_chunk(
-            dy + i * CHUNK, mask + i * (CHUNK // 64), scale, dx + i * CHUNK, min(<Py_ssize_t> CHUNK, n - i * CHUNK)
-        )
-
-
-cdef int check_mask(cnp.ndarray mask, Py_ssize_t n, double p) except -1:
+cdef int _run(
+    cnp.ndarray x, bint draw, uint64_t key, double p, cnp.ndarray mask, cnp.ndarray y, int n_threads
+) except -1:
+    check_dense(x)
+    check_same(x, y)
+    cdef Py_ssize_t n = cnp.PyArray_SIZE(x)
     if (cnp.PyArray_TYPE(mask) != cnp.NPY_UINT64 or cnp.PyArray_NDIM(mask) != 1 or not cnp.PyArray_ISBEHAVED_RO(mask)
             or not cnp.PyArray_IS_C_CONTIGUOUS(mask) or cnp.PyArray_DIM(mask, 0) != (n + 63) // 64):
         raise ValueError(f"kernel: the mask of {n} elements must be a C-contiguous uint64 vector, a bit an element")
     if not 0 <= p <= 1:
         raise ValueError(f"kernel: p must be from 0 to 1, but {p} came")
+    cdef int t = threads_for((8 if draw else 2) * n, n_threads)
+    cdef bint single = is_f32(x)
+    with nogil:
+        if single:
+            _all(<float> 0, x, draw, key, p, mask, y, t)
+        else:
+            _all(<double> 0, x, draw, key, p, mask, y, t)
     return 0
 
 
@@ -102,38 +95,9 @@ def dropout(cnp.ndarray x, double p, uint64_t seed, cnp.ndarray mask_out, cnp.nd
     Bit i of the mask belongs to element i in memory order: it is 1 where word (i // 16) % 4 of the Philox-4x32-10 block
     16·(i // 64) + i % 16, under the key `seed`, is at least min(⌊2³²·p⌋, 2³² − 1). Bits beyond the last element are 0.
     """
-    check_dense(x)
-    check_same(x, y_out)
-    cdef Py_ssize_t n = cnp.PyArray_SIZE(x)
-    check_mask(mask_out, n, p)
-    cdef uint32_t least = <uint32_t> min(p * 4294967296.0, 4294967295.0)
-    cdef double scale = 1 / (1 - p) if p < 1 else 0
-    cdef void* px = cnp.PyArray_DATA(x)
-    cdef void* pmask = cnp.PyArray_DATA(mask_out)
-    cdef void* py = cnp.PyArray_DATA(y_out)
-    cdef bint single = is_f32(x)
-    cdef int t = threads_for(8 * n, n_threads)
-    with nogil:
-        if single:
-            _forward(<const float*> px, <float> scale, least, seed, <uint64_t*> pmask, <float*> py, n, t)
-        else:
-            _forward(<const double*> px, scale, least, seed, <uint64_t*> pmask, <double*> py, n, t)
+    _run(x, True, seed, p, mask_out, y_out, n_threads)
 
 
 def dropout_backward(cnp.ndarray dy, cnp.ndarray mask, double p, cnp.ndarray dx_out, int n_threads):
     """dx = dy / (1 − p) where the mask's bit is 1, else 0·dy."""
-    check_dense(dy)
-    check_same(dy, dx_out)
-    cdef Py_ssize_t n = cnp.PyArray_SIZE(dy)
-    check_mask(mask, n, p)
-    cdef double scale = 1 / (1 - p) if p < 1 else 0
-    cdef void* pdy = cnp.PyArray_DATA(dy)
-    cdef void* pmask = cnp.PyArray_DATA(mask)
-    cdef void* pdx = cnp.PyArray_DATA(dx_out)
-    cdef bint single = is_f32(dy)
-    cdef int t = threads_for(2 * n, n_threads)
-    with nogil:
-        if single:
-            _backward(<const float*> pdy, <const uint64_t*> pmask, <float> scale, <float*> pdx, n, t)
-        else:
-            _backward(<const double*> pdy, <const uint64_t*> pmask, scale, <double*> pdx, n, t)
+    _run(dy, False, 0, p, mask, dx_out, n_threads)

@@ -80,6 +80,13 @@ static inline real vm_tanh_##sfx(real x)                                        
     return vm_real_##sfx(vm_bits_##sfx(-t / ((real) 2 + t)) | sign);                                                      \
 }
 
+/* by the type of the argument */
+#define VM_PICK(name, x) _Generic((x), float: vm_##name##_f32, default: vm_##name##_f64)(x)
+#define vm_exp(x) VM_PICK(exp, x)
+#define vm_expm1_negative(x) VM_PICK(expm1_negative, x)
+#define vm_sigmoid(x) VM_PICK(sigmoid, x)
+#define vm_tanh(x) VM_PICK(tanh, x)
+
 VM_DEFINE(f32, float, uint32_t, 23, 127, 0.693359375, -2.12194440e-4, -104, 89, -18)
 VM_DEFINE(f64, double, uint64_t, 52, 1023, 6.93147180369123816490e-01, 1.90821492927058770002e-10, -746, 710, -38)
 
