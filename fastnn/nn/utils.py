@@ -55,16 +55,13 @@ def clip_grad_norm_(
         raise ValueError(f"clip_grad_norm_: norm_type must be positive, but {norm_type} came")
     total = _norm(np.array([_norm(grad.array, norm_type) for grad in grads]), norm_type)
     if error_if_nonfinite and not math.isfinite(total):
-        raise RuntimeError(
-            f"The total norm of order {norm_type} for gradients from `parameters` is non-finite ({total}), so it cannot"
-            " be clipped. Set `error_if_nonfinite=False` to scale the gradients by it anyway."
-        )
+        raise RuntimeError(f"clip_grad_norm_: the norm of the gradients is {total}, and error_if_nonfinite is set")
     factor = max_norm / (total + 1e-6)
-    if not factor >= 1:  # NaN is passed on
-        for grad in grads:
-            grad.array *= factor
-            grad._version[0] += 1
-    with np.errstate(over="ignore"):
+    with np.errstate(all="ignore"):
+        if not factor >= 1:  # NaN is passed on
+            for grad in grads:
+                grad.array *= factor
+                grad._version[0] += 1
         return Tensor(np.array(total).astype(np.result_type(*(grad.dtype for grad in grads)) if grads else float32))
 
 

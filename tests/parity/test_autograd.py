@@ -368,7 +368,6 @@ def test_function_mistakes():
 
     check_raises(wrong("shape"), X)
     check_raises(wrong("count"), X)
-    check_raises(lambda lib, x: exponential(lib)()(x), X)
 
 
 # ---------------------------------------------------------------- mistakes
