@@ -19,9 +19,9 @@ class Conv2d(Module):
         padding: zeros on both sides of each axis, an int or a pair; 'valid': 0; 'same' (stride 1 only): keeps the size.
         groups: channels are split into that many parts that do not see each other; in_channels makes it depthwise.
 
-    Shape: x (N, in_channels, H, W) → y (N, out_channels, oH, oW), where oH = ⌊(H + 2·padding − dilation·(kH − 1) − 1) /
-    stride⌋ + 1 and oW likewise; weight (out_channels, in_channels/groups, kH, kW), bias (out_channels,). Both start
-    from U(−k, k), k = 1 / √(in_channels/groups · kH · kW).
+    Shape: x (N, in_channels, H, W) → y (N, out_channels, oH, oW), both also without N, where
+    oH = ⌊(H + 2·padding − dilation·(kH − 1) − 1) / stride⌋ + 1 and oW likewise; weight (out_channels,
+    in_channels/groups, kH, kW), bias (out_channels,), both from U(−k, k), k = 1 / √(in_channels/groups · kH · kW).
 
     >>> import fastnn
     >>> Conv2d(16, 33, (3, 5), stride=(2, 1), padding=(4, 2))(fastnn.zeros(20, 16, 50, 100)).shape
