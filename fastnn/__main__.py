@@ -8,6 +8,7 @@ from pathlib import Path
 
 import fastnn
 from fastnn import data, models, optim, train, verify
+from fastnn.optim.lr_scheduler import CosineAnnealingLR
 
 DATASETS = {"digits": data.digits}
 MODELS = {"mlp": models.mlp, "lenet5": models.lenet5, "cnn": models.cnn}
@@ -22,7 +23,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(required=True, metavar="command")
 
     text = ("Trains a network, holding out a tenth of the training images for validation, and scores it on the test "
-            "images once, at the end. The learning rate falls to zero along half a cosine.")
+            "images once, at the end. The learning rate falls to zero along half a cosine; "
+            "a tenth of each label is spread over all classes.")
     command = commands.add_parser("train", help="train a network on images and score it", description=text)
     command.set_defaults(run=_train, parser=command)
     whole, number = _number(int, 1), _number(float, 0)
@@ -32,7 +34,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         ("--lr", number, None, "learning rate at first (default: 0.001; sgd 0.05)"),
         ("--momentum", number, 0.9, "momentum of sgd"),
         ("--weight-decay", number, None, "weight decay (default: 0.01; sgd 0.0001, adam 0)"),
-        ("--label-smoothing", number, 0.1, "part of each label spread over all classes"),
         ("--seed", _number(int, 0), 0, "of the weights, the split and the order"),
         ("--threads", whole, None, "threads (default: all that are available)"),
         ("--save", Path, None, "file to write the trained weights to (default: none)"),
@@ -80,11 +81,9 @@ def _train(arguments: argparse.Namespace) -> int:
     optimizer = method(weights, **options)
     print(f"{name}: {sum(p.numel() for p in weights):,} parameters; {len(training)} images to train on, "
           f"{len(validation)} to validate, {len(test)} to test; {fastnn.get_num_threads()} threads")
-    train.fit(
-        model, optimizer, data.DataLoader(training, arguments.batch_size, shuffle=True),
-        data.DataLoader(validation, 256), arguments.epochs,
-        optim.lr_scheduler.CosineAnnealingLR(optimizer, arguments.epochs), arguments.label_smoothing,
-    )
+    batches = data.DataLoader(training, arguments.batch_size, shuffle=True)
+    scheduler = CosineAnnealingLR(optimizer, arguments.epochs)
+    train.fit(model, optimizer, batches, data.DataLoader(validation, 256), arguments.epochs, scheduler, 0.1)
     if path:
         fastnn.save({"model": name, "classes": classes, "state_dict": model.state_dict()}, path)
     print(f"test accuracy {train.evaluate(model, data.DataLoader(test, 256))[1]:.3f}")

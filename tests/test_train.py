@@ -65,11 +65,11 @@ def test_save(capsys, tmp_path):
 @pytest.mark.parametrize(("arguments", "message"), [
     (["--model", "vgg"], "invalid choice: 'vgg'"),
     (["--data", "cats"], "invalid choice: 'cats'"),
-    (["--epochs", "0"], "'0' is not an integer >= 1"),
-    (["--batch-size", "1.5"], "'1.5' is not an integer >= 1"),
-    (["--lr", "-1"], "is not a number >= 0"),
-    (["--lr", "nan"], "is not a number >= 0"),
-    (["--threads", "0"], "is not an integer >= 1"),
+    (["--epochs", "0"], "argument --epochs: 0 is not at least 1"),
+    (["--batch-size", "1.5"], "argument --batch-size: invalid int value: '1.5'"),
+    (["--lr", "-1"], "-1 is not at least 0"),
+    (["--lr", "nan"], "nan is not at least 0"),
+    (["--threads", "0"], "0 is not at least 1"),
     (["--save", "no/such/folder/file"], "--save"),
 ])  # fmt: skip
 def test_bad_arguments(capsys, arguments, message):

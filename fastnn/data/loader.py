@@ -26,9 +26,8 @@ class DataLoader:
         batch_sampler: an iterable of lists of indices, one a batch; excludes the arguments that say the same.
         num_workers, pin_memory, persistent_workers: accepted for compatibility; the calling thread loads the samples.
 
-    >>> loader = DataLoader(TensorDataset(np.arange(10), np.arange(10) % 2), batch_size=4)
-    >>> len(loader), [y.shape for x, y in loader]
-    (3, [(4,), (4,), (2,)])
+    >>> [x.tolist() for x in DataLoader(range(7), batch_size=3)]
+    [[0, 1, 2], [3, 4, 5], [6]]
     """
 
     def __init__(
