@@ -122,7 +122,6 @@ MISTAKES = {
     "ragged": lambda lib: next(iter(utils(lib).DataLoader([lib.ones(2), lib.ones(3)], batch_size=2))),
     "odd kind": lambda lib: next(iter(utils(lib).DataLoader([object(), object()], batch_size=2))),
     "split": lambda lib: utils(lib).random_split(tensors(lib), [5, 5]),
-    "workers": lambda lib: utils(lib).DataLoader(tensors(lib), num_workers=-1),
 }
 
 
