@@ -9,15 +9,14 @@ LANES partial sums, folded in a fixed order. Cross-entropy leaves the gradient o
 cimport numpy as cnp
 from cython cimport floating
 from cython.parallel cimport prange
-from libc.math cimport INFINITY, log
+from libc.math cimport log
 from libc.stdint cimport int64_t
 from fastnn._kernels.kernel cimport check_plain, check_same, is_f32, threads_for
 
 cnp.import_array()
 
-cdef extern from "vmath.h" nogil:
-    float vm_exp_f32(float x)
-    double vm_exp_f64(double x)
+cdef extern from "vmath.h" nogil:  # a macro: float gives float
+    double vm_exp(double x)
 
 cdef enum:
     LANES = 32  # partial sums; so many that the loop over them stays a loop and is vectorized
@@ -25,181 +24,162 @@ cdef enum:
     BLOCK_ROWS = 256  # and the most rows
     COST = 8  # of an exponential, in units of an element streamed
 
-cdef enum Pass:
-    SOFTMAX
-    SOFTMAX_BACKWARD
-    LOG_SOFTMAX
-    LOG_SOFTMAX_BACKWARD
-    CROSS_ENTROPY_BACKWARD
+cdef enum Op:
+    SOFTMAX, SOFTMAX_BACKWARD, LOG_SOFTMAX, LOG_SOFTMAX_BACKWARD, CROSS_ENTROPY, CROSS_ENTROPY_BACKWARD
+
+cdef struct Job:
+    Op op
+    void* x  # logits, or the gradient of the output
+    void* y  # the output of the forward pass, or the gradient for a unit gradient
+    void* out
+    Py_ssize_t M, D
+    const int64_t* target  # the rest is cross-entropy's
+    int64_t ignore_index
+    double smoothing
+    void* weight
+    void* loss
+    void* row_weight
 
 
-cdef floating _max(const floating* a, Py_ssize_t n) noexcept nogil:
-    """The largest element; NaN may be passed over, since it reaches every sum of the row in any case."""
+cdef inline floating _merge(bint maximum, floating a, floating b) noexcept nogil:
+    return (b if b > a else a) if maximum else a + b
+
+
+cdef inline floating _reduce(bint maximum, const floating* a, Py_ssize_t n) noexcept nogil:
+    """The sum or the maximum of n > 0 numbers; NaN may be passed over by it, since it reaches every sum of its row."""
     cdef floating lane[LANES]
-    cdef floating top = -INFINITY
-    cdef Py_ssize_t i, j, full = n - n % LANES
-    for i in range(full, n):
-        top = a[i] if a[i] > top else top
-    if full:
+    cdef floating total = a[0]
+    cdef Py_ssize_t i, j, width = LANES, full = n // LANES * LANES
+    if not full:
+        for j in range(1, n):
+            total = _merge(maximum, total, a[j])
+        return total
+    for j in range(LANES):
+        lane[j] = a[j]
+    for i in range(1, n // LANES):
         for j in range(LANES):
-            lane[j] = a[j]
-        for i in range(1, n // LANES):
-            for j in range(LANES):
-                lane[j] = a[i * LANES + j] if a[i * LANES + j] > lane[j] else lane[j]
-        for j in range(LANES):
-            top = lane[j] if lane[j] > top else top
-    return top
-
-
-cdef floating _fold(floating* lane) noexcept nogil:
-    cdef Py_ssize_t j, width = LANES
+            lane[j] = _merge(maximum, lane[j], a[i * LANES + j])
+    for j in range(n - full):
+        lane[j] = _merge(maximum, lane[j], a[full + j])
     while width > 1:
         width //= 2
         for j in range(width):
-            lane[j] += lane[j + width]
+            lane[j] = _merge(maximum, lane[j], lane[j + width])
     return lane[0]
 
 
-cdef floating _dot(const floating* a, floating shift, const floating* b, Py_ssize_t n) noexcept nogil:
-    """Sum of (a − shift)·b."""
-    cdef floating lane[LANES]
-    cdef floating total = 0
-    cdef Py_ssize_t i, j, full = n - n % LANES
-    for i in range(full, n):
-        total += (a[i] - shift) * b[i]
-    if full:
-        for j in range(LANES):
-            lane[j] = 0
-        for i in range(n // LANES):
-            for j in range(LANES):
-                lane[j] += (a[i * LANES + j] - shift) * b[i * LANES + j]
-        total += _fold(lane)
-    return total
-
-
-cdef floating _sum(const floating* a, Py_ssize_t n) noexcept nogil:
-    cdef floating lane[LANES]
-    cdef floating total = 0
-    cdef Py_ssize_t i, j, full = n - n % LANES
-    for i in range(full, n):
-        total += a[i]
-    if full:
-        for j in range(LANES):
-            lane[j] = a[j]
-        for i in range(1, n // LANES):
-            for j in range(LANES):
-                lane[j] += a[i * LANES + j]
-        total += _fold(lane)
-    return total
-
-
-cdef void _exp(const floating* x, floating* y, Py_ssize_t n) noexcept nogil:
-    cdef Py_ssize_t i
-    for i in range(n):
-        if floating is float:
-            y[i] = vm_exp_f32(x[i])
-        else:
-            y[i] = vm_exp_f64(x[i])
-
-
-cdef void _shift_exp(const floating* x, floating* y, floating* top, Py_ssize_t rows, Py_ssize_t D) noexcept nogil:
+cdef void _shifted_exp(const floating* x, floating* y, floating* top, Py_ssize_t rows, Py_ssize_t D) noexcept nogil:
     """y = exp(x − top), with top the maximum of the row."""
     cdef Py_ssize_t r, j
     for r in range(rows):
-        top[r] = _max(x + r * D, D)
+        top[r] = _reduce(True, x + r * D, D)
         for j in range(D):
             y[r * D + j] = x[r * D + j] - top[r]
-    _exp(y, y, rows * D)
+    for j in range(rows * D):
+        y[j] = vm_exp(y[j])
 
 
-cdef void _block(
-    Pass op, const floating* a, const floating* b, floating* out, Py_ssize_t rows, Py_ssize_t D
-) noexcept nogil:
-    """One block of rows: a is x or dy, b is y (of cross-entropy's backward, which has one dy a row: dx of a unit dy)."""
+cdef void _block(Job* job, floating tag, Py_ssize_t first, Py_ssize_t rows) noexcept nogil:
+    """The rows from `first` on; `tag` chooses the dtype."""
+    cdef Py_ssize_t r, j, D = job.D
+    cdef const floating* x = <floating*> job.x + first * (1 if job.op == CROSS_ENTROPY_BACKWARD else D)
+    cdef const floating* y = <floating*> job.y + first * D
+    cdef floating* out = <floating*> job.out + first * D
     cdef floating top[BLOCK_ROWS]
     cdef floating s
-    cdef Py_ssize_t r, j
-    if op == SOFTMAX or op == LOG_SOFTMAX:
-        _shift_exp(a, out, top, rows, D)
-    elif op == LOG_SOFTMAX_BACKWARD:
-        _exp(b, out, rows * D)
+    if job.op == CROSS_ENTROPY:
+        _cross_entropy_block(job, tag, first, rows)
+        return
+    if job.op == SOFTMAX or job.op == LOG_SOFTMAX:
+        _shifted_exp(x, out, top, rows, D)
+    elif job.op == LOG_SOFTMAX_BACKWARD:
+        for j in range(rows * D):
+            out[j] = vm_exp(y[j])
     for r in range(rows):
-        if op == SOFTMAX:
-            s = 1 / _sum(out, D)
+        if job.op == SOFTMAX:
+            s = 1 / _reduce(False, out, D)
             for j in range(D):
-                out[j] = out[j] * s
-        elif op == LOG_SOFTMAX:
-            s = <floating> log(_sum(out, D))
+                out[j] *= s
+        elif job.op == LOG_SOFTMAX:
+            s = log(_reduce(False, out, D))
             for j in range(D):
-                out[j] = (a[j] - top[r]) - s
-        elif op == SOFTMAX_BACKWARD:
-            s = _dot(a, <floating> 0, b, D)
+                out[j] = (x[j] - top[r]) - s
+        elif job.op == SOFTMAX_BACKWARD:
             for j in range(D):
-                out[j] = b[j] * (a[j] - s)
-        elif op == LOG_SOFTMAX_BACKWARD:
-            s = _sum(a, D)
+                out[j] = x[j] * y[j]
+            s = _reduce(False, out, D)
             for j in range(D):
-                out[j] = a[j] - out[j] * s
+                out[j] = y[j] * (x[j] - s)
+        elif job.op == LOG_SOFTMAX_BACKWARD:
+            s = _reduce(False, x, D)
+            for j in range(D):
+                out[j] = x[j] - out[j] * s
         else:
-            s = a[r]
             for j in range(D):
-                out[j] = b[j] * s
+                out[j] = y[j] * x[0]
+        x += 1 if job.op == CROSS_ENTROPY_BACKWARD else D
+        y += D
         out += D
-        if op != SOFTMAX and op != LOG_SOFTMAX:
-            b += D
-        if op != CROSS_ENTROPY_BACKWARD:
-            a += D
 
 
-cdef Py_ssize_t _rows_of_block(Py_ssize_t D) noexcept nogil:
-    return max(<Py_ssize_t> 1, min(<Py_ssize_t> BLOCK_ROWS, BLOCK // D))
+cdef void _cross_entropy_block(Job* job, floating tag, Py_ssize_t first, Py_ssize_t rows) noexcept nogil:
+    """With ε the smoothing, w the weights and W their sum, the loss of a row is −(1 − ε)·w[t]·log p[t] − ε/D·Σ w·log p,
+    and its gradient p·((1 − ε)·w[t] + ε/D·W) − ((1 − ε)·w[t] at t) − ε/D·w.
+    """
+    cdef Py_ssize_t r, j, t, D = job.D
+    cdef const floating* x = <floating*> job.x + first * D
+    cdef const floating* weight = <floating*> job.weight
+    cdef floating* loss = <floating*> job.loss + first
+    cdef floating* row_weight = <floating*> job.row_weight + first
+    cdef floating* dx = <floating*> job.out + first * D
+    cdef floating top[BLOCK_ROWS]
+    cdef floating s, log_s, hard, soft = job.smoothing / D, W = _reduce(False, weight, D)
+    _shifted_exp(x, dx, top, rows, D)
+    for r in range(rows):
+        t = job.target[first + r]
+        if t == job.ignore_index:
+            loss[r] = row_weight[r] = 0
+            for j in range(D):
+                dx[j] = 0
+        else:
+            row_weight[r] = weight[t]
+            hard = (1 - job.smoothing) * weight[t]
+            s = _reduce(False, dx, D)
+            log_s = log(s)
+            loss[r] = hard * (log_s - (x[t] - top[r]))
+            s = (hard + soft * W) / s
+            for j in range(D):
+                dx[j] *= s
+            dx[t] -= hard
+            if soft > 0:
+                s = 0
+                for j in range(D):
+                    s += weight[j] * (log_s - (x[j] - top[r]))
+                    dx[j] -= soft * weight[j]
+                loss[r] += soft * s
+        x += D
+        dx += D
 
 
-cdef void _blocks(
-    Pass op, const floating* a, const floating* b, floating* out, Py_ssize_t M, Py_ssize_t D, int n_threads
-) noexcept nogil:
-    cdef Py_ssize_t i, step = _rows_of_block(D), units = (M + step - 1) // step
-    cdef Py_ssize_t width = 1 if op == CROSS_ENTROPY_BACKWARD else D
+cdef void _blocks(Job* job, floating tag, int n_threads) noexcept nogil:
+    cdef Py_ssize_t step = max(<Py_ssize_t> 1, min(<Py_ssize_t> BLOCK_ROWS, BLOCK // job.D))
+    cdef Py_ssize_t i, units = (job.M + step - 1) // step
     if n_threads == 1:
         for i in range(units):
-            _block(op, a + i * step * width, b + i * step * D, out + i * step * D, min(step, M - i * step), D)
+            _block(job, tag, i * step, min(step, job.M - i * step))
     else:
         for i in prange(units, schedule="static", num_threads=n_threads):
-            _block(op, a + i * step * width, b + i * step * D, out + i * step * D, min(step, M - i * step), D)
+            _block(job, tag, i * step, min(step, job.M - i * step))
 
 
-cdef int _run(Pass op, int cost, cnp.ndarray a, cnp.ndarray b, cnp.ndarray out, int n_threads) except -1:
-    """Check the arrays (all have out's shape but a in cross-entropy's backward) and run over the blocks."""
-    check_matrix(out)
-    check_same(out, b)
-    if op == CROSS_ENTROPY_BACKWARD:
-        check_vector(a, out, 0)
-    else:
-        check_same(out, a)
-    cdef Py_ssize_t M = cnp.PyArray_DIM(out, 0), D = cnp.PyArray_DIM(out, 1)
-    cdef void* pa = cnp.PyArray_DATA(a)
-    cdef void* pb = cnp.PyArray_DATA(b)
-    cdef void* pout = cnp.PyArray_DATA(out)
-    cdef bint single = is_f32(out)
-    cdef int t = threads_for(cost * M * D, n_threads)
-    if M * D == 0:
-        return 0
-    with nogil:
-        if single:
-            _blocks(op, <const float*> pa, <const float*> pb, <float*> pout, M, D, t)
-        else:
-            _blocks(op, <const double*> pa, <const double*> pb, <double*> pout, M, D, t)
-    return 0
-
-
-cdef int check_matrix(cnp.ndarray a) except -1:
+cdef int _check_matrix(cnp.ndarray a) except -1:
     check_plain(a)
     if cnp.PyArray_NDIM(a) != 2:
         raise ValueError("kernel: an array that is not 2-D came where one is needed")
     return 0
 
 
-cdef int check_vector(cnp.ndarray a, cnp.ndarray x, int axis) except -1:
+cdef int _check_vector(cnp.ndarray a, cnp.ndarray x, int axis) except -1:
     """One element of x's dtype for each index along the axis of x."""
     check_plain(a)
     if cnp.PyArray_NDIM(a) != 1 or cnp.PyArray_DIM(a, 0) != cnp.PyArray_DIM(x, axis) or is_f32(a) != is_f32(x):
@@ -207,80 +187,50 @@ cdef int check_vector(cnp.ndarray a, cnp.ndarray x, int axis) except -1:
     return 0
 
 
+cdef int _run(Job* job, Op op, int cost, cnp.ndarray x, cnp.ndarray y, cnp.ndarray out, int n_threads) except -1:
+    """Check the arrays that all operations have, enter them in the job, and run it."""
+    job.op = op
+    _check_matrix(out)
+    check_same(out, y)
+    if job.op == CROSS_ENTROPY_BACKWARD:
+        _check_vector(x, out, 0)
+    else:
+        check_same(out, x)
+    job.x, job.y, job.out = cnp.PyArray_DATA(x), cnp.PyArray_DATA(y), cnp.PyArray_DATA(out)
+    job.M, job.D = cnp.PyArray_DIM(out, 0), cnp.PyArray_DIM(out, 1)
+    cdef bint single = is_f32(out)
+    cdef int t = threads_for(cost * job.M * job.D, n_threads)
+    if job.D:
+        with nogil:
+            if single:
+                _blocks(job, <float> 0, t)
+            else:
+                _blocks(job, <double> 0, t)
+    return 0
+
+
 def softmax(cnp.ndarray x, cnp.ndarray y_out, int n_threads):
     """y = exp(x) / Σ exp(x)."""
-    _run(SOFTMAX, COST, x, x, y_out, n_threads)
+    cdef Job job
+    _run(&job, SOFTMAX, COST, x, x, y_out, n_threads)
 
 
 def softmax_backward(cnp.ndarray dy, cnp.ndarray y, cnp.ndarray dx_out, int n_threads):
     """dx = y·(dy − Σ dy·y)."""
-    _run(SOFTMAX_BACKWARD, 2, dy, y, dx_out, n_threads)
+    cdef Job job
+    _run(&job, SOFTMAX_BACKWARD, 2, dy, y, dx_out, n_threads)
 
 
 def log_softmax(cnp.ndarray x, cnp.ndarray y_out, int n_threads):
     """y = x − log Σ exp(x)."""
-    _run(LOG_SOFTMAX, COST, x, x, y_out, n_threads)
+    cdef Job job
+    _run(&job, LOG_SOFTMAX, COST, x, x, y_out, n_threads)
 
 
 def log_softmax_backward(cnp.ndarray dy, cnp.ndarray y, cnp.ndarray dx_out, int n_threads):
     """dx = dy − exp(y)·Σ dy."""
-    _run(LOG_SOFTMAX_BACKWARD, COST, dy, y, dx_out, n_threads)
-
-
-cdef void _cross_entropy_block(
-    const floating* x, const int64_t* target, const floating* weight, floating weights, floating smoothing,
-    int64_t ignore_index, floating* loss, floating* row_weight, floating* dx, Py_ssize_t rows, Py_ssize_t D
-) noexcept nogil:
-    """`weights` is the sum of weight. With ε the smoothing and w the weights, the loss of a row is
-    −(1 − ε)·w[t]·log p[t] − ε/D·Σ w·log p, and its gradient p·((1 − ε)·w[t] + ε/D·Σ w) − ((1 − ε)·w[t] at t) − ε/D·w.
-    """
-    cdef floating top[BLOCK_ROWS]
-    cdef floating s, log_s, hard, soft = smoothing / <floating> D
-    cdef Py_ssize_t r, j, t
-    _shift_exp(x, dx, top, rows, D)
-    for r in range(rows):
-        t = target[r]
-        if t == ignore_index:
-            loss[r] = 0
-            row_weight[r] = 0
-            for j in range(D):
-                dx[j] = 0
-        else:
-            row_weight[r] = weight[t]
-            hard = (1 - smoothing) * weight[t]
-            s = _sum(dx, D)
-            log_s = <floating> log(s)
-            loss[r] = hard * (log_s - (x[t] - top[r]))
-            s = (hard + soft * weights) / s
-            for j in range(D):
-                dx[j] = dx[j] * s
-            dx[t] -= hard
-            if soft > 0:
-                loss[r] += soft * (weights * log_s - _dot(x, top[r], weight, D))
-                for j in range(D):
-                    dx[j] -= soft * weight[j]
-        x += D
-        dx += D
-
-
-cdef void _cross_entropy(
-    const floating* x, const int64_t* target, const floating* weight, floating smoothing, int64_t ignore_index,
-    floating* loss, floating* row_weight, floating* dx, Py_ssize_t M, Py_ssize_t D, int n_threads
-) noexcept nogil:
-    cdef Py_ssize_t i, step = _rows_of_block(D), units = (M + step - 1) // step
-    cdef floating weights = _sum(weight, D)
-    if n_threads == 1:
-        for i in range(units):
-            _cross_entropy_block(
-                x + i * step * D, target + i * step, weight, weights, smoothing, ignore_index, loss + i * step,
-                row_weight + i * step, dx + i * step * D, min(step, M - i * step), D
-            )
-    else:
-        for i in prange(units, schedule="static", num_threads=n_threads):
-            _cross_entropy_block(
-                x + i * step * D, target + i * step, weight, weights, smoothing, ignore_index, loss + i * step,
-                row_weight + i * step, dx + i * step * D, min(step, M - i * step), D
-            )
+    cdef Job job
+    _run(&job, LOG_SOFTMAX_BACKWARD, COST, dy, y, dx_out, n_threads)
 
 
 def cross_entropy(
@@ -291,41 +241,25 @@ def cross_entropy(
 
     IndexError, before anything is written, if a target is neither ignore_index nor a class.
     """
-    check_matrix(x)
-    check_same(x, dx_out)
-    check_vector(loss_out, x, 0)
-    check_vector(row_weight_out, x, 0)
-    check_vector(weight, x, 1)
-    cdef Py_ssize_t i, M = cnp.PyArray_DIM(x, 0), D = cnp.PyArray_DIM(x, 1)
-    if (cnp.PyArray_TYPE(target) != cnp.NPY_INT64 or cnp.PyArray_NDIM(target) != 1 or cnp.PyArray_DIM(target, 0) != M
-            or not cnp.PyArray_IS_C_CONTIGUOUS(target) or not cnp.PyArray_ISBEHAVED_RO(target)):
+    cdef Job job
+    cdef Py_ssize_t i
+    _check_matrix(x)
+    _check_vector(loss_out, x, 0)
+    _check_vector(row_weight_out, x, 0)
+    _check_vector(weight, x, 1)
+    job.loss, job.row_weight = cnp.PyArray_DATA(loss_out), cnp.PyArray_DATA(row_weight_out)
+    job.weight, job.ignore_index, job.smoothing = cnp.PyArray_DATA(weight), ignore_index, label_smoothing
+    if (cnp.PyArray_TYPE(target) != cnp.NPY_INT64 or cnp.PyArray_NDIM(target) != 1 or not cnp.PyArray_ISCARRAY_RO(target)
+            or cnp.PyArray_DIM(target, 0) != cnp.PyArray_DIM(x, 0)):
         raise ValueError("kernel: target must be a C-contiguous int64 vector with one element a row")
-    cdef const int64_t* ptarget = <const int64_t*> cnp.PyArray_DATA(target)
-    for i in range(M):
-        if (ptarget[i] < 0 or ptarget[i] >= D) and ptarget[i] != ignore_index:
-            raise IndexError(f"cross_entropy: target {ptarget[i]} is out of range for {D} classes")
-    cdef void* px = cnp.PyArray_DATA(x)
-    cdef void* pweight = cnp.PyArray_DATA(weight)
-    cdef void* ploss = cnp.PyArray_DATA(loss_out)
-    cdef void* prow = cnp.PyArray_DATA(row_weight_out)
-    cdef void* pdx = cnp.PyArray_DATA(dx_out)
-    cdef bint single = is_f32(x)
-    cdef int t = threads_for(COST * M * D, n_threads)
-    with nogil:
-        if D == 0:  # then every row is ignored
-            pass
-        elif single:
-            _cross_entropy(
-                <const float*> px, ptarget, <const float*> pweight, <float> label_smoothing, ignore_index,
-                <float*> ploss, <float*> prow, <float*> pdx, M, D, t
-            )
-        else:
-            _cross_entropy(
-                <const double*> px, ptarget, <const double*> pweight, label_smoothing, ignore_index,
-                <double*> ploss, <double*> prow, <double*> pdx, M, D, t
-            )
+    job.target = <const int64_t*> cnp.PyArray_DATA(target)
+    for i in range(cnp.PyArray_DIM(x, 0)):
+        if not 0 <= job.target[i] < cnp.PyArray_DIM(x, 1) and job.target[i] != ignore_index:
+            raise IndexError(f"cross_entropy: target {job.target[i]} is out of range for {x.shape[1]} classes")
+    _run(&job, CROSS_ENTROPY, COST, x, x, dx_out, n_threads)
 
 
 def cross_entropy_backward(cnp.ndarray dloss, cnp.ndarray dx, cnp.ndarray dx_out, int n_threads):
     """The rows of dx, as cross_entropy left it, times dloss."""
-    _run(CROSS_ENTROPY_BACKWARD, 1, dloss, dx, dx_out, n_threads)
+    cdef Job job
+    _run(&job, CROSS_ENTROPY_BACKWARD, 1, dloss, dx, dx_out, n_threads)
