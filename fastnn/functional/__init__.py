@@ -9,5 +9,7 @@ from fastnn.functional.elementwise import *
 from fastnn.functional.indexing import *
 from fastnn.functional.linalg import *
 from fastnn.functional.loss import *
+from fastnn.functional.normalization import *
+from fastnn.functional.pooling import *
 from fastnn.functional.reduction import *
 from fastnn.functional.shape import *

@@ -1,0 +1,88 @@
+"""Batch normalization (Ioffe and Szegedy, 2015; CS231n, lecture 7)."""
+from __future__ import annotations
+
+import numpy as np
+
+from fastnn import backend, layout
+from fastnn.errors import ShapeError
+from fastnn.functional.linalg import same_float
+from fastnn.tensor import Tensor, record
+
+__all__ = ["batch_norm"]
+
+Array = np.ndarray
+
+
+def _rows(a: Array) -> Array:
+    """The channels innermost: (N, C), or channels-last (N, C, H, W); (N, C, L) as (N, C, L, 1)."""
+    return layout.contiguous(a) if a.ndim == 2 else layout.channels_last(a if a.ndim == 4 else a[..., None])
+
+
+def _like(x: Array, ndim: int) -> tuple[Array, Array]:
+    """A new array like x, and what a tensor of `ndim` dimensions sees of it."""
+    out = layout.empty(x.shape, x.dtype, x.ndim == 4)
+    return out, out[..., 0] if ndim == 3 else out
+
+
+def batch_norm(
+    input: Tensor, running_mean: Tensor | None, running_var: Tensor | None, weight: Tensor | None = None,
+    bias: Tensor | None = None, training: bool = False, momentum: float = 0.1, eps: float = 1e-5,
+) -> Tensor:
+    """y = (x − μ) / √(σ² + eps) · weight + bias, channel by channel.
+
+    In training μ and the biased variance σ² are those of the batch, over all axes but C, and the gradient passes through
+    them; the running statistics, if given, become (1 − momentum)·old + momentum·new, with the unbiased variance.
+    Otherwise they are μ and σ². An empty batch changes no statistics.
+
+    Shape: input and output (N, C), (N, C, L) or (N, C, H, W); the others (C,), all of one float dtype.
+
+    Raises ShapeError if shapes do not fit, if there is one value a channel in training, or if statistics are missing in
+    evaluation; DTypeError for integers or mixed dtypes.
+
+    >>> import fastnn
+    >>> batch_norm(fastnn.tensor([[1.0], [3.0]]), None, None, training=True, eps=0.0)
+    tensor([[-1.],
+            [ 1.]])
+    """
+    channels = {"running_mean": running_mean, "running_var": running_var, "weight": weight, "bias": bias}
+    same_float("batch_norm", input=input, **channels)
+    if input.ndim not in (2, 3, 4):
+        raise ShapeError(f"batch_norm: input must have the shape (N, C), (N, C, L) or (N, C, H, W), but {input.shape} came")
+    C = input.shape[1]
+    for name, t in channels.items():
+        if t is not None and t.shape != (C,):
+            raise ShapeError(f"batch_norm: input of shape {input.shape} has {C} channels, but {name} has shape {t.shape}")
+    if (running_mean is None) != (running_var is None):
+        raise ShapeError("batch_norm: running_mean and running_var must be given both or neither")
+    if running_mean is None and not training:
+        raise ShapeError("batch_norm: running_mean and running_var are needed in evaluation")
+    rows = input.numel() // max(C, 1)
+    if training and rows == 1:
+        raise ShapeError(f"batch_norm: training needs more than one value a channel, but input has shape {input.shape}")
+    x, kernels = _rows(input.array), backend.normalization
+    w, b = (None if t is None else layout.contiguous(t.array) for t in (weight, bias))
+    mean, rstd, var = np.zeros((3, C), x.dtype)
+    out, y = _like(x, input.ndim)
+    learn = training and x.size > 0
+    if learn:
+        kernels.batch_norm(x, w, b, eps, out, mean, rstd, var, backend.n_threads())
+        if running_mean is not None and running_var is not None:
+            for running, new in ((running_mean, mean), (running_var, var * (rows / (rows - 1)))):
+                running.array[...] = (1 - momentum) * running.array + momentum * new
+                running._version[0] += 1
+    else:
+        if running_mean is not None and running_var is not None:
+            mean[...], rstd[...] = running_mean.array, 1 / np.sqrt(running_var.array.astype(np.float64) + eps)
+        kernels.batch_norm_eval(x, mean, rstd, w, b, out, backend.n_threads())
+    inputs = tuple(t for t in (input, weight, bias) if t is not None)
+    needed = [t is not None and t.requires_grad for t in (input, weight, bias)]
+
+    def backward(grad: Array) -> tuple[Array | None, ...]:
+        dout, dx = _like(x, grad.ndim) if needed[0] else (None, None)
+        dweight, dbias = np.empty((2, C), x.dtype) if learn or any(needed[1:]) else (None, None)
+        kernel = kernels.batch_norm_backward if learn else kernels.batch_norm_eval_backward
+        kernel(_rows(grad), x, mean, rstd, w, dout, dweight, dbias, backend.n_threads())
+        grads = zip((input, weight, bias), needed, (dx, dweight, dbias), strict=True)
+        return tuple(g if need else None for t, need, g in grads if t is not None)
+
+    return record(layout.contiguous(y) if y.ndim == 3 else y, inputs, backward, saved=inputs[:1 + (weight is not None)])

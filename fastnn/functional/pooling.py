@@ -1,0 +1,130 @@
+"""Pooling over windows of H and W.
+
+Inputs have the shape (N, C, H, W) or (C, H, W) and float dtype; outputs (N, C, oH, oW) or (C, oH, oW). Sizes are ints or
+pairs (height, width). A window of kH taps, dilation apart, stands at every stride-th position of the input with `padding`
+places added on both sides, so that
+
+    oH = ⌊(H + 2·padding − dilation·(kH − 1) − 1) / stride⌋ + 1,    oW likewise;
+
+`ceil_mode` rounds up, as long as the window begins inside the input or its left padding. Errors: ShapeError for an input
+of another number of dimensions, or too small, and for padding of more than half a window; DTypeError for integers.
+"""
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from fastnn import backend, layout
+from fastnn.errors import DTypeError, ShapeError
+from fastnn.functional.sizes import IntOrPair, output_size, pair
+from fastnn.tensor import Tensor, record
+
+__all__ = ["adaptive_avg_pool2d", "avg_pool2d", "max_pool2d"]
+
+Array = np.ndarray
+Pair = tuple[int, int]
+
+
+def _images(op: str, input: Tensor) -> Array:
+    """The input as channels-last images (N, C, H, W)."""
+    a = input.array
+    if a.ndim not in (3, 4) or 0 in a.shape[-3:]:
+        raise ShapeError(f"{op}: input must have the shape (N, C, H, W) or (C, H, W), only N may be 0, but {a.shape} came")
+    if a.dtype.kind != "f":
+        raise DTypeError(f"{op}: input must be float32 or float64, but it is {a.dtype}; convert it by .float()")
+    return layout.channels_last(a if a.ndim == 4 else a[None])
+
+
+def _windows(
+    op: str, x: Array, kernel_size: IntOrPair, stride: IntOrPair | None, padding: IntOrPair, dilation: IntOrPair,
+    ceil_mode: bool,
+) -> tuple[tuple[Pair, Pair, Pair, Pair], Array]:
+    """(kernel, stride, padding, dilation), and an array for the output."""
+    kernel = pair(kernel_size, op, "kernel_size", least=1)
+    stride = kernel if stride is None else pair(stride, op, "stride", least=1)
+    padding, dilation = pair(padding, op, "padding"), pair(dilation, op, "dilation", least=1)
+    for p, k, d in zip(padding, kernel, dilation, strict=True):
+        if p > (d * (k - 1) + 1) // 2:
+            raise ShapeError(f"{op}: padding={padding} must be at most half of the window, kernel_size={kernel}"
+                             + (f" with dilation={dilation}" if dilation != (1, 1) else ""))
+    geometry = kernel, stride, padding, dilation
+    size = (output_size(op, x.shape[2 + a], *(g[a] for g in geometry), ceil_mode=ceil_mode) for a in (0, 1))
+    return geometry, layout.empty((*x.shape[:2], *size), x.dtype, True)
+
+
+def _record(input: Tensor, y: Array, fill: Callable[[Array, Array, int], None]) -> Tensor:
+    """The output; `fill(dy, dx, n_threads)` computes dx."""
+    batched, (H, W) = input.ndim == 4, input.shape[-2:]
+
+    def backward(grad: Array) -> tuple[Array]:
+        dy = layout.channels_last(grad if batched else grad[None])
+        dx = layout.empty((*dy.shape[:2], H, W), dy.dtype, True)
+        fill(dy, dx, backend.n_threads())
+        return (dx if batched else dx[0],)
+
+    return record(y if batched else layout.contiguous(y[0]), (input,), backward)
+
+
+def max_pool2d(
+    input: Tensor, kernel_size: IntOrPair, stride: IntOrPair | None = None, padding: IntOrPair = 0,
+    dilation: IntOrPair = 1, ceil_mode: bool = False, return_indices: bool = False,
+) -> Tensor | tuple[Tensor, Tensor]:
+    """The maximum of each window; padding never wins. `stride` is the kernel size if not given.
+
+    `return_indices` adds, as int64 of the output's shape, where in its H·W plane each maximum was found. Of equal values
+    the first in row-major order wins, NaN wins over all; the winner gets the whole gradient.
+
+    >>> import fastnn
+    >>> max_pool2d(fastnn.arange(16.0).view(1, 1, 4, 4), 2, return_indices=True)[1].tolist()
+    [[[[5, 7], [13, 15]]]]
+    """
+    x = _images("max_pool2d", input)
+    geometry, y = _windows("max_pool2d", x, kernel_size, stride, padding, dilation, ceil_mode)
+    (kH, kW), (sH, sW), (pH, pW), (dH, dW) = geometry
+    place = layout.empty(y.shape, np.uint8 if kH * kW <= 256 else np.int32, True)
+    backend.pooling.max_pool2d(x, y, place, *geometry, backend.n_threads())
+    out = _record(input, y, lambda dy, dx, n: backend.pooling.max_pool2d_backward(dy, place, dx, *geometry, n))
+    if not return_indices:
+        return out
+    i, j = np.divmod(place, kW, dtype=np.int64)
+    top, left = np.arange(y.shape[2])[:, None] * sH - pH, np.arange(y.shape[3]) * sW - pW
+    indices = (top + i * dH) * x.shape[3] + (left + j * dW)
+    return out, Tensor(indices if input.ndim == 4 else layout.contiguous(indices[0]))
+
+
+def avg_pool2d(
+    input: Tensor, kernel_size: IntOrPair, stride: IntOrPair | None = None, padding: IntOrPair = 0,
+    ceil_mode: bool = False, count_include_pad: bool = True, divisor_override: int | None = None,
+) -> Tensor:
+    """The mean of each window: its sum / `divisor_override`, or else / its size, padding counted if `count_include_pad`.
+
+    >>> import fastnn
+    >>> avg_pool2d(fastnn.arange(16.0).view(1, 1, 4, 4), 2).tolist()
+    [[[[2.5, 4.5], [10.5, 12.5]]]]
+    """
+    if divisor_override == 0:
+        raise ShapeError("avg_pool2d: divisor_override must not be 0")
+    x = _images("avg_pool2d", input)
+    geometry, y = _windows("avg_pool2d", x, kernel_size, stride, padding, 1, ceil_mode)
+    settings = *geometry[:3], count_include_pad, divisor_override or 0
+    backend.pooling.avg_pool2d(x, y, *settings, backend.n_threads())
+    return _record(input, y, lambda dy, dx, n: backend.pooling.avg_pool2d_backward(dy, dx, *settings, n))
+
+
+def adaptive_avg_pool2d(input: Tensor, output_size: int | None | Sequence[int | None]) -> Tensor:
+    """Means of windows such that the output has the size asked for; None keeps a size; 1 is global average pooling.
+
+    Output o of O covers the inputs ⌊o·H/O⌋ to ⌈(o + 1)·H/O⌉ − 1.
+
+    >>> import fastnn
+    >>> adaptive_avg_pool2d(fastnn.arange(12.0).view(1, 1, 3, 4), (None, 2)).tolist()
+    [[[[0.5, 2.5], [4.5, 6.5], [8.5, 10.5]]]]
+    """
+    x = _images("adaptive_avg_pool2d", input)
+    sizes = output_size if isinstance(output_size, (tuple, list)) else (output_size,) * 2
+    if None in sizes and len(sizes) == 2:
+        sizes = [own if size is None else size for own, size in zip(x.shape[2:], sizes, strict=True)]
+    y = layout.empty((*x.shape[:2], *pair(sizes, "adaptive_avg_pool2d", "output_size")), x.dtype, True)
+    backend.pooling.adaptive_avg_pool2d(x, y, backend.n_threads())
+    return _record(input, y, backend.pooling.adaptive_avg_pool2d_backward)

@@ -1,0 +1,87 @@
+"""BatchNorm1d and BatchNorm2d: `fastnn.functional.batch_norm` has the formula."""
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import fastnn.functional as F
+from fastnn import creation
+from fastnn.errors import ShapeError
+from fastnn.nn import init
+from fastnn.nn.module import Module
+from fastnn.nn.parameter import empty
+from fastnn.tensor import Tensor, int64
+
+
+class _BatchNorm(Module):
+    _shapes: ClassVar[dict[int, str]]  # the input's, by number of dimensions
+
+    def __init__(
+        self, num_features: int, eps: float = 1e-5, momentum: float | None = 0.1, affine: bool = True,
+        track_running_stats: bool = True, device: Any = None, dtype: Any = None, *, bias: bool = True,
+    ) -> None:
+        super().__init__()
+        self.num_features, self.eps, self.momentum = num_features, eps, momentum
+        self.affine, self.track_running_stats = affine, track_running_stats
+        for name, wanted in (("weight", affine), ("bias", affine and bias)):
+            self.register_parameter(name, empty(num_features, device=device, dtype=dtype) if wanted else None)
+        for name, size, kind in (("running_mean", (num_features,), dtype), ("running_var", (num_features,), dtype),
+                                 ("num_batches_tracked", (), int64)):
+            self.register_buffer(name, creation.zeros(size, dtype=kind, device=device) if track_running_stats else None)
+        self.reset_parameters()
+
+    def reset_running_stats(self) -> None:
+        """Forget the running statistics: mean 0, variance 1."""
+        if self.track_running_stats:
+            self.running_mean.zero_()
+            self.running_var.fill_(1)
+            self.num_batches_tracked.zero_()
+
+    def reset_parameters(self) -> None:
+        """Weight 1, bias 0, no running statistics."""
+        self.reset_running_stats()
+        if self.weight is not None:
+            init.ones_(self.weight)
+        if self.bias is not None:
+            init.zeros_(self.bias)
+
+    def forward(self, input: Tensor) -> Tensor:
+        if input.ndim not in self._shapes:
+            shapes = " or ".join(self._shapes.values())
+            raise ShapeError(f"{type(self).__name__}: input must have the shape {shapes}, but {input.shape} came")
+        momentum = self.momentum
+        if self.training and self.num_batches_tracked is not None:
+            self.num_batches_tracked.add_(1)
+            if momentum is None:  # the average of all batches so far
+                momentum = 1 / self.num_batches_tracked.item()
+        kept = self.track_running_stats or not self.training
+        return F.batch_norm(
+            input, self.running_mean if kept else None, self.running_var if kept else None, self.weight, self.bias,
+            self.training or self.running_mean is None, 0.0 if momentum is None else momentum, self.eps,
+        )
+
+    def extra_repr(self) -> str:
+        return (f"{self.num_features}, eps={self.eps}, momentum={self.momentum}, affine={self.affine}, "
+                f"bias={self.bias is not None}, track_running_stats={self.track_running_stats}")
+
+
+class BatchNorm1d(_BatchNorm):
+    """Batch normalization of (N, C) or (N, C, L), C = num_features.
+
+    Args:
+        eps: added to the variance under the root.
+        momentum: weight of a batch in the running statistics; None averages all batches evenly.
+        affine: whether there are a weight (at first 1) and, unless `bias` is false, a bias (at first 0).
+        track_running_stats: whether to keep running statistics; without them evaluation uses the batch's own too.
+
+    >>> import fastnn
+    >>> BatchNorm1d(3)(fastnn.randn(4, 3)).shape
+    (4, 3)
+    """
+
+    _shapes: ClassVar[dict[int, str]] = {2: "(N, C)", 3: "(N, C, L)"}
+
+
+class BatchNorm2d(_BatchNorm):
+    """Batch normalization of (N, C, H, W), C = num_features; arguments as of BatchNorm1d."""
+
+    _shapes: ClassVar[dict[int, str]] = {4: "(N, C, H, W)"}
