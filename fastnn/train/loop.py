@@ -55,7 +55,7 @@ def fit(
     from tqdm import tqdm  # here, since importing fastnn loads NumPy alone
 
     history: list[Epoch] = []
-    with tqdm(total=epochs * len(training), unit=" batches", disable=None) as bar:
+    with tqdm(total=epochs * len(training), unit=" batches", leave=False, disable=None) as bar:
         for epoch in range(1, epochs + 1):
             model.train()
             start, loss_sum, right, count = time.perf_counter(), 0.0, 0, 0
