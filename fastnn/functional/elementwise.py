@@ -68,14 +68,20 @@ def _array(op: str, x: Tensor) -> Array:
 # One operand -----------------------------------------------------------------------------------------------------
 
 def _unary(
-    name: str, formula: str, ufunc: Callable, slope: Callable[[Any], Any], reads: str = "x", ints: bool = False
+    name: str, formula: str, ufunc: Callable, slope: Callable[[Any], Any] | None, reads: str = "x", ints: bool = False,
+    result: np.dtype | None = None,
 ) -> Op:
-    """An operation with the derivative slope(x) or, if `reads` is "y", slope(y). `ints`: integers stay integers."""
+    """An operation with the derivative slope(x) or, if `reads` is "y", slope(y); None: it has none.
+
+    `ints`: integers stay integers; `result`: the dtype of the output if it is not that of x.
+    """
     def op(x: Tensor) -> Tensor:
         a = _array(name, x)
         if a.dtype.kind != "f" and not ints:
             a = a.astype(float32)
-        y = _call(name, ufunc, a.dtype, a)
+        y = _call(name, ufunc, result or a.dtype, a)
+        if slope is None:
+            return Tensor(y)
         read = a if reads == "x" else y if reads == "y" else None
 
         def backward(g: Array) -> tuple[Array]:
@@ -96,8 +102,7 @@ def _sign(a: Array, out: Array | None = None) -> Array:
     return np.subtract(a > 0, a < 0, out=out, dtype=a.dtype)  # 0 for NaN, as in PyTorch
 
 
-def _whole(ufunc: Callable) -> Callable:
-    """A rounding, which leaves integers alone."""
+def _whole(ufunc: Callable) -> Callable:  # a rounding, which leaves integers alone
     return lambda a, out: (ufunc if a.dtype.kind == "f" else np.positive)(a, out=out)
 
 
@@ -121,6 +126,11 @@ floor = _unary("floor", "⌊x⌋", _whole(np.floor), _zero, "", ints=True)
 ceil = _unary("ceil", "⌈x⌉", _whole(np.ceil), _zero, "", ints=True)
 round = _unary("round", "The nearest integer, the even one of two", _whole(np.rint), _zero, "", ints=True)
 trunc = _unary("trunc", "x without its fraction", _whole(np.trunc), _zero, "", ints=True)
+bitwise_not = _unary("bitwise_not", "~x of bools or the bits of integers", np.invert, None, "", ints=True)
+logical_not = _unary("logical_not", "x = 0", np.logical_not, None, "", ints=True, result=bool_)
+isnan = _unary("isnan", "Whether x is NaN", np.isnan, None, "", ints=True, result=bool_)
+isinf = _unary("isinf", "Whether x is ±inf", np.isinf, None, "", ints=True, result=bool_)
+isfinite = _unary("isfinite", "Whether x is neither NaN nor ±inf", np.isfinite, None, "", ints=True, result=bool_)
 
 
 # Two operands ----------------------------------------------------------------------------------------------------
@@ -219,20 +229,15 @@ _smaller: Rule = "xy", lambda g, x, y, z: _masked(g, x > y, x == y)
 
 _add = _binary("add", "x + y", np.add, _same, _same)
 _sub = _binary("sub", "x - y", np.subtract, _same, ("", lambda g, x, y, z: np.negative(g)))
-mul = _binary(
-    "mul", "x · y", np.multiply, ("y", lambda g, x, y, z: _times(g, y)), ("x", lambda g, x, y, z: _times(g, x))
-)
-_div = _binary(
-    "div", "x / y", np.divide, ("y", lambda g, x, y, z: _times(g, y, np.divide)),
-    ("yz", lambda g, x, y, z: -_times(g, z) / y), real=True,
-)  # fmt: skip
+_by_y: Rule = "y", lambda g, x, y, z: _times(g, y)
+mul = _binary("mul", "x · y", np.multiply, _by_y, ("x", lambda g, x, y, z: _times(g, x)))
+_over: Rule = "y", lambda g, x, y, z: _times(g, y, np.divide)
+_div = _binary("div", "x / y", np.divide, _over, ("yz", lambda g, x, y, z: -_times(g, z) / y), real=True)
 _div_floor = _binary("div", "⌊x / y⌋", _nonzero(np.floor_divide), _none, _none)
 _div_trunc = _binary("div", "x / y without its fraction", _nonzero(_trunc_divide), _none, _none)
 floor_divide = _binary("floor_divide", "⌊x / y⌋, without gradients", _nonzero(np.floor_divide))
-remainder = _binary(
-    "remainder", "x - y·⌊x / y⌋, of y's sign as Python's %", _nonzero(np.remainder), _same,
-    ("xy", lambda g, x, y, z: -_times(g, np.floor_divide(x, y))),
-)  # fmt: skip
+_turns: Rule = "xy", lambda g, x, y, z: -_times(g, np.floor_divide(x, y))
+remainder = _binary("remainder", "x - y·⌊x / y⌋, of y's sign as Python's %", _nonzero(np.remainder), _same, _turns)
 pow = _binary("pow", "xʸ", _power, ("xy", _power_left), ("xyz", _power_right))
 maximum = _binary("maximum", "The larger of x and y, NaN if one is", np.maximum, _larger, _smaller)
 minimum = _binary("minimum", "The smaller of x and y, NaN if one is", np.minimum, _smaller, _larger)
@@ -248,18 +253,6 @@ logical_xor = _binary("logical_xor", "Whether just one of x and y is not 0", np.
 bitwise_and = _binary("bitwise_and", "x & y of bools or the bits of integers", np.bitwise_and)
 bitwise_or = _binary("bitwise_or", "x | y of bools or the bits of integers", np.bitwise_or)
 bitwise_xor = _binary("bitwise_xor", "x ^ y of bools or the bits of integers", np.bitwise_xor)
-bitwise_not = _unary("bitwise_not", "~x of bools or the bits of integers", np.invert, _zero, "", ints=True)
-
-
-def _test(name: str, formula: str, ufunc: Callable) -> Op:
-    op: Op = lambda x: Tensor(_call(name, ufunc, bool_, _array(name, x)))  # noqa: E731
-    return _named(op, name, f"{formula}, element by element.")
-
-
-logical_not = _test("logical_not", "x = 0", np.logical_not)
-isnan = _test("isnan", "Whether x is NaN", np.isnan)
-isinf = _test("isinf", "Whether x is ±inf", np.isinf)
-isfinite = _test("isfinite", "Whether x is neither NaN nor ±inf", np.isfinite)
 
 
 def _scaled(y: Operand, alpha: Number) -> Operand:
@@ -295,27 +288,8 @@ def clamp(x: Tensor, min: Operand | None = None, max: Operand | None = None) -> 
     """
     if min is None and max is None:
         raise ArgumentError("clamp: min or max is needed")
-    _array("clamp", x)
-    bounds = [None if bound is None else as_tensor(bound, x) for bound in (min, max)]
-    inputs = (x, *(v for v in bounds if v is not None))
-    dtype, fits = result_dtype(*inputs), [_like(v) for v in inputs]
-    a = x.array.astype(dtype, copy=False)
-    low, high = (None if v is None else v.array.astype(dtype, copy=False) for v in bounds)
-
-    def limit(*_: Array, out: Array) -> Array:
-        y = a if low is None else np.maximum(a, low, out=out)
-        return y if high is None else np.minimum(y, high, out=out)
-
-    def clamp(g: Array) -> tuple[Array, ...]:
-        above, below = low is None or a >= low, high is None or a <= high
-        gradients = [_masked(g, ~np.logical_and(above, below))]
-        if low is not None:
-            gradients.append(_masked(g, ~np.logical_and(a < low, high is None or low < high)))
-        if high is not None:
-            gradients.append(_masked(g, ~np.logical_or(a > high, low is not None and high < low)))
-        return tuple(fit(v) for fit, v in zip(fits, gradients, strict=True))
-
-    return record(_call("clamp", limit, dtype, *(v.array for v in inputs)), inputs, clamp, saved=inputs)
+    raised = x if min is None else where(lt(x, min), min, x)
+    return raised if max is None else where(gt(raised, max), max, raised)
 
 
 def where(condition: Tensor, input: Operand, other: Operand) -> Tensor:
@@ -361,20 +335,7 @@ def copy_(x: Tensor, source: Operand) -> Tensor:
     return inplace(x, expand(as_tensor(source).to(x.dtype), x.shape))
 
 
-def fill_(x: Tensor, value: Operand) -> Tensor:
-    """Overwrite every element of `x` with the number, or 0-d tensor, `value`."""
-    if as_tensor(value).ndim:
-        raise ShapeError(f"fill_: a number or 0-d tensor is needed, but the shape {as_tensor(value).shape} came")
-    return copy_(x, value)
-
-
-def zero_(x: Tensor) -> Tensor:
-    """Overwrite every element of `x` with 0."""
-    return copy_(x, 0)
-
-
-_ROUNDINGS = (sign, floor, ceil, round, trunc)
-_BLIND = (add, sub, neg, exp, sqrt, rsqrt, reciprocal, *_ROUNDINGS)
+_BLIND = (add, sub, neg, exp, sqrt, rsqrt, reciprocal, sign, floor, ceil, round, trunc)
 _ARITHMETIC = {
     "add": add, "sub": sub, "mul": mul, "truediv": div, "floordiv": floor_divide, "mod": remainder, "pow": pow
 }  # fmt: skip
@@ -391,4 +352,5 @@ for _function in (abs, square, log, log1p, sin, cos, clamp, *_BLIND, *_ARITHMETI
 for _name in __all__:
     setattr(Tensor, _name, globals()[_name])
 Tensor.where = lambda self, condition, other: where(condition, self, other)
-Tensor.copy_, Tensor.fill_, Tensor.zero_ = copy_, fill_, zero_
+Tensor.copy_ = Tensor.fill_ = copy_
+Tensor.zero_ = lambda self: copy_(self, 0)
