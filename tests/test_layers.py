@@ -35,6 +35,13 @@ def test_linear_without_inputs_has_zero_bias():
     assert nn.Linear(0, 2).bias.tolist() == [0.0, 0.0]
 
 
+def test_linear_refuses():
+    with pytest.raises(ValueError, match="Linear: sizes must not be negative"):
+        nn.Linear(-1, 2)
+    with pytest.raises(TypeError, match="Linear: a size is integers"):
+        nn.Linear(2, 2.5)
+
+
 def test_identity_takes_and_ignores_anything():
     x = fastnn.ones(2)
     assert nn.Identity(3, key="value")(x) is x
@@ -111,7 +118,8 @@ def test_conv2d_repr(kwargs, text):
     [
         ((3, 8, 3), {"groups": 2}, "in_channels=3 and out_channels=8 must be divisible by groups=2"),
         ((4, 6, 3), {"groups": 4}, "divisible by groups=4"),
-        ((3, 8, 3), {"groups": 0}, "must be positive"),
+        ((3, 8, 3), {"groups": 0}, "all be positive"),
+        ((0, 8, 3), {}, "in_channels=0"),
         ((3, 8, 3), {"padding_mode": "reflect"}, "padding_mode must be 'zeros', but 'reflect' came"),
         ((3, 8, 3), {"padding": "full"}, "'same' or 'valid', but 'full' came"),
         ((3, 8, 3), {"padding": "same", "stride": (1, 2)}, "padding='same' needs stride 1"),

@@ -24,6 +24,11 @@ class _Numbered(Module):
     def _items(self) -> dict[str, Any]:
         return self.__dict__[self._registry]
 
+    def _key(self, index: int) -> str:
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"{type(self).__name__}: index {index} is out of range for {len(self)} items")
+        return list(self._items)[index]
+
     def _replace(self, items: list[Any]) -> Self:
         for key in list(self._items):
             delattr(self, key)
@@ -36,10 +41,10 @@ class _Numbered(Module):
         return iter(self._items.values())
 
     def __getitem__(self, index: int | slice) -> Any:
-        return type(self)(list(self)[index]) if isinstance(index, slice) else list(self)[index]
+        return type(self)(list(self)[index]) if isinstance(index, slice) else self._items[self._key(index)]
 
     def __setitem__(self, index: int, item: Any) -> None:
-        self._register(self._registry, list(self._items)[index], item)
+        self._register(self._registry, self._key(index), item)
 
     def __delitem__(self, index: int | slice) -> None:
         items = list(self)
@@ -62,12 +67,6 @@ class _Numbered(Module):
         items = list(self)
         items.insert(index, item)
         return self._replace(items)
-
-    def pop(self, index: int) -> Any:
-        """Remove the item at `index` and return it."""
-        item = self[index]
-        del self[index]
-        return item
 
     def __add__(self, items: Iterable[Any]) -> Self:
         return type(self)().extend(self).extend(items)

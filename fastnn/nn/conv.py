@@ -34,9 +34,9 @@ class Conv2d(Module):
         padding_mode: str = "zeros", device: Any = None, dtype: Any = None,
     ) -> None:
         super().__init__()
-        if groups < 1 or in_channels % groups or out_channels % groups:
+        if min(in_channels, out_channels, groups) < 1 or in_channels % groups or out_channels % groups:
             raise ValueError(f"Conv2d: in_channels={in_channels} and out_channels={out_channels} must be divisible by "
-                             f"groups={groups}, which must be positive")
+                             f"groups={groups}, and all be positive")
         if padding_mode != "zeros":
             raise ValueError(f"Conv2d: padding_mode must be 'zeros', but {padding_mode!r} came")
         if isinstance(padding, str) and padding not in ("same", "valid"):
@@ -48,8 +48,10 @@ class Conv2d(Module):
         self.dilation = pair(dilation, "Conv2d", "dilation", least=1)
         if padding == "same" and self.stride != (1, 1):
             raise ValueError(f"Conv2d: padding='same' needs stride 1, but stride={self.stride} came")
-        self.weight = empty(out_channels, in_channels // groups, *self.kernel_size, device=device, dtype=dtype)
-        self.register_parameter("bias", empty(out_channels, device=device, dtype=dtype) if bias else None)
+        self.weight = empty(
+            "Conv2d", out_channels, in_channels // groups, *self.kernel_size, device=device, dtype=dtype
+        )
+        self.register_parameter("bias", empty("Conv2d", out_channels, device=device, dtype=dtype) if bias else None)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:

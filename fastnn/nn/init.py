@@ -1,8 +1,5 @@
-"""Ways to fill a parameter before training. Each writes in place, unseen by the tape, and returns the tensor.
-
-Random values come from the seeded generator, drawn in float64 in the C order of the shape, so that they depend on
-neither dtype nor memory order.
-"""
+"""Initial values. Each function fills the tensor in place, unseen by the tape, and returns it. Random values are drawn
+from the seeded generator in float64, in the C order of the shape: they depend on neither dtype nor memory order."""
 from __future__ import annotations
 
 import math
@@ -19,14 +16,7 @@ _GAINS = {"sigmoid": 1.0, "tanh": 5 / 3, "relu": math.sqrt(2.0), "selu": 0.75, "
 
 
 def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
-    """The factor on a layer's standard deviation that makes up for the nonlinearity after it.
-
-    linear, conv1d … conv_transpose3d, sigmoid: 1; tanh: 5/3; relu: √2; leaky_relu of slope param (0.01):
-    √(2 / (1 + param²)); selu: 3/4. ValueError for any other.
-
-    >>> round(calculate_gain("leaky_relu", 0.2), 4)
-    1.3868
-    """
+    """The factor on a layer's standard deviation for the nonlinearity after it; leaky_relu: √(2 / (1 + param²))."""
     if nonlinearity in _GAINS:
         return _GAINS[nonlinearity]
     if nonlinearity != "leaky_relu":
@@ -39,7 +29,7 @@ def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
 
 def _check_ndim(op: str, tensor: Tensor, least: int, most: int | None = None) -> None:
     if tensor.ndim < least or (most is not None and tensor.ndim > most):
-        needed = f"{least} or more" if most is None else least if most == least else f"{least} to {most}"
+        needed = least if most == least else f"{least} to {most}" if most else f"{least} or more"
         raise ValueError(f"{op}: a tensor of {needed} dimensions is needed, but shape {tensor.shape} came")
 
 
@@ -65,10 +55,7 @@ def normal_(tensor: Tensor, mean: float = 0.0, std: float = 1.0) -> Tensor:
 
 
 def trunc_normal_(tensor: Tensor, mean: float = 0.0, std: float = 1.0, a: float = -2.0, b: float = 2.0) -> Tensor:
-    """Values from N(mean, std²) given that they lie in [a, b].
-
-    By rejection: uniform values in [a, b] are kept with a probability in proportion to the density.
-    """
+    """Values from N(mean, std²) given that they lie in [a, b]: uniform ones, kept in proportion to the density."""
     if not (a < b and std > 0):
         raise ValueError(f"trunc_normal_: a < b and std > 0 are needed, but a={a}, b={b}, std={std} came")
     low, high = (a - mean) / std, (b - mean) / std
@@ -159,17 +146,14 @@ def layer_(weight: Tensor, bias: Tensor | None) -> None:
 
 
 def orthogonal_(tensor: Tensor, gain: float = 1) -> Tensor:
-    """gain · Q, where Q is (shape[0], the rest) with orthonormal rows or columns, uniform among such matrices.
-
-    Reference: Saxe et al. 2013; the signs that make Q uniform: Mezzadri 2006.
-    """
+    """gain · Q, where Q is (shape[0], the rest) with orthonormal rows or columns. Reference: Saxe et al. 2013."""
     _check_ndim("orthogonal_", tensor, 2)
     if tensor.numel() == 0:
         return tensor
     values = backend.generator.standard_normal((tensor.shape[0], tensor.numel() // tensor.shape[0]))
     wide = values.shape[0] < values.shape[1]
     q, r = np.linalg.qr(values.T if wide else values)
-    q *= np.sign(np.diag(r))
+    q *= np.sign(np.diag(r))  # makes Q uniform among such matrices (Mezzadri 2006)
     return write(tensor, gain * (q.T if wide else q).reshape(tensor.shape))
 
 

@@ -36,8 +36,8 @@ class Linear(Module):
     ) -> None:
         super().__init__()
         self.in_features, self.out_features = in_features, out_features
-        self.weight = empty(out_features, in_features, device=device, dtype=dtype)
-        self.register_parameter("bias", empty(out_features, device=device, dtype=dtype) if bias else None)
+        self.weight = empty("Linear", out_features, in_features, device=device, dtype=dtype)
+        self.register_parameter("bias", empty("Linear", out_features, device=device, dtype=dtype) if bias else None)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:

@@ -26,25 +26,18 @@ class LoadResult(NamedTuple):
 class Module:
     """Base class of layers and networks. A subclass builds its parts in `__init__` and computes in `forward`.
 
-    Parameters, buffers and modules are entered by name in the dictionaries `_parameters`, `_buffers`, `_modules` when
-    they are assigned, and are ordinary attributes besides, so that reading them costs nothing extra. Add and remove
-    them as attributes, not in these dictionaries.
+    Parameters, buffers and modules are entered in `_parameters`, `_buffers`, `_modules` when they are assigned, and are
+    ordinary attributes besides, which cost nothing to read. Add and remove them as attributes, not in these dicts.
 
     >>> from fastnn import nn
     >>> class Net(nn.Module):
     ...     def __init__(self):
     ...         super().__init__()
-    ...         self.hidden = nn.Linear(4, 3)
-    ...         self.output = nn.Linear(3, 2, bias=False)
+    ...         self.output = nn.Linear(3, 2)
     ...     def forward(self, x):
-    ...         return self.output(self.hidden(x).relu())
-    >>> Net()
-    Net(
-      (hidden): Linear(in_features=4, out_features=3, bias=True)
-      (output): Linear(in_features=3, out_features=2, bias=False)
-    )
+    ...         return self.output(x.relu())
     >>> [(name, p.shape) for name, p in Net().named_parameters()]
-    [('hidden.weight', (3, 4)), ('hidden.bias', (3,)), ('output.weight', (2, 3))]
+    [('output.weight', (2, 3)), ('output.bias', (2,))]
     """
 
     def __init__(self) -> None:
@@ -53,9 +46,9 @@ class Module:
         self._buffers: dict[str, Tensor | None] = {}
         self._modules: dict[str, Any] = {}
         self._transient_buffers: set[str] = set()
-        self._forward_pre_hooks: list[tuple[Callable, bool]] = []
-        self._forward_hooks: list[tuple[Callable, bool]] = []
-        self._backward_hooks: list[tuple[Callable]] = []
+        self._forward_pre_hooks: list[tuple] = []
+        self._forward_hooks: list[tuple] = []
+        self._backward_hooks: list[tuple] = []
 
     # Calling -----------------------------------------------------------------------------------------------------
 
@@ -69,40 +62,31 @@ class Module:
         return self.forward(*args, **kwargs)
 
     def _call_with_hooks(self, args: tuple, kwargs: dict) -> Any:
-        for hook, with_kwargs in tuple(self._forward_pre_hooks):
-            result = hook(self, args, kwargs) if with_kwargs else hook(self, args)
-            if result is not None and with_kwargs:
-                args, kwargs = result
-            elif result is not None:
+        for (hook,) in tuple(self._forward_pre_hooks):
+            result = hook(self, args)
+            if result is not None:
                 args = result if isinstance(result, tuple) else (result,)
         leave = None
         if self._backward_hooks:
             args, leave = _bracket(self, args)
         output = self.forward(*args, **kwargs)
-        for hook, with_kwargs in tuple(self._forward_hooks):
-            result = hook(self, args, kwargs, output) if with_kwargs else hook(self, args, output)
+        for (hook,) in tuple(self._forward_hooks):
+            result = hook(self, args, output)
             output = output if result is None else result
         return leave(output) if leave else output
 
-    def register_forward_pre_hook(self, hook: Callable, *, prepend: bool = False,
-                                  with_kwargs: bool = False) -> RemovableHandle:
-        """Call `hook(module, args)` before `forward`; what it returns, unless None, replaces the arguments.
-        With `with_kwargs` it is `hook(module, args, kwargs)` and returns None or both."""
-        return RemovableHandle(self._forward_pre_hooks, (hook, with_kwargs), prepend)
+    def register_forward_pre_hook(self, hook: Callable, *, prepend: bool = False) -> RemovableHandle:
+        """Call `hook(module, args)` before `forward`; what it returns, unless None, replaces `args`."""
+        return RemovableHandle(self._forward_pre_hooks, (hook,), prepend)
 
-    def register_forward_hook(self, hook: Callable, *, prepend: bool = False,
-                              with_kwargs: bool = False) -> RemovableHandle:
-        """Call `hook(module, args, output)` after `forward`; what it returns, unless None, replaces the output.
-        With `with_kwargs` it is `hook(module, args, kwargs, output)`."""
-        return RemovableHandle(self._forward_hooks, (hook, with_kwargs), prepend)
+    def register_forward_hook(self, hook: Callable, *, prepend: bool = False) -> RemovableHandle:
+        """Call `hook(module, args, output)` after `forward`; what it returns, unless None, replaces the output."""
+        return RemovableHandle(self._forward_hooks, (hook,), prepend)
 
     def register_full_backward_hook(self, hook: Callable, prepend: bool = False) -> RemovableHandle:
-        """Call `hook(module, grad_input, grad_output)` when the gradients of the module's inputs are known.
-
-        Both are tuples, with an entry for each positional argument and each output, None where there is no gradient.
-        What the hook returns, unless None, replaces `grad_input`. If no input requires a gradient, the hook is called
-        when `grad_output` is known. Outputs are seen if `forward` returns a tensor or a tuple of tensors.
-        """
+        """Call `hook(module, grad_input, grad_output)` when the gradients of the module's inputs are known or, if none
+        requires one, those of its outputs (a tensor or a tuple). Both are tuples, one entry for each positional argument
+        or output, None where there is no gradient. What the hook returns, unless None, replaces `grad_input`."""
         return RemovableHandle(self._backward_hooks, (hook,), prepend)
 
     # Attributes --------------------------------------------------------------------------------------------------
@@ -223,15 +207,13 @@ class Module:
         return member
 
     def get_submodule(self, target: str) -> Module:
-        """The module of a dotted name, "" for this one. AttributeError if there is none."""
+        """The module of a dotted name, this one for ""; AttributeError if there is none. Likewise the next two."""
         return self._get("_modules", target) if target else self
 
     def get_parameter(self, target: str) -> Parameter:
-        """The parameter of a dotted name. AttributeError if there is none."""
         return self._get("_parameters", target)
 
     def get_buffer(self, target: str) -> Tensor:
-        """The buffer of a dotted name. AttributeError if there is none."""
         return self._get("_buffers", target)
 
     # Modes and dtypes --------------------------------------------------------------------------------------------
@@ -268,11 +250,8 @@ class Module:
                 write(p.grad, np.zeros(()))
 
     def to(self, *args: Any, **kwargs: Any) -> Self:
-        """Cast floating parameters, their gradients and floating buffers; arguments as of `Tensor.to`.
-
-        The Parameter objects stay, so that an optimizer built before sees the new values. TypeError for a dtype that
-        is not floating, DeviceError for a device other than the CPU.
-        """
+        """Cast floating parameters, their gradients and floating buffers to the dtype that `Tensor.to` would take from
+        these arguments. The Parameter objects stay, so that an optimizer built before sees the new values."""
         asked = {Tensor(np.empty(0, dtype)).to(*args, **kwargs).dtype for dtype in (np.float32, np.float64)}
         for tensor in (*self.parameters(), *self.buffers()) if len(asked) == 1 else ():
             for t in (tensor, tensor.grad):
@@ -296,10 +275,8 @@ class Module:
     # State -------------------------------------------------------------------------------------------------------
 
     def state_dict(self, prefix: str = "", keep_vars: bool = False) -> dict[str, Tensor]:
-        """Parameters and persistent buffers by `prefix` + dotted name: detached tensors that share the model's memory.
-
-        `keep_vars` gives the tensors themselves. One that has two names appears under both.
-        """
+        """Parameters and persistent buffers by `prefix` + dotted name: detached tensors that share the model's memory,
+        with `keep_vars` the tensors themselves. One that has two names appears under both."""
         state = {}
         for path, module in self.named_modules(remove_duplicate=False):
             for name, tensor in (module._parameters | module._buffers).items():
@@ -311,8 +288,8 @@ class Module:
     def load_state_dict(self, state_dict: Mapping[str, Tensor | np.ndarray], strict: bool = True) -> LoadResult:
         """Copy `state_dict` into the model's parameters and persistent buffers, casting to their dtypes.
 
-        Returns the missing and the unexpected keys. Raises StateDictError (a ValueError and a RuntimeError), before
-        anything is copied, listing every value of wrong shape or type and, if `strict`, every such key.
+        Returns the missing and the unexpected keys. Raises StateDictError, before anything is copied, that lists every
+        value of wrong shape or type and, if `strict`, every such key.
         """
         if not isinstance(state_dict, Mapping):
             raise TypeError(f"load_state_dict: a dict is needed, but a {type(state_dict).__name__} came")

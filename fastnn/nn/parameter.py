@@ -27,11 +27,12 @@ class Parameter(Tensor):
         return "Parameter containing:\n" + super().__repr__()
 
 
-def empty(*shape: int, device: Any = None, dtype: Any = None) -> Parameter:
+def empty(op: str, *shape: int, device: Any = None, dtype: Any = None) -> Parameter:
     """An uninitialized parameter; one of shape O, I, H, W, a convolution's, has the memory order H, W, I, O."""
-    conv = len(shape) == 4
-    array = creation.empty(shape[2:] + shape[1::-1] if conv else shape, dtype=dtype, device=device).array
-    return Parameter(array.transpose(3, 2, 0, 1) if conv else array)
+    shape, dtype = creation._size(op, shape), creation._dtype(op, dtype, device)
+    if len(shape) == 4:
+        return Parameter(np.empty(shape[2:] + shape[1::-1], dtype).transpose(3, 2, 0, 1))
+    return Parameter(np.empty(shape, dtype))
 
 
 def write(tensor: Tensor, values: np.ndarray) -> Tensor:
