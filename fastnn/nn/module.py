@@ -85,7 +85,7 @@ class Module:
 
     def register_full_backward_hook(self, hook: Callable, prepend: bool = False) -> RemovableHandle:
         """Call `hook(module, grad_input, grad_output)` when the gradients of the module's inputs are known or, if none
-        requires one, those of its outputs (a tensor or a tuple). Both are tuples, one entry for each positional argument
+        requires one, those of its outputs (a tensor or a tuple). Both are tuples, an entry for each positional argument
         or output, None where there is no gradient. What the hook returns, unless None, replaces `grad_input`."""
         return RemovableHandle(self._backward_hooks, (hook,), prepend)
 
