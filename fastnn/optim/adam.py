@@ -1,13 +1,12 @@
 """Adam and AdamW."""
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterable
 
 import numpy as np
 
 from fastnn import backend
-from fastnn.optim.optimizer import Group, Optimizer, arrays, check_signs
+from fastnn.optim.optimizer import Array, Group, Optimizer, check_signs
 from fastnn.tensor import Tensor, float32
 
 
@@ -19,13 +18,9 @@ class Adam(Optimizer):
 
     Args:
         params: tensors to optimize, or dicts of parameter groups.
-        lr: learning rate.
-        betas: (β₁, β₂).
-        eps: keeps the denominator from zero.
         weight_decay: this times p is added to d; if decoupled, p is multiplied by 1 − lr·weight_decay instead.
         amsgrad: use the largest v so far.
         maximize: climb instead of descend.
-        decoupled_weight_decay: as `AdamW`, where it is the default.
 
     Raises:
         ValueError: a negative lr, eps or weight_decay, or a beta outside [0, 1).
@@ -59,20 +54,18 @@ class Adam(Optimizer):
             if not 0 <= beta < 1:
                 raise ValueError(f"Invalid beta parameter at index {i}: {beta}")
 
-    def update(self, group: Group, params: list[Tensor]) -> None:
-        by_step = defaultdict(list)  # a parameter that sometimes has no gradient lags behind
-        for p in params:
-            step = self.state[p].setdefault("step", Tensor(np.array(0, float32))).array
-            step += 1
-            by_step[float(step)].append(p)
-        for count, members in by_step.items():
-            with arrays(members) as (values, grads):
-                backend.optimizer.adam_step(
-                    values, grads, self.memory(members, "exp_avg"), self.memory(members, "exp_avg_sq"),
-                    self.memory(members, "max_exp_avg_sq") if group["amsgrad"] else [], count, group["lr"],
-                    *group["betas"], group["eps"], group["weight_decay"], group["decoupled_weight_decay"],
-                    group["maximize"], backend.n_threads(),
-                )
+    def kind(self, group: Group, p: Tensor) -> float:
+        step = self.state[p].setdefault("step", Tensor(np.array(0, float32))).array
+        step += 1  # of this parameter: one that had no gradient at times lags behind
+        return float(step)
+
+    def update(self, group: Group, kind: float, params: list[Tensor], values: list[Array], grads: list[Array]) -> None:
+        backend.optimizer.adam_step(
+            values, grads, self.memory(params, "exp_avg"), self.memory(params, "exp_avg_sq"),
+            self.memory(params, "max_exp_avg_sq") if group["amsgrad"] else [], kind, group["lr"], *group["betas"],
+            group["eps"], group["weight_decay"], group["decoupled_weight_decay"], group["maximize"],
+            backend.n_threads(),
+        )
 
 
 class AdamW(Adam):

@@ -1,31 +1,26 @@
-"""Learning-rate schedules. `step()` after each epoch, or as often as wanted, sets the rate of every parameter group.
+"""Learning-rate schedules. `step()`, after each epoch or as often as wanted, sets the rate of every parameter group.
 
-A schedule is a `get_lr`, which computes the new rates from the present ones (so that schedules and changes by hand
-compose), and a closed form, which serves PyTorch's old `step(epoch)`. Formulae are evaluated in PyTorch's order.
+A schedule is a `get_lr`, which computes new rates from the present ones, so that schedules and changes by hand compose.
+Formulae are evaluated in PyTorch's order.
 """
 from __future__ import annotations
 
 import math
-import types
 import warnings
-from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from fastnn.optim.optimizer import Optimizer
 
+NOT_SAVED = ("optimizer", "lr_lambdas")
+
 
 class LRScheduler:
     """Base class: a subclass computes the rates of all groups for `last_epoch` in `get_lr`.
 
-    Args:
-        optimizer: whose `param_groups[i]["lr"]` to set.
-        last_epoch: −1 to begin; else the epoch after which to go on, the groups having their "initial_lr" already.
-
-    Raises:
-        TypeError: `optimizer` is none.
-        KeyError: `last_epoch` is given, but a group lacks "initial_lr".
+    `last_epoch` is −1 to begin; else the epoch after which to go on, the groups having their "initial_lr" already.
+    Raises TypeError if `optimizer` is none, KeyError if "initial_lr" is missing.
     """
 
     def __init__(self, optimizer: Optimizer, last_epoch: int = -1) -> None:
@@ -50,15 +45,14 @@ class LRScheduler:
         """The rates set last, one a group."""
         return self._last_lr
 
-    def step(self, epoch: int | None = None) -> None:
-        """Go on to the next epoch, or to `epoch`, by the closed form if the schedule has one."""
+    def step(self) -> None:
+        """Go on to the next epoch."""
         if self._step_count == 1 and type(self.optimizer).step is Optimizer.step and not self.optimizer.stepped:
             message = "lr_scheduler.step() came before optimizer.step(): the first value of the schedule is skipped"
             warnings.warn(message, stacklevel=2)
         self._step_count += 1
-        self.last_epoch = self.last_epoch + 1 if epoch is None else epoch
-        values = self.get_lr() if epoch is None else getattr(self, "_get_closed_form_lr", self.get_lr)()
-        for group, lr in zip(self.optimizer.param_groups, values, strict=True):
+        self.last_epoch += 1
+        for group, lr in zip(self.optimizer.param_groups, self.get_lr(), strict=True):
             group["lr"] = lr
         self._last_lr = self._current()
 
@@ -66,19 +60,16 @@ class LRScheduler:
         return [group["lr"] * factor for group in self.optimizer.param_groups]
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything but the optimizer."""
-        return {key: value for key, value in self.__dict__.items() if key != "optimizer"}
+        """Everything but functions and the optimizer, whose own state holds the rates."""
+        return {key: value for key, value in self.__dict__.items() if key not in NOT_SAVED}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take over what `state_dict` returned. The optimizer's own state holds the rates."""
-        self.__dict__.update(state_dict)
+        """Take over what `state_dict` returned."""
+        self.__dict__.update({key: value for key, value in state_dict.items() if key not in NOT_SAVED})
 
 
 class LambdaLR(LRScheduler):
-    """lr = initial_lr · lr_lambda(epoch), with one function for all groups or a list with one for each.
-
-    The state dict holds the attributes of callable objects, but no functions.
-    """
+    """lr = initial_lr · lr_lambda(epoch), with one function for all groups or a list with one for each."""
 
     def __init__(
         self, optimizer: Optimizer, lr_lambda: Callable[[int], float] | Sequence[Callable[[int], float]],
@@ -92,16 +83,6 @@ class LambdaLR(LRScheduler):
 
     def get_lr(self) -> list[float]:
         return [lr * fn(self.last_epoch) for lr, fn in zip(self.base_lrs, self.lr_lambdas, strict=True)]
-
-    def state_dict(self) -> dict[str, Any]:
-        states = [None if isinstance(fn, types.FunctionType) else dict(fn.__dict__) for fn in self.lr_lambdas]
-        return {**super().state_dict(), "lr_lambdas": states}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        for fn, state in zip(self.lr_lambdas, state_dict["lr_lambdas"], strict=True):
-            if state is not None:
-                fn.__dict__.update(state)
-        super().load_state_dict({key: value for key, value in state_dict.items() if key != "lr_lambdas"})
 
 
 class StepLR(LRScheduler):
@@ -124,9 +105,6 @@ class StepLR(LRScheduler):
     def get_lr(self) -> list[float]:
         return self._current(self.gamma if self.last_epoch and self.last_epoch % self.step_size == 0 else 1.0)
 
-    def _get_closed_form_lr(self) -> list[float]:
-        return [lr * self.gamma ** (self.last_epoch // self.step_size) for lr in self.base_lrs]
-
 
 class MultiStepLR(LRScheduler):
     """lr is multiplied by `gamma` at each epoch in `milestones`, as often as it stands there."""
@@ -140,10 +118,6 @@ class MultiStepLR(LRScheduler):
     def get_lr(self) -> list[float]:
         return self._current(self.gamma ** self.milestones.get(self.last_epoch, 0))
 
-    def _get_closed_form_lr(self) -> list[float]:
-        past = bisect_right(sorted(Counter(self.milestones).elements()), self.last_epoch)
-        return [lr * self.gamma**past for lr in self.base_lrs]
-
 
 class ExponentialLR(LRScheduler):
     """lr is multiplied by `gamma` every epoch."""
@@ -154,9 +128,6 @@ class ExponentialLR(LRScheduler):
 
     def get_lr(self) -> list[float]:
         return self._current(self.gamma if self._step_count > 1 else 1.0)
-
-    def _get_closed_form_lr(self) -> list[float]:
-        return [lr * self.gamma**self.last_epoch for lr in self.base_lrs]
 
 
 class CosineAnnealingLR(LRScheduler):
@@ -170,17 +141,11 @@ class CosineAnnealingLR(LRScheduler):
         super().__init__(optimizer, last_epoch)
 
     def get_lr(self) -> list[float]:
+        now = self._current()
         if self._step_count == 1:
-            return self._current()
+            return now
         if (self.last_epoch - 1 - self.T_max) % (2 * self.T_max) == 0:  # from eta_min the ratio below would be 0/0
             rise = 1 - math.cos(math.pi / self.T_max)
-            pairs = zip(self._current(), self.base_lrs, strict=True)
-            return [now + (lr - self.eta_min) * rise / 2 for now, lr in pairs]
-        factor = (1 + math.cos(math.pi * self.last_epoch / self.T_max)) / (
-            1 + math.cos(math.pi * (self.last_epoch - 1) / self.T_max)
-        )
-        return [factor * (lr - self.eta_min) + self.eta_min for lr in self._current()]
-
-    def _get_closed_form_lr(self) -> list[float]:
-        height = 1 + math.cos(math.pi * self.last_epoch / self.T_max)
-        return [self.eta_min + (lr - self.eta_min) * height / 2 for lr in self.base_lrs]
+            return [lr + (base - self.eta_min) * rise / 2 for lr, base in zip(now, self.base_lrs, strict=True)]
+        above, before = (1 + math.cos(math.pi * epoch / self.T_max) for epoch in (self.last_epoch, self.last_epoch - 1))
+        return [above / before * (lr - self.eta_min) + self.eta_min for lr in now]

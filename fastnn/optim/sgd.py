@@ -4,7 +4,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from fastnn import backend
-from fastnn.optim.optimizer import Group, Optimizer, arrays, check_signs
+from fastnn.optim.optimizer import Array, Group, Optimizer, check_signs
 from fastnn.tensor import Tensor
 
 
@@ -16,7 +16,6 @@ class SGD(Optimizer):
 
     Args:
         params: tensors to optimize, or dicts of parameter groups.
-        lr, momentum, dampening, weight_decay, nesterov: as above.
         maximize: climb instead of descend.
 
     Raises:
@@ -48,19 +47,12 @@ class SGD(Optimizer):
         if options["nesterov"] and (options["momentum"] <= 0 or options["dampening"] != 0):
             raise ValueError("Nesterov momentum requires a momentum and zero dampening")
 
-    def update(self, group: Group, params: list[Tensor]) -> None:
-        if group["momentum"] == 0:
-            self._call(group, params, [], False)
-            return
-        fresh = [p for p in params if self.state[p].get("momentum_buffer") is None]
-        known = [p for p in params if self.state[p].get("momentum_buffer") is not None] if fresh else params
-        for members, first in ((fresh, True), (known, False)):
-            if members:
-                self._call(group, members, self.memory(members, "momentum_buffer"), first)
+    def kind(self, group: Group, p: Tensor) -> bool:
+        return group["momentum"] != 0 and self.state[p].get("momentum_buffer") is None  # whether it is p's first step
 
-    def _call(self, group: Group, params: list[Tensor], buffers: list, first: bool) -> None:
-        with arrays(params) as (values, grads):
-            backend.optimizer.sgd_step(
-                values, grads, buffers, group["lr"], group["momentum"], group["dampening"], group["weight_decay"],
-                group["nesterov"], group["maximize"], first, backend.n_threads(),
-            )
+    def update(self, group: Group, kind: bool, params: list[Tensor], values: list[Array], grads: list[Array]) -> None:
+        backend.optimizer.sgd_step(
+            values, grads, self.memory(params, "momentum_buffer") if group["momentum"] != 0 else [], group["lr"],
+            group["momentum"], group["dampening"], group["weight_decay"], group["nesterov"], group["maximize"], kind,
+            backend.n_threads(),
+        )
