@@ -20,10 +20,9 @@ The limit is the rate of multiply-adds, for depthwise and very small shapes band
 """
 cimport numpy as cnp
 from cython cimport floating
-from cython.parallel cimport prange
 from libc.string cimport memcpy, memset
-from fastnn._kernels.kernel cimport check_float, check_plain, check_rows, has_order, is_f32, omp_get_thread_num
-from fastnn._kernels.kernel cimport scratch_acquire, scratch_align, scratch_release, threads_for
+from fastnn._kernels.kernel cimport Unit, check_float, check_plain, check_rows, has_order, is_f32, omp_get_thread_num
+from fastnn._kernels.kernel cimport scratch_acquire, scratch_align, scratch_release, share, threads_for
 from fastnn._kernels.tile cimport TILE_ROWS, Walk, cut, lanes, parts, tile, vectors_for
 
 cnp.import_array()
@@ -34,78 +33,93 @@ cdef enum:
     MANY = 16  # units of work that keep threads busy
     SPAN = 8  # fewer channels than this: the weight gradient's tile spans taps
     SUM_BYTES = 1048576  # partial weight gradients together
-    LONG_ROW = 112  # pixels that a 1x1 convolution takes for a row
+    SUM_PIECE = 4096  # elements of them that are merged at a time
+    LONG_ROW = 112  # pixels that a 1×1 convolution takes for a row
 
-ctypedef struct Geometry:
+ctypedef char* Bytes  # an array of either dtype
+
+ctypedef struct Conv:  # a convolution, its arrays, and how its weight gradient is cut; steps are in elements
     Py_ssize_t N, C, H, W, F, kH, kW, oH, oW, sh, sw, top, left, dh, dw, groups
+    Py_ssize_t c, f  # channels and filters of one group
+    Py_ssize_t w_f, w_c, w_h, w_w  # the weight's steps
+    Bytes x, w, b, y, room
+    int lanes, itemsize, threads
     bint depthwise
+    Py_ssize_t bands, items, chunks, blocks, tile_rows, rows, panels, tiles, size, high, wide, edge_at, padded_at
+    Bytes sums, edge, padded
+    int width, nv
+    bint spans  # the tile's rows run over kW·C of a padded copy, else over the C of one tap
 
-ctypedef struct Weights:  # a weight or a part of its taps: steps in elements
-    Py_ssize_t column, row, h, w  # from one column, row or tap to the next
-    Py_ssize_t columns, rows, kH, kW
-
-ctypedef struct Dense:  # a dense walk: forward, or one phase of the input's gradient
+ctypedef struct Dense:  # a dense walk: the convolution itself, or one phase of its input's gradient
     Py_ssize_t N, H, W, C, oH, oW, sh, sw, top, left, dh, dw, groups
-    Py_ssize_t image_out, row_out, pixel_out  # steps of the output
-    Py_ssize_t bands, padded_row, long_row
+    Py_ssize_t run, columns, kH, kW  # channels read and written of one group, and taps
+    Py_ssize_t column, row, w_h, w_w, w_group  # the weight's steps
+    Py_ssize_t begin  # where in it the walk's first tap is
+    Py_ssize_t image_out, row_out, pixel_out  # the output's
+    Py_ssize_t panels, panel_size, bands, band_size, padded_row, long_row
+    Bytes x, w, b, y, packed, bias, band
     int width, nv, itemsize
     bint copied
-    Weights w
-
-
-# Packing ---------------------------------------------------------------------------------------------------------
-
-cdef void pack(
-    const Weights* w, const floating* from_, floating* to, int width, Py_ssize_t unit
-) noexcept nogil:
-    """One tap of one panel: `rows` rows of `width` columns, zeros beyond the last column."""
-    cdef Py_ssize_t taps = w.kH * w.kW, panel = unit // taps, tap = unit % taps, i, j
-    cdef Py_ssize_t n = min(<Py_ssize_t> width, w.columns - panel * width)
-    from_ += panel * width * w.column + tap // w.kW * w.h + tap % w.kW * w.w
-    to += unit * w.rows * width
-    if n < width:
-        memset(to, 0, w.rows * width * sizeof(floating))
-    if w.column == 1:
-        for i in range(w.rows):
-            for j in range(n):
-                to[i * width + j] = from_[i * w.row + j]
-    else:
-        for j in range(n):
-            for i in range(w.rows):
-                to[i * width + j] = from_[i * w.row + j * w.column]
 
 
 # The dense walk --------------------------------------------------------------------------------------------------
 
-cdef Py_ssize_t plan_dense(Dense* d, int n_lanes, int itemsize) noexcept nogil:
-    """Decide bands and panels from shapes only; returns the elements of one thread's band."""
-    cdef Py_ssize_t run = d.C // d.groups, rows, overlap
-    d.nv = vectors_for(d.w.columns, n_lanes)
-    d.width = d.nv * n_lanes
-    d.itemsize = itemsize
-    d.padded_row = (d.oW - 1) * d.sw + (d.w.kW - 1) * d.dw + 1
+cdef Py_ssize_t plan_dense(Dense* d, const Conv* c) noexcept nogil:
+    """Decide bands and panels from shapes only; returns the elements of working memory."""
+    cdef Py_ssize_t rows, overlap
+    d.N, d.groups, d.w, d.itemsize = c.N, c.groups, c.w, c.itemsize
+    d.run = d.C // d.groups
+    d.nv = vectors_for(d.columns, c.lanes)
+    d.width = d.nv * c.lanes
+    d.panels = parts(d.columns, d.width)
+    d.panel_size = d.kH * d.kW * d.run * d.width
+    d.padded_row = (d.oW - 1) * d.sw + (d.kW - 1) * d.dw + 1
     d.copied = (
         d.groups > 1 or d.top > 0 or d.left > 0 or d.padded_row - d.left > d.W
-        or (d.oH - 1) * d.sh + (d.w.kH - 1) * d.dh + 1 - d.top > d.H)
-    d.long_row = 0
-    if not d.copied and d.top == 0 and d.left == 0 and d.w.kH == 1 and d.w.kW == 1 and d.sh == 1 and d.sw == 1 \
-            and d.row_out == d.oW * d.pixel_out and d.image_out == d.oH * d.row_out and d.oH == d.H and d.oW == d.W:
+        or (d.oH - 1) * d.sh + (d.kH - 1) * d.dh + 1 - d.top > d.H)
+    d.long_row = d.band_size = 0
+    if not d.copied and d.kH == d.kW == d.sh == d.sw == 1 and d.oH == d.H and d.oW == d.W \
+            and d.row_out == d.oW * d.pixel_out and d.image_out == d.oH * d.row_out:
         d.long_row = d.N * d.H * d.W  # pixels in all
         d.N, d.oH, d.oW, d.bands = parts(d.long_row, LONG_ROW), 1, LONG_ROW, 1
-        return 0
-    overlap = max(<Py_ssize_t> 0, (d.w.kH - 1) * d.dh + 1 - d.sh)
-    rows = max(<Py_ssize_t> 1, (BAND_BYTES // (d.padded_row * run * itemsize) - overlap) // d.sh)
-    rows = min(rows, max(parts(d.oH * d.N, MANY), <Py_ssize_t> 4))
-    d.bands = parts(d.oH, rows)
-    rows = parts(d.oH, d.bands)
-    return ((rows - 1) * d.sh + (d.w.kH - 1) * d.dh + 1) * d.padded_row * run if d.copied else 0
+    else:
+        overlap = max(<Py_ssize_t> 0, (d.kH - 1) * d.dh + 1 - d.sh)
+        rows = max(<Py_ssize_t> 1, (BAND_BYTES // (d.padded_row * d.run * d.itemsize) - overlap) // d.sh)
+        d.bands = parts(d.oH, min(rows, max(parts(d.oH * d.N, MANY), <Py_ssize_t> 4)))
+        if d.copied:
+            d.band_size = ((parts(d.oH, d.bands) - 1) * d.sh + (d.kH - 1) * d.dh + 1) * d.padded_row * d.run
+    return d.groups * d.panels * (d.panel_size + d.width) + c.threads * d.band_size
 
 
-cdef void copy_band(
-    const Dense* d, const floating* x, floating* to, Py_ssize_t first, Py_ssize_t rows
-) noexcept nogil:
+cdef void pack_unit(const Dense* d, Py_ssize_t i, floating* kind) noexcept nogil:
+    """One panel of one group: its weights, tap by tap as `run` rows of `width` columns, zeros beyond the last; and
+    its biases."""
+    cdef Py_ssize_t group = i // d.panels, first = i % d.panels * d.width, h, w, j, k
+    cdef Py_ssize_t n = min(<Py_ssize_t> d.width, d.columns - first)
+    cdef const floating* from_
+    cdef floating* to = <floating*> d.packed + i * d.panel_size
+    cdef floating* bias = <floating*> d.bias + i * d.width
+    if n < d.width:
+        memset(to, 0, d.panel_size * sizeof(floating))
+    for j in range(d.width):
+        bias[j] = (<floating*> d.b)[group * d.columns + first + j] if d.b != NULL and j < n else 0
+    for h in range(d.kH):
+        for w in range(d.kW):
+            from_ = <floating*> d.w + d.begin + group * d.w_group + first * d.column + h * d.w_h + w * d.w_w
+            if d.column == 1:
+                for k in range(d.run):
+                    for j in range(n):
+                        to[k * d.width + j] = from_[k * d.row + j]
+            else:
+                for j in range(n):
+                    for k in range(d.run):
+                        to[k * d.width + j] = from_[k * d.row + j * d.column]
+            to += d.run * d.width
+
+
+cdef void copy_band(const Dense* d, const floating* x, floating* to, Py_ssize_t first, Py_ssize_t rows) noexcept nogil:
     """Rows from `first` on of one image and one group, with zeros where the border is. `x` is at the group."""
-    cdef Py_ssize_t run = d.C // d.groups, size = d.padded_row * run, i, j
+    cdef Py_ssize_t size = d.padded_row * d.run, i, j
     cdef Py_ssize_t begin = min(max(d.left, <Py_ssize_t> 0), d.padded_row)
     cdef Py_ssize_t end = max(begin, min(d.padded_row, d.W + d.left))
     cdef const floating* row
@@ -113,459 +127,390 @@ cdef void copy_band(
         if i < 0 or i >= d.H:
             memset(to, 0, size * sizeof(floating))
         else:
-            memset(to, 0, begin * run * sizeof(floating))
+            memset(to, 0, begin * d.run * sizeof(floating))
             row = x + (i * d.W + begin - d.left) * d.C
             if d.groups == 1:
-                memcpy(to + begin * run, row, (end - begin) * run * sizeof(floating))
+                memcpy(to + begin * d.run, row, (end - begin) * d.run * sizeof(floating))
             else:
                 for j in range(end - begin):
-                    memcpy(to + (begin + j) * run, row + j * d.C, run * sizeof(floating))
-            memset(to + end * run, 0, (d.padded_row - end) * run * sizeof(floating))
+                    memcpy(to + (begin + j) * d.run, row + j * d.C, d.run * sizeof(floating))
+            memset(to + end * d.run, 0, (d.padded_row - end) * d.run * sizeof(floating))
         to += size
 
 
-cdef void dense_unit(
-    const Dense* d, const floating* x, const floating* packed, const floating* bias, floating* y, floating* room,
-    Py_ssize_t unit
-) noexcept nogil:
+cdef void dense_unit(const Dense* d, Py_ssize_t unit, floating* kind) noexcept nogil:
     """One band of output rows of one image and one group."""
     cdef Py_ssize_t n = unit // (d.bands * d.groups), group = unit // d.bands % d.groups, band = unit % d.bands
-    cdef Py_ssize_t first = cut(d.oH, d.bands, band), last = cut(d.oH, d.bands, band + 1)
-    cdef Py_ssize_t run = d.C // d.groups, row_in = d.W * d.C, pixel_in = d.C, oW = d.oW, panel, i, j, t, n_tiles, w
-    cdef Py_ssize_t panels = parts(d.w.columns, d.width), size = d.w.kH * d.w.kW * run * d.width
-    cdef Py_ssize_t top_row = first * d.sh - d.top
-    cdef const floating* from_ = x + n * d.H * d.W * d.C + group * run
-    cdef const floating* start = NULL
+    cdef Py_ssize_t first = cut(d.oH, d.bands, band), last = cut(d.oH, d.bands, band + 1), top_row, i, j, t, panel
+    cdef Py_ssize_t row_in = d.W * d.C, pixel_in = d.C, oW = d.oW, n_tiles
+    cdef const floating* x = <floating*> d.x + n * d.H * d.W * d.C + group * d.run
+    cdef floating* y = <floating*> d.y
+    cdef floating* room
     cdef Walk walk
     if d.long_row:
-        from_ = x + n * LONG_ROW * d.C
+        x = <floating*> d.x + n * LONG_ROW * d.C
         y += n * LONG_ROW * d.pixel_out
         oW = min(<Py_ssize_t> LONG_ROW, d.long_row - n * LONG_ROW)
     else:
-        y += n * d.image_out + group * d.w.columns
+        y += n * d.image_out + group * d.columns
+        top_row = first * d.sh - d.top
         if d.copied:
-            copy_band(d, from_, room, top_row, (last - first - 1) * d.sh + (d.w.kH - 1) * d.dh + 1)
-            from_, row_in, pixel_in = room, d.padded_row * run, run
+            room = <floating*> d.band + omp_get_thread_num() * d.band_size
+            copy_band(d, x, room, top_row, (last - first - 1) * d.sh + (d.kH - 1) * d.dh + 1)
+            x, row_in, pixel_in = room, d.padded_row * d.run, d.run
         else:
-            from_ += (top_row * d.W - d.left) * d.C
-    walk.n[0] = d.w.kH
-    walk.a[0] = d.dh * row_in
-    walk.b[0] = d.w.kW * run * d.width
-    if d.dw == 1 and pixel_in == run:  # taps of a row lie side by side
-        walk.n[1], walk.n[2] = 1, d.w.kW * run
-    else:
-        walk.n[1], walk.n[2] = d.w.kW, run
-    walk.a[1], walk.b[1] = d.dw * pixel_in, run * d.width
-    walk.a[2], walk.b[2] = 1, d.width
+            x += (top_row * d.W - d.left) * d.C
+    walk.n[0], walk.a[0], walk.b[0] = d.kH, d.dh * row_in, d.kW * d.run * d.width
+    walk.n[1], walk.a[1], walk.b[1] = d.kW, d.dw * pixel_in, d.run * d.width
+    walk.n[2], walk.a[2], walk.b[2] = d.run, 1, d.width
+    if d.dw == 1 and pixel_in == d.run:  # taps of a row lie side by side
+        walk.n[1], walk.n[2] = 1, d.kW * d.run
     n_tiles = parts(oW, TILE_ROWS)
-    for panel in range(panels):
-        w = panel * d.width
-        if bias != NULL:
-            start = bias + (group * panels + panel) * d.width
+    for panel in range(group * d.panels, (group + 1) * d.panels):
         for i in range(last - first):
             for t in range(n_tiles):
                 j = cut(oW, n_tiles, t)
                 tile(
-                    <int> (cut(oW, n_tiles, t + 1) - j), d.nv, <int> min(<Py_ssize_t> d.width, d.w.columns - w), False,
-                    from_ + i * d.sh * row_in + j * d.sw * pixel_in, d.sw * pixel_in, &walk,
-                    packed + (group * panels + panel) * size, y + (first + i) * d.row_out + j * d.pixel_out + w,
-                    d.pixel_out, start, False)
+                    <int> (cut(oW, n_tiles, t + 1) - j), d.nv,
+                    <int> min(<Py_ssize_t> d.width, d.columns - panel % d.panels * d.width), False,
+                    x + i * d.sh * row_in + j * d.sw * pixel_in, d.sw * pixel_in, &walk,
+                    <floating*> d.packed + panel * d.panel_size,
+                    y + (first + i) * d.row_out + j * d.pixel_out + panel % d.panels * d.width, d.pixel_out,
+                    <floating*> d.bias + panel * d.width, False)
 
 
-cdef void dense(
-    Dense* d, const floating* x, const floating* weight, const floating* bias, floating* y, floating* room,
-    Py_ssize_t room_band, Py_ssize_t group_step, int n_threads
-) noexcept nogil:
-    """Pack the weights, then walk. `room` holds packed weights, the padded bias, and a band for each thread."""
-    cdef Py_ssize_t panels = parts(d.w.columns, d.width), units = panels * d.w.kH * d.w.kW, i, g, j
-    cdef Py_ssize_t size = units * d.w.rows * d.width
-    cdef floating* padded = room + d.groups * size
-    cdef floating* bands = padded + d.groups * panels * d.width
-    for g in range(d.groups):
-        for i in prange(units, schedule="static", num_threads=n_threads if size > 16384 else 1):
-            pack(&d.w, weight + g * group_step, room + g * size, d.width, i)
-        if bias != NULL:
-            for j in range(panels * d.width):
-                padded[g * panels * d.width + j] = bias[g * d.w.columns + j] if j < d.w.columns else 0
-    for i in prange(d.N * d.groups * d.bands, schedule="static", num_threads=n_threads):
-        dense_unit(d, x, room, NULL if bias == NULL else padded, y, bands + omp_get_thread_num() * room_band, i)
-
-
-cdef Py_ssize_t dense_room(const Dense* d, Py_ssize_t band, int n_threads) noexcept nogil:
-    cdef Py_ssize_t panels = parts(d.w.columns, d.width)
-    return d.groups * panels * d.width * (d.w.kH * d.w.kW * d.w.rows + 1) + n_threads * band
+cdef void dense(Dense* d, const Conv* c, floating* kind) noexcept nogil:
+    """Pack the weights, then walk."""
+    cdef Py_ssize_t panels = d.groups * d.panels
+    d.packed = c.room
+    d.bias = d.packed + panels * d.panel_size * d.itemsize
+    d.band = d.bias + panels * d.width * d.itemsize
+    share(<Unit> pack_unit[floating], d, panels, c.threads if panels * d.panel_size > 16384 else 1)
+    share(<Unit> dense_unit[floating], d, d.N * d.groups * d.bands, c.threads)
 
 
 # Depthwise -------------------------------------------------------------------------------------------------------
 
-cdef void taps_within(
+cdef void within(
     Py_ssize_t at, Py_ssize_t step, Py_ssize_t n, Py_ssize_t size, Py_ssize_t* first, Py_ssize_t* last
 ) noexcept nogil:
     """The range of i in 0..n for which at + i·step lies in 0..size."""
-    first[0] = min(n, max(<Py_ssize_t> 0, parts(-at, step))) if at < 0 else 0
+    first[0] = min(n, parts(-at, step)) if at < 0 else 0
     last[0] = max(first[0], min(n, parts(size - at, step))) if size > at else first[0]
 
 
-cdef void depthwise_row(
-    const Geometry* g, const floating* x, const floating* w, const floating* bias, floating* y, Py_ssize_t unit
+cdef void depthwise_taps(
+    const Conv* c, floating* x, floating* y, floating* w, int into, floating* kind
 ) noexcept nogil:
-    """One output row of one image."""
-    cdef Py_ssize_t n = unit // g.oH, oh = unit % g.oH, C = g.C, i, j, k, c, first, last, ih
-    cdef const floating* px
-    cdef const floating* pw
-    cdef floating* py
-    y += unit * g.oW * C
-    for j in range(g.oW):
-        for c in range(C):
-            y[j * C + c] = 0 if bias == NULL else bias[c]
-    for i in range(g.kH):
-        ih = oh * g.sh - g.top + i * g.dh
-        if ih < 0 or ih >= g.H:
-            continue
-        for k in range(g.kW):
-            taps_within(k * g.dw - g.left, g.sw, g.oW, g.W, &first, &last)
-            pw = w + (i * g.kW + k) * C
-            for j in range(first, last):
-                px = x + ((n * g.H + ih) * g.W + j * g.sw - g.left + k * g.dw) * C
-                py = y + j * C
-                for c in range(C):
-                    py[c] += px[c] * pw[c]
+    """The taps of one row of the kernel between a row of the input and one of the output.
 
-
-cdef void depthwise_row_backward(
-    const Geometry* g, const floating* dy, const floating* w, floating* dx, Py_ssize_t unit
-) noexcept nogil:
-    """One row of the input's gradient."""
-    cdef Py_ssize_t n = unit // g.H, ih = unit % g.H, C = g.C, i, j, k, c, first, last, oh
-    cdef const floating* py
-    cdef const floating* pw
+    y += x·w, x += y·w or w += x·y, by `into` 0, 1, 2.
+    """
+    cdef Py_ssize_t C = c.C, j, k, i, first, last
     cdef floating* px
-    dx += unit * g.W * C
-    memset(dx, 0, g.W * C * sizeof(floating))
-    for i in range(g.kH):
-        oh = ih + g.top - i * g.dh
-        if oh < 0 or oh % g.sh or oh // g.sh >= g.oH:
-            continue
-        for k in range(g.kW):
-            taps_within(k * g.dw - g.left, g.sw, g.oW, g.W, &first, &last)
-            pw = w + (i * g.kW + k) * C
-            for j in range(first, last):
-                py = dy + ((n * g.oH + oh // g.sh) * g.oW + j) * C
-                px = dx + (j * g.sw - g.left + k * g.dw) * C
-                for c in range(C):
-                    px[c] += py[c] * pw[c]
-
-
-cdef void depthwise_weight(
-    const Geometry* g, const floating* dy, const floating* x, floating* dw, Py_ssize_t first_row, Py_ssize_t last_row
-) noexcept nogil:
-    """Sum over output rows (counted over all images) into dw, [kH][kW][C]."""
-    cdef Py_ssize_t C = g.C, r, i, j, k, c, first, last, ih
-    cdef const floating* px
-    cdef const floating* py
+    cdef floating* py
     cdef floating* pw
-    memset(dw, 0, g.kH * g.kW * C * sizeof(floating))
-    for r in range(first_row, last_row):
-        for i in range(g.kH):
-            ih = r % g.oH * g.sh - g.top + i * g.dh
-            if ih < 0 or ih >= g.H:
-                continue
-            for k in range(g.kW):
-                taps_within(k * g.dw - g.left, g.sw, g.oW, g.W, &first, &last)
-                pw = dw + (i * g.kW + k) * C
-                for j in range(first, last):
-                    px = x + ((r // g.oH * g.H + ih) * g.W + j * g.sw - g.left + k * g.dw) * C
-                    py = dy + (r * g.oW + j) * C
-                    for c in range(C):
-                        pw[c] += px[c] * py[c]
+    for k in range(c.kW):
+        within(k * c.dw - c.left, c.sw, c.oW, c.W, &first, &last)
+        for j in range(first, last):
+            px, py, pw = x + (j * c.sw - c.left + k * c.dw) * C, y + j * C, w + k * C
+            if into == 0:
+                for i in range(C):
+                    py[i] += px[i] * pw[i]
+            elif into == 1:
+                for i in range(C):
+                    px[i] += py[i] * pw[i]
+            else:
+                for i in range(C):
+                    pw[i] += px[i] * py[i]
 
 
-# The three passes ------------------------------------------------------------------------------------------------
+cdef void depthwise_pack(const Conv* c, floating* kind) noexcept nogil:
+    cdef Py_ssize_t h, w, i
+    for h in range(c.kH):
+        for w in range(c.kW):
+            for i in range(c.C):
+                (<floating*> c.room)[(h * c.kW + w) * c.C + i] = (<floating*> c.w)[h * c.w_h + w * c.w_w + i * c.w_f]
 
-cdef void forward(
-    const Geometry* g, const Weights* w, const floating* x, const floating* weight, const floating* bias, floating* y,
-    Dense* d, Py_ssize_t band, floating* room, int n_threads
-) noexcept nogil:
-    cdef Py_ssize_t i
-    if g.depthwise:
-        for i in range(g.kH * g.kW):
-            pack(w, weight, room, <int> g.C, i)
-        for i in prange(g.N * g.oH, schedule="static", num_threads=n_threads):
-            depthwise_row(g, x, room, bias, y, i)
+
+cdef void depthwise_unit(const Conv* c, Py_ssize_t unit, floating* kind) noexcept nogil:
+    """One output row of one image."""
+    cdef Py_ssize_t n = unit // c.oH, oh = unit % c.oH, C = c.C, i, j, ih
+    cdef floating* y = <floating*> c.y + unit * c.oW * C
+    for j in range(c.oW):
+        for i in range(C):
+            y[j * C + i] = 0 if c.b == NULL else (<floating*> c.b)[i]
+    for i in range(c.kH):
+        ih = oh * c.sh - c.top + i * c.dh
+        if 0 <= ih < c.H:
+            depthwise_taps(
+                c, <floating*> c.x + (n * c.H + ih) * c.W * C, y, <floating*> c.room + i * c.kW * C, 0, kind)
+
+
+cdef void depthwise_input_unit(const Conv* c, Py_ssize_t unit, floating* kind) noexcept nogil:
+    """One row of the input's gradient."""
+    cdef Py_ssize_t n = unit // c.H, ih = unit % c.H, C = c.C, i, oh
+    cdef floating* x = <floating*> c.x + unit * c.W * C
+    memset(x, 0, c.W * C * sizeof(floating))
+    for i in range(c.kH):
+        oh = ih + c.top - i * c.dh
+        if oh >= 0 and oh % c.sh == 0 and oh // c.sh < c.oH:
+            depthwise_taps(
+                c, x, <floating*> c.y + (n * c.oH + oh // c.sh) * c.oW * C, <floating*> c.room + i * c.kW * C, 1, kind)
+
+
+cdef void depthwise_weight_unit(const Conv* c, Py_ssize_t unit, floating* kind) noexcept nogil:
+    """One chunk of output rows, counted over all images, into its sum, [kH][kW][C]."""
+    cdef Py_ssize_t C = c.C, r, i, ih
+    cdef floating* w = <floating*> (c.w if unit == 0 else c.sums) + max(unit - 1, <Py_ssize_t> 0) * c.size
+    memset(w, 0, c.size * sizeof(floating))
+    for r in range(cut(c.items, c.chunks, unit), cut(c.items, c.chunks, unit + 1)):
+        for i in range(c.kH):
+            ih = r % c.oH * c.sh - c.top + i * c.dh
+            if 0 <= ih < c.H:
+                depthwise_taps(
+                    c, <floating*> c.x + (r // c.oH * c.H + ih) * c.W * C, <floating*> c.y + r * c.oW * C,
+                    w + i * c.kW * C, 2, kind)
+
+
+# Forward and the input's gradient --------------------------------------------------------------------------------
+
+cdef void plan_forward(const Conv* c, Dense* d) noexcept nogil:
+    d.H, d.W, d.C, d.oH, d.oW, d.kH, d.kW = c.H, c.W, c.C, c.oH, c.oW, c.kH, c.kW
+    d.sh, d.sw, d.top, d.left, d.dh, d.dw = c.sh, c.sw, c.top, c.left, c.dh, c.dw
+    d.columns, d.column, d.row, d.w_h, d.w_w, d.w_group = c.f, c.w_f, c.w_c, c.w_h, c.w_w, c.f * c.w_f
+    d.image_out, d.row_out, d.pixel_out = c.oH * c.oW * c.F, c.oW * c.F, c.F
+    d.x, d.y, d.b, d.begin = c.x, c.y, c.b, 0
+
+
+cdef void forward(const Conv* c, Dense* d, floating* kind) noexcept nogil:
+    if c.depthwise:
+        depthwise_pack(c, kind)
+        share(<Unit> depthwise_unit[floating], c, c.N * c.oH, c.threads)
     else:
-        dense(d, x, weight, bias, y, room, band, g.F // g.groups * w.column, n_threads)
+        dense(d, c, kind)
 
 
 cdef Py_ssize_t phase(
-    const Geometry* g, Py_ssize_t at, Py_ssize_t size, Py_ssize_t before, Py_ssize_t stride, Py_ssize_t dilation,
-    Py_ssize_t kernel, Py_ssize_t* first, Py_ssize_t* step, Py_ssize_t* taps, Py_ssize_t* shift
+    Py_ssize_t at, Py_ssize_t size, Py_ssize_t before, Py_ssize_t stride, Py_ssize_t dilation, Py_ssize_t kernel,
+    Py_ssize_t* last, Py_ssize_t* step, Py_ssize_t* taps, Py_ssize_t* shift
 ) noexcept nogil:
-    """One axis of one phase: its positions are at, at + stride, …; its taps first, first + step, … (`taps` of them).
+    """One axis of one phase, the positions at, at + stride, … of the input: returns how many there are.
 
-    The last tap reads the output at `shift` for the first position. Returns the number of positions.
+    The taps that reach them lie `step` apart up to `last`, `taps` of them; the last one reads, for the first
+    position, the output at `shift`.
     """
     cdef Py_ssize_t a = stride, b = dilation, k
     while b:
         a, b = b, a % b
-    step[0] = stride // a
-    taps[0] = 0
-    first[0] = 0
-    shift[0] = 0
+    step[0], taps[0], last[0], shift[0] = stride // a, 0, 0, 0
     for k in range(min(kernel, step[0])):
         if (at + before - k * dilation) % stride == 0:
-            first[0] = k
             taps[0] = (kernel - 1 - k) // step[0] + 1
-            shift[0] = (at + before - (k + (taps[0] - 1) * step[0]) * dilation) // stride
-    return parts(size - at, stride) if size > at else 0
+            last[0] = k + (taps[0] - 1) * step[0]
+            shift[0] = (at + before - last[0] * dilation) // stride
+    return parts(size - at, stride)
 
 
-cdef void zero_phase(
-    floating* dx, Py_ssize_t N, Py_ssize_t image, Py_ssize_t rows, Py_ssize_t row, Py_ssize_t n, Py_ssize_t pixel,
-    Py_ssize_t C
-) noexcept nogil:
-    cdef Py_ssize_t i, j, k
-    for i in range(N):
-        for j in range(rows):
-            for k in range(n):
-                memset(dx + i * image + j * row + k * pixel, 0, C * sizeof(floating))
+cdef bint plan_phase(const Conv* c, Py_ssize_t ph, Py_ssize_t pw, Dense* d) noexcept nogil:
+    """The dense walk over dY that gives the positions (ph, pw), (ph + sh, pw), … of dX, taps running backward.
+
+    False if no tap reaches them.
+    """
+    cdef Py_ssize_t last_h, step_h, shift_h, last_w, step_w, shift_w, corner = (ph * c.W + pw) * c.C
+    d.oH = phase(ph, c.H, c.top, c.sh, c.dh, c.kH, &last_h, &step_h, &d.kH, &shift_h)
+    d.oW = phase(pw, c.W, c.left, c.sw, c.dw, c.kW, &last_w, &step_w, &d.kW, &shift_w)
+    d.H, d.W, d.C, d.sh, d.sw, d.top, d.left = c.oH, c.oW, c.F, 1, 1, -shift_h, -shift_w
+    d.dh, d.dw = step_h * c.dh // c.sh, step_w * c.dw // c.sw
+    d.columns, d.column, d.row, d.w_group = c.c, c.w_c, c.w_f, c.f * c.w_f
+    d.w_h, d.w_w = -step_h * c.w_h, -step_w * c.w_w
+    d.image_out, d.row_out, d.pixel_out = c.H * c.W * c.C, c.sh * c.W * c.C, c.sw * c.C
+    d.x, d.y, d.b = c.y, c.x + corner * c.itemsize, NULL
+    d.begin = last_h * c.w_h + last_w * c.w_w
+    return d.kH > 0 and d.kW > 0
 
 
-cdef void plan_phase(const Geometry* g, const Weights* w, Py_ssize_t ph, Py_ssize_t pw, Dense* d) noexcept nogil:
-    """The dense walk over dY that gives the positions (ph, pw), (ph + sh, pw), … of dX; taps run backward."""
-    cdef Py_ssize_t first_h, step_h, shift_h, first_w, step_w, shift_w
-    d.oH = phase(g, ph, g.H, g.top, g.sh, g.dh, g.kH, &first_h, &step_h, &d.w.kH, &shift_h)
-    d.oW = phase(g, pw, g.W, g.left, g.sw, g.dw, g.kW, &first_w, &step_w, &d.w.kW, &shift_w)
-    d.N, d.H, d.W, d.C, d.groups = g.N, g.oH, g.oW, g.F, g.groups
-    d.sh = d.sw = 1
-    d.top, d.left = -shift_h, -shift_w
-    d.dh, d.dw = step_h * g.dh // g.sh, step_w * g.dw // g.sw
-    d.image_out, d.row_out, d.pixel_out = g.H * g.W * g.C, g.sh * g.W * g.C, g.sw * g.C
-    d.w.columns, d.w.rows = g.C // g.groups, g.F // g.groups
-    d.w.column, d.w.row = w.row, w.column
-    d.w.h, d.w.w = -step_h * w.h, -step_w * w.w
-
-
-cdef void backward_input(
-    const Geometry* g, const Weights* w, const floating* dy, const floating* weight, floating* dx, floating* room,
-    int n_lanes, int n_threads
-) noexcept nogil:
-    cdef Py_ssize_t i, ph, pw, band, last_h, last_w
+cdef void backward_input(const Conv* c, floating* kind) noexcept nogil:
+    cdef Py_ssize_t ph, pw, i, j, k
     cdef Dense d
-    if g.depthwise:
-        for i in range(g.kH * g.kW):
-            pack(w, weight, room, <int> g.C, i)
-        for i in prange(g.N * g.H, schedule="static", num_threads=n_threads):
-            depthwise_row_backward(g, dy, room, dx, i)
+    if c.depthwise:
+        depthwise_pack(c, kind)
+        share(<Unit> depthwise_input_unit[floating], c, c.N * c.H, c.threads)
         return
-    for ph in range(min(g.sh, g.H)):
-        for pw in range(min(g.sw, g.W)):
-            plan_phase(g, w, ph, pw, &d)
-            if d.w.kH == 0 or d.w.kW == 0:
-                zero_phase(
-                    dx + (ph * g.W + pw) * g.C, g.N, d.image_out, d.oH, d.row_out, d.oW, d.pixel_out, g.C)
+    for ph in range(min(c.sh, c.H)):
+        for pw in range(min(c.sw, c.W)):
+            if plan_phase(c, ph, pw, &d):
+                plan_dense(&d, c)
+                dense(&d, c, kind)
                 continue
-            band = plan_dense(&d, n_lanes, sizeof(floating))
-            last_h = (ph + g.top + d.top * g.sh) // g.dh  # the tap that reads at the shift
-            last_w = (pw + g.left + d.left * g.sw) // g.dw
-            dense(
-                &d, dy, weight + last_h * w.h + last_w * w.w, <const floating*> NULL,
-                dx + (ph * g.W + pw) * g.C, room, band, g.F // g.groups * w.column, n_threads)
+            for i in range(c.N):
+                for j in range(d.oH):
+                    for k in range(d.oW):
+                        memset(
+                            <floating*> d.y + i * d.image_out + j * d.row_out + k * d.pixel_out, 0,
+                            c.C * sizeof(floating))
 
 
-ctypedef struct Sums:  # how the weight gradient is cut
-    Py_ssize_t bands, items, chunks, blocks, tiles_row, panels, rows, tiles
-    int width, nv
-    bint spans  # the tile's rows run over kW·C of a padded copy, else over the C of one tap
+# The weight's gradient -------------------------------------------------------------------------------------------
+
+cdef Py_ssize_t plan_weight(Conv* c) noexcept nogil:
+    """Decide tiles, items and chunks from shapes only; returns the elements of working memory."""
+    c.nv = vectors_for(c.f, c.lanes)
+    c.width = c.nv * c.lanes
+    c.panels = parts(c.f, c.width)
+    c.size = c.kH * c.kW * c.c * c.F
+    c.high, c.wide = (c.oH - 1) * c.sh + (c.kH - 1) * c.dh + 1, (c.oW - 1) * c.sw + c.kW
+    c.spans = c.groups == 1 and c.C < SPAN and c.kW > 1 and c.dw == 1
+    c.rows = c.kW * c.c if c.spans else c.c
+    c.tile_rows = parts(c.rows, TILE_ROWS)
+    c.tiles = c.groups * c.kH * (1 if c.spans else c.kW) * c.tile_rows * c.panels
+    c.bands = min(c.oH, parts(c.oH * c.oW * max(c.C * c.sh * c.sw, c.F) * c.itemsize, ITEM_BYTES))
+    c.items = c.N * (c.oH if c.depthwise else c.bands)
+    c.chunks = min(c.items, <Py_ssize_t> MANY)
+    while c.chunks > 1 and c.chunks * c.size * c.itemsize > SUM_BYTES:
+        c.chunks //= 2
+    c.blocks = min(c.tiles, parts(MANY, c.chunks))
+    c.edge_at = (c.chunks - 1) * c.size
+    c.padded_at = c.edge_at + (c.groups * c.N * c.oH * c.oW * c.width if c.f % c.width and not c.depthwise else 0)
+    return c.padded_at + (c.N * c.high * c.wide * c.C if c.spans else 0)
 
 
-cdef void plan_sums(const Geometry* g, Sums* s, int n_lanes, int itemsize) noexcept nogil:
-    cdef Py_ssize_t run = g.C // g.groups, size = g.kH * g.kW * run * g.F * itemsize
-    s.nv = vectors_for(g.F // g.groups, n_lanes)
-    s.width = s.nv * n_lanes
-    s.panels = parts(g.F // g.groups, s.width)
-    s.spans = g.groups == 1 and run < SPAN and g.kW > 1 and g.dw == 1
-    s.rows = g.kW * run if s.spans else run
-    s.tiles_row = parts(s.rows, TILE_ROWS)
-    s.tiles = g.groups * g.kH * (1 if s.spans else g.kW) * s.tiles_row * s.panels
-    s.bands = min(g.oH, parts(g.oH * g.oW * max(g.C * g.sh * g.sw, g.F) * itemsize, ITEM_BYTES))
-    s.items = g.N * s.bands
-    s.chunks = min(s.items, <Py_ssize_t> MANY)
-    while s.chunks > 1 and s.chunks * size > SUM_BYTES:
-        s.chunks //= 2
-    s.blocks = min(s.tiles, parts(MANY, s.chunks))
+cdef void edge_unit(const Conv* c, Py_ssize_t unit, floating* kind) noexcept nogil:
+    """The last panel's columns of dY, of one image and group, filled up with zeros to full vectors."""
+    cdef Py_ssize_t pixels = c.oH * c.oW, n = unit // c.groups, group = unit % c.groups, i, j
+    cdef Py_ssize_t first = (c.panels - 1) * c.width, columns = c.f - first
+    cdef const floating* y = <floating*> c.y + n * pixels * c.F + group * c.f + first
+    cdef floating* to = <floating*> c.edge + (group * c.N + n) * pixels * c.width
+    for i in range(pixels):
+        for j in range(c.width):
+            to[i * c.width + j] = y[i * c.F + j] if j < columns else 0
+
+
+cdef void pad_unit(const Conv* c, Py_ssize_t row, floating* kind) noexcept nogil:
+    """One row of the copy of x with its border, counted over all images."""
+    cdef Py_ssize_t ih = row % c.high - c.top, C = c.C
+    cdef Py_ssize_t begin = min(c.left, c.wide), end = max(begin, min(c.wide, c.W + c.left))
+    cdef floating* to = <floating*> c.padded + row * c.wide * C
+    memset(to, 0, c.wide * C * sizeof(floating))
+    if 0 <= ih < c.H and end > begin:
+        memcpy(
+            to + begin * C, <floating*> c.x + ((row // c.high * c.H + ih) * c.W + begin - c.left) * C,
+            (end - begin) * C * sizeof(floating))
 
 
 cdef void weight_tile(
-    const Geometry* g, const Sums* s, const floating* dy, const floating* edge, const floating* x, floating* dw,
-    Py_ssize_t index, Py_ssize_t n, Py_ssize_t band, bint add
+    const Conv* c, floating* to, Py_ssize_t index, Py_ssize_t n, Py_ssize_t band, bint add
 ) noexcept nogil:
-    """One tile of dw, summed over one item: a band of output rows of image n."""
-    cdef Py_ssize_t run = g.C // g.groups, fg = g.F // g.groups, r, panel, kh, kw, group, first, last, wide, high
-    cdef Py_ssize_t oh0, oh1, ow0, ow1, row, padded = (g.oW - 1) * g.sw + g.kW, begin, columns
+    """One tile of dW, summed over one item: a band of output rows of image n."""
+    cdef Py_ssize_t r, panel, kh, kw, group, first, last, step_y = c.F, ow0 = 0, ow1 = c.oW, row, columns, height
+    cdef Py_ssize_t begin = cut(c.oH, c.bands, band), n_rows = cut(c.oH, c.bands, band + 1) - begin
+    cdef const floating* x
+    cdef const floating* y
     cdef Walk walk
-    panel = index % s.panels
-    index //= s.panels
-    row = index % s.tiles_row
-    index //= s.tiles_row
-    kw = 0 if s.spans else index % g.kW
-    index = index if s.spans else index // g.kW
-    kh, group = index % g.kH, index // g.kH
-    r = cut(s.rows, s.tiles_row, row)
-    columns = min(<Py_ssize_t> s.width, fg - panel * s.width)
-    begin = cut(g.oH, s.bands, band)
-    high = cut(g.oH, s.bands, band + 1) - begin
-    if s.spans:  # x is the copy with its border
-        oh0, oh1, ow0, ow1 = begin, begin + high, 0, g.oW
-        high = (g.oH - 1) * g.sh + (g.kH - 1) * g.dh + 1
-        x += ((n * high + oh0 * g.sh + kh * g.dh) * padded) * g.C + r
-        walk.a[1] = g.sh * padded * g.C
+    panel = index % c.panels
+    row = index // c.panels % c.tile_rows
+    index = index // (c.panels * c.tile_rows)
+    kw = 0 if c.spans else index % c.kW
+    kh = index // (1 if c.spans else c.kW) % c.kH
+    group = index // ((1 if c.spans else c.kW) * c.kH)
+    r = cut(c.rows, c.tile_rows, row)
+    height = cut(c.rows, c.tile_rows, row + 1) - r
+    columns = min(<Py_ssize_t> c.width, c.f - panel * c.width)
+    if c.spans:
+        first, last = 0, n_rows
+        x = <floating*> c.padded + (n * c.high + begin * c.sh + kh * c.dh) * c.wide * c.C + r
+        walk.a[1] = c.sh * c.wide * c.C
     else:
-        taps_within(begin * g.sh + kh * g.dh - g.top, g.sh, high, g.H, &first, &last)
-        taps_within(kw * g.dw - g.left, g.sw, g.oW, g.W, &ow0, &ow1)
-        oh0, oh1 = begin + first, begin + last
-        x += ((n * g.H + oh0 * g.sh + kh * g.dh - g.top) * g.W + ow0 * g.sw + kw * g.dw - g.left) * g.C
-        x += group * run + r
-        walk.a[1] = g.sh * g.W * g.C
-    walk.n[0], walk.n[1], walk.n[2] = 1, oh1 - oh0, ow1 - ow0
-    walk.a[0], walk.a[2] = 0, g.sw * g.C
-    if columns < s.width:  # columns that end inside a vector are read from a copy
-        wide = s.width
-        dy = edge + group * g.N * g.oH * g.oW * wide
+        within(begin * c.sh + kh * c.dh - c.top, c.sh, n_rows, c.H, &first, &last)
+        within(kw * c.dw - c.left, c.sw, c.oW, c.W, &ow0, &ow1)
+        row = n * c.H + (begin + first) * c.sh + kh * c.dh - c.top
+        x = <floating*> c.x + (row * c.W + ow0 * c.sw + kw * c.dw - c.left) * c.C + group * c.c + r
+        walk.a[1] = c.sh * c.W * c.C
+    if columns < c.width:
+        step_y = c.width
+        y = <floating*> c.edge + group * c.N * c.oH * c.oW * step_y
     else:
-        wide = g.F
-        dy += group * fg + panel * s.width
-    dy += ((n * g.oH + oh0) * g.oW + ow0) * wide
-    walk.b[0], walk.b[1], walk.b[2] = 0, g.oW * wide, wide
-    if walk.n[1] <= 0 or walk.n[2] <= 0:
-        walk.n[1], walk.n[2] = 0, 0
-        if add:
-            return
+        y = <floating*> c.y + group * c.f + panel * c.width
+    y += ((n * c.oH + begin + first) * c.oW + ow0) * step_y
+    walk.n[0], walk.n[1], walk.n[2] = 1, last - first, ow1 - ow0
+    walk.a[0], walk.a[2] = 0, c.sw * c.C
+    walk.b[0], walk.b[1], walk.b[2] = 0, c.oW * step_y, step_y
     tile(
-        <int> (cut(s.rows, s.tiles_row, row + 1) - r), s.nv, <int> columns, True, x, 1, &walk, dy,
-        dw + ((kh * g.kW + kw) * run + r) * g.F + group * fg + panel * s.width, g.F, <const floating*> NULL, add)
+        <int> height, c.nv, <int> columns, True, x, 1, &walk, y,
+        to + ((kh * c.kW + kw) * c.c + r) * c.F + group * c.f + panel * c.width, c.F, <const floating*> NULL, add)
 
 
-cdef void weight_unit(
-    const Geometry* g, const Sums* s, const floating* dy, const floating* edge, const floating* x, floating* dw,
-    floating* partial, Py_ssize_t unit
-) noexcept nogil:
+cdef void weight_unit(const Conv* c, Py_ssize_t unit, floating* kind) noexcept nogil:
     """One chunk of items by one block of tiles."""
-    cdef Py_ssize_t chunk = unit // s.blocks, block = unit % s.blocks, item, i
-    cdef Py_ssize_t first = cut(s.items, s.chunks, chunk), size = g.kH * g.kW * (g.C // g.groups) * g.F
-    cdef floating* to = dw if chunk == 0 else partial + (chunk - 1) * size
-    for item in range(first, cut(s.items, s.chunks, chunk + 1)):
-        for i in range(cut(s.tiles, s.blocks, block), cut(s.tiles, s.blocks, block + 1)):
-            weight_tile(g, s, dy, edge, x, to, i, item // s.bands, item % s.bands, item > first)
+    cdef Py_ssize_t chunk = unit // c.blocks, block = unit % c.blocks, first = cut(c.items, c.chunks, chunk), item, i
+    cdef floating* to = <floating*> c.w if chunk == 0 else <floating*> c.sums + (chunk - 1) * c.size
+    for item in range(first, cut(c.items, c.chunks, chunk + 1)):
+        for i in range(cut(c.tiles, c.blocks, block), cut(c.tiles, c.blocks, block + 1)):
+            weight_tile(c, to, i, item // c.bands, item % c.bands, item > first)
 
 
-cdef void pad_image(const Geometry* g, const floating* x, floating* to, Py_ssize_t row) noexcept nogil:
-    """One row of the copy with its border, counted over all images."""
-    cdef Py_ssize_t high = (g.oH - 1) * g.sh + (g.kH - 1) * g.dh + 1, wide = (g.oW - 1) * g.sw + g.kW, C = g.C
-    cdef Py_ssize_t ih = row % high - g.top, begin = min(g.left, wide), end = max(begin, min(wide, g.W + g.left))
-    to += row * wide * C
-    if ih < 0 or ih >= g.H:
-        begin = end = wide
-    memset(to, 0, begin * C * sizeof(floating))
-    if end > begin:
-        memcpy(to + begin * C, x + ((row // high * g.H + ih) * g.W + begin - g.left) * C, (end - begin) * C * sizeof(floating))
-    memset(to + end * C, 0, (wide - end) * C * sizeof(floating))
+cdef void merge_unit(const Conv* c, Py_ssize_t unit, floating* kind) noexcept nogil:
+    """One piece of dW: the chunks' sums added in order."""
+    cdef Py_ssize_t k, j
+    for k in range(c.chunks - 1):
+        for j in range(unit * SUM_PIECE, min(c.size, (unit + 1) * SUM_PIECE)):
+            (<floating*> c.w)[j] += (<floating*> c.sums)[k * c.size + j]
 
 
-cdef void copy_edge(const Geometry* g, const Sums* s, const floating* dy, floating* to, Py_ssize_t unit) noexcept nogil:
-    """The last panel's columns of one image and group, filled up with zeros to full vectors."""
-    cdef Py_ssize_t fg = g.F // g.groups, pixels = g.oH * g.oW, n = unit // g.groups, group = unit % g.groups, i, j
-    cdef Py_ssize_t first = (s.panels - 1) * s.width, columns = fg - first
-    dy += n * pixels * g.F + group * fg + first
-    to += (group * g.N + n) * pixels * s.width
-    for i in range(pixels):
-        for j in range(columns):
-            to[i * s.width + j] = dy[i * g.F + j]
-        for j in range(columns, s.width):
-            to[i * s.width + j] = 0
-
-
-cdef Py_ssize_t sums_room(const Geometry* g, const Sums* s, Py_ssize_t* edge, Py_ssize_t* padded) noexcept nogil:
-    """Elements of working memory: sums of chunks, then columns of dY and rows of x that are copied."""
-    edge[0] = g.groups * g.N * g.oH * g.oW * s.width if g.F // g.groups % s.width else 0
-    padded[0] = g.N * ((g.oH - 1) * g.sh + (g.kH - 1) * g.dh + 1) * ((g.oW - 1) * g.sw + g.kW) * g.C if s.spans else 0
-    return (s.chunks - 1) * g.kH * g.kW * (g.C // g.groups) * g.F + edge[0] + padded[0]
-
-
-cdef void backward_weight(
-    const Geometry* g, const Sums* s, const floating* dy, const floating* x, floating* dw, floating* room,
-    Py_ssize_t edge, Py_ssize_t padded, int n_threads
-) noexcept nogil:
-    cdef Py_ssize_t i, j, k, size = g.kH * g.kW * (g.C // g.groups) * g.F, rows = g.N * g.oH
-    cdef floating* edges = room + (s.chunks - 1) * size
-    cdef floating* copy = edges + edge
-    cdef Py_ssize_t chunks = s.chunks
-    if g.depthwise:
-        chunks = min(rows, <Py_ssize_t> MANY)
-        for i in prange(chunks, schedule="static", num_threads=n_threads):
-            depthwise_weight(
-                g, dy, x, dw if i == 0 else room + (i - 1) * size, cut(rows, chunks, i), cut(rows, chunks, i + 1))
+cdef void backward_weight(Conv* c, floating* kind) noexcept nogil:
+    c.sums, c.edge, c.padded = c.room, c.room + c.edge_at * c.itemsize, c.room + c.padded_at * c.itemsize
+    if c.depthwise:
+        share(<Unit> depthwise_weight_unit[floating], c, c.chunks, c.threads)
     else:
-        if edge:
-            for i in prange(g.N * g.groups, schedule="static", num_threads=n_threads):
-                copy_edge(g, s, dy, edges, i)
-        if s.spans:
-            for i in prange(
-                g.N * ((g.oH - 1) * g.sh + (g.kH - 1) * g.dh + 1), schedule="static", num_threads=n_threads
-            ):
-                pad_image(g, x, copy, i)
-            x = copy
-        for i in prange(chunks * s.blocks, schedule="static", num_threads=n_threads):
-            weight_unit(g, s, dy, edges, x, dw, room, i)
-    for i in prange(parts(size, 4096), schedule="static", num_threads=n_threads if size > 16384 else 1):
-        for k in range(chunks - 1):
-            for j in range(i * 4096, min(size, (i + 1) * 4096)):
-                dw[j] += room[k * size + j]
+        if c.f % c.width:
+            share(<Unit> edge_unit[floating], c, c.N * c.groups, c.threads)
+        if c.spans:
+            share(<Unit> pad_unit[floating], c, c.N * c.high, c.threads)
+        share(<Unit> weight_unit[floating], c, c.chunks * c.blocks, c.threads)
+    share(<Unit> merge_unit[floating], c, parts(c.size, SUM_PIECE), c.threads if c.size > 16384 else 1)
 
 
 # Entry points ----------------------------------------------------------------------------------------------------
 
 cdef int read(
-    Geometry* g, Weights* w, cnp.ndarray x, cnp.ndarray weight, cnp.ndarray y, stride, padding, dilation,
-    Py_ssize_t groups
+    Conv* c, cnp.ndarray x, cnp.ndarray weight, bias, cnp.ndarray y, tuple stride, tuple padding, tuple dilation,
+    Py_ssize_t groups, int n_threads
 ) except -1:
-    """Fill the geometry and check that the arrays fit it; x is the input's or its gradient's array, y the output's."""
-    cdef Py_ssize_t size
+    """Fill in the convolution and check that the arrays fit it: the input (or its gradient) and so on."""
+    cdef int kind = cnp.PyArray_TYPE(x), size
     check_rows(x)
     check_rows(y)
     check_float(weight)
-    if cnp.PyArray_NDIM(x) != 4 or cnp.PyArray_NDIM(y) != 4 or cnp.PyArray_NDIM(weight) != 4:
-        raise ValueError("kernel conv2d: arrays must be 4-D")
-    g.N, g.C, g.H, g.W = cnp.PyArray_DIM(x, 0), cnp.PyArray_DIM(x, 1), cnp.PyArray_DIM(x, 2), cnp.PyArray_DIM(x, 3)
-    g.F, g.oH, g.oW = cnp.PyArray_DIM(y, 1), cnp.PyArray_DIM(y, 2), cnp.PyArray_DIM(y, 3)
-    g.kH, g.kW = cnp.PyArray_DIM(weight, 2), cnp.PyArray_DIM(weight, 3)
-    g.sh, g.sw = stride
-    g.top, g.left = padding
-    g.dh, g.dw = dilation
-    g.groups = groups
+    if cnp.PyArray_NDIM(x) != 4 or cnp.PyArray_NDIM(y) != 4 or cnp.PyArray_NDIM(weight) != 4 or groups < 1:
+        raise ValueError("kernel conv2d: arrays must be 4-D, and groups at least 1")
+    c.N, c.C, c.H, c.W = cnp.PyArray_DIM(x, 0), cnp.PyArray_DIM(x, 1), cnp.PyArray_DIM(x, 2), cnp.PyArray_DIM(x, 3)
+    c.F, c.oH, c.oW = cnp.PyArray_DIM(y, 1), cnp.PyArray_DIM(y, 2), cnp.PyArray_DIM(y, 3)
+    c.kH, c.kW = cnp.PyArray_DIM(weight, 2), cnp.PyArray_DIM(weight, 3)
+    c.sh, c.sw = stride
+    c.top, c.left = padding
+    c.dh, c.dw = dilation
+    c.groups, c.c, c.f = groups, c.C // groups, c.F // groups
     if (
-        cnp.PyArray_TYPE(x) != cnp.PyArray_TYPE(y) or cnp.PyArray_TYPE(x) != cnp.PyArray_TYPE(weight)
-        or cnp.PyArray_DIM(y, 0) != g.N or groups < 1 or g.C % groups or g.F % groups
-        or cnp.PyArray_DIM(weight, 0) != g.F or cnp.PyArray_DIM(weight, 1) != g.C // groups or g.kH < 1 or g.kW < 1
-        or min(g.sh, g.sw, g.dh, g.dw) < 1 or g.top < 0 or g.left < 0 or min(g.C, g.H, g.W, g.oH, g.oW) < 1
+        kind != cnp.PyArray_TYPE(y) or kind != cnp.PyArray_TYPE(weight) or cnp.PyArray_DIM(y, 0) != c.N
+        or c.c * groups != c.C or c.f * groups != c.F or cnp.PyArray_DIM(weight, 0) != c.F
+        or cnp.PyArray_DIM(weight, 1) != c.c or min(c.kH, c.kW, c.sh, c.sw, c.dh, c.dw) < 1 or min(c.top, c.left) < 0
+        or min(c.C, c.H, c.W, c.oH, c.oW) < 1
     ):
         raise ValueError("kernel conv2d: shapes or dtypes do not fit")
-    size = cnp.PyArray_ITEMSIZE(weight)
-    w.column, w.row = cnp.PyArray_STRIDE(weight, 0) // size, cnp.PyArray_STRIDE(weight, 1) // size
-    w.h, w.w = cnp.PyArray_STRIDE(weight, 2) // size, cnp.PyArray_STRIDE(weight, 3) // size
-    w.columns, w.rows, w.kH, w.kW = g.F // groups, g.C // groups, g.kH, g.kW
-    g.depthwise = groups == g.C and g.F == g.C and g.C > 1
-    if g.depthwise:
-        w.columns = g.C  # packed as [kH][kW][C]
+    c.b = NULL
+    if bias is not None:
+        check_plain(bias)
+        if cnp.PyArray_SIZE(bias) != c.F or cnp.PyArray_TYPE(bias) != kind:
+            raise ValueError("kernel conv2d: bias does not fit")
+        c.b = cnp.PyArray_BYTES(bias)
+    c.x, c.w, c.y = cnp.PyArray_BYTES(x), cnp.PyArray_BYTES(weight), cnp.PyArray_BYTES(y)
+    c.itemsize = size = cnp.PyArray_ITEMSIZE(weight)
+    c.w_f, c.w_c = cnp.PyArray_STRIDE(weight, 0) // size, cnp.PyArray_STRIDE(weight, 1) // size
+    c.w_h, c.w_w = cnp.PyArray_STRIDE(weight, 2) // size, cnp.PyArray_STRIDE(weight, 3) // size
+    c.depthwise = groups == c.C and c.F == c.C and c.C > 1
+    c.lanes = lanes(<float*> NULL) if is_f32(x) else lanes(<double*> NULL)
+    c.threads = threads_for(c.N * c.oH * c.oW * c.F * c.c * c.kH * c.kW // 16, n_threads)
     return 0
-
-
-cdef inline int threads_of(const Geometry* g, int n_threads) noexcept nogil:
-    """Threads that the arithmetic of one pass keeps busy."""
-    return threads_for(g.N * g.oH * g.oW * g.F * (g.C // g.groups) * g.kH * g.kW // 16, n_threads)
-
-
-cdef inline int lanes_of(cnp.ndarray a) noexcept:
-    return lanes(<float*> NULL) if is_f32(a) else lanes(<double*> NULL)
 
 
 def conv2d(
@@ -577,39 +522,21 @@ def conv2d(
     x (N, C, H, W) and y (N, F, oH, oW) channels-last; weight (F, C/groups, kH, kW) in any order; bias (F,) or None.
     `padding` is what lies above and to the left; what lies below and to the right follows from y's size.
     """
-    cdef Geometry g
-    cdef Weights w
+    cdef Conv c
     cdef Dense d
-    cdef void* shift = NULL
-    read(&g, &w, x, weight, y_out, stride, padding, dilation, groups)
-    if bias is not None:
-        check_plain(bias)
-        if cnp.PyArray_SIZE(bias) != g.F or cnp.PyArray_TYPE(bias) != cnp.PyArray_TYPE(x):
-            raise ValueError("kernel conv2d: bias does not fit")
-        shift = cnp.PyArray_DATA(bias)
+    cdef Py_ssize_t need
+    read(&c, x, weight, bias, y_out, stride, padding, dilation, groups, n_threads)
     if cnp.PyArray_SIZE(y_out) == 0:
         return
-    d.N, d.H, d.W, d.C, d.oH, d.oW, d.groups = g.N, g.H, g.W, g.C, g.oH, g.oW, groups
-    d.sh, d.sw, d.top, d.left, d.dh, d.dw = g.sh, g.sw, g.top, g.left, g.dh, g.dw
-    d.image_out, d.row_out, d.pixel_out = g.oH * g.oW * g.F, g.oW * g.F, g.F
-    d.w = w
-    cdef int size = cnp.PyArray_ITEMSIZE(x), t = threads_of(&g, n_threads)
-    cdef Py_ssize_t band = plan_dense(&d, lanes_of(x), size)
-    cdef void* block = scratch_acquire((g.kH * g.kW * g.C if g.depthwise else dense_room(&d, band, t)) * size)
-    cdef void* room = scratch_align(block)
-    cdef void* px = cnp.PyArray_DATA(x)
-    cdef void* pw = cnp.PyArray_DATA(weight)
-    cdef void* py = cnp.PyArray_DATA(y_out)
-    cdef bint single = is_f32(x)
+    plan_forward(&c, &d)
+    need = c.kH * c.kW * c.C if c.depthwise else plan_dense(&d, &c)
+    cdef void* block = scratch_acquire(need * c.itemsize)
+    c.room = <char*> scratch_align(block)
     with nogil:
-        if single:
-            forward(
-                &g, &w, <const float*> px, <const float*> pw, <const float*> shift, <float*> py, &d, band,
-                <float*> room, t)
+        if c.itemsize == 4:
+            forward(&c, &d, <float*> NULL)
         else:
-            forward(
-                &g, &w, <const double*> px, <const double*> pw, <const double*> shift, <double*> py, &d, band,
-                <double*> room, t)
+            forward(&c, &d, <double*> NULL)
     scratch_release(block)
 
 
@@ -618,33 +545,25 @@ def conv2d_backward_input(
     Py_ssize_t groups, int n_threads
 ):
     """The gradient of conv2d's input from dy; arrays as there."""
-    cdef Geometry g
-    cdef Weights w
+    cdef Conv c
     cdef Dense d
-    cdef Py_ssize_t need, band, ph, pw
-    read(&g, &w, dx_out, weight, dy, stride, padding, dilation, groups)
+    cdef Py_ssize_t need, ph, pw
+    read(&c, dx_out, weight, None, dy, stride, padding, dilation, groups, n_threads)
     if cnp.PyArray_SIZE(dy) == 0:
         dx_out.fill(0)
         return
-    cdef int size = cnp.PyArray_ITEMSIZE(dy), n = lanes_of(dy), t = threads_of(&g, n_threads)
-    need = g.kH * g.kW * g.C
-    for ph in range(min(g.sh, g.H)):
-        for pw in range(min(g.sw, g.W)):
-            plan_phase(&g, &w, ph, pw, &d)
-            if not g.depthwise and d.w.kH and d.w.kW:
-                band = plan_dense(&d, n, size)
-                need = max(need, dense_room(&d, band, t))
-    cdef void* block = scratch_acquire(need * size)
-    cdef void* room = scratch_align(block)
-    cdef void* pdy = cnp.PyArray_DATA(dy)
-    cdef void* pweight = cnp.PyArray_DATA(weight)
-    cdef void* pdx = cnp.PyArray_DATA(dx_out)
-    cdef bint single = is_f32(dy)
+    need = c.kH * c.kW * c.C if c.depthwise else 1
+    for ph in range(min(c.sh, c.H)):
+        for pw in range(min(c.sw, c.W)):
+            if not c.depthwise and plan_phase(&c, ph, pw, &d):
+                need = max(need, plan_dense(&d, &c))
+    cdef void* block = scratch_acquire(need * c.itemsize)
+    c.room = <char*> scratch_align(block)
     with nogil:
-        if single:
-            backward_input(&g, &w, <const float*> pdy, <const float*> pweight, <float*> pdx, <float*> room, n, t)
+        if c.itemsize == 4:
+            backward_input(&c, <float*> NULL)
         else:
-            backward_input(&g, &w, <const double*> pdy, <const double*> pweight, <double*> pdx, <double*> room, n, t)
+            backward_input(&c, <double*> NULL)
     scratch_release(block)
 
 
@@ -653,112 +572,80 @@ def conv2d_backward_weight(
     Py_ssize_t groups, int n_threads
 ):
     """The gradient of conv2d's weight, (F, C/groups, kH, kW) with memory in the order kH, kW, C, F."""
-    cdef Geometry g
-    cdef Weights w
-    cdef Sums s
-    cdef Py_ssize_t edge = 0, padded = 0, need
-    read(&g, &w, x, dweight_out, dy, stride, padding, dilation, groups)
+    cdef Conv c
+    read(&c, x, dweight_out, None, dy, stride, padding, dilation, groups, n_threads)
     if not has_order(dweight_out.transpose(2, 3, 1, 0), False):
         raise ValueError("kernel conv2d_backward_weight: dweight_out must have the memory order kH, kW, C, F")
-    if cnp.PyArray_SIZE(dweight_out) == 0:
-        return
-    cdef int size = cnp.PyArray_ITEMSIZE(dy), t = threads_of(&g, n_threads)
-    if g.N == 0:
+    if cnp.PyArray_SIZE(dy) == 0:
         dweight_out.fill(0)
         return
-    plan_sums(&g, &s, lanes_of(dy), size)
-    need = MANY * g.kH * g.kW * g.C if g.depthwise else sums_room(&g, &s, &edge, &padded)
-    cdef void* block = scratch_acquire(max(need, <Py_ssize_t> 1) * size)
-    cdef void* room = scratch_align(block)
-    cdef void* pdy = cnp.PyArray_DATA(dy)
-    cdef void* px = cnp.PyArray_DATA(x)
-    cdef void* pdw = cnp.PyArray_DATA(dweight_out)
-    cdef bint single = is_f32(dy)
+    cdef void* block = scratch_acquire(plan_weight(&c) * c.itemsize)
+    c.room = <char*> scratch_align(block)
     with nogil:
-        if single:
-            backward_weight(
-                &g, &s, <const float*> pdy, <const float*> px, <float*> pdw, <float*> room, edge, padded, t)
+        if c.itemsize == 4:
+            backward_weight(&c, <float*> NULL)
         else:
-            backward_weight(
-                &g, &s, <const double*> pdy, <const double*> px, <double*> pdw, <double*> room, edge, padded, t)
+            backward_weight(&c, <double*> NULL)
     scratch_release(block)
 
 
 # The im2col matrix itself ----------------------------------------------------------------------------------------
 
-cdef void im2col_row(const Geometry* g, const floating* x, floating* columns, Py_ssize_t unit) noexcept nogil:
+cdef void im2col_unit(const Conv* c, Py_ssize_t unit, floating* kind) noexcept nogil:
     """One row of the matrix: one value of the window, c·kH·kW + kh·kW + kw, at every position of one image."""
-    cdef Py_ssize_t n = unit // (g.C * g.kH * g.kW), row = unit % (g.C * g.kH * g.kW), c = row // (g.kH * g.kW)
-    cdef Py_ssize_t kh = row // g.kW % g.kH, kw = row % g.kW, i, j, ih, first, last
-    columns += unit * g.oH * g.oW
-    memset(columns, 0, g.oH * g.oW * sizeof(floating))
-    taps_within(kw * g.dw - g.left, g.sw, g.oW, g.W, &first, &last)
-    for i in range(g.oH):
-        ih = i * g.sh - g.top + kh * g.dh
-        if 0 <= ih < g.H:
+    cdef Py_ssize_t tap = unit % (c.kH * c.kW), channel = unit // (c.kH * c.kW) % c.C, n = unit // (c.kH * c.kW * c.C)
+    cdef Py_ssize_t kh = tap // c.kW, kw = tap % c.kW, i, j, ih, first, last
+    cdef floating* columns = <floating*> c.y + unit * c.oH * c.oW
+    memset(columns, 0, c.oH * c.oW * sizeof(floating))
+    within(kw * c.dw - c.left, c.sw, c.oW, c.W, &first, &last)
+    for i in range(c.oH):
+        ih = i * c.sh - c.top + kh * c.dh
+        if 0 <= ih < c.H:
             for j in range(first, last):
-                columns[i * g.oW + j] = x[((n * g.H + ih) * g.W + j * g.sw - g.left + kw * g.dw) * g.C + c]
+                columns[i * c.oW + j] = (<floating*> c.x)[
+                    ((n * c.H + ih) * c.W + j * c.sw - c.left + kw * c.dw) * c.C + channel]
 
 
-cdef void col2im_row(const Geometry* g, const floating* columns, floating* x, Py_ssize_t unit) noexcept nogil:
+cdef void col2im_unit(const Conv* c, Py_ssize_t unit, floating* kind) noexcept nogil:
     """One row of pixels of one image: the sum of the matrix's values that were read from each."""
-    cdef Py_ssize_t n = unit // g.H, ih = unit % g.H, c, kh, kw, i, j, first, last
+    cdef Py_ssize_t n = unit // c.H, ih = unit % c.H, channel, kh, kw, i, j, first, last
     cdef const floating* from_
-    x += unit * g.W * g.C
-    memset(x, 0, g.W * g.C * sizeof(floating))
-    for kh in range(g.kH):
-        i = ih + g.top - kh * g.dh
-        if i < 0 or i % g.sh or i // g.sh >= g.oH:
+    cdef floating* x = <floating*> c.x + unit * c.W * c.C
+    memset(x, 0, c.W * c.C * sizeof(floating))
+    for kh in range(c.kH):
+        i = ih + c.top - kh * c.dh
+        if i < 0 or i % c.sh or i // c.sh >= c.oH:
             continue
-        for kw in range(g.kW):
-            taps_within(kw * g.dw - g.left, g.sw, g.oW, g.W, &first, &last)
-            for c in range(g.C):
-                from_ = columns + ((((n * g.C + c) * g.kH + kh) * g.kW + kw) * g.oH + i // g.sh) * g.oW
+        for kw in range(c.kW):
+            within(kw * c.dw - c.left, c.sw, c.oW, c.W, &first, &last)
+            for channel in range(c.C):
+                from_ = <floating*> c.y
+                from_ += ((((n * c.C + channel) * c.kH + kh) * c.kW + kw) * c.oH + i // c.sh) * c.oW
                 for j in range(first, last):
-                    x[(j * g.sw - g.left + kw * g.dw) * g.C + c] += from_[j]
+                    x[(j * c.sw - c.left + kw * c.dw) * c.C + channel] += from_[j]
 
 
-cdef void walk_columns(
-    const Geometry* g, floating* x, floating* columns, bint back, int n_threads
-) noexcept nogil:
-    cdef Py_ssize_t i
-    if back:
-        for i in prange(g.N * g.H, schedule="static", num_threads=n_threads):
-            col2im_row(g, columns, x, i)
-    else:
-        for i in prange(g.N * g.C * g.kH * g.kW, schedule="static", num_threads=n_threads):
-            im2col_row(g, x, columns, i)
-
-
-cdef int run_columns(
-    cnp.ndarray x, cnp.ndarray columns, tuple kernel, tuple stride, tuple padding, tuple dilation, tuple size,
-    bint back, int n_threads
+cdef int read_columns(
+    Conv* c, cnp.ndarray x, cnp.ndarray columns, tuple kernel, tuple stride, tuple padding, tuple dilation, tuple size,
+    int n_threads
 ) except -1:
-    cdef Geometry g
     check_rows(x)
     check_plain(columns)
-    g.kH, g.kW = kernel
-    g.sh, g.sw = stride
-    g.top, g.left = padding
-    g.dh, g.dw = dilation
-    g.oH, g.oW = size
+    c.kH, c.kW = kernel
+    c.sh, c.sw = stride
+    c.top, c.left = padding
+    c.dh, c.dw = dilation
+    c.oH, c.oW = size
     if (
         cnp.PyArray_NDIM(x) != 4 or cnp.PyArray_NDIM(columns) != 3 or cnp.PyArray_TYPE(x) != cnp.PyArray_TYPE(columns)
-        or min(g.kH, g.kW, g.sh, g.sw, g.dh, g.dw) < 1 or min(g.top, g.left, g.oH, g.oW) < 0
-        or cnp.PyArray_DIM(columns, 0) != cnp.PyArray_DIM(x, 0) or cnp.PyArray_DIM(columns, 2) != g.oH * g.oW
-        or cnp.PyArray_DIM(columns, 1) != cnp.PyArray_DIM(x, 1) * g.kH * g.kW
+        or min(c.kH, c.kW, c.sh, c.sw, c.dh, c.dw) < 1 or min(c.top, c.left, c.oH, c.oW) < 0
+        or cnp.PyArray_DIM(columns, 0) != cnp.PyArray_DIM(x, 0) or cnp.PyArray_DIM(columns, 2) != c.oH * c.oW
+        or cnp.PyArray_DIM(columns, 1) != cnp.PyArray_DIM(x, 1) * c.kH * c.kW
     ):
         raise ValueError("kernel im2col: shapes or dtypes do not fit")
-    g.N, g.C, g.H, g.W = cnp.PyArray_DIM(x, 0), cnp.PyArray_DIM(x, 1), cnp.PyArray_DIM(x, 2), cnp.PyArray_DIM(x, 3)
-    cdef int t = threads_for(cnp.PyArray_SIZE(columns), n_threads)
-    cdef void* px = cnp.PyArray_DATA(x)
-    cdef void* pc = cnp.PyArray_DATA(columns)
-    cdef bint single = is_f32(x)
-    with nogil:
-        if single:
-            walk_columns(&g, <float*> px, <float*> pc, back, t)
-        else:
-            walk_columns(&g, <double*> px, <double*> pc, back, t)
+    c.N, c.C, c.H, c.W = cnp.PyArray_DIM(x, 0), cnp.PyArray_DIM(x, 1), cnp.PyArray_DIM(x, 2), cnp.PyArray_DIM(x, 3)
+    c.x, c.y = cnp.PyArray_BYTES(x), cnp.PyArray_BYTES(columns)
+    c.threads = threads_for(cnp.PyArray_SIZE(columns), n_threads)
     return 0
 
 
@@ -767,7 +654,11 @@ def im2col(
     int n_threads
 ):
     """columns (N, C·kH·kW, oH·oW) of the windows of x (N, C, H, W); `size` is (oH, oW)."""
-    run_columns(x, columns_out, kernel, stride, padding, dilation, size, False, n_threads)
+    cdef Conv c
+    read_columns(&c, x, columns_out, kernel, stride, padding, dilation, size, n_threads)
+    cdef Unit unit = <Unit> im2col_unit[float] if is_f32(x) else <Unit> im2col_unit[double]
+    with nogil:
+        share(unit, &c, c.N * c.C * c.kH * c.kW, c.threads)
 
 
 def col2im(
@@ -775,4 +666,8 @@ def col2im(
     int n_threads
 ):
     """x (N, C, H, W), the sum of all window values read from each pixel: im2col's transpose."""
-    run_columns(x_out, columns, kernel, stride, padding, dilation, size, True, n_threads)
+    cdef Conv c
+    read_columns(&c, x_out, columns, kernel, stride, padding, dilation, size, n_threads)
+    cdef Unit unit = <Unit> col2im_unit[float] if is_f32(columns) else <Unit> col2im_unit[double]
+    with nogil:
+        share(unit, &c, c.N * c.H, c.threads)

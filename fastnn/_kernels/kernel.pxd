@@ -5,6 +5,7 @@ known for which instruction set it is compiled.
 """
 cimport numpy as cnp
 from cython cimport floating
+from cython.parallel cimport prange
 
 cdef extern from "openmp.h" nogil:
     int omp_get_thread_num()
@@ -17,6 +18,22 @@ cdef extern from "scratch.h" nogil:
 cdef enum:
     CHUNK = 16384  # elements in one unit of element-wise work
     GRAIN = 32768  # least work, in elements touched, that pays for waking the threads
+
+
+# One unit of a kernel's work. `job` points to a struct of the kernel's; `kind` is never read: its type, float* or
+# double*, names the instance, which is cast to Unit as qsort's users cast their comparisons.
+ctypedef void (*Unit)(const void* job, Py_ssize_t i, void* kind) noexcept nogil
+
+
+cdef inline void share(Unit unit, const void* job, Py_ssize_t units, int n_threads) noexcept nogil:
+    """Run unit(job, 0), …, unit(job, units - 1), in even runs on the threads; one thread needs no OpenMP region."""
+    cdef Py_ssize_t i
+    if n_threads == 1:
+        for i in range(units):
+            unit(job, i, NULL)
+    else:
+        for i in prange(units, schedule="static", num_threads=n_threads):
+            unit(job, i, NULL)
 
 
 cdef inline int threads_for(Py_ssize_t work, int n_threads) noexcept nogil:
