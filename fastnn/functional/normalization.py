@@ -4,7 +4,7 @@ from __future__ import annotations
 import numpy as np
 
 from fastnn import backend, layout
-from fastnn.errors import ShapeError
+from fastnn.errors import ArgumentError, ShapeError
 from fastnn.functional.linalg import same_float
 from fastnn.tensor import Tensor, record
 
@@ -30,14 +30,14 @@ def batch_norm(
 ) -> Tensor:
     """y = (x − μ) / √(σ² + eps) · weight + bias, channel by channel.
 
-    In training μ and the biased variance σ² are those of the batch, over all axes but C, and the gradient passes through
-    them; the running statistics, if given, become (1 − momentum)·old + momentum·new, with the unbiased variance.
-    Otherwise they are μ and σ². An empty batch changes no statistics.
+    In training μ and the biased variance σ² are those of the batch, over all axes but C, and the gradient passes
+    through them; the running statistics, if given, become (1 − momentum)·old + momentum·new, with the unbiased
+    variance. Otherwise they are μ and σ². An empty batch changes no statistics.
 
     Shape: input and output (N, C), (N, C, L) or (N, C, H, W); the others (C,), all of one float dtype.
 
-    Raises ShapeError if shapes do not fit, if there is one value a channel in training, or if statistics are missing in
-    evaluation; DTypeError for integers or mixed dtypes.
+    Raises ShapeError if shapes do not fit or there is one value a channel in training, ArgumentError if statistics are
+    missing in evaluation, DTypeError for integers or mixed dtypes.
 
     >>> import fastnn
     >>> batch_norm(fastnn.tensor([[1.0], [3.0]]), None, None, training=True, eps=0.0)
@@ -47,15 +47,15 @@ def batch_norm(
     channels = {"running_mean": running_mean, "running_var": running_var, "weight": weight, "bias": bias}
     same_float("batch_norm", input=input, **channels)
     if input.ndim not in (2, 3, 4):
-        raise ShapeError(f"batch_norm: input must have the shape (N, C), (N, C, L) or (N, C, H, W), but {input.shape} came")
+        raise ShapeError(f"batch_norm: input must be (N, C), (N, C, L) or (N, C, H, W), but its shape is {input.shape}")
     C = input.shape[1]
     for name, t in channels.items():
         if t is not None and t.shape != (C,):
-            raise ShapeError(f"batch_norm: input of shape {input.shape} has {C} channels, but {name} has shape {t.shape}")
+            raise ShapeError(f"batch_norm: input of shape {input.shape} has {C} channels, {name} has shape {t.shape}")
     if (running_mean is None) != (running_var is None):
-        raise ShapeError("batch_norm: running_mean and running_var must be given both or neither")
+        raise ArgumentError("batch_norm: running_mean and running_var must be given both or neither")
     if running_mean is None and not training:
-        raise ShapeError("batch_norm: running_mean and running_var are needed in evaluation")
+        raise ArgumentError("batch_norm: running_mean and running_var are needed in evaluation")
     rows = input.numel() // max(C, 1)
     if training and rows == 1:
         raise ShapeError(f"batch_norm: training needs more than one value a channel, but input has shape {input.shape}")

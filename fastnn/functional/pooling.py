@@ -1,13 +1,14 @@
 """Pooling over windows of H and W.
 
-Inputs have the shape (N, C, H, W) or (C, H, W) and float dtype; outputs (N, C, oH, oW) or (C, oH, oW). Sizes are ints or
-pairs (height, width). A window of kH taps, dilation apart, stands at every stride-th position of the input with `padding`
-places added on both sides, so that
+Inputs have the shape (N, C, H, W) or (C, H, W) and float dtype; outputs (N, C, oH, oW) or (C, oH, oW). Sizes are ints
+or pairs (height, width). A window of kH taps, dilation apart, stands at every stride-th position of the input with
+`padding` places added on both sides, so that
 
     oH = ⌊(H + 2·padding − dilation·(kH − 1) − 1) / stride⌋ + 1,    oW likewise;
 
-`ceil_mode` rounds up, as long as the window begins inside the input or its left padding. Errors: ShapeError for an input
-of another number of dimensions, or too small, and for padding of more than half a window; DTypeError for integers.
+`ceil_mode` rounds up, as long as the window begins inside the input or its left padding. Errors: ShapeError for an
+input of another number of dimensions, or too small; ArgumentError for a size out of range, and for padding of more
+than half the kernel; DTypeError for integers.
 """
 from __future__ import annotations
 
@@ -16,7 +17,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from fastnn import backend, layout
-from fastnn.errors import DTypeError, ShapeError
+from fastnn.errors import ArgumentError, DTypeError, ShapeError
 from fastnn.functional.sizes import IntOrPair, output_size, pair
 from fastnn.tensor import Tensor, record
 
@@ -30,7 +31,7 @@ def _images(op: str, input: Tensor) -> Array:
     """The input as channels-last images (N, C, H, W)."""
     a = input.array
     if a.ndim not in (3, 4) or 0 in a.shape[-3:]:
-        raise ShapeError(f"{op}: input must have the shape (N, C, H, W) or (C, H, W), only N may be 0, but {a.shape} came")
+        raise ShapeError(f"{op}: input must be (N, C, H, W) or (C, H, W), only N may be 0, but its shape is {a.shape}")
     if a.dtype.kind != "f":
         raise DTypeError(f"{op}: input must be float32 or float64, but it is {a.dtype}; convert it by .float()")
     return layout.channels_last(a if a.ndim == 4 else a[None])
@@ -44,12 +45,12 @@ def _windows(
     kernel = pair(kernel_size, op, "kernel_size", least=1)
     stride = kernel if stride is None else pair(stride, op, "stride", least=1)
     padding, dilation = pair(padding, op, "padding"), pair(dilation, op, "dilation", least=1)
-    for p, k, d in zip(padding, kernel, dilation, strict=True):
-        if p > (d * (k - 1) + 1) // 2:
-            raise ShapeError(f"{op}: padding={padding} must be at most half of the window, kernel_size={kernel}"
-                             + (f" with dilation={dilation}" if dilation != (1, 1) else ""))
+    if padding[0] > kernel[0] // 2 or padding[1] > kernel[1] // 2:
+        raise ArgumentError(f"{op}: padding={padding} must be at most half of kernel_size={kernel}")
     geometry = kernel, stride, padding, dilation
-    size = (output_size(op, x.shape[2 + a], *(g[a] for g in geometry), ceil_mode=ceil_mode) for a in (0, 1))
+    size = (
+        output_size(op, x.shape[2 + a], kernel[a], stride[a], padding[a], dilation[a], ceil_mode) for a in (0, 1)
+    )
     return geometry, layout.empty((*x.shape[:2], *size), x.dtype, True)
 
 
@@ -72,8 +73,8 @@ def max_pool2d(
 ) -> Tensor | tuple[Tensor, Tensor]:
     """The maximum of each window; padding never wins. `stride` is the kernel size if not given.
 
-    `return_indices` adds, as int64 of the output's shape, where in its H·W plane each maximum was found. Of equal values
-    the first in row-major order wins, NaN wins over all; the winner gets the whole gradient.
+    `return_indices` adds, as int64 of the output's shape, where in its H·W plane each maximum was found. Of equal
+    values the first in row-major order wins, NaN wins over all; the winner gets the whole gradient.
 
     >>> import fastnn
     >>> max_pool2d(fastnn.arange(16.0).view(1, 1, 4, 4), 2, return_indices=True)[1].tolist()
@@ -97,14 +98,14 @@ def avg_pool2d(
     input: Tensor, kernel_size: IntOrPair, stride: IntOrPair | None = None, padding: IntOrPair = 0,
     ceil_mode: bool = False, count_include_pad: bool = True, divisor_override: int | None = None,
 ) -> Tensor:
-    """The mean of each window: its sum / `divisor_override`, or else / its size, padding counted if `count_include_pad`.
+    """The mean of each window: its sum / `divisor_override`, or / its size, with padding if `count_include_pad`.
 
     >>> import fastnn
     >>> avg_pool2d(fastnn.arange(16.0).view(1, 1, 4, 4), 2).tolist()
     [[[[2.5, 4.5], [10.5, 12.5]]]]
     """
-    if divisor_override == 0:
-        raise ShapeError("avg_pool2d: divisor_override must not be 0")
+    if divisor_override is not None and not (isinstance(divisor_override, int) and divisor_override):
+        raise ArgumentError(f"avg_pool2d: divisor_override must be an int other than 0, but {divisor_override!r} came")
     x = _images("avg_pool2d", input)
     geometry, y = _windows("avg_pool2d", x, kernel_size, stride, padding, 1, ceil_mode)
     settings = *geometry[:3], count_include_pad, divisor_override or 0
@@ -112,7 +113,7 @@ def avg_pool2d(
     return _record(input, y, lambda dy, dx, n: backend.pooling.avg_pool2d_backward(dy, dx, *settings, n))
 
 
-def adaptive_avg_pool2d(input: Tensor, output_size: int | None | Sequence[int | None]) -> Tensor:
+def adaptive_avg_pool2d(input: Tensor, output_size: int | Sequence[int | None] | None) -> Tensor:
     """Means of windows such that the output has the size asked for; None keeps a size; 1 is global average pooling.
 
     Output o of O covers the inputs ⌊o·H/O⌋ to ⌈(o + 1)·H/O⌉ − 1.

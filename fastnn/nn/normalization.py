@@ -23,7 +23,8 @@ class _BatchNorm(Module):
         self.num_features, self.eps, self.momentum = num_features, eps, momentum
         self.affine, self.track_running_stats = affine, track_running_stats
         for name, wanted in (("weight", affine), ("bias", affine and bias)):
-            self.register_parameter(name, empty(num_features, device=device, dtype=dtype) if wanted else None)
+            parameter = empty(type(self).__name__, num_features, device=device, dtype=dtype) if wanted else None
+            self.register_parameter(name, parameter)
         for name, size, kind in (("running_mean", (num_features,), dtype), ("running_var", (num_features,), dtype),
                                  ("num_batches_tracked", (), int64)):
             self.register_buffer(name, creation.zeros(size, dtype=kind, device=device) if track_running_stats else None)

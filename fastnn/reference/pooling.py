@@ -3,14 +3,14 @@ import numpy as np
 
 
 def _places(kernel, stride, padding, dilation, size, out):
-    """For each place (i, j) of the window, in order: its number, and the slices of outputs and inputs that meet in it."""
+    """For each place (i, j) of the window, in order: its number, and slices of the outputs and inputs that meet there."""
     def axis(k, a):  # outputs o with 0 <= o * stride + k * dilation - padding < size
         offset = k * dilation[a] - padding[a]
         first = max(0, -(offset // stride[a]))
         last = min(out[a], (size[a] - 1 - offset) // stride[a] + 1)
         start = first * stride[a] + offset
         count = max(0, last - first)
-        return slice(first, first + count), slice(start, start + max(0, (count - 1) * stride[a] + (count > 0)), stride[a])
+        return slice(first, first + count), slice(start, start + count * stride[a], stride[a])
 
     for i in range(kernel[0]):
         for j in range(kernel[1]):
@@ -44,7 +44,8 @@ def _avg_windows(size, out, kernel, stride, padding, count_include_pad):
 
 
 def _adaptive_windows(size, out):
-    return [(o * size // out, -(-(o + 1) * size // out), -(-(o + 1) * size // out) - o * size // out) for o in range(out)]
+    bounds = [(o * size // out, -(-(o + 1) * size // out)) for o in range(out)]
+    return [(start, stop, stop - start) for start, stop in bounds]
 
 
 def _average(x, y_out, rows, cols, divisor=0):
