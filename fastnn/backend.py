@@ -16,6 +16,8 @@ from types import ModuleType
 
 import numpy as np
 
+from fastnn.errors import ArgumentError
+
 FAMILIES = ("activation", "conv", "dropout", "matmul", "normalization", "optimizer", "pooling", "softmax")
 
 try:
@@ -141,7 +143,7 @@ def set_num_threads(n: int) -> None:
     if not isinstance(n, int) or isinstance(n, bool):
         raise TypeError(f"set_num_threads: n must be an int, but a {type(n).__name__} came")
     if not 1 <= n <= 1024:
-        raise ValueError(f"set_num_threads: n must be from 1 to 1024, but {n} came")
+        raise ArgumentError(f"set_num_threads: n must be from 1 to 1024, but {n} came")
     if not _forked:
         _threads, threads_reason = n, "set_num_threads"
 

@@ -4,18 +4,18 @@ from __future__ import annotations
 import operator
 from collections.abc import Sequence
 
-from fastnn.errors import ArgumentError, ShapeError
+from fastnn.errors import ArgumentError, DTypeError, ShapeError
 
 IntOrPair = int | Sequence[int]
 
 
 def pair(value: IntOrPair, op: str, name: str, least: int = 0) -> tuple[int, int]:
-    """`value` as (height, width). TypeError if it is neither an int nor a pair of ints, ArgumentError if below `least`."""
+    """`value` as (height, width). DTypeError if it is neither an int nor a pair of ints, ArgumentError if below `least`."""
     items = tuple(value) if isinstance(value, (tuple, list)) else (value, value)
     try:
         h, w = (operator.index(item) for item in (items * 2 if len(items) == 1 else items))
     except (TypeError, ValueError):
-        raise TypeError(f"{op}: {name} must be an int or a pair of ints, but {value!r} came") from None
+        raise DTypeError(f"{op}: {name} must be an int or a pair of ints, but {value!r} came") from None
     if h < least or w < least:
         raise ArgumentError(f"{op}: {name} must be at least {least}, but {value!r} came")
     return h, w

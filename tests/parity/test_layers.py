@@ -1,5 +1,4 @@
 """Layers and their functions against PyTorch, over rectangular kernels, odd sizes and empty batches."""
-# ruff: noqa: B023 (each case runs at once, within its round of the loop)
 
 import itertools
 import math
@@ -528,3 +527,27 @@ def test_every_combination_of_conv_module_arguments():
             return module(x)
 
         check(case, normal(2, 4, 7, 6), dtypes=("float32",))
+
+
+# ---------------------------------------------------------------- the im2col matrix
+
+
+@pytest.mark.parametrize(
+    ("shape", "arguments"),
+    [
+        ((2, 3, 5, 6), {"kernel_size": 2}),
+        ((1, 2, 7, 5), {"kernel_size": (3, 2), "stride": (2, 1), "padding": (1, 0)}),
+        ((2, 1, 8, 9), {"kernel_size": (2, 3), "dilation": (2, 1), "padding": 1, "stride": 2}),
+        ((0, 2, 4, 4), {"kernel_size": 3, "padding": 1}),
+    ],
+    ids=str,
+)
+def test_unfold_and_fold(shape, arguments):
+    check(lambda lib, x: F(lib).unfold(x, **arguments), normal(*shape))
+    check(lambda lib, x: F(lib).fold(F(lib).unfold(x, **arguments) ** 2, shape[2:], **arguments), normal(*shape))
+
+
+def test_unfold_and_fold_refuse():
+    check_raises(lambda lib, x: F(lib).unfold(x, 9), normal(1, 2, 4, 5))
+    check_raises(lambda lib, x: F(lib).fold(x, (4, 5), 2), normal(1, 8, 7))
+    check_raises(lambda lib, x: F(lib).fold(x, (4, 5), 2), normal(1, 7, 12))

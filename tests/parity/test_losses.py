@@ -1,5 +1,4 @@
 """Losses against PyTorch: reductions, class weights, ignored targets, smoothing, probabilities, images of scores."""
-# ruff: noqa: B023 (each case runs at once, within its round of the loop)
 
 import itertools
 

@@ -1,5 +1,4 @@
 """Operations of Tensor against PyTorch: values, dtypes, shapes, gradients and mistakes."""
-# ruff: noqa: B023 (each case runs at once, within its round of the loop)
 
 import itertools
 import math
@@ -993,3 +992,116 @@ def test_chained_arithmetic_of_random_draws():
             return values[-1], values[-2]
 
         check(case, normal(5, 4), normal(5, 4, seed=1), dtypes=("float64",))
+
+
+# ---------------------------------------------------------------- more of the same kinds
+
+MORE_UNARY = ["reciprocal", "floor", "ceil", "round", "sign", "trunc"]
+
+
+@pytest.mark.parametrize("name", MORE_UNARY)
+def test_more_unary(name):
+    x = np.array([-2.5, -1.5, -1.0, -0.5, 0.5, 1.0, 1.5, 2.5, 3.2, 1e8])
+    check(lambda lib, x: getattr(lib, name)(x), x)
+    check(lambda lib, x: getattr(x, name)(), normal(2, 3, 4, 5))
+    if name != "reciprocal":
+        check(lambda lib, x: getattr(lib, name)(x), integers(-3, 3, 7))
+
+
+@pytest.mark.parametrize("name", ["isnan", "isinf", "isfinite", "logical_not"])
+def test_tests(name):
+    check(lambda lib, x: getattr(lib, name)(x), DIFFICULT)
+    check(lambda lib, x: getattr(x, name)(), integers(0, 2, 5))
+
+
+@pytest.mark.parametrize("name", ["logical_and", "logical_or", "logical_xor"])
+def test_logic(name):
+    check(lambda lib, a, b: getattr(lib, name)(a, b), integers(0, 2, 4, 5, seed=1), integers(0, 2, 5, seed=2))
+    check(lambda lib, a, b: getattr(a > 0, name)(b > 0), normal(4, 5), normal(5))
+
+
+@pytest.mark.parametrize("dtype", ["int64", "uint8", "bool"])
+def test_bits(dtype):
+    a, b = integers(0, 2, 4, 5, seed=1).astype(dtype), integers(0, 2, 5, seed=2).astype(dtype)
+    check(lambda lib, a, b: (a & b, a | b, a ^ b, ~a), a, b)
+    check(
+        lambda lib, a, b: (lib.bitwise_and(a, b), lib.bitwise_or(a, b), lib.bitwise_xor(a, b), lib.bitwise_not(a)), a, b
+    )
+
+
+@pytest.mark.parametrize("dtype", ["float", "int64", "int32"])
+def test_division_with_remainder(dtype):
+    a = np.array([7, -7, 7, -7, 0, 6, -6]).astype(dtype)
+    b = np.array([2, 2, -2, -2, 3, 3, 3]).astype(dtype)
+    check(lambda lib, a, b: (a // b, a % b), a, b, grad=False)
+    check(lambda lib, a, b: (lib.floor_divide(a, b), lib.remainder(a, b), a % 3, 7 % b, a // 2), a, b, grad=False)
+    check(
+        lambda lib, a, b: (lib.div(a, b, rounding_mode="floor"), lib.div(a, b, rounding_mode="trunc")), a, b, grad=False
+    )
+    if dtype == "float":
+        check(lambda lib, a, b: lib.remainder(a, b), a + 0.3, b)
+
+
+@pytest.mark.parametrize("keepdim", [False, True])
+@pytest.mark.parametrize("dim", [None, 0, -1], ids=str)
+@pytest.mark.parametrize("name", ["all", "any"])
+def test_truth(name, dim, keepdim):
+    x = integers(0, 2, 3, 4, 2)
+    for dtype in ("int64", "uint8", "bool", "float64"):
+        check(lambda lib, x: reduced(lib, name, x, dim, keepdim), x.astype(dtype), grad=False)
+    check(lambda lib, x: reduced(lib, name, x, 1, keepdim), np.zeros((2, 0, 3)), grad=False)
+
+
+MORE_SHAPING = {
+    "unbind": lambda lib, x: lib.unbind(x),
+    "unbind dim": lambda lib, x: x.unbind(-1)[2],
+    "movedim": lambda lib, x: lib.movedim(x, 0, -1),
+    "movedim two": lambda lib, x: x.movedim((0, 1), (2, 0)),
+    "swapaxes": lambda lib, x: x.swapaxes(0, 2),
+    "broadcast_to": lambda lib, x: lib.broadcast_to(x[:, :1], (2, 3, 4, 5)),
+    "expand_as": lambda lib, x: x[:, :1].expand_as(x),
+    "view_as": lambda lib, x: x.view_as(x[None].reshape(4, 15)),
+    "unflatten": lambda lib, x: x.unflatten(1, (2, -1)),
+    "mT": lambda lib, x: x.mT,
+    "t": lambda lib, x: (x[0].t(), x[0, 0].t()),
+    "concat": lambda lib, x: lib.concat([x, x], dim=1),
+    "argsort": lambda lib, x: (x.argsort(), lib.argsort(x, dim=0, descending=True)),
+    "masked_select": lambda lib, x: (lib.masked_select(x, x > 0), x.masked_select(x[0, 0] > 0)),
+    "masked_fill_": lambda lib, x: (x * 1).masked_fill_(x > 0, 3.0),
+}
+
+
+@pytest.mark.parametrize("name", MORE_SHAPING)
+def test_more_shaping(name):
+    check(MORE_SHAPING[name], X345)
+
+
+def test_one_hot():
+    check(lambda lib, i: (lib.nn.functional.one_hot(i), lib.nn.functional.one_hot(i, 7)), integers(0, 5, 3, 4))
+    check_raises(lambda lib, i: lib.nn.functional.one_hot(i, 2), integers(0, 5, 3, 4))
+
+
+@pytest.mark.parametrize("name", ["sub", "div", "neg", "exp", "sqrt", "pow", "clamp", "square"])
+def test_more_in_place(name):
+    arguments = {"sub": (0.5,), "div": (2,), "pow": (3,), "clamp": (0.5, 1.5)}.get(name, ())
+
+    def case(lib, x):
+        y = x * 1
+        getattr(y, name + "_")(*arguments)
+        z = x * 1
+        getattr(z[1], name + "_")(*arguments)
+        return y, z
+
+    check(case, positive(3, 4))
+
+
+def test_threads_are_counted():
+    def case(lib):
+        before = lib.get_num_threads()
+        lib.set_num_threads(1)
+        one = lib.get_num_threads()
+        lib.set_num_threads(before)
+        return one, type(before).__name__
+
+    check(case)
+    check_raises(lambda lib: lib.set_num_threads(0))
