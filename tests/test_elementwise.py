@@ -8,7 +8,7 @@ from harness import check, close
 
 import fastnn
 from fastnn import layout
-from fastnn.errors import AutogradError, DTypeError, ShapeError
+from fastnn.errors import ArgumentError, AutogradError, DTypeError, ShapeError
 
 POSITIVE = ("log", "sqrt", "rsqrt")
 UNARY = {
@@ -256,9 +256,9 @@ def test_in_place_refuses():
         (lambda: fastnn.ones(2, 3) + fastnn.ones(2), RuntimeError, "add"),
         (lambda: tensor([True]) - tensor([True]), DTypeError, "sub: cannot take bool"),
         (lambda: tensor([1.0]) & 1, DTypeError, "bitwise_and"),
-        (lambda: tensor([1]) // 0, ZeroDivisionError, "zero"),
-        (lambda: tensor([1]) % tensor([0]), ZeroDivisionError, "zero"),
-        (lambda: tensor([2]) ** -1, DTypeError, "pow.*negative"),
+        (lambda: tensor([1]) // 0, ArgumentError, "zero"),
+        (lambda: tensor([1]) % tensor([0]), ArgumentError, "zero"),
+        (lambda: tensor([2]) ** -1, ArgumentError, "pow.*negative"),
         (lambda: fastnn.exp(1.0), TypeError, "exp: a Tensor is needed, but a float came"),
         (lambda: fastnn.clamp(fastnn.ones(2)), ValueError, "min or max"),
         (lambda: fastnn.where(fastnn.ones(2), 1.0, 2.0), DTypeError, "condition must be a bool tensor"),

@@ -3,8 +3,8 @@
 Two mechanisms, `_unary` and `_binary`, and tables of NumPy's ufuncs with their derivatives. Operands are promoted as in
 PyTorch: tensors with dimensions decide, 0-d tensors and Python numbers count by kind only; functions of real numbers
 turn integers into float32. At kinks the gradients are PyTorch's: abs 0 at 0, maximum and minimum half and half at a
-tie, clamp 1 on its bounds. inf and NaN come silently, as IEEE 754 has them; dividing integers by 0 is a
-ZeroDivisionError. Other errors: ShapeError for shapes that do not broadcast, DTypeError for a dtype not taken.
+tie, clamp 1 on its bounds. inf and NaN come silently, as IEEE 754 has them; integers divided by 0 are an ArgumentError.
+Other errors: ShapeError for shapes that do not broadcast, DTypeError for a dtype not taken.
 """
 from __future__ import annotations
 
@@ -45,7 +45,8 @@ def _call(op: str, ufunc: Callable, dtype: Any, *arrays: Array) -> Array:
         with np.errstate(all="ignore"):
             return ufunc(*arrays, out=layout.empty_for(shape, dtype, *arrays))
     except (TypeError, ValueError) as error:
-        raise DTypeError(f"{op}: cannot take {' and '.join(str(a.dtype) for a in arrays)}: {error}") from None
+        kind = DTypeError if isinstance(error, TypeError) else ArgumentError
+        raise kind(f"{op}: cannot take {' and '.join(str(a.dtype) for a in arrays)}: {error}") from None
 
 
 def _times(g: Array, d: Array | float, ufunc: Callable = np.multiply) -> Array:
@@ -210,7 +211,7 @@ def _nonzero(ufunc: Callable) -> Callable:
     """An integer division that refuses 0, for which NumPy answers 0."""
     def divide(x: Array, y: Array, out: Array) -> Array:
         if y.dtype.kind != "f" and not np.all(y):
-            raise ZeroDivisionError("integer division or remainder by zero")
+            raise ArgumentError("integer division or remainder by zero")
         return ufunc(x, y, out=out)
 
     return divide

@@ -19,7 +19,7 @@ from fastnn.tensor import Tensor, as_tensor, bool_, inplace, int64, record, unbr
 
 Array = np.ndarray
 
-__all__ = ["gather", "index_select", "masked_fill", "masked_select", "one_hot"]
+__all__ = ["gather", "index_select", "masked_fill", "masked_select", "one_hot", "tril", "triu"]
 
 
 def _parse(index: Any, shape: tuple[int, ...]) -> tuple[Index, Index | None]:
@@ -78,34 +78,23 @@ def _select(a: Array, arrays: Index) -> Array:
     return layout.channels_last(y) if y.ndim == 4 else y
 
 
-def _scatter(g: Array, positions: Array, like: Array) -> Array:
-    """Zeros shaped like `like` with the elements of g added at flat `positions`, in float64 and in a fixed order."""
-    sums = np.bincount(positions.ravel(), g.ravel(), like.size)
-    out = layout.empty_like(like, g.dtype)
-    out[...] = sums.reshape(like.shape)
-    return out
-
-
 def _take(x: Tensor, arrays: Index) -> Tensor:
     """x[arrays], a copy."""
     a = x.array
 
     def index(g: Array) -> tuple[Array]:
-        return (_scatter(g, np.arange(a.size).reshape(a.shape)[arrays], a),)
+        places = np.arange(a.size).reshape(a.shape)[arrays]
+        gx = layout.empty_like(a, g.dtype)
+        gx[...] = np.bincount(places.ravel(), g.ravel(), a.size).reshape(a.shape)  # summed in float64, in a fixed order
+        return (gx,)
 
     return record(_select(a, arrays), (x,), index)
 
 
 def getitem(x: Tensor, index: Any) -> Tensor:
-    """x[index].
-
-    >>> fastnn.arange(6).view(2, 3)[:, [2, 0]]
-    tensor([[2, 0],
-            [5, 3]])
-    """
+    """x[index]."""
     basic, arrays = _parse(index, x.shape)
-    part = x if arrays is not None and all(i is ... or i == slice(None) for i in basic) else take_view(x, basic)
-    return part if arrays is None else _take(part, arrays)
+    return take_view(x, basic) if arrays is None else _take(take_view(x, basic), arrays)
 
 
 def setitem(x: Tensor, index: Any, value: Tensor | Array | float) -> None:
@@ -188,12 +177,7 @@ def masked_select(x: Tensor, mask: Tensor) -> Tensor:
 
 
 def one_hot(x: Tensor, num_classes: int = -1) -> Tensor:
-    """int64 tensor of shape (*x.shape, num_classes): 1 at the class that `x` names, 0 elsewhere; -1 means max + 1.
-
-    >>> fastnn.one_hot(fastnn.tensor([0, 2]))
-    tensor([[1, 0, 0],
-            [0, 0, 1]])
-    """
+    """int64 tensor of shape (*x.shape, num_classes): 1 at the class that `x` names, 0 elsewhere; -1 means max + 1."""
     if num_classes < 1 and (num_classes != -1 or not x.array.size):
         raise ShapeError(f"one_hot: num_classes must be positive, or -1 if there are classes, but {num_classes} came")
     classes = _indices("one_hot", x, np.iinfo(int64).max if num_classes == -1 else num_classes)
@@ -201,8 +185,24 @@ def one_hot(x: Tensor, num_classes: int = -1) -> Tensor:
     return Tensor((classes[..., None] == np.arange(n)).astype(int64))
 
 
-for _name in ("gather", "index_select", "masked_fill", "masked_select"):
-    setattr(Tensor, _name, globals()[_name])
+def _rows_and_columns(op: str, x: Tensor) -> tuple[int, ...]:
+    if x.ndim < 2:
+        raise ShapeError(f"{op}: at least 2 dimensions are needed, but the shape is {x.shape}")
+    return x.shape[-2:]
+
+
+def tril(x: Tensor, diagonal: int = 0) -> Tensor:
+    """The elements of each matrix on and below a diagonal, 0 elsewhere."""
+    return where(Tensor(np.tri(*_rows_and_columns("tril", x), diagonal, dtype=bool_)), x, False)
+
+
+def triu(x: Tensor, diagonal: int = 0) -> Tensor:
+    """The elements of each matrix on and above a diagonal, 0 elsewhere."""
+    return where(Tensor(~np.tri(*_rows_and_columns("triu", x), diagonal - 1, dtype=bool_)), x, False)
+
+
+for _function in (gather, index_select, masked_fill, masked_select, tril, triu):
+    setattr(Tensor, _function.__name__, _function)
 Tensor.__getitem__ = getitem
 Tensor.__setitem__ = setitem
 Tensor.masked_fill_ = lambda self, mask, value: inplace(self, masked_fill(self, mask, value))

@@ -16,6 +16,7 @@ import numpy as np
 
 from fastnn import layout
 from fastnn.errors import DTypeError, RangeError, ShapeError
+from fastnn.functional.elementwise import abs as absolute
 from fastnn.functional.elementwise import div, maximum, minimum
 from fastnn.functional.shape import axes_of, axis_of, flatten
 from fastnn.tensor import Tensor, bool_, float32, float64, int64, record, uint8
@@ -40,15 +41,14 @@ class ValuesIndices(NamedTuple):
 
 def _public(op: Callable, name: str = "", doc: str = "") -> Callable:
     """Let `op` take `axis` and `keepdims` for `dim` and `keepdim`; name and document what a factory made."""
-    if name:
-        op.__name__, op.__qualname__, op.__doc__ = name, name, doc
+    op.__name__, op.__doc__ = name or op.__name__, doc or op.__doc__
 
     @functools.wraps(op)
     def renamed(*args: Any, **kwargs: Any) -> Any:
         for alias, name in (("axis", "dim"), ("keepdims", "keepdim")):
+            if alias in kwargs and name in kwargs:
+                raise TypeError(f"{op.__name__}: {name} and {alias} mean the same; give one")
             if alias in kwargs:
-                if name in kwargs:
-                    raise TypeError(f"{op.__name__}: {name} and {alias} mean the same; give one")
                 kwargs[name] = kwargs.pop(alias)
         return op(*args, **kwargs)
 
@@ -56,10 +56,7 @@ def _public(op: Callable, name: str = "", doc: str = "") -> Callable:
 
 
 def _frame(op: str, x: Tensor, dim: Dim, keepdim: bool, floats: bool = False, some: bool = False) -> tuple:
-    """The array and axes to reduce, the shape with them at size 1, and that of the result.
-
-    `floats`: only floats are taken; `some`: there must be something to reduce.
-    """
+    """The array, the axes to reduce, the shape with them at size 1, that of the result; maybe only `floats`, `some`."""
     a, axes = x.array, axes_of(op, dim, x.ndim)
     if floats and a.dtype.kind != "f":
         raise DTypeError(f"{op}: a float tensor is needed, but its dtype is {a.dtype}; convert it with .float()")
@@ -159,11 +156,11 @@ def norm(x: Tensor, p: float | str = 2, dim: Dim = None, keepdim: bool = False) 
     The gradient at 0 is 0; that of p = ±inf is shared by ties.
     """
     p = 2.0 if p == "fro" else float(p)
-    a, axes, kept, shape = _frame("norm", x, dim, keepdim, floats=True, some=math.isinf(p))
+    if math.isinf(p):
+        return (amax if p > 0 else amin)(absolute(x), dim, keepdim)
+    a, axes, kept, shape = _frame("norm", x, dim, keepdim, floats=True)
     with np.errstate(all="ignore"):
-        if math.isinf(p):
-            y = (np.max if p > 0 else np.min)(np.abs(a), axes, keepdims=True)
-        elif p == 0:
+        if p == 0:
             y = np.count_nonzero(a, axes, keepdims=True)
         else:
             total = _sum(np.square(a) if p == 2 else np.abs(a) ** p, axes)
@@ -171,12 +168,10 @@ def norm(x: Tensor, p: float | str = 2, dim: Dim = None, keepdim: bool = False) 
     y = np.asarray(y, a.dtype)
 
     def norm(g: Array) -> tuple[Array]:
-        g = g.reshape(kept)
         with np.errstate(all="ignore"):
-            if math.isinf(p):
-                return (np.asarray(_shared(g, np.abs(a), y) * np.sign(a)),)
             slope = a / y if p == 2 else np.sign(a) * (np.abs(a) / y) ** (p - 1)
-            return (np.where((y == 0) | (a == 0) | (p == 0), 0, g * slope).astype(a.dtype, copy=False),)
+            flat = (y == 0) | (a == 0) | (p == 0)
+            return (np.where(flat, 0, g.reshape(kept) * slope).astype(a.dtype, copy=False),)
 
     return record(y.reshape(shape), (x,), norm, saved=(x,), save_output=True)
 
@@ -217,21 +212,15 @@ def cumsum(x: Tensor, dim: int, *, dtype: Any = None) -> Tensor:
 
 # Extremes --------------------------------------------------------------------------------------------------------
 
-def _shared(g: Array, a: Array, extreme: Array) -> Array:
-    """g shared out evenly over the elements of `a` that equal `extreme` (NaN equals NaN)."""
-    ties = (a == extreme) | (np.isnan(extreme) & np.isnan(a))
-    axes = tuple(i for i, n in enumerate(extreme.shape) if n == 1)
-    share = g / np.count_nonzero(ties, axes, keepdims=True).astype(a.dtype)
-    return np.multiply(ties, share, out=layout.empty_like(a))
-
-
 def _extreme(name: str, word: str, ufunc: np.ufunc) -> Callable[..., Tensor]:
     def op(x: Tensor, dim: Dim = None, keepdim: bool = False) -> Tensor:
         a, axes, kept, shape = _frame(name, x, dim, keepdim, some=True)
         y = np.asarray(ufunc.reduce(a, axes, keepdims=True))
 
         def backward(g: Array) -> tuple[Array]:
-            return (_shared(g.reshape(kept), a, y),)
+            ties = (a == y) | (np.isnan(y) & np.isnan(a))
+            share = g.reshape(kept) / np.count_nonzero(ties, axes, keepdims=True).astype(a.dtype)
+            return (np.multiply(ties, share, out=layout.empty_like(a)),)
 
         backward.__qualname__ = name
         return record(y.reshape(shape), (x,), backward, saved=(x,), save_output=True)

@@ -22,8 +22,8 @@ Index = tuple[Any, ...]
 
 __all__ = [
     "broadcast_to", "cat", "chunk", "concat", "contiguous", "expand", "expand_as", "flatten", "flip", "movedim",
-    "permute", "repeat", "reshape", "roll", "split", "squeeze", "stack", "swapaxes", "t", "transpose", "tril", "triu",
-    "unbind", "unflatten", "unsqueeze", "view",
+    "permute", "repeat", "reshape", "roll", "split", "squeeze", "stack", "swapaxes", "t", "transpose", "unbind",
+    "unflatten", "unsqueeze", "view", "view_as",
 ]  # fmt: skip
 
 
@@ -94,11 +94,7 @@ def _fitting(op: str, sizes: tuple[int, ...], n: int, what: str) -> tuple[int, .
 
 
 def reshape(x: Tensor, *shape: int | Sequence[int]) -> Tensor:
-    """`x` with another shape of as many elements, in the order of the indices; one size may be -1. A view if possible.
-
-    >>> fastnn.arange(6).reshape(2, -1).shape
-    (2, 3)
-    """
+    """`x` with another shape of as many elements in index order, a view if possible; -1 is what is left."""
     return _reshape(x, _fitting("reshape", _ints("reshape", shape), x.array.size, f"a tensor of shape {x.shape}"))
 
 
@@ -147,10 +143,8 @@ def permute(x: Tensor, *sequence: int | Sequence[int], dims: Sequence[int] = ())
 def transpose(x: Tensor, dim0: int, dim1: int) -> Tensor:
     """Dimensions `dim0` and `dim1` exchanged."""
     i, j = axis_of("transpose", dim0, x.ndim), axis_of("transpose", dim1, x.ndim)
-    order = list(range(x.ndim))
-    if order:
-        order[i], order[j] = j, i
-    return permute(x, order)
+    exchanged = {i: j, j: i}
+    return permute(x, [exchanged.get(k, k) for k in range(x.ndim)])
 
 
 swapaxes = transpose
@@ -182,6 +176,11 @@ def expand(x: Tensor, *sizes: int | Sequence[int]) -> Tensor:
 def expand_as(x: Tensor, other: Tensor) -> Tensor:
     """`x` expanded to the shape of `other`."""
     return expand(x, other.shape)
+
+
+def view_as(x: Tensor, other: Tensor) -> Tensor:
+    """`x` viewed with the shape of `other`."""
+    return view(x, other.shape)
 
 
 broadcast_to = expand
@@ -229,34 +228,30 @@ def unbind(x: Tensor, dim: int = 0) -> tuple[Tensor, ...]:
 
 # Copies ----------------------------------------------------------------------------------------------------------
 
-def _tensors(op: str, tensors: Sequence[Tensor]) -> list[Tensor]:
+def _tensors(op: str, tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
     if not isinstance(tensors, tuple | list) or not all(isinstance(x, Tensor) for x in tensors):
         raise TypeError(f"{op}: a tuple or list of Tensors is needed")
     if not tensors:
         raise ShapeError(f"{op}: at least one tensor is needed")
-    return list(tensors)
+    return tuple(tensors)
 
 
 def cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
     """Tensors joined along `dim`, their other sizes being equal. Those of shape (0,) are ignored, as in PyTorch."""
-    tensors = _tensors("cat", tensors)
-    dtype = result_dtype(*tensors)
-    tensors = [x for x in tensors if x.shape != (0,)] or tensors[:1]
-    shape, axis = list(tensors[0].shape), axis_of("cat", dim, tensors[0].ndim)
-    for x in tensors:
-        if x.ndim != len(shape) or x.ndim == 0 or any(i != axis and n != shape[i] for i, n in enumerate(x.shape)):
-            raise ShapeError(f"cat: shapes {[tuple(x.shape) for x in tensors]} may differ in dim {dim} only")
-    ends = np.cumsum([x.shape[axis] for x in tensors]).tolist()
+    tensors, dtype = _tensors("cat", tensors), result_dtype(*tensors)
+    tensors = tuple(x for x in tensors if x.shape != (0,)) or tensors[:1]
+    arrays, dtypes = [x.array for x in tensors], [x.dtype for x in tensors]
+    axis, shape = axis_of("cat", dim, arrays[0].ndim), list(arrays[0].shape)
+    rest = [(*a.shape[:axis], *a.shape[axis + 1 :]) for a in arrays]
+    if not shape or rest != rest[:1] * len(rest):
+        raise ShapeError(f"cat: shapes {[a.shape for a in arrays]} may differ in dim {dim} only")
+    ends = np.cumsum([a.shape[axis] for a in arrays]).tolist()
     shape[axis] = ends[-1]
-    arrays = [x.array for x in tensors]
-    y = np.concatenate(arrays, axis, out=layout.empty_for(shape, dtype, *arrays))
 
-    def backward(g: Array) -> tuple[Array, ...]:
-        before = (slice(None),) * axis
-        return tuple(g[(*before, slice(e - a.shape[axis], e))].astype(a.dtype, copy=False)
-                     for a, e in zip(arrays, ends, strict=True))
+    def cat(g: Array) -> tuple[Array, ...]:
+        return tuple(part.astype(d, copy=False) for part, d in zip(np.split(g, ends[:-1], axis), dtypes, strict=True))
 
-    return record(y, tuple(tensors), backward)
+    return record(np.concatenate(arrays, axis, out=layout.empty_for(shape, dtype, *arrays)), tensors, cat)
 
 
 concat = cat
@@ -277,11 +272,10 @@ def repeat(x: Tensor, *sizes: int | Sequence[int]) -> Tensor:
         raise ShapeError(f"repeat: at least {x.ndim} sizes, none negative, are needed, but {times} came")
     padded = (1,) * (len(times) - x.ndim) + tuple(old)
     each = tuple(n for pair in zip(times, padded, strict=True) for n in pair)  # times and size of every dimension
+    once = tuple(n for size in padded for n in (1, size))
     y = np.tile(x.array, times)
-    if layout.is_channels_last(x.array) and y.ndim == 4:
-        y = layout.channels_last(y)
-    repeats = tuple(range(0, len(each), 2))
-    return record(y, (x,), lambda g: (g.reshape(each).sum(repeats, np.float64).astype(g.dtype).reshape(old),))
+    y = layout.channels_last(y) if layout.is_channels_last(x.array) and y.ndim == 4 else y
+    return record(y, (x,), lambda g: (unbroadcast(g.reshape(each), once).reshape(old),))
 
 
 def _rearranged(x: Tensor, forward: Callable[[Array], Array], inverse: Callable[[Array], Array]) -> Tensor:
@@ -291,7 +285,7 @@ def _rearranged(x: Tensor, forward: Callable[[Array], Array], inverse: Callable[
 
 
 def flip(x: Tensor, *order: int | Sequence[int], dims: Sequence[int] = ()) -> Tensor:
-    """A copy with the order of elements reversed along `dims`: flip(x, 0, 1), flip(x, (0, 1)) or flip(x, dims=(0, 1))."""
+    """A copy with the elements reversed along dims: flip(x, 0, 1), flip(x, (0, 1)) or flip(x, dims=(0, 1))."""
     named = _ints("flip", order or (dims,))
     axes = axes_of("flip", named, x.ndim) if named else ()
     return _rearranged(x, lambda a: np.flip(a, axes), lambda g: np.flip(g, axes))
@@ -299,36 +293,12 @@ def flip(x: Tensor, *order: int | Sequence[int], dims: Sequence[int] = ()) -> Te
 
 def roll(x: Tensor, shifts: int | Sequence[int], dims: int | Sequence[int] | None = None) -> Tensor:
     """A copy with elements shifted along `dims`, those pushed out entering at the other end; None: as if flat."""
-    by = _ints("roll", shifts if isinstance(shifts, tuple | list) else (shifts,))
-    named = (dims,) if isinstance(dims, int) else dims
-    axes = None if named is None else tuple(axis_of("roll", d, x.ndim) for d in named)
-    if len(by) != (1 if axes is None else len(axes)):
+    by, named = _ints("roll", (shifts,)), (dims,) if isinstance(dims, int) else dims
+    if len(by) != (1 if named is None else len(named)):
         raise ShapeError(f"roll: {len(by)} shifts need as many dims, but dims is {dims}")
-    axes = axes if x.ndim else None
+    axes = None if named is None or not x.ndim else tuple(axis_of("roll", d, x.ndim) for d in named)
     return _rearranged(x, lambda a: np.roll(a, by, axes), lambda g: np.roll(g, np.negative(by), axes))
 
-
-def _triangle(name: str, part: str, keep: Callable[..., Array]) -> Callable[..., Tensor]:
-    def op(x: Tensor, diagonal: int = 0) -> Tensor:
-        if x.ndim < 2:
-            raise ShapeError(f"{name}: at least 2 dimensions are needed, but the shape is {x.shape}")
-        mask = keep(np.ones(x.shape[-2:], bool), diagonal)
-
-        def kept(a: Array) -> tuple[Array]:
-            y = layout.empty_like(a)
-            y.fill(0)
-            np.copyto(y, a, where=mask)
-            return (y,)
-
-        return record(kept(x.array)[0], (x,), kept)
-
-    op.__name__ = op.__qualname__ = name
-    op.__doc__ = f"The elements of each matrix on and {part} a diagonal, 0 elsewhere."
-    return op
-
-
-tril = _triangle("tril", "below", np.tril)
-triu = _triangle("triu", "above", np.triu)
 
 for _name in __all__:
     if _name not in ("cat", "concat", "stack"):
