@@ -9,10 +9,8 @@ matrices, bandwidth for few rows.
 """
 cimport numpy as cnp
 from cython cimport floating
-from cython.parallel cimport prange
-from fastnn._kernels.kernel cimport check_float, check_plain, check_rows, is_f32, n_channels, n_rows
-from fastnn._kernels.kernel cimport scratch_acquire, scratch_align, scratch_release
-from fastnn._kernels.kernel cimport threads_for
+from fastnn._kernels.kernel cimport Unit, check_float, check_plain, check_rows, is_f32, n_channels, n_rows
+from fastnn._kernels.kernel cimport scratch_acquire, scratch_align, scratch_release, share, threads_for
 from fastnn._kernels.tile cimport TILE_ROWS, Walk, cut, dot, lanes, parts, tile, vectors_for
 
 cnp.import_array()
@@ -22,120 +20,106 @@ cdef enum:
     BLOCK_TILES = 8  # row tiles in a unit of work, at most
     SLICE = 2048  # steps of k in a slice, at least
     MANY = 16  # units of work that keep threads busy
+    SUM_ROWS = 256  # rows in one partial sum
 
-ctypedef struct Matrices:
-    Py_ssize_t M, N, K
-    Py_ssize_t a_row, a_k, b_k, b_col, c_row  # steps in elements
-    Py_ssize_t panels, tiles, blocks, slices
-    int width, nv
-    bint packed, dots
+ctypedef char* Bytes  # an array of either dtype
 
-
-cdef void plan(Matrices* m, int n_lanes) noexcept nogil:
-    """Decide how the product is cut, from shapes and orientations only."""
-    m.nv = vectors_for(m.N, n_lanes)
-    m.width = m.nv * n_lanes
-    m.panels = parts(m.N, m.width)
-    m.tiles = parts(m.M, TILE_ROWS)
-    m.dots = m.M <= 4 and m.b_k == 1 and m.a_k == 1
-    m.packed = not (m.b_col == 1 and m.M <= TILE_ROWS)
-    m.blocks = parts(m.tiles, min(<Py_ssize_t> BLOCK_TILES, max(<Py_ssize_t> 1, m.tiles * m.panels // MANY)))
-    m.slices = 1
-    if m.blocks * m.panels < MANY // 2 and m.K >= 2 * SLICE and not m.dots:
-        m.slices = min(<Py_ssize_t> MANY, m.K // SLICE)
+ctypedef struct Product:
+    Py_ssize_t M, N, K, a_row, a_k, b_k, b_col  # sizes, and steps in elements
+    Bytes a, b, c, bias, packed, padded, partial
+    Py_ssize_t panels, tiles, blocks, slices, wide  # wide: the columns of all panels
+    int width, nv, itemsize, threads
+    bint is_packed, dots
 
 
-cdef void pack_panel(const Matrices* m, const floating* b, floating* packed, Py_ssize_t panel) noexcept nogil:
-    """Columns of one panel as K rows of the panel's width, zeros beyond the last column."""
-    cdef Py_ssize_t k, j, first = panel * m.width, n = min(<Py_ssize_t> m.width, m.N - first)
-    cdef floating* to = packed + panel * m.K * m.width
-    b += first * m.b_col
-    if n < m.width:
-        for k in range(m.K * m.width):
-            to[k] = 0
-    if m.b_col == 1:
-        for k in range(m.K):
-            for j in range(n):
-                to[k * m.width + j] = b[k * m.b_k + j]
+cdef Py_ssize_t plan(Product* p, int n_lanes) noexcept nogil:
+    """Decide how the product is cut, from shapes and orientations only; returns the elements of working memory."""
+    p.nv = vectors_for(p.N, n_lanes)
+    p.width = p.nv * n_lanes
+    p.panels = parts(p.N, p.width)
+    p.wide = p.panels * p.width
+    p.tiles = parts(p.M, TILE_ROWS)
+    p.dots = p.M <= 4 and p.b_k == 1 and p.a_k == 1
+    p.is_packed = not (p.b_col == 1 and p.M <= TILE_ROWS)
+    p.blocks = parts(p.tiles, min(<Py_ssize_t> BLOCK_TILES, max(<Py_ssize_t> 1, p.tiles * p.panels // MANY)))
+    p.slices = 1
+    if p.blocks * p.panels < MANY // 2 and p.K >= 2 * SLICE and not p.dots:
+        p.slices = min(<Py_ssize_t> MANY, p.K // SLICE)
+    return p.wide * (1 + p.K) + (p.slices * p.M * p.wide if p.slices > 1 else 0)
+
+
+cdef void pack_unit(const Product* p, Py_ssize_t panel, floating* kind) noexcept nogil:
+    """The columns of one panel as K rows of the panel's width, and their biases; zeros beyond the last column."""
+    cdef Py_ssize_t k, j, first = panel * p.width, n = min(<Py_ssize_t> p.width, p.N - first)
+    cdef const floating* b = <floating*> p.b + first * p.b_col
+    cdef floating* to = <floating*> p.packed + panel * p.K * p.width
+    for j in range(p.width):
+        (<floating*> p.padded)[first + j] = (<floating*> p.bias)[first + j] if p.bias != NULL and j < n else 0
+    if not p.is_packed and n == p.width:
+        return
+    if p.b_col == 1:
+        for k in range(p.K):
+            for j in range(p.width):
+                to[k * p.width + j] = b[k * p.b_k + j] if j < n else 0
     else:
-        for j in range(n):
-            for k in range(m.K):
-                to[k * m.width + j] = b[k * m.b_k + j * m.b_col]
+        for j in range(p.width):
+            for k in range(p.K):
+                to[k * p.width + j] = b[k * p.b_k + j * p.b_col] if j < n else 0
 
 
-cdef void block(
-    const Matrices* m, const floating* a, const floating* b, const floating* packed, const floating* bias,
-    floating* c, Py_ssize_t c_row, Py_ssize_t unit, Py_ssize_t k_first, Py_ssize_t k_last
-) noexcept nogil:
-    """One unit: a block of row tiles by one panel, over k from k_first to k_last."""
-    cdef Py_ssize_t panel = unit % m.panels, which = unit // m.panels, k = k_first, t, i, first = panel * m.width
-    cdef int columns = <int> min(<Py_ssize_t> m.width, m.N - first)
-    cdef bint direct = not m.packed and columns == m.width
-    cdef const floating* from_
+cdef void block_unit(const Product* p, Py_ssize_t i, floating* kind) noexcept nogil:
+    """A block of row tiles by one panel, over one slice of k."""
+    cdef Py_ssize_t panel = i % p.panels, which = i // p.panels % p.blocks, part = i // (p.panels * p.blocks), t, row
+    cdef Py_ssize_t first = panel * p.width, k = cut(p.K, p.slices, part), begin = k, end = cut(p.K, p.slices, part + 1)
+    cdef Py_ssize_t c_row = p.N if p.slices == 1 else p.wide
+    cdef int columns = <int> min(<Py_ssize_t> p.width, p.N - first)
+    cdef bint direct = not p.is_packed and columns == p.width
+    cdef const floating* b
+    cdef floating* c = <floating*> (p.c if p.slices == 1 else p.partial) + part * p.M * p.wide
     cdef Walk walk
-    if bias != NULL:
-        bias += first
     walk.n[0] = walk.n[1] = 1
     walk.a[0] = walk.a[1] = walk.b[0] = walk.b[1] = 0
-    walk.a[2] = m.a_k
-    walk.b[2] = m.b_k if direct else m.width
-    while k < k_last or k == k_first:
-        walk.n[2] = min(<Py_ssize_t> K_BLOCK, k_last - k)
-        from_ = b + k * m.b_k + first if direct else packed + (panel * m.K if m.packed else 0) * m.width + k * m.width
-        for t in range(cut(m.tiles, m.blocks, which), cut(m.tiles, m.blocks, which + 1)):
-            i = cut(m.M, m.tiles, t)
+    walk.a[2], walk.b[2] = p.a_k, p.b_k if direct else p.width
+    while k < end or k == begin:  # once even if there is no k, for the bias
+        walk.n[2] = min(<Py_ssize_t> K_BLOCK, end - k)
+        b = <floating*> p.packed + (panel * p.K + k) * p.width
+        if direct:
+            b = <floating*> p.b + k * p.b_k + first
+        for t in range(cut(p.tiles, p.blocks, which), cut(p.tiles, p.blocks, which + 1)):
+            row = cut(p.M, p.tiles, t)
             tile(
-                <int> (cut(m.M, m.tiles, t + 1) - i), m.nv, columns, m.a_k != 1, a + i * m.a_row + k * m.a_k, m.a_row,
-                &walk, from_, c + i * c_row + first, c_row,
-                bias, k > k_first)
+                <int> (cut(p.M, p.tiles, t + 1) - row), p.nv, columns, p.a_k != 1,
+                <floating*> p.a + row * p.a_row + k * p.a_k, p.a_row, &walk, b, c + row * c_row + first, c_row,
+                <floating*> p.padded + first if part == 0 else NULL, k > begin)
         k += K_BLOCK
 
 
-cdef void multiply(
-    const Matrices* m, const floating* a, const floating* b, const floating* bias, floating* c, floating* room,
-    int n_threads
-) noexcept nogil:
-    """C = A·B + bias; `room` is working memory as `room_for` says."""
-    cdef Py_ssize_t i, j, k, n, units = m.blocks * m.panels, slice_size = m.M * m.panels * m.width
-    cdef floating* padded = NULL
-    cdef floating* packed = room + m.panels * m.width
-    cdef floating* partial = packed + (m.panels if m.packed else 1) * m.K * m.width
+cdef void merge_unit(const Product* p, Py_ssize_t row, floating* kind) noexcept nogil:
+    """One row of C: the slices' sums added in order."""
+    cdef Py_ssize_t k, j
+    cdef floating* c = <floating*> p.c + row * p.N
+    for k in range(p.slices):
+        for j in range(p.N):
+            c[j] = (c[j] if k else 0) + (<floating*> p.partial)[(k * p.M + row) * p.wide + j]
+
+
+cdef void dot_unit(const Product* p, Py_ssize_t j, floating* kind) noexcept nogil:
+    """One column of C, for few rows."""
+    cdef Py_ssize_t i
     cdef floating total
-    if m.dots:
-        for i in prange(m.N, schedule="static", num_threads=n_threads):
-            for j in range(m.M):
-                total = dot(a + j * m.a_row, b + i * m.b_col, m.K)
-                c[j * m.c_row + i] = total if bias == NULL else total + bias[i]
-        return
-    if bias != NULL:  # padded, as the tile reads whole vectors
-        padded = room
-        for j in range(m.panels * m.width):
-            padded[j] = bias[j] if j < m.N else 0
-    if m.packed:
-        for i in prange(m.panels, schedule="static", num_threads=n_threads):
-            pack_panel(m, b, packed, i)
-    elif m.N % m.width:
-        pack_panel(m, b, packed - (m.panels - 1) * m.K * m.width, m.panels - 1)
-    if m.slices == 1:
-        for i in prange(units, schedule="static", num_threads=n_threads):
-            block(m, a, b, packed, padded, c, m.c_row, i, 0, m.K)
-        return
-    for i in prange(units * m.slices, schedule="static", num_threads=n_threads):
-        block(
-            m, a, b, packed, padded if i // units == 0 else NULL, partial + i // units * slice_size,
-            m.panels * m.width, i % units, cut(m.K, m.slices, i // units), cut(m.K, m.slices, i // units + 1))
-    for i in prange(m.M, schedule="static", num_threads=n_threads):
-        for j in range(m.N):
-            c[i * m.c_row + j] = partial[i * m.panels * m.width + j]
-        for k in range(1, m.slices):
-            for j in range(m.N):
-                c[i * m.c_row + j] += partial[k * slice_size + i * m.panels * m.width + j]
+    for i in range(p.M):
+        total = dot(<floating*> p.a + i * p.a_row, <floating*> p.b + j * p.b_col, p.K)
+        (<floating*> p.c)[i * p.N + j] = total if p.bias == NULL else total + (<floating*> p.bias)[j]
 
 
-cdef Py_ssize_t room_for(const Matrices* m) noexcept nogil:
-    """Elements of working memory: bias, packed panels, sums of slices."""
-    cdef Py_ssize_t n = m.panels * m.width + (m.panels if m.packed else 1) * m.K * m.width
-    return n if m.slices == 1 else n + m.slices * m.M * m.panels * m.width
+cdef void multiply(const Product* p, floating* kind) noexcept nogil:
+    if p.dots:
+        share(<Unit> dot_unit[floating], p, p.N, p.threads)
+        return
+    share(<Unit> pack_unit[floating], p, p.panels, p.threads)
+    share(<Unit> block_unit[floating], p, p.blocks * p.panels * p.slices, p.threads)
+    if p.slices > 1:
+        share(<Unit> merge_unit[floating], p, p.M, p.threads)
 
 
 def matmul(cnp.ndarray a, cnp.ndarray b, bias, cnp.ndarray c_out, int n_threads):
@@ -143,109 +127,95 @@ def matmul(cnp.ndarray a, cnp.ndarray b, bias, cnp.ndarray c_out, int n_threads)
 
     Each matrix is contiguous along one of its two axes; c along its last.
     """
-    cdef int d = cnp.PyArray_NDIM(a), i
-    cdef Py_ssize_t size, n, stack
-    cdef Py_ssize_t[3][3] steps
-    cdef Matrices m
-    cdef void* shift = NULL
-    cdef void* block_
+    cdef int d = cnp.PyArray_NDIM(a)
+    cdef Py_ssize_t n, stack, a_stack, b_stack, size = cnp.PyArray_ITEMSIZE(a)
+    cdef Product p
     check_float(a)
     check_float(b)
     check_plain(c_out)
     if not (2 <= d <= 3 and cnp.PyArray_NDIM(b) == d and cnp.PyArray_NDIM(c_out) == d):
         raise ValueError("kernel matmul: operands must all be matrices, or all be stacks of them")
-    m.M, m.K, m.N = cnp.PyArray_DIM(a, d - 2), cnp.PyArray_DIM(a, d - 1), cnp.PyArray_DIM(b, d - 1)
+    p.M, p.K, p.N = cnp.PyArray_DIM(a, d - 2), cnp.PyArray_DIM(a, d - 1), cnp.PyArray_DIM(b, d - 1)
     stack = cnp.PyArray_DIM(a, 0) if d == 3 else 1
     if (
-        cnp.PyArray_DIM(b, d - 2) != m.K or cnp.PyArray_DIM(c_out, d - 2) != m.M or cnp.PyArray_DIM(c_out, d - 1) != m.N
+        cnp.PyArray_DIM(b, d - 2) != p.K or cnp.PyArray_DIM(c_out, d - 2) != p.M or cnp.PyArray_DIM(c_out, d - 1) != p.N
         or (d == 3 and (cnp.PyArray_DIM(b, 0) != stack or cnp.PyArray_DIM(c_out, 0) != stack))
         or cnp.PyArray_TYPE(a) != cnp.PyArray_TYPE(b) or cnp.PyArray_TYPE(a) != cnp.PyArray_TYPE(c_out)
     ):
         raise ValueError("kernel matmul: shapes or dtypes do not fit")
+    p.bias = NULL
     if bias is not None:
         check_plain(bias)
-        if cnp.PyArray_SIZE(bias) != m.N or cnp.PyArray_TYPE(bias) != cnp.PyArray_TYPE(a):
+        if cnp.PyArray_SIZE(bias) != p.N or cnp.PyArray_TYPE(bias) != cnp.PyArray_TYPE(a):
             raise ValueError("kernel matmul: bias does not fit")
-        shift = cnp.PyArray_DATA(bias)
+        p.bias = cnp.PyArray_BYTES(bias)
     if cnp.PyArray_SIZE(c_out) == 0:
         return
-    size = cnp.PyArray_ITEMSIZE(a)
-    for i in range(d):
-        steps[0][i] = cnp.PyArray_STRIDE(a, i) // size
-        steps[1][i] = cnp.PyArray_STRIDE(b, i) // size
-    m.a_row = 1 if m.M <= 1 else steps[0][d - 2]
-    m.a_k = 1 if m.K <= 1 and m.a_row != 1 else steps[0][d - 1]
-    m.b_k = 1 if m.K <= 1 else steps[1][d - 2]
-    m.b_col = 1 if m.N == 1 and (m.b_k != 1 or m.K <= 1) else steps[1][d - 1]
-    if m.a_row != 1 and m.a_k != 1 or m.b_k != 1 and m.b_col != 1:
+    # the steps of axes of size 1 say nothing: such an axis counts as contiguous where that helps
+    p.a_row = 1 if p.M == 1 else cnp.PyArray_STRIDE(a, d - 2) // size
+    p.a_k = 1 if p.K <= 1 and p.a_row != 1 else cnp.PyArray_STRIDE(a, d - 1) // size
+    p.b_k = 1 if p.K <= 1 else cnp.PyArray_STRIDE(b, d - 2) // size
+    p.b_col = 1 if p.N == 1 and (p.b_k != 1 or p.K <= 1) else cnp.PyArray_STRIDE(b, d - 1) // size
+    if p.a_row != 1 and p.a_k != 1 or p.b_k != 1 and p.b_col != 1:
         raise ValueError("kernel matmul: a matrix is contiguous along neither axis")
-    m.c_row = m.N
-    plan(&m, lanes(<float*> NULL) if is_f32(a) else lanes(<double*> NULL))
-    n = room_for(&m)
-    block_ = scratch_acquire(n * size)
-    cdef int threads = threads_for(m.M * m.N * m.K // 16 + m.N * m.K, n_threads)
-    cdef char* pa = <char*> cnp.PyArray_DATA(a)
-    cdef char* pb = <char*> cnp.PyArray_DATA(b)
-    cdef char* pc = <char*> cnp.PyArray_DATA(c_out)
-    cdef void* room = scratch_align(block_)
-    cdef bint single = is_f32(a)
-    cdef Py_ssize_t a_stack = steps[0][0] * size, b_stack = steps[1][0] * size, c_stack = m.M * m.N * size
+    p.a, p.b, p.c = cnp.PyArray_BYTES(a), cnp.PyArray_BYTES(b), cnp.PyArray_BYTES(c_out)
+    p.threads = threads_for(p.M * p.N * p.K // 16 + p.N * p.K, n_threads)
+    n = plan(&p, lanes(<float*> NULL) if size == 4 else lanes(<double*> NULL))
+    cdef void* room = scratch_acquire(n * size)
+    p.padded = <Bytes> scratch_align(room)
+    p.packed = p.padded + p.wide * size
+    p.partial = p.packed + p.wide * p.K * size
+    a_stack, b_stack = cnp.PyArray_STRIDE(a, 0), cnp.PyArray_STRIDE(b, 0)
     with nogil:
         for n in range(stack):
-            if single:
-                multiply(
-                    &m, <const float*> (pa + n * a_stack), <const float*> (pb + n * b_stack), <const float*> shift,
-                    <float*> (pc + n * c_stack), <float*> room, threads)
+            if size == 4:
+                multiply(&p, <float*> NULL)
             else:
-                multiply(
-                    &m, <const double*> (pa + n * a_stack), <const double*> (pb + n * b_stack),
-                    <const double*> shift, <double*> (pc + n * c_stack), <double*> room, threads)
-    scratch_release(block_)
+                multiply(&p, <double*> NULL)
+            p.a, p.b, p.c = p.a + a_stack, p.b + b_stack, p.c + p.M * p.N * size
+    scratch_release(room)
 
 
-cdef enum:
-    SUM_ROWS = 256  # rows in one partial sum
+ctypedef struct Sum:
+    Py_ssize_t rows, n
+    Bytes x, partial
 
 
-cdef void sum_rows(const floating* x, floating* total, Py_ssize_t rows, Py_ssize_t n) noexcept nogil:
+cdef void sum_unit(const Sum* s, Py_ssize_t unit, floating* kind) noexcept nogil:
+    """The sum over SUM_ROWS rows."""
     cdef Py_ssize_t i, j
-    for j in range(n):
+    cdef floating* total = <floating*> s.partial + unit * s.n
+    cdef const floating* x = <floating*> s.x
+    for j in range(s.n):
         total[j] = 0
-    for i in range(rows):
-        for j in range(n):
-            total[j] += x[i * n + j]
-
-
-cdef void sum_columns(
-    const floating* x, floating* sums, floating* partial, Py_ssize_t rows, Py_ssize_t n, int n_threads
-) noexcept nogil:
-    cdef Py_ssize_t i, j, units = parts(rows, SUM_ROWS)
-    cdef double total
-    for i in prange(units, schedule="static", num_threads=n_threads):
-        sum_rows(x + i * SUM_ROWS * n, partial + i * n, min(<Py_ssize_t> SUM_ROWS, rows - i * SUM_ROWS), n)
-    for j in range(n):
-        total = 0
-        for i in range(units):
-            total = total + partial[i * n + j]
-        sums[j] = <floating> total
+    for i in range(unit * SUM_ROWS, min(s.rows, (unit + 1) * SUM_ROWS)):
+        for j in range(s.n):
+            total[j] += x[i * s.n + j]
 
 
 def column_sum(cnp.ndarray x, cnp.ndarray sum_out, int n_threads):
     """Sum over all but the channels of x, (N, C) or channels-last (N, C, H, W): a bias's gradient."""
+    cdef Sum s
+    cdef Py_ssize_t i, j, units, size = cnp.PyArray_ITEMSIZE(x)
+    cdef double total
+    cdef Bytes y = cnp.PyArray_BYTES(sum_out)
     check_rows(x)
     check_plain(sum_out)
-    cdef Py_ssize_t rows = n_rows(x), n = n_channels(x)
-    if cnp.PyArray_SIZE(sum_out) != n or cnp.PyArray_TYPE(x) != cnp.PyArray_TYPE(sum_out):
+    s.rows, s.n, s.x = n_rows(x), n_channels(x), cnp.PyArray_BYTES(x)
+    if cnp.PyArray_SIZE(sum_out) != s.n or cnp.PyArray_TYPE(x) != cnp.PyArray_TYPE(sum_out):
         raise ValueError("kernel column_sum: sum_out does not fit")
-    cdef void* block_ = scratch_acquire(parts(rows, SUM_ROWS) * n * cnp.PyArray_ITEMSIZE(x))
-    cdef void* room = scratch_align(block_)
-    cdef void* px = cnp.PyArray_DATA(x)
-    cdef void* py = cnp.PyArray_DATA(sum_out)
-    cdef bint single = is_f32(x)
-    cdef int threads = threads_for(rows * n, n_threads)
+    units = parts(s.rows, SUM_ROWS)
+    cdef int threads = threads_for(s.rows * s.n, n_threads)
+    cdef void* room = scratch_acquire(units * s.n * size)
+    s.partial = <Bytes> scratch_align(room)
     with nogil:
-        if single:
-            sum_columns(<const float*> px, <float*> py, <float*> room, rows, n, threads)
-        else:
-            sum_columns(<const double*> px, <double*> py, <double*> room, rows, n, threads)
-    scratch_release(block_)
+        share(<Unit> sum_unit[float] if size == 4 else <Unit> sum_unit[double], &s, units, threads)
+        for j in range(s.n):
+            total = 0
+            for i in range(units):
+                total += (<float*> s.partial)[i * s.n + j] if size == 4 else (<double*> s.partial)[i * s.n + j]
+            if size == 4:
+                (<float*> y)[j] = <float> total
+            else:
+                (<double*> y)[j] = total
+    scratch_release(room)
