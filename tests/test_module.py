@@ -116,7 +116,7 @@ def test_a_parameter_must_be_a_leaf():
 def test_assignment_before_init_is_an_error():
     class Early(nn.Module):
         def __init__(self, value):
-            self.plain = 1
+            self.member = 1
             self.member = value
 
     for value in (nn.Parameter(fastnn.ones(1)), nn.Identity()):
@@ -413,6 +413,16 @@ def test_to_casts_in_place():
         m.double()
         assert cast() is m and before[0].dtype == fastnn.float32
     assert m.to("cpu") is m.cpu() is m and before[0].dtype == fastnn.float32
+
+
+def test_to_between_forward_and_backward():
+    m = nn.Linear(2, 2)
+    y = m(fastnn.ones(1, 2).requires_grad_()).sum()
+    m.float()  # changes nothing
+    y.backward(retain_graph=True)
+    m.double()
+    with pytest.raises(RuntimeError, match="changed in place"):
+        y.backward()
 
 
 def test_to_refuses():

@@ -127,7 +127,7 @@ class Module:
         registry = "_parameters" if isinstance(value, Parameter) else "_modules" if isinstance(value, Module) else None
         if registry is None:  # a registered name keeps its kind
             registry = next((r for r in _KINDS if name in self.__dict__.get(r, ())), None)
-        elif name in self.__dict__ and name not in self.__dict__.get(registry, ()):
+        elif name in self.__dict__ and name not in self.__dict__.get(registry, (name,)):
             delattr(self, name)
         if registry is None:
             super().__setattr__(name, value)
@@ -253,13 +253,15 @@ class Module:
         """Cast floating parameters, their gradients and floating buffers to the dtype that `Tensor.to` would take from
         these arguments. The Parameter objects stay, so that an optimizer built before sees the new values."""
         asked = {Tensor(np.empty(0, dtype)).to(*args, **kwargs).dtype for dtype in (np.float32, np.float64)}
-        for tensor in (*self.parameters(), *self.buffers()) if len(asked) == 1 else ():
+        dtype = asked.pop()
+        if asked:  # each kept its own: no dtype was given
+            return self
+        if dtype.kind != "f":
+            raise TypeError(f"Module.to: dtype must be float32 or float64, but {dtype} came")
+        for tensor in (*self.parameters(), *self.buffers()):
             for t in (tensor, tensor.grad):
-                if t is not None and t.is_floating_point():
-                    (dtype,) = asked
-                    if dtype.kind != "f":
-                        raise TypeError(f"Module.to: dtype must be float32 or float64, but {dtype} came")
-                    t.array = t.array.astype(dtype, copy=False)
+                if t is not None and t.is_floating_point() and t.dtype != dtype:
+                    t.array = t.array.astype(dtype)
                     t._version[0] += 1
         return self
 
