@@ -27,15 +27,12 @@ RESERVED = "__metadata__"  # the one name that a safetensors file does not leave
 def save(obj: Any, path: Path) -> None:
     """Write `obj` to the file `path`, wholly or not at all: a failure at any point leaves an older file as it was.
 
-    Args:
-        obj: a state dict, or dicts, lists and tuples, nested, of tensors, None, bools, ints, floats and strings; keys
-            of dicts may be all of these but tensors.
-        path: str or PathLike.
+    `obj` is a state dict, or dicts, lists and tuples, nested, of tensors, None, bools, ints, floats and strings; keys
+    of dicts may be all of these but tensors.
 
     Raises:
         TypeError: something else is in `obj`; the message says where.
         ValueError: `obj` contains itself, or is nested too deeply.
-        OSError: the file cannot be written.
 
     Example:
         >>> import fastnn, os, tempfile
@@ -60,7 +57,6 @@ def save(obj: Any, path: Path) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, target)
-        _sync_folder(folder)
     except BaseException:
         with contextlib.suppress(OSError):
             os.unlink(temporary)
@@ -72,9 +68,7 @@ def load(path: Path, map_location: Any = None, weights_only: bool = True) -> Any
 
     Reading a file executes nothing, whoever made it, also if not `weights_only`. `map_location` can only be the CPU.
 
-    Raises:
-        OSError: the file is missing or cannot be read.
-        ValueError: it is truncated, corrupt, or no safetensors file.
+    Raises OSError if the file cannot be read, ValueError if it is truncated, corrupt, or no safetensors file.
     """
     from safetensors import safe_open
 
@@ -134,13 +128,3 @@ def _decode(node: Any, tensors: dict[str, Tensor]) -> Any:
     if kind == "dict":
         return {_decode(k, tensors): _decode(v, tensors) for k, v in value}
     return {"list": list, "tuple": tuple}[kind](_decode(v, tensors) for v in value)
-
-
-def _sync_folder(folder: str) -> None:
-    """Make the renaming durable, where the system lets folders be synchronized."""
-    with contextlib.suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

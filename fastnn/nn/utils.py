@@ -31,13 +31,8 @@ def clip_grad_norm_(
 ) -> Tensor:
     """Scale all gradients in place by min(1, max_norm / (norm + 1e-6)), where norm is that of all of them together.
 
-    Args:
-        parameters: tensors whose `.grad` to clip; those without are skipped.
-        norm_type: p of the p-norm, positive; `inf` (or "inf") for the largest magnitude.
-        error_if_nonfinite: raise RuntimeError if the norm is inf or NaN, instead of scaling by it.
-
-    Returns:
-        The norm before clipping, a 0-d tensor of the gradients' dtype.
+    `norm_type` is the p of the p-norm, positive; `inf` (or "inf") gives the largest magnitude. Returns the norm before
+    clipping, a 0-d tensor of the gradients' dtype. Raises RuntimeError if `error_if_nonfinite` and it is inf or NaN.
 
     Example:
         >>> import fastnn
