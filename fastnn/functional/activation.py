@@ -1,4 +1,7 @@
-"""Activations, softmax and its logarithm. Backward passes read the output, which the next layer keeps anyway."""
+"""Activations, softmax and its logarithm. Backward passes read the output, which the next layer keeps anyway.
+
+Inputs are float32 or float64 of any shape, else DTypeError; `inplace=True` writes into the input and returns it.
+"""
 from __future__ import annotations
 
 import math
@@ -17,10 +20,14 @@ Array = np.ndarray
 __all__ = ["elu", "leaky_relu", "log_softmax", "relu", "sigmoid", "softmax", "tanh"]
 
 
-def float_array(op: str, x: Tensor, name: str = "input") -> Array:
-    """The array of x. TypeError if x is no Tensor, DTypeError if it is not of floats."""
+def check_tensor(op: str, x: Any, name: str = "input") -> None:
     if not isinstance(x, Tensor):
         raise TypeError(f"{op}: {name} must be a Tensor, but a {type(x).__name__} came")
+
+
+def float_array(op: str, x: Tensor, name: str = "input") -> Array:
+    """The array of x. TypeError if x is no Tensor, DTypeError if it is not of floats."""
+    check_tensor(op, x, name)
     if x.array.dtype.kind != "f":
         raise DTypeError(f"{op}: {name} must be float32 or float64, but is {x.dtype}; use .float()")
     return x.array
@@ -45,46 +52,29 @@ def _activation(op: str, x: Tensor, *params: float, inplace: bool = False, read_
 
 
 def relu(input: Tensor, inplace: bool = False) -> Tensor:
-    """max(x, 0), element by element; NaN stays NaN. The gradient at 0 is 0.
-
-    Args:
-        input: float32, float64 or integers, any shape.
-        inplace: write the result into `input`, and return it.
+    """max(x, 0), of integers too; NaN stays NaN. The gradient at 0 is 0.
 
     >>> import fastnn
     >>> relu(fastnn.tensor([-1.0, 0.0, 2.0]))
     tensor([0., 0., 2.])
     """
-    if isinstance(input, Tensor) and input.array.dtype.kind in "iu":
+    check_tensor("relu", input)
+    if input.array.dtype.kind in "iu":
         out = Tensor(np.maximum(input.array, 0, out=layout.empty_like(input.array)))
         return write_into(input, out) if inplace else out
     return _activation("relu", input, inplace=inplace)
 
 
 def leaky_relu(input: Tensor, negative_slope: float = 0.01, inplace: bool = False) -> Tensor:
-    """x where x > 0, else negative_slope·x. The gradient at 0 is negative_slope.
-
-    >>> import fastnn
-    >>> leaky_relu(fastnn.tensor([-1.0, 2.0]), 0.5)
-    tensor([-0.5,  2. ])
-
-    Reference: Maas, Hannun, Ng, "Rectifier nonlinearities improve neural network acoustic models", 2013.
-    """
+    """x where x > 0, else negative_slope·x. The gradient at 0 is negative_slope. (Maas, Hannun, Ng 2013.)"""
     # a negative slope turns signs round, so the output does not tell them any more
     return _activation("leaky_relu", input, negative_slope, inplace=inplace, read_input=not negative_slope >= 0)
 
 
 def elu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
-    """x where x > 0, else alpha·(exp(x) − 1). The gradient at 0 is alpha.
+    """x where x > 0, else alpha·(exp(x) − 1). The gradient at 0 is alpha. (Clevert, Unterthiner, Hochreiter 2016.)
 
     Raises ValueError if alpha is negative: the output would not tell the signs of the input.
-
-    >>> import fastnn
-    >>> elu(fastnn.tensor([-1.0, 2.0]))
-    tensor([-0.6321,  2.    ])
-
-    Reference: Clevert, Unterthiner, Hochreiter, "Fast and accurate deep network learning by exponential linear units",
-    2016.
     """
     if not alpha >= 0:
         raise ValueError(f"elu: alpha must be at least 0, but {alpha} came")
@@ -92,27 +82,23 @@ def elu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
 
 
 def sigmoid(input: Tensor) -> Tensor:
-    """1 / (1 + exp(−x)), element by element; integers become float32.
+    """1 / (1 + exp(−x)); integers become float32.
 
     >>> import fastnn
     >>> sigmoid(fastnn.tensor([-1000.0, 0.0, 2.0]))
     tensor([0.    , 0.5   , 0.8808])
     """
-    return _activation("sigmoid", _real(input))
+    return _activation("sigmoid", _real("sigmoid", input))
 
 
 def tanh(input: Tensor) -> Tensor:
-    """(exp(x) − exp(−x)) / (exp(x) + exp(−x)), element by element; integers become float32.
-
-    >>> import fastnn
-    >>> tanh(fastnn.tensor([-1000.0, 0.0, 1.0]))
-    tensor([-1.    ,  0.    ,  0.7616])
-    """
-    return _activation("tanh", _real(input))
+    """(exp(x) − exp(−x)) / (exp(x) + exp(−x)); integers become float32."""
+    return _activation("tanh", _real("tanh", input))
 
 
-def _real(x: Tensor) -> Tensor:
-    return x.to(float32) if isinstance(x, Tensor) and x.array.dtype.kind != "f" else x
+def _real(op: str, x: Tensor) -> Tensor:
+    check_tensor(op, x)
+    return x if x.array.dtype.kind == "f" else x.to(float32)
 
 
 # Along one axis --------------------------------------------------------------------------------------------------
@@ -120,16 +106,12 @@ def _real(x: Tensor) -> Tensor:
 def rows(a: Array, dim: int) -> tuple[Array, Callable[[Array], Array]]:
     """`a` as C-contiguous rows along axis `dim`, and the way back from such rows to a's shape (a view).
 
-    Neither copies where `dim` is innermost in memory, as the channels of a channels-last array are.
+    Copies only where `dim` is not innermost in memory, as the channels of a channels-last array are.
     """
-    moved = np.moveaxis(a, dim, -1) if a.ndim > 1 else a
-    shape = moved.shape
-    flat = layout.contiguous(moved).reshape(math.prod(shape[:-1]), shape[-1])
-
-    def back(b: Array) -> Array:
-        return np.moveaxis(b.reshape(shape), -1, dim) if a.ndim > 1 else b.reshape(shape)
-
-    return flat, back
+    moved = np.moveaxis(a, dim, -1) if a.ndim else a.reshape(1)
+    flat = layout.contiguous(moved).reshape(math.prod(moved.shape[:-1]), moved.shape[-1])
+    shape, scalar = moved.shape, not a.ndim
+    return flat, lambda b: b.reshape(()) if scalar else np.moveaxis(b.reshape(shape), -1, dim)
 
 
 def _along(op: str, x: Tensor, dim: int, dtype: Any) -> Tensor:
@@ -137,32 +119,25 @@ def _along(op: str, x: Tensor, dim: int, dtype: Any) -> Tensor:
     a = float_array(op, x)
     axes = max(a.ndim, 1)
     if not -axes <= dim < axes:
-        raise IndexError(f"{op}: dim must be from {-axes} to {axes - 1} for an input of shape {a.shape}, but {dim} came")
-    flat, back = rows(a if a.ndim else a.reshape(1), dim)
+        raise IndexError(f"{op}: dim must be from {-axes} to {axes - 1} for shape {a.shape}, but {dim} came")
+    flat, back = rows(a, dim)
     y = layout.empty(flat.shape, flat.dtype)
     getattr(backend.softmax, op)(flat, y, backend.n_threads())
 
     def backward(grad: Array) -> tuple[Array]:
         dx = layout.empty(y.shape, y.dtype)
-        kernel = getattr(backend.softmax, f"{op}_backward")
-        kernel(rows(grad if grad.ndim else grad.reshape(1), dim)[0], y, dx, backend.n_threads())
-        return (back(dx).reshape(a.shape),)
+        getattr(backend.softmax, f"{op}_backward")(rows(grad, dim)[0], y, dx, backend.n_threads())
+        return (back(dx),)
 
     backward.__qualname__ = op
-    out = back(y).reshape(a.shape)
-    out = layout.channels_last(out) if layout.is_channels_last(a) else layout.dense(out)
+    out = layout.channels_last(back(y)) if layout.is_channels_last(a) else layout.dense(back(y))
     return record(out, (x,), backward, (), True)
 
 
 def softmax(input: Tensor, dim: int, dtype: Any = None) -> Tensor:
     """exp(x) / Σ exp(x), the sum along `dim`; computed from x minus its maximum, so that nothing overflows.
 
-    Args:
-        input: float32 or float64, any shape.
-        dim: the axis along which the results add up to 1.
-        dtype: convert to this dtype first.
-
-    Raises IndexError if there is no axis `dim`, DTypeError if the input is not of floats.
+    `dtype`: convert to it first. Raises IndexError if there is no axis `dim`.
 
     >>> import fastnn
     >>> softmax(fastnn.tensor([[1.0, 1.0], [0.0, 1000.0]]), dim=1)
@@ -174,8 +149,6 @@ def softmax(input: Tensor, dim: int, dtype: Any = None) -> Tensor:
 
 def log_softmax(input: Tensor, dim: int, dtype: Any = None) -> Tensor:
     """x − log Σ exp(x), the sum along `dim`: the logarithm of softmax, exact where that is 0 or 1.
-
-    Arguments and errors are those of `softmax`.
 
     >>> import fastnn
     >>> log_softmax(fastnn.tensor([0.0, 1000.0]), dim=0)

@@ -8,7 +8,9 @@ import numpy as np
 
 from fastnn import backend, layout
 from fastnn.errors import ArgumentError, DTypeError, ShapeError
-from fastnn.functional.activation import float_array, log_softmax, rows
+from fastnn.functional.activation import check_tensor, float_array, log_softmax, rows
+from fastnn.functional.elementwise import add, mul, neg
+from fastnn.functional.reduction import mean, sum
 from fastnn.tensor import Tensor, int64, record, result_dtype, uint8, unbroadcast
 
 Array = np.ndarray
@@ -16,41 +18,38 @@ Array = np.ndarray
 __all__ = ["cross_entropy", "mse_loss", "nll_loss"]
 
 
-def _check_reduction(op: str, reduction: str) -> None:
+def _check(op: str, input: Tensor, target: Tensor, reduction: str) -> None:
+    check_tensor(op, input)
+    check_tensor(op, target, "target")
     if reduction not in ("none", "mean", "sum"):
         raise ValueError(f"{op}: reduction must be 'none', 'mean' or 'sum', but {reduction!r} came")
 
 
 # Classes ---------------------------------------------------------------------------------------------------------
 
-def _class_arrays(op: str, input: Tensor, target: Tensor, weight: Tensor | None) -> tuple[Array, Callable, Array, Array]:
-    """Scores as rows (M, C), the way back from rows, target (M,) int64 and weight (C,), all checked."""
-    x = float_array(op, input)
-    if not isinstance(target, Tensor):
-        raise TypeError(f"{op}: target must be a Tensor, but a {type(target).__name__} came")
+def _class_weight(op: str, x: Array, weight: Tensor | None) -> tuple[int, Array]:
+    """The axis of the classes and their weights (C,)."""
     if x.ndim == 0:
         raise ShapeError(f"{op}: input must be (C,), (N, C) or (N, C, d1, ...), but is 0-d")
     dim = min(x.ndim - 1, 1)
+    w = np.ones(x.shape[dim], x.dtype) if weight is None else float_array(op, weight, "weight")
+    if w.shape != x.shape[dim:dim + 1]:
+        raise ShapeError(f"{op}: weight has shape {w.shape}, but an input of shape {x.shape} needs ({x.shape[dim]},)")
+    if w.dtype != x.dtype:
+        raise DTypeError(f"{op}: weight is {w.dtype}, but input is {x.dtype}; convert one, e.g. weight.to(input.dtype)")
+    return dim, layout.contiguous(w)
+
+
+def _class_arrays(op: str, input: Tensor, target: Tensor, weight: Tensor | None) -> tuple:
+    """Scores as rows (M, C), the way back from rows, target (M,) int64 and weight (C,), all checked."""
+    x = float_array(op, input)
+    dim, w = _class_weight(op, x, weight)
     shape = x.shape[:dim] + x.shape[dim + 1:]
     if target.shape != shape:
         raise ShapeError(f"{op}: target has shape {target.shape}, but an input of shape {x.shape} needs {shape}")
     if target.dtype not in (int64, uint8):
         raise DTypeError(f"{op}: target must hold classes as int64, but is {target.dtype}; use .long()")
-    flat, back = rows(x, dim)
-    t = layout.contiguous(target.array).reshape(-1).astype(int64, copy=False)
-    return flat, back, t, _class_weight(op, x, dim, weight)
-
-
-def _class_weight(op: str, x: Array, dim: int, weight: Tensor | None) -> Array:
-    C = x.shape[dim]
-    if weight is None:
-        return np.ones(C, x.dtype)
-    w = float_array(op, weight, "weight")
-    if w.shape != (C,):
-        raise ShapeError(f"{op}: weight has shape {w.shape}, but an input of shape {x.shape} has {C} classes")
-    if w.dtype != x.dtype:
-        raise DTypeError(f"{op}: weight is {w.dtype}, but input is {x.dtype}; convert one, e.g. weight.to(input.dtype)")
-    return layout.contiguous(w)
+    return *rows(x, dim), layout.contiguous(target.array).reshape(-1).astype(int64, copy=False), w
 
 
 def _reduce_classes(
@@ -61,8 +60,8 @@ def _reduce_classes(
 
     The mean is weighted: Σ loss / Σ row_weight, NaN if that is 0; the gradient is 0 then.
     """
+    total = row_weight.sum(dtype=np.float64) if reduction == "mean" else np.float64(1)
     with np.errstate(all="ignore"):
-        total = row_weight.sum(dtype=np.float64) if reduction == "mean" else np.float64(1)
         value = loss.reshape(target.shape) if reduction == "none" else loss.sum(dtype=np.float64) / total
 
     def backward(grad: Array) -> tuple[Array]:
@@ -78,33 +77,29 @@ def cross_entropy(
     input: Tensor, target: Tensor, weight: Tensor | None = None, *, ignore_index: int = -100, reduction: str = "mean",
     label_smoothing: float = 0.0,
 ) -> Tensor:
-    """Cross-entropy between the softmax p of logits and classes: −w[t]·log p[t].
-
-    With label smoothing ε the loss is −(1 − ε)·w[t]·log p[t] − ε/C·Σ w·log p.
+    """Cross-entropy between the softmax p of logits and classes t: −(1 − ε)·w[t]·log p[t] − ε/C·Σ w·log p.
 
     Args:
         input: logits, float32 or float64, (N, C), (N, C, d1, ...) or (C,).
         target: classes 0..C − 1, int64, (N,), (N, d1, ...) or (); or probabilities of the classes, of input's shape and
             dtype (then the loss is −Σ w·q·log p, with q = (1 − ε)·target + ε/C).
-        weight: of the classes, (C,), input's dtype; None: all 1.
+        weight: w of the classes, (C,), input's dtype; None: all 1.
         ignore_index: positions with this target count for nothing (class targets only).
-        reduction: "none": the loss of each position, of target's shape; "sum"; or "mean": Σ loss / Σ w[t] over the
-            positions that count, or Σ loss / their number if targets are probabilities. NaN if that is 0.
+        reduction: "none": the loss of each position; "sum"; or "mean": Σ loss / Σ w[t] over the positions that count,
+            or over the number of positions if targets are probabilities. NaN if that is 0.
         label_smoothing: ε, from 0 to 1.
 
-    Raises:
-        ShapeError, DTypeError: the arguments do not fit together.
-        IndexError: a target is no class.
+    Raises ShapeError or DTypeError if the arguments do not fit together, IndexError if a target is no class.
 
     >>> import fastnn
     >>> cross_entropy(fastnn.tensor([[0.0, 0.0], [5.0, 1005.0]]), fastnn.tensor([0, 1]), reduction="none")
     tensor([0.6931, 0.    ])
     """
     op = "cross_entropy"
-    _check_reduction(op, reduction)
+    _check(op, input, target, reduction)
     if not 0 <= label_smoothing <= 1:
         raise ArgumentError(f"{op}: label_smoothing must be from 0 to 1, but {label_smoothing} came")
-    if isinstance(target, Tensor) and isinstance(input, Tensor) and target.shape == input.shape and input.ndim:
+    if target.shape == input.shape and input.ndim:
         return _soft_cross_entropy(input, target, weight, reduction, label_smoothing)
     x, back, t, w = _class_arrays(op, input, target, weight)
     loss, row_weight, unit = np.empty(len(x), x.dtype), np.empty(len(x), x.dtype), layout.empty(x.shape, x.dtype)
@@ -126,12 +121,11 @@ def _soft_cross_entropy(
     x, q = float_array("cross_entropy", input), float_array("cross_entropy", target, "target of the input's shape")
     if x.dtype != q.dtype:
         raise DTypeError(f"cross_entropy: target is {q.dtype}, but input is {x.dtype}; use target.to(input.dtype)")
-    dim = min(x.ndim - 1, 1)
-    C = x.shape[dim]
-    w = _class_weight("cross_entropy", x, dim, weight).reshape((C,) + (1,) * (x.ndim - dim - 1))
-    smooth = target * (1 - label_smoothing) + label_smoothing / C if label_smoothing else target
-    loss = -(log_softmax(input, dim) * smooth * Tensor(w)).sum(dim)
-    return loss if reduction == "none" else loss.sum() if reduction == "sum" else loss.mean()
+    dim, w = _class_weight("cross_entropy", x, weight)
+    w = w.reshape(-1, *(1,) * (x.ndim - dim - 1))
+    smooth = add(mul(target, 1 - label_smoothing), label_smoothing / x.shape[dim]) if label_smoothing else target
+    loss = neg(sum(mul(mul(log_softmax(input, dim), smooth), Tensor(w)), dim))
+    return loss if reduction == "none" else sum(loss) if reduction == "sum" else mean(loss)
 
 
 def nll_loss(
@@ -145,18 +139,16 @@ def nll_loss(
     >>> nll_loss(fastnn.tensor([[-1.0, -2.0], [-3.0, -4.0]]), fastnn.tensor([1, 0]))
     tensor(2.5000)
     """
-    _check_reduction("nll_loss", reduction)
+    _check("nll_loss", input, target, reduction)
     x, back, t, w = _class_arrays("nll_loss", input, target, weight)
     kept = t != ignore_index
     if (wrong := t[kept & ((t < 0) | (t >= len(w)))]).size:
         raise IndexError(f"nll_loss: target {wrong[0]} is out of range for {len(w)} classes")
-    at = np.flatnonzero(kept), t[kept]
-    row_weight = np.zeros(len(x), x.dtype)
+    at, shape = (np.flatnonzero(kept), t[kept]), x.shape
+    loss, row_weight = np.zeros((2, len(x)), x.dtype)
     row_weight[kept] = w[t[kept]]
-    loss = np.zeros_like(row_weight)
     with np.errstate(invalid="ignore"):
         loss[kept] = -row_weight[kept] * x[at]
-    shape = x.shape
 
     def gradient(dloss: Array) -> Array:
         dx = np.zeros(shape, dloss.dtype)
@@ -169,23 +161,19 @@ def nll_loss(
 # Numbers ---------------------------------------------------------------------------------------------------------
 
 def mse_loss(input: Tensor, target: Tensor, *, reduction: str = "mean") -> Tensor:
-    """(x − t)², as is ("none"), summed, or averaged over all elements.
+    """(x − t)², as is ("none"), summed, or averaged over all elements. Dtypes are promoted.
 
-    Shapes that differ are broadcast as in PyTorch, with a UserWarning: it is rarely what was meant. Dtypes are promoted.
-
-    Raises ShapeError if the shapes do not broadcast, DTypeError if neither is of floats.
+    Shapes that differ are broadcast as in PyTorch, with a UserWarning, since it is rarely meant; ShapeError if they
+    cannot be, DTypeError if neither operand is of floats.
 
     >>> import fastnn
     >>> mse_loss(fastnn.tensor([1.0, 2.0]), fastnn.tensor([3.0, 2.0]))
     tensor(2.)
     """
-    _check_reduction("mse_loss", reduction)
-    for name, x in (("input", input), ("target", target)):
-        if not isinstance(x, Tensor):
-            raise TypeError(f"mse_loss: {name} must be a Tensor, but a {type(x).__name__} came")
-    if (dtype := result_dtype(input, target)).kind != "f":
-        raise DTypeError(f"mse_loss: input is {input.dtype} and target {target.dtype}; one must be of floats")
-    a, b = input.array, target.array
+    _check("mse_loss", input, target, reduction)
+    a, b, dtype = input.array, target.array, result_dtype(input, target)
+    if dtype.kind != "f":
+        raise DTypeError(f"mse_loss: input is {a.dtype} and target {b.dtype}; one must be of floats")
     shape = a.shape
     if b.shape != shape:
         try:
@@ -199,17 +187,16 @@ def mse_loss(input: Tensor, target: Tensor, *, reduction: str = "mean") -> Tenso
         y = np.square(d, out=layout.empty_like(d))
         total = np.float64(d.size if reduction == "mean" else 1)
         value = y if reduction == "none" else np.asarray(y.sum(dtype=np.float64) / total, dtype)
-    signs = [sign if x.requires_grad else 0 for x, sign in ((input, 2), (target, -2))]
-    operands = [(x.shape, x.dtype) for x in (input, target)]
+        factors = [float(sign / total) if x.requires_grad else None for x, sign in ((input, 2), (target, -2))]
+    operands = [(a.shape, a.dtype), (b.shape, b.dtype)]
 
-    def backward(grad: Array) -> list[Array | None]:
+    def mse_loss(grad: Array) -> list[Array | None]:
         gradients: list[Array | None] = [None, None]
-        for i, (sign, (shape, dtype)) in enumerate(zip(signs, operands, strict=True)):
-            if sign:
+        for i, (factor, (shape, dtype)) in enumerate(zip(factors, operands, strict=True)):
+            if factor is not None:
                 with np.errstate(all="ignore"):
-                    g = np.multiply(d, grad * float(sign / total), out=layout.empty_like(d), casting="same_kind")
+                    g = np.multiply(d, grad * factor, out=layout.empty_like(d))
                 gradients[i] = unbroadcast(g, shape).astype(dtype, copy=False)
         return gradients
 
-    backward.__qualname__ = "mse_loss"
-    return record(value, (input, target), backward)
+    return record(value, (input, target), mse_loss)

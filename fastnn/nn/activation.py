@@ -7,11 +7,7 @@ from fastnn.tensor import Tensor
 
 
 class ReLU(Module):
-    """max(x, 0).
-
-    >>> ReLU(inplace=True)
-    ReLU(inplace=True)
-    """
+    """max(x, 0)."""
 
     def __init__(self, inplace: bool = False) -> None:
         super().__init__()
@@ -67,12 +63,7 @@ class Tanh(Module):
 
 
 class Softmax(Module):
-    """exp(x) / Σ exp(x), the sum along `dim`.
-
-    >>> import fastnn
-    >>> Softmax(dim=1)(fastnn.zeros(1, 4))
-    tensor([[0.25, 0.25, 0.25, 0.25]])
-    """
+    """exp(x) / Σ exp(x), the sum along `dim`."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()

@@ -21,7 +21,7 @@ def log_softmax_backward(dy, y, dx_out, n_threads):
 
 
 def cross_entropy(x, target, weight, label_smoothing, ignore_index, loss_out, row_weight_out, dx_out, n_threads):
-    M, D = x.shape
+    D = x.shape[1]
     kept = target != ignore_index
     wrong = target[kept & ((target < 0) | (target >= D))]
     if wrong.size:

@@ -66,7 +66,7 @@ def _within(rng, shape, dtype, low, high):
 
 
 def _wide(dtype):
-    """Every magnitude at which the exponential does something else: tiny, steps of its reduction, under- and overflow."""
+    """Every magnitude at which the exponential does something else: tiny, steps of its reduction, overflow."""
     limit = 2 * np.log(np.finfo(dtype).max)
     x = np.concatenate([np.geomspace(np.finfo(dtype).tiny / 8, 1, 2000), np.linspace(1, limit, 5000)]).astype(dtype)
     yield (np.concatenate([x, -x]), out((2 * x.size,), dtype)), 1
