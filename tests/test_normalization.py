@@ -1,0 +1,174 @@
+"""Batch normalization against its formula, by hand, its statistics, and its numerical behaviour."""
+import copy
+
+import numpy as np
+import pytest
+from harness import check, close
+
+import fastnn
+import fastnn.nn.functional as F
+from fastnn import backend, nn
+
+SHAPES = [(7, 3), (4, 5, 6), (2, 3, 4, 5), (3, 1, 2, 2), (1, 17, 3, 2), (65, 33), (2, 520)]
+
+
+def over_rows(x, values):
+    return values.reshape(-1, *(1,) * (x.ndim - 2))
+
+
+def formula(x, weight=None, bias=None, mean=None, var=None, eps=1e-5):
+    if mean is None:
+        axes, rows = (0, *range(2, x.ndim)), max(1, x.size // x.shape[1])
+        mean = x.sum(axes) / rows
+        var = ((x - over_rows(x, mean)) ** 2).sum(axes) / rows
+    y = (x - over_rows(x, mean)) / np.sqrt(over_rows(x, var) + eps)
+    y = y if weight is None else y * over_rows(x, weight)
+    return y if bias is None else y + over_rows(x, bias)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_training(rng, shape):
+    x, weight, bias = rng.standard_normal(shape) * 2 + 1, *rng.standard_normal((2, shape[1]))
+    check(lambda x, w, b, eps: F.batch_norm(x, None, None, w, b, training=True, eps=eps), x, weight, bias,
+          oracle=formula, kwargs={"eps": 0.1})
+    check(lambda x: F.batch_norm(x, None, None, training=True, eps=0.1), x, oracle=lambda x: formula(x, eps=0.1))
+    check(lambda x, w: F.batch_norm(x, None, None, w, training=True, eps=0.1), x, weight,
+          oracle=lambda x, w: formula(x, w, eps=0.1))
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_evaluation(rng, shape):
+    x, weight, bias, mean = rng.standard_normal(shape), *rng.standard_normal((3, shape[1]))
+    check(lambda x, w, b, mean, var: F.batch_norm(x, mean, var, w, b, eps=0.01), x, weight, bias, mean,
+          rng.uniform(0.5, 2, shape[1]), grad=[0, 1, 2],
+          oracle=lambda x, w, b, mean, var: formula(x, w, b, mean, var, 0.01))
+
+
+def test_by_hand():
+    x = fastnn.tensor([[1.0, 2.0], [3.0, 6.0]], requires_grad=True)
+    weight, bias = (fastnn.tensor(v, requires_grad=True) for v in ([1.0, 2.0], [0.0, 10.0]))
+    mean, var = fastnn.zeros(2), fastnn.ones(2)
+    y = F.batch_norm(x, mean, var, weight, bias, training=True, momentum=0.5, eps=0.0)
+    assert y.tolist() == [[-1.0, 8.0], [1.0, 12.0]]
+    assert mean.tolist() == [1.0, 2.0] and var.tolist() == [1.5, 4.5]  # unbiased variances 2 and 8
+    y.backward(fastnn.tensor([[1.0, 0.0], [0.0, 0.0]]))
+    assert bias.grad.tolist() == [1.0, 0.0] and weight.grad.tolist() == [-1.0, 0.0]
+    assert x.grad.tolist() == [[0.0, 0.0], [0.0, 0.0]]  # two values become -1 and 1 wherever they are
+    y = F.batch_norm(x, mean, var, eps=0.5)
+    close(y, [[0.0, 0.0], [2 / np.sqrt(2), 4 / np.sqrt(5)]], np.float32)
+
+
+@pytest.mark.parametrize("first_rows", [0, 1e4])
+@pytest.mark.parametrize("C", [1, 3, 32, 600])
+def test_variance_of_float32_survives_a_large_mean(rng, C, first_rows):
+    """E[x²] − μ² has no correct digit here; deviations from a far-off first row have, since blocks are short."""
+    x = (1000 + 0.1 * rng.standard_normal((20000 // C + 70, C))).astype(np.float32)
+    x[:1] += first_rows
+    mean, var = fastnn.zeros(C), fastnn.zeros(C)
+    F.batch_norm(fastnn.tensor(x), mean, var, training=True, momentum=1.0)
+    truth = x.astype(np.float64)
+    np.testing.assert_allclose(mean.array, truth.mean(0), rtol=1e-5)
+    np.testing.assert_allclose(var.array, truth.var(0, ddof=1), rtol=2e-5)
+    constant = F.batch_norm(fastnn.full((1000, C), 0.1), mean, var, training=True, momentum=1.0)
+    assert (constant.array == 0).all() and (var.array == 0).all()
+
+
+def test_nan_and_infinity_stay_in_their_channel(rng):
+    x = rng.standard_normal((70, 3)).astype(np.float32)
+    x[5, 0], x[50, 1] = np.nan, np.inf
+    with np.errstate(all="ignore"):
+        y = F.batch_norm(fastnn.tensor(x), None, None, training=True).array
+    assert np.isnan(y[:, :2]).sum() >= 70 and np.isfinite(y[:, 2]).all()
+    close(y[:, 2], formula(x[:, 2:].astype(np.float64))[:, 0])
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_gradients_that_nobody_asks_for(rng, training):
+    a = rng.standard_normal((4, 3, 2, 5))
+    grads = {}
+    for asked in [(True, True, True), (True, False, False), (False, True, False), (False, False, True)]:
+        values = a, a[0, :, 0, 0], a[0, :, 1, 1]
+        x, w, b = (fastnn.tensor(v, requires_grad=r) for v, r in zip(values, asked, strict=True))
+        y = F.batch_norm(x, fastnn.zeros(3).double(), fastnn.ones(3).double(), w, b, training)
+        (y * y * y).sum().backward()
+        for name, t, r in zip("xwb", (x, w, b), asked, strict=True):
+            assert (t.grad is not None) == r
+            if r:
+                np.testing.assert_array_equal(t.grad.array, grads.setdefault(name, t.grad.array))
+
+
+def test_empty_batch_leaves_statistics_alone():
+    layer = nn.BatchNorm2d(3)
+    x = fastnn.zeros(0, 3, 4, 5, requires_grad=True)
+    y = layer(x)
+    y.sum().backward()
+    assert y.shape == x.grad.shape == (0, 3, 4, 5) and layer.weight.grad.tolist() == [0.0, 0.0, 0.0]
+    assert layer.running_mean.tolist() == [0.0, 0.0, 0.0] and layer.running_var.tolist() == [1.0, 1.0, 1.0]
+
+
+def test_saved_input_changed_in_place_is_noticed():
+    x = fastnn.randn(4, 3, requires_grad=True) * 1.0
+    y = F.batch_norm(x, None, None, training=True)
+    x.add_(1.0)
+    with pytest.raises(RuntimeError):
+        y.sum().backward()
+
+
+def test_refusals():
+    x = fastnn.randn(4, 3, 2, 2)
+    with pytest.raises(ValueError, match=r"batch_norm: input of shape \(4, 3, 2, 2\) has 3 channels, weight has shape"):
+        F.batch_norm(x, None, None, fastnn.ones(4), training=True)
+    with pytest.raises(TypeError, match="batch_norm: input is float64, but running_mean is float32"):
+        F.batch_norm(x.double(), fastnn.zeros(3), fastnn.ones(3))
+    with pytest.raises(RuntimeError, match="needs more than one value a channel"):
+        F.batch_norm(x[:1, :, :1, :1], None, None, training=True)
+    with pytest.raises(RuntimeError, match="are needed in evaluation"):
+        F.batch_norm(x, None, None)
+    with pytest.raises(ValueError, match=r"BatchNorm2d: input must have the shape \(N, C, H, W\), but \(4, 3\) came"):
+        nn.BatchNorm2d(3)(fastnn.randn(4, 3))
+    with pytest.raises(ValueError, match=r"BatchNorm1d: input must have the shape \(N, C\) or \(N, C, L\)"):
+        nn.BatchNorm1d(3)(x)
+
+
+def test_kernels_refuse_what_does_not_fit():
+    if backend.kernel_set != "compiled":
+        pytest.skip("the twins trust their caller")
+    x, c = np.zeros((4, 3), np.float32), np.zeros(3, np.float32)
+    for args in [(x, c, c, x[:2]), (x, c[:2], c, x), (x, c, c.astype(np.float64), x), (x.T, c, c, x.T),
+                 (np.zeros((4, 3, 2, 2), np.float32), c, c, x), (x[:0], c, c, x[:0])]:
+        with pytest.raises(ValueError, match="kernel"):
+            backend.normalization.batch_norm(*args[:3], 1e-5, args[3], c.copy(), c.copy(), c.copy(), 1)
+
+
+@pytest.mark.parametrize("momentum", [0.3, None])
+def test_module_statistics(rng, momentum):
+    layer, batches = nn.BatchNorm1d(4, momentum=momentum), rng.standard_normal((5, 6, 4)) + 3
+    mean, var = np.zeros(4), np.ones(4)
+    for i, a in enumerate(batches):
+        layer(fastnn.tensor(a.astype(np.float32)))
+        m = momentum or 1 / (i + 1)
+        mean, var = (1 - m) * mean + m * a.mean(0), (1 - m) * var + m * a.var(0, ddof=1)
+    close(layer.running_mean, mean, np.float32)
+    close(layer.running_var, var, np.float32)
+    assert layer.num_batches_tracked.item() == 5 and layer.num_batches_tracked.dtype == fastnn.int64
+    layer.eval()
+    close(layer(fastnn.tensor(batches[0].astype(np.float32))), formula(batches[0], mean=mean, var=var), np.float32)
+    assert layer.num_batches_tracked.item() == 5
+    again = copy.deepcopy(layer)
+    layer.reset_running_stats()
+    assert layer.running_var.tolist() == [1.0] * 4 and layer.num_batches_tracked.item() == 0
+    layer.load_state_dict(again.state_dict())
+    assert layer.running_mean.tolist() == again.running_mean.tolist() and layer.num_batches_tracked.item() == 5
+
+
+def test_module_options(rng):
+    layer = nn.BatchNorm2d(3, eps=0.1, affine=False, track_running_stats=False)
+    assert repr(layer) == ("BatchNorm2d(3, eps=0.1, momentum=0.1, affine=False, bias=False, "
+                           "track_running_stats=False)")
+    assert layer.state_dict() == {} and list(layer.parameters()) == []
+    x = rng.standard_normal((2, 3, 4, 5)).astype(np.float32)
+    close(layer.eval()(fastnn.tensor(x)), formula(x.astype(np.float64), eps=0.1), np.float32)
+    layer = nn.BatchNorm2d(3, bias=False, dtype=fastnn.float64)
+    assert list(layer.state_dict()) == ["weight", "running_mean", "running_var", "num_batches_tracked"]
+    assert layer.running_var.dtype == layer.weight.dtype == fastnn.float64
+    assert layer.float()(fastnn.tensor(x)).dtype == fastnn.float32 and layer.num_batches_tracked.dtype == fastnn.int64

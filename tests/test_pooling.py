@@ -1,0 +1,199 @@
+"""Pooling against direct loops over windows, by hand, at its borders, and for ties and NaN."""
+import numpy as np
+import pytest
+from harness import check, close
+
+import fastnn
+import fastnn.nn.functional as F
+from fastnn import backend, layout, nn
+
+
+def windows(x, size, kernel, stride, padding=(0, 0), dilation=(1, 1)):
+    """Each output's position and the positions of its taps, those outside the input too."""
+    for oh in range(size[0]):
+        for ow in range(size[1]):
+            taps = [(oh * stride[0] - padding[0] + i * dilation[0], ow * stride[1] - padding[1] + j * dilation[1])
+                    for i in range(kernel[0]) for j in range(kernel[1])]
+            yield oh, ow, taps, [(h, w) for h, w in taps if 0 <= h < x.shape[-2] and 0 <= w < x.shape[-1]]
+
+
+def out_size(x, kernel, stride, padding=(0, 0), dilation=(1, 1), ceil_mode=False):
+    """By counting: windows that fit or, in ceil mode, that begin inside the input or its left padding and stick out."""
+    size = []
+    for n, k, s, p, d in zip(x.shape[-2:], kernel, stride, padding, dilation, strict=True):
+        starts = [o * s - p for o in range(n + 2 * p)]
+        fits = [a for a in starts if a + d * (k - 1) < n + p]
+        if ceil_mode and (not fits or fits[-1] + d * (k - 1) != n + p - 1):
+            fits += [a for a in starts if a < n and a not in fits][:1]
+        size.append(len(fits))
+    return size
+
+
+def max_by_definition(x, kernel_size, stride=None, padding=(0, 0), dilation=(1, 1), ceil_mode=False,
+                      return_indices=False):
+    stride = stride or kernel_size
+    size = out_size(x, kernel_size, stride, padding, dilation, ceil_mode)
+    y, indices = np.empty((*x.shape[:-2], *size)), np.empty((*x.shape[:-2], *size), np.int64)
+    for oh, ow, _, inside in windows(x, size, kernel_size, stride, padding, dilation):
+        values = np.stack([x[..., h, w] for h, w in inside], -1)
+        y[..., oh, ow] = values.max(-1)
+        indices[..., oh, ow] = np.array([h * x.shape[-1] + w for h, w in inside])[values.argmax(-1)]
+    return (y, indices) if return_indices else y
+
+
+def avg_by_definition(x, kernel_size, stride=None, padding=(0, 0), ceil_mode=False, count_include_pad=True,
+                      divisor_override=None):
+    stride = stride or kernel_size
+    size = out_size(x, kernel_size, stride, padding, ceil_mode=ceil_mode)
+    y = np.empty((*x.shape[:-2], *size))
+    H, W = np.add(x.shape[-2:], padding)
+    for oh, ow, taps, inside in windows(x, size, kernel_size, stride, padding):
+        padded = [(h, w) for h, w in taps if h < H and w < W]
+        y[..., oh, ow] = sum(x[..., h, w] for h, w in inside) / (
+            divisor_override or len(padded if count_include_pad else inside))
+    return y
+
+
+def distinct(rng, shape):
+    """No two values closer than 1: a maximum without ties."""
+    return rng.permutation(np.prod(shape)).reshape(shape) * 1.0
+
+
+@pytest.mark.parametrize(("shape", "kwargs"), [
+    ((2, 3, 6, 5), {"kernel_size": (3, 2)}),
+    ((1, 1, 7, 8), {"kernel_size": (2, 3), "stride": (3, 1), "padding": (1, 0)}),
+    ((2, 17, 9, 7), {"kernel_size": (3, 2), "stride": (1, 2), "padding": (1, 1), "dilation": (2, 3)}),
+    ((1, 4, 7, 6), {"kernel_size": (2, 4), "stride": (2, 3), "ceil_mode": True}),
+    ((1, 2, 5, 4), {"kernel_size": (1, 2), "stride": (3, 4), "padding": (0, 1)}),  # inputs between windows
+    ((3, 8, 9), {"kernel_size": (3, 2), "stride": (2, 1), "padding": (1, 1), "ceil_mode": True}),  # one image
+    ((1, 2, 20, 19), {"kernel_size": (17, 16), "stride": (2, 1), "padding": (8, 7)}),  # places beyond a byte
+])
+def test_max_pool2d_against_its_definition(rng, shape, kwargs):
+    x = distinct(rng, shape)
+    check(F.max_pool2d, x, oracle=max_by_definition, kwargs=kwargs)
+    check(F.max_pool2d, x, oracle=max_by_definition, kwargs={**kwargs, "return_indices": True})
+
+
+@pytest.mark.parametrize(("shape", "kwargs"), [
+    ((2, 3, 6, 5), {"kernel_size": (3, 2)}),
+    ((1, 1, 7, 8), {"kernel_size": (2, 3), "stride": (3, 1), "padding": (1, 0), "count_include_pad": False}),
+    ((2, 17, 9, 7), {"kernel_size": (3, 4), "stride": (1, 2), "padding": (1, 2)}),
+    ((1, 4, 7, 6), {"kernel_size": (2, 4), "stride": (2, 3), "padding": (1, 1), "ceil_mode": True}),
+    ((1, 4, 7, 6), {"kernel_size": (2, 4), "stride": (3, 3), "ceil_mode": True, "count_include_pad": False}),
+    ((1, 2, 5, 4), {"kernel_size": (1, 2), "stride": (3, 4), "divisor_override": 3}),
+    ((3, 8, 9), {"kernel_size": (3, 2), "stride": (2, 1), "padding": (1, 1), "divisor_override": -2}),
+])
+def test_avg_pool2d_against_its_definition(rng, shape, kwargs):
+    check(F.avg_pool2d, rng.standard_normal(shape), oracle=avg_by_definition, kwargs=kwargs)
+
+
+@pytest.mark.parametrize(("shape", "size"), [
+    ((2, 3, 7, 5), (3, 2)), ((1, 2, 3, 4), (5, 6)), ((2, 33, 6, 5), (1, 1)), ((2, 5, 4), (3, 1)), ((2, 3, 5, 7), (5, 7))
+])
+def test_adaptive_avg_pool2d_against_its_definition(rng, shape, size):
+    def oracle(x, output_size):
+        y = np.empty((*x.shape[:-2], *output_size))
+        H, W, (oH, oW) = *x.shape[-2:], output_size
+        for i in range(oH):
+            for j in range(oW):
+                rows = slice(int(np.floor(i * H / oH)), int(np.ceil((i + 1) * H / oH)))
+                cols = slice(int(np.floor(j * W / oW)), int(np.ceil((j + 1) * W / oW)))
+                y[..., i, j] = x[..., rows, cols].mean((-2, -1))
+        return y
+
+    check(F.adaptive_avg_pool2d, rng.standard_normal(shape), oracle=oracle, kwargs={"output_size": size})
+
+
+def test_by_hand():
+    x = fastnn.tensor([[[[1.0, 5.0, 2.0], [4.0, 3.0, 6.0]]]], requires_grad=True)
+    y, indices = F.max_pool2d(x, (2, 2), stride=1, return_indices=True)
+    assert y.tolist() == [[[[5.0, 6.0]]]] and indices.tolist() == [[[[1, 5]]]] and indices.dtype == fastnn.int64
+    y.backward(fastnn.tensor([[[[10.0, 20.0]]]]))
+    assert x.grad.tolist() == [[[[0.0, 10.0, 0.0], [0.0, 0.0, 20.0]]]]
+    x.grad = None
+    y = F.avg_pool2d(x, (2, 2), stride=1)
+    assert y.tolist() == [[[[3.25, 4.0]]]]
+    y.backward(fastnn.tensor([[[[4.0, 8.0]]]]))
+    assert x.grad.tolist() == [[[[1.0, 3.0, 2.0], [1.0, 3.0, 2.0]]]]
+    assert F.avg_pool2d(x, (2, 2), padding=(1, 0), stride=1).tolist()[0][0][0] == [1.5, 1.75]
+    assert F.avg_pool2d(x, (2, 2), padding=(1, 0), stride=1, count_include_pad=False).tolist()[0][0][0] == [3.0, 3.5]
+    assert F.adaptive_avg_pool2d(x, (None, 1)).tolist()[0][0] == [[close_to(8 / 3)], [close_to(13 / 3)]]
+
+
+def close_to(value):
+    return pytest.approx(value, rel=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("C", [1, 5, 16, 33])
+def test_first_of_equals_wins_and_nan_over_all(C, dtype):
+    planes = np.array([[0.0, -0.0, 7.0, 7.0], [np.nan, 1.0, 7.0, np.inf], [-np.inf] * 4, [np.nan, 3.0, np.nan, 2.0]])
+    x = layout.channels_last(np.broadcast_to(planes.reshape(4, 1, 2, 2), (4, C, 2, 2)).astype(dtype))
+    y, indices = F.max_pool2d(fastnn.tensor(x), 2, return_indices=True)
+    np.testing.assert_array_equal(y.array[:, 0, 0, 0], [7.0, np.nan, -np.inf, np.nan])
+    assert (indices.array == np.array([2, 0, 0, 2]).reshape(4, 1, 1, 1)).all()  # of several NaN the last, as in PyTorch
+    x = fastnn.zeros(2, C, 4, 6, requires_grad=True)
+    F.max_pool2d(x, (2, 3)).sum().backward()
+    first = np.zeros((4, 6))
+    first[::2, ::3] = 1
+    np.testing.assert_array_equal(x.grad.array, np.broadcast_to(first, x.shape))
+
+
+def test_every_channel_count(rng):
+    """Vector loops and what they leave over."""
+    for C in [*range(1, 20), 31, 32, 63, 65, 130]:
+        x = distinct(rng, (1, C, 5, 4)).astype(np.float32)
+        close(F.max_pool2d(fastnn.tensor(x), (2, 3), (1, 1)), max_by_definition(x, (2, 3), (1, 1)))
+        close(F.avg_pool2d(fastnn.tensor(x), (2, 3), (1, 1)), avg_by_definition(x, (2, 3), (1, 1)))
+
+
+def test_unusual_sizes():
+    assert F.max_pool2d(fastnn.ones(0, 3, 6, 5), 2).shape == (0, 3, 3, 2)
+    assert F.adaptive_avg_pool2d(fastnn.ones(2, 3, 4, 5), (0, 2)).shape == (2, 3, 0, 2)
+    assert F.max_pool2d(fastnn.ones(1, 2, 1, 1), 2, ceil_mode=True).tolist() == [[[[1.0]], [[1.0]]]]
+    x = fastnn.ones(0, 3, 6, 5, requires_grad=True)
+    F.avg_pool2d(x, 2).sum().backward()
+    assert x.grad.shape == (0, 3, 6, 5)
+
+
+def test_integer_input_padding_and_divisor_are_refused():
+    x = fastnn.ones(1, 1, 4, 4)
+    with pytest.raises(TypeError, match=r"max_pool2d: input must be float32 or float64, but it is int64"):
+        F.max_pool2d(x.long(), 2)
+    with pytest.raises(RuntimeError, match=r"padding=\(2, 0\) must be at most half of kernel_size=\(3, 2\)"):
+        F.avg_pool2d(x, (3, 2), padding=(2, 0))
+    with pytest.raises(ValueError, match="divisor_override must be an int other than 0"):
+        F.avg_pool2d(x, 2, divisor_override=0)
+    with pytest.raises(ValueError, match="does not fit into an input of size 4"):
+        F.max_pool2d(x, (2, 7))
+
+
+def test_kernels_refuse_what_does_not_fit():
+    x, y = (layout.empty(shape, np.float32, True) for shape in ((1, 2, 4, 4), (1, 2, 2, 2)))
+    place, pairs = layout.empty(y.shape, np.uint8, True), ((2, 2), (2, 2), (0, 0), (1, 1))
+    kernels = backend.load("compiled", backend.isa)["pooling"] if backend.kernel_set == "compiled" else None
+    if kernels is None:
+        pytest.skip("the twins trust their caller")
+    for args in [
+        (x, y.astype(np.float64), place, *pairs), (np.ascontiguousarray(x), y, place, *pairs),
+        (x[:0], y, place, *pairs),
+        (x, y, place.astype(np.int32), *pairs), (x, y, place[:, :1], *pairs), (x, y, place, (0, 2), *pairs[1:]),
+        (x, y, place, (2,), *pairs[1:]), (x, y, place, *pairs[:2], (-1, 0), pairs[3]), (x[0], y[0], place[0], *pairs),
+        (x, y, place, (16, 17), *pairs[1:]),
+    ]:
+        with pytest.raises(ValueError, match=r"kernel|unpack"):
+            kernels.max_pool2d(*args, 1)
+
+
+def test_modules():
+    x = fastnn.randn(2, 3, 7, 9)
+    pool = nn.MaxPool2d((3, 2), stride=(2, 1), padding=1, dilation=(1, 2), return_indices=True, ceil_mode=True)
+    y, indices = pool(x)
+    expected = F.max_pool2d(x, (3, 2), (2, 1), 1, (1, 2), True, True)
+    assert (y.array == expected[0].array).all() and (indices.array == expected[1].array).all()
+    assert repr(pool) == "MaxPool2d(kernel_size=(3, 2), stride=(2, 1), padding=1, dilation=(1, 2), ceil_mode=True)"
+    pool = nn.AvgPool2d(3, padding=1, ceil_mode=True, count_include_pad=False, divisor_override=5)
+    assert (pool(x).array == F.avg_pool2d(x, 3, None, 1, True, False, 5).array).all()
+    assert repr(pool) == "AvgPool2d(kernel_size=3, stride=3, padding=1)"
+    pool = nn.AdaptiveAvgPool2d((None, 2))
+    assert pool(x).shape == (2, 3, 7, 2) and repr(pool) == "AdaptiveAvgPool2d(output_size=(None, 2))"
