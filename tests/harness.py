@@ -133,7 +133,7 @@ def _check_gradient(fn, arrays, kwargs, positions, result):
     rng = np.random.default_rng(2)
 
     def loss(i, direction, step):
-        moved = [a + step * direction if j == i else a for j, a in enumerate(arrays)]
+        moved = [np.asarray(a + step * direction) if j == i else a for j, a in enumerate(arrays)]
         with fastnn.no_grad():
             return [float(np.sum(w * y)) for w, y in zip(weights, _evaluate(fn, moved, kwargs, [])[0], strict=True)]
 
