@@ -61,14 +61,14 @@ def test_by_hand():
 @pytest.mark.parametrize("first_rows", [0, 1e4])
 @pytest.mark.parametrize("C", [1, 3, 32, 600])
 def test_variance_of_float32_survives_a_large_mean(rng, C, first_rows):
-    """E[x²] − μ² has no correct digit here; deviations from a far-off first row have, since blocks are short."""
+    """E[x²] − μ² has no correct digit here; a far-off first row, the shift, costs one digit."""
     x = (1000 + 0.1 * rng.standard_normal((20000 // C + 70, C))).astype(np.float32)
     x[:1] += first_rows
     mean, var = fastnn.zeros(C), fastnn.zeros(C)
     F.batch_norm(fastnn.tensor(x), mean, var, training=True, momentum=1.0)
     truth = x.astype(np.float64)
     np.testing.assert_allclose(mean.array, truth.mean(0), rtol=1e-5)
-    np.testing.assert_allclose(var.array, truth.var(0, ddof=1), rtol=2e-5)
+    np.testing.assert_allclose(var.array, truth.var(0, ddof=1), rtol=2e-4 if first_rows else 2e-5)
     constant = F.batch_norm(fastnn.full((1000, C), 0.1), mean, var, training=True, momentum=1.0)
     assert (constant.array == 0).all() and (var.array == 0).all()
 
