@@ -1,0 +1,104 @@
+"""Clipping of gradients; parameters as a vector."""
+
+import math
+
+import numpy as np
+import pytest
+from harness import close
+
+import fastnn
+from fastnn import layout
+from fastnn.nn import utils
+from fastnn.tensor import Tensor
+
+
+def parameters(rng, dtype=np.float32):
+    """With gradients of different memory orders, and one without."""
+    params = [Tensor(np.zeros(shape, dtype), True) for shape in ((3, 5), (), (2, 3, 4, 5), (7,), (0,))]
+    for p in params:
+        p.grad = Tensor(np.asarray(rng.standard_normal(p.shape), dtype))
+    params[2].grad = Tensor(layout.channels_last(params[2].grad.array))
+    params[3].grad = None
+    return params
+
+
+def vector(params):
+    return np.concatenate([p.grad.array.ravel() for p in params if p.grad is not None]).astype(np.float64)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("norm_type", [1, 2, 2.0, 3.5, math.inf, "inf"])
+def test_clip_grad_norm(rng, norm_type, dtype):
+    params = parameters(rng, dtype)
+    before = vector(params)
+    norm = np.linalg.norm(before, float(norm_type))
+    close(utils.clip_grad_norm_(iter(params), 1e9, norm_type), norm, np.dtype(dtype))
+    assert vector(params).tolist() == before.tolist()  # not clipped, so not touched
+    total = utils.clip_grad_norm_(iter(params), 0.5, norm_type)
+    assert total.dtype == dtype and total.shape == ()
+    close(total, norm)
+    close(vector(params), before * 0.5 / (norm + 1e-6), np.dtype(dtype))
+
+
+def test_clip_grad_norm_by_hand():
+    p, q = fastnn.zeros(1, requires_grad=True), fastnn.zeros(1, requires_grad=True)
+    p.grad, q.grad = fastnn.tensor([3.0]), fastnn.tensor([-4.0])
+    grad = p.grad
+    assert utils.clip_grad_norm_([p, q], 10).item() == 5 and p.grad.item() == 3
+    assert utils.clip_grad_norm_([p, q], 2.5).item() == 5
+    assert p.grad is grad
+    close([p.grad.item(), q.grad.item()], [1.5, -2.0], np.dtype("float32"))
+    assert utils.clip_grad_norm_(p, 100.0, 1).item() == pytest.approx(1.5)
+
+
+def test_clip_grad_norm_without_gradients():
+    assert utils.clip_grad_norm_([], 1.0).item() == 0
+    assert utils.clip_grad_norm_([fastnn.ones(2, requires_grad=True)], 1.0).item() == 0
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_clip_grad_norm_of_nonfinite_gradients(bad):
+    p = fastnn.zeros(2, requires_grad=True)
+    p.grad = fastnn.tensor([1.0, bad])
+    with pytest.raises(RuntimeError, match="error_if_nonfinite"):
+        utils.clip_grad_norm_([p], 1.0, error_if_nonfinite=True)
+    assert p.grad[0].item() == 1
+    total = utils.clip_grad_norm_([p], 1.0).item()
+    close(total, bad)
+    close(p.grad, [math.nan if math.isnan(bad) else 0.0, math.nan])
+
+
+def test_norms_do_not_overflow_on_the_way():
+    p = fastnn.zeros(2, requires_grad=True)
+    p.grad = fastnn.tensor([3e30, 4e30])
+    close(utils.clip_grad_norm_([p], 1.0).item() / 5e30, 1.0, np.dtype("float32"))
+    close(p.grad, [0.6, 0.8])
+
+
+def test_norm_type_is_checked():
+    with pytest.raises(ValueError, match="norm_type"):
+        utils.clip_grad_norm_([], 1.0, norm_type=0)
+
+
+def test_clip_grad_value(rng):
+    params = parameters(rng)
+    before = vector(params)
+    utils.clip_grad_value_(params, 0.4)
+    assert vector(params).tolist() == np.clip(before, np.float32(-0.4), np.float32(0.4)).tolist()
+    assert params[3].grad is None
+
+
+def test_parameters_to_vector_and_back(rng):
+    params = [Tensor(rng.standard_normal(shape), True) for shape in ((3, 2), (), (2, 3, 2, 4))]
+    params[2] = Tensor(layout.channels_last(params[2].array), True)
+    strides = params[2].array.strides
+    vec = utils.parameters_to_vector(p for p in params)
+    expected = np.concatenate([p.array.ravel() for p in params])
+    assert vec.tolist() == expected.tolist()
+    (vec * Tensor(np.arange(55.0))).sum().backward()
+    assert vector(params).tolist() == list(range(55))
+    utils.vector_to_parameters(Tensor(-expected), iter(params))
+    assert utils.parameters_to_vector(params).tolist() == (-expected).tolist()
+    assert params[2].array.strides == strides
+    with pytest.raises(ValueError, match=r"\(54,\), but the parameters need \(55,\)"):
+        utils.vector_to_parameters(Tensor(expected[1:]), params)
