@@ -10,12 +10,10 @@ from fastnn.autograd import no_grad
 from fastnn.data import DataLoader
 from fastnn.functional import cross_entropy
 from fastnn.optim import Optimizer
-from fastnn.tensor import Tensor
 
 
 class Epoch(NamedTuple):
     """Figures of one pass over the training data: mean losses (nats) and fractions of samples classified rightly."""
-
     epoch: int
     loss: float
     accuracy: float
@@ -37,7 +35,7 @@ def evaluate(model: nn.Module, batches: Iterable[Any]) -> tuple[float, float]:
         for x, y in batches:
             scores = model(x)
             loss += cross_entropy(scores, y, reduction="sum").item()
-            right += _right(scores, y)
+            right += (scores.argmax(1) == y).sum().item()
             count += len(y)
     model.train(training)
     return (loss / count, right / count) if count else (math.nan, math.nan)
@@ -66,7 +64,7 @@ def fit(
                 loss.backward()
                 optimizer.step()
                 loss_sum += loss.item() * len(y)
-                right += _right(scores, y)
+                right += (scores.argmax(1) == y).sum().item()
                 count += len(y)
                 rate = count / (time.perf_counter() - start)
                 figures = f"loss {loss_sum / count:.4f}, accuracy {right / count:.4f}, {rate:.0f} images/s"
@@ -79,7 +77,3 @@ def fit(
             history.append(Epoch(epoch, loss_sum / count, right / count, *evaluate(model, validation), rate))
             bar.write(str(history[-1]))
     return history
-
-
-def _right(scores: Tensor, y: Tensor) -> int:
-    return int((scores.array.argmax(1) == y.array).sum())
