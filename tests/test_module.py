@@ -476,7 +476,9 @@ def test_deep_copies(duplicate):
     m[0].register_forward_hook(double)
     m[0].eval()
     m[0].scale.requires_grad_(False)
+    m[1].weight.grad = fastnn.ones_like(m[1].weight)
     other = duplicate(m)
+    assert other[1].weight.grad is None
     assert repr(other) == repr(m) and not other[0].training and other[0].twin is other[0].first
     assert other[0]._forward_hooks[0][0] is double and not other[0].scale.requires_grad
     for (name, p), (_, q) in zip(m.named_parameters(), other.named_parameters(), strict=True):

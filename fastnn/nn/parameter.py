@@ -23,6 +23,11 @@ class Parameter(Tensor):
     def __init__(self, data: Tensor | np.ndarray, requires_grad: bool = True) -> None:
         super().__init__(as_tensor(data).array, requires_grad)
 
+    def __deepcopy__(self, memo: dict) -> Tensor:
+        copy = super().__deepcopy__(memo)
+        copy.grad = None  # as in PyTorch, where a plain tensor's is copied
+        return copy
+
     def __repr__(self) -> str:
         return "Parameter containing:\n" + super().__repr__()
 
