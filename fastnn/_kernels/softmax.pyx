@@ -249,8 +249,8 @@ def cross_entropy(
     _check_vector(weight, x, 1)
     job.loss, job.row_weight = cnp.PyArray_DATA(loss_out), cnp.PyArray_DATA(row_weight_out)
     job.weight, job.ignore_index, job.smoothing = cnp.PyArray_DATA(weight), ignore_index, label_smoothing
-    if (cnp.PyArray_TYPE(target) != cnp.NPY_INT64 or cnp.PyArray_NDIM(target) != 1 or not cnp.PyArray_ISCARRAY_RO(target)
-            or cnp.PyArray_DIM(target, 0) != cnp.PyArray_DIM(x, 0)):
+    if (cnp.PyArray_TYPE(target) != cnp.NPY_INT64 or cnp.PyArray_NDIM(target) != 1
+            or not cnp.PyArray_ISCARRAY_RO(target) or cnp.PyArray_DIM(target, 0) != cnp.PyArray_DIM(x, 0)):
         raise ValueError("kernel: target must be a C-contiguous int64 vector with one element a row")
     job.target = <const int64_t*> cnp.PyArray_DATA(target)
     for i in range(cnp.PyArray_DIM(x, 0)):

@@ -123,7 +123,7 @@ def _soft_cross_entropy(
         raise DTypeError(f"cross_entropy: target is {q.dtype}, but input is {x.dtype}; use target.to(input.dtype)")
     dim, w = _class_weight("cross_entropy", x, weight)
     w = w.reshape(-1, *(1,) * (x.ndim - dim - 1))
-    smooth = add(mul(target, 1 - label_smoothing), label_smoothing / x.shape[dim]) if label_smoothing else target
+    smooth = add(mul(target, 1 - label_smoothing), label_smoothing / max(len(w), 1)) if label_smoothing else target
     loss = neg(sum(mul(mul(log_softmax(input, dim), smooth), Tensor(w)), dim))
     return loss if reduction == "none" else sum(loss) if reduction == "sum" else mean(loss)
 

@@ -1,0 +1,143 @@
+"""Dropout and the generator behind it."""
+
+import numpy as np
+import pytest
+from harness import check, close
+
+import fastnn
+import fastnn.nn.functional as F
+from fastnn import backend, layout, nn
+
+SETS = [("reference", ""), *(("compiled", isa) for isa in backend.instruction_sets())]
+
+
+def philox(counter, key):
+    """Four words of Philox-4x32-10 for one block, with Python's integers."""
+    c, (k0, k1) = list(counter), key
+    for _ in range(10):
+        a, b = c[0] * 0xD2511F53, c[2] * 0xCD9E8D57
+        c = [(b >> 32) ^ c[1] ^ k0, b & 0xFFFFFFFF, (a >> 32) ^ c[3] ^ k1, a & 0xFFFFFFFF]
+        k0, k1 = (k0 + 0x9E3779B9) & 0xFFFFFFFF, (k1 + 0xBB67AE85) & 0xFFFFFFFF
+    return c
+
+
+def masks(kernels, n, p, seed, dtype=np.float32):
+    mask, y = np.zeros((n + 63) // 64, np.uint64), np.empty(n, dtype)
+    kernels["dropout"].dropout(np.ones(n, dtype), p, seed, mask, y, 1)
+    bits = np.unpackbits(mask.view(np.uint8), bitorder="little")
+    assert not bits[n:].any()
+    np.testing.assert_array_equal(y, bits[:n] * np.asarray(1 / (1 - p), dtype))
+    return bits[:n].astype(bool)
+
+
+def test_oracle_is_philox():
+    """Known answers that Random123 publishes."""
+    ones = 0xFFFFFFFF
+    assert philox([0] * 4, [0] * 2) == [0x6627E8D5, 0xE169C58D, 0xBC57AC4C, 0x9B00DBD8]
+    assert philox([ones] * 4, [ones] * 2) == [0x408F276D, 0x41C83B0E, 0xA20BC7C6, 0x6D5451FD]
+
+
+@pytest.mark.parametrize("kernel_set", SETS, ids=str)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_mask_is_philox(kernel_set, dtype):
+    kernels, n, seed = backend.load(*kernel_set), 2_500, 0x0123456789ABCDEF
+    words = np.empty(n, np.uint32)
+    for block in range((n + 63) // 64 * 16):
+        for w, word in enumerate(philox([block, 0, 0, 0], [seed & 0xFFFFFFFF, seed >> 32])):
+            place = block // 16 * 64 + 16 * w + block % 16
+            if place < n:
+                words[place] = word
+    for p in (0.0, 0.1, 0.5, 0.999):
+        np.testing.assert_array_equal(masks(kernels, n, p, seed, dtype), words >= int(p * 2**32))
+
+
+@pytest.mark.parametrize("p", [0.05, 0.5, 0.9])
+def test_rate_and_independence(p):
+    kernels = {"dropout": backend.dropout}
+    n = 1_000_000
+    a, b = masks(kernels, n, p, 1), masks(kernels, n, p, 2)
+    deviation = 5 * np.sqrt(p * (1 - p) / n)
+    assert abs(a.mean() - (1 - p)) < deviation
+    for other in (b, np.roll(a, 1), np.roll(a, 16), np.roll(a, 64)):  # other keys, lanes, words, groups
+        assert abs((a & other).mean() - (1 - p) ** 2) < deviation
+
+
+@pytest.mark.parametrize("shape", [(), (3, 5), (2, 3, 4, 5), (5, 7, 41, 43)], ids=str)
+@pytest.mark.parametrize("p", [0.0, 0.3, 1.0])
+def test_gradient_memory_and_threads(rng, shape, p):
+    if len(shape) < 4:  # masks go by place in memory, which the harness changes for 4-D arrays
+        check(F.dropout, rng.standard_normal(shape), kwargs={"p": p})
+    else:
+        check(F.dropout2d, rng.standard_normal(shape), kwargs={"p": p})
+
+
+def test_mask_follows_memory(rng):
+    x = np.ones((2, 3, 4, 5), np.float32)
+    fastnn.manual_seed(7)
+    y = F.dropout(fastnn.Tensor(layout.channels_last(x))).array
+    assert layout.is_channels_last(y)
+    fastnn.manual_seed(7)
+    flat = F.dropout(fastnn.ones(120)).array
+    np.testing.assert_array_equal(y.transpose(0, 2, 3, 1).ravel(), flat)
+
+
+@pytest.mark.parametrize("op", [F.dropout, F.dropout2d])
+def test_gradient_is_the_mask(op):
+    x = fastnn.ones(8, 16, 3, 5, requires_grad=True)
+    y = op(x, 0.25)
+    assert set(np.unique(y.array)) == {np.float32(0), np.float32(1 / 0.75)}
+    y.sum().backward()
+    np.testing.assert_array_equal(x.grad.array, y.array)
+    if op is F.dropout2d:
+        assert (y.array == y.array[:, :, :1, :1]).all()
+
+
+@pytest.mark.parametrize("op", [F.dropout, F.dropout2d])
+def test_evaluation_in_place_and_seeds(op):
+    x = fastnn.ones(4, 5, 2, 3)
+    assert op(x, 0.5, training=False) is x and op(x, 0.0) is x
+    assert not op(x, 1.0).array.any()
+    fastnn.manual_seed(3)
+    a, b = op(x).array, op(x).array
+    assert (a != b).any()
+    fastnn.manual_seed(3)
+    h = fastnn.ones(4, 5, 2, 3, requires_grad=True) * 1
+    assert op(h, inplace=True) is h
+    np.testing.assert_array_equal(h.array, a)
+
+
+def test_nan_and_infinity_pass_as_products():
+    x = fastnn.tensor([np.nan, np.inf, 1.0])
+    close(F.dropout(x, 1.0), [np.nan, np.nan, 0.0])
+
+
+def test_refusals():
+    for p in (-0.1, 1.1, np.nan):
+        with pytest.raises(ValueError, match="p must be from 0 to 1"):
+            F.dropout(fastnn.ones(3), p)
+        with pytest.raises(ValueError, match="Dropout2d: the probability p must be from 0 to 1"):
+            nn.Dropout2d(p)
+    with pytest.raises(RuntimeError, match=r"dropout2d: input must be \(N, C, H, W\), but has shape \(3,\)"):
+        F.dropout2d(fastnn.ones(3))
+    with pytest.raises(TypeError, match="dropout: input must be float32 or float64, but is int64"):
+        F.dropout(fastnn.tensor([1]))
+
+
+def test_modules():
+    x = fastnn.ones(50, 4, 2, 2)
+    for module in (nn.Dropout(0.2), nn.Dropout2d(0.2)):
+        assert (module(x).array == 0).any()
+        assert module.eval()(x) is x
+    assert repr(nn.Dropout2d(0.2, inplace=True)) == "Dropout2d(p=0.2, inplace=True)"
+
+
+@pytest.mark.parametrize("isa", backend.instruction_sets())
+def test_kernels_refuse_what_does_not_fit(isa):
+    kernels = backend.load("compiled", isa)["dropout"]
+    x, mask = np.ones(65, np.float32), np.zeros(2, np.uint64)
+    for bad in (mask[:1], np.zeros(3, np.uint64), mask.view(np.int64), np.zeros(4, np.uint64)[::2], mask[None]):
+        with pytest.raises(ValueError, match="kernel: the mask of 65 elements"):
+            kernels.dropout(x, 0.5, 1, bad, x.copy(), 1)
+    for p in (-0.1, 1.5, np.nan):
+        with pytest.raises(ValueError, match="kernel: p must be from 0 to 1"):
+            kernels.dropout_backward(x, mask, p, x.copy(), 1)
