@@ -35,12 +35,10 @@ __all__ = [
 
 def _call(op: str, ufunc: Callable, dtype: Any, *arrays: Array) -> Array:
     """ufunc(*arrays) in canonical memory order."""
-    shape = arrays[0].shape
-    if any(a.shape != shape for a in arrays):
-        try:
-            shape = np.broadcast(*arrays).shape
-        except ValueError:
-            raise ShapeError(f"{op}: shapes {' and '.join(str(a.shape) for a in arrays)} do not broadcast") from None
+    try:
+        shape = np.broadcast(*arrays).shape
+    except ValueError:
+        raise ShapeError(f"{op}: shapes {' and '.join(str(a.shape) for a in arrays)} do not broadcast") from None
     try:
         with np.errstate(all="ignore"):
             return ufunc(*arrays, out=layout.empty_for(shape, dtype, *arrays))
@@ -165,7 +163,7 @@ def _binary(
             dtype = float32
         x, y = a.array.astype(dtype, copy=False), b.array.astype(dtype, copy=False)
         z = _call(name, ufunc, result or dtype, x, y)
-        if left is None or right is None:
+        if left is None or right is None or not (a.requires_grad or b.requires_grad):
             return Tensor(z)
         reads = left[0] * a.requires_grad + right[0] * b.requires_grad
         rules = tuple([(rule[1], _like(t)) if t.requires_grad else None for rule, t in ((left, a), (right, b))])
@@ -242,6 +240,14 @@ remainder = _binary("remainder", "x - y·⌊x / y⌋, of y's sign as Python's %"
 pow = _binary("pow", "xʸ", _power, ("xy", _power_left), ("xyz", _power_right))
 maximum = _binary("maximum", "The larger of x and y, NaN if one is", np.maximum, _larger, _smaller)
 minimum = _binary("minimum", "The smaller of x and y, NaN if one is", np.minimum, _smaller, _larger)
+_clamp_min = _binary(
+    "clamp", "x, but at least y", np.maximum, ("xy", lambda g, x, y, z: _masked(g, ~(x >= y))),
+    ("xy", lambda g, x, y, z: _masked(g, ~(x < y))),
+)  # fmt: skip
+_clamp_max = _binary(
+    "clamp", "x, but at most y", np.minimum, ("xy", lambda g, x, y, z: _masked(g, ~(x <= y))),
+    ("xy", lambda g, x, y, z: _masked(g, ~(x > y))),
+)  # fmt: skip
 eq = _binary("eq", "x = y", np.equal, result=bool_)
 ne = _binary("ne", "x ≠ y", np.not_equal, result=bool_)
 lt = _binary("lt", "x < y", np.less, result=bool_)
@@ -289,8 +295,8 @@ def clamp(x: Tensor, min: Operand | None = None, max: Operand | None = None) -> 
     """
     if min is None and max is None:
         raise ArgumentError("clamp: min or max is needed")
-    raised = x if min is None else where(lt(x, min), min, x)
-    return raised if max is None else where(gt(raised, max), max, raised)
+    raised = x if min is None else _clamp_min(x, min)
+    return raised if max is None else _clamp_max(raised, max)
 
 
 def where(condition: Tensor, input: Operand, other: Operand) -> Tensor:

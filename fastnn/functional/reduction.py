@@ -17,7 +17,7 @@ import numpy as np
 from fastnn import layout
 from fastnn.errors import DTypeError, RangeError, ShapeError
 from fastnn.functional.elementwise import abs as absolute
-from fastnn.functional.elementwise import div, maximum, minimum
+from fastnn.functional.elementwise import maximum, minimum
 from fastnn.functional.shape import axes_of, axis_of, flatten
 from fastnn.tensor import Tensor, bool_, float32, float64, int64, record, uint8
 
@@ -94,8 +94,14 @@ def sum(x: Tensor, dim: Dim = None, keepdim: bool = False, *, dtype: Any = None)
 def mean(x: Tensor, dim: Dim = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
     """Σ x / n over `dim`, n elements each."""
     x = x if dtype is None else x.to(dtype)
-    a, axes, *_ = _frame("mean", x, dim, keepdim, floats=True)
-    return div(sum(x, dim, keepdim), math.prod(a.shape[i] for i in axes))
+    a, axes, kept, shape = _frame("mean", x, dim, keepdim, floats=True)
+    before, n = a.shape, a.dtype.type(math.prod(a.shape[i] for i in axes))
+
+    def mean(g: Array) -> tuple[Array]:
+        return (np.broadcast_to((g / (n or 1)).reshape(kept), before),)
+
+    with np.errstate(all="ignore"):
+        return record(np.asarray(_sum(a, axes) / n).reshape(shape), (x,), mean)
 
 
 def _moment(name: str, doc: str, root: bool) -> Callable[..., Tensor]:
@@ -142,9 +148,10 @@ def prod(x: Tensor, dim: int | None = None, keepdim: bool = False) -> Tensor:
     def product(g: Array) -> tuple[Array]:
         rows = np.moveaxis(a, axis, -1)
         ones = np.ones_like(rows[..., :1])
-        before = np.cumprod(np.concatenate([ones, rows[..., :-1]], -1), -1)
-        after = np.cumprod(np.concatenate([ones, rows[..., :0:-1]], -1), -1)[..., ::-1]
-        return (np.moveaxis(before * after, -1, axis) * g.reshape(y.shape),)
+        with np.errstate(all="ignore"):
+            before = np.cumprod(np.concatenate([ones, rows[..., :-1]], -1), -1)
+            after = np.cumprod(np.concatenate([ones, rows[..., :0:-1]], -1), -1)[..., ::-1]
+            return (np.moveaxis(before * after, -1, axis) * g.reshape(y.shape),)
 
     return record(y if keepdim else np.asarray(y.squeeze(axis)), (x,), product, saved=(x,))
 

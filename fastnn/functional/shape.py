@@ -136,8 +136,8 @@ def permute(x: Tensor, *sequence: int | Sequence[int], dims: Sequence[int] = ())
     order = tuple(axis_of("permute", d, x.ndim) for d in _ints("permute", sequence or (dims,)))
     if sorted(order) != list(range(x.ndim)):
         raise ShapeError(f"permute: dims {order} must name each of the {x.ndim} dimensions once")
-    inverse = tuple(np.argsort(order))
-    return view_of(x, x.array.transpose(order), lambda g: (g.transpose(inverse),), lambda a: a.transpose(order))
+    y = x.array.transpose(order)
+    return view_of(x, y, lambda g: (g.transpose(np.argsort(order)),), lambda a: a.transpose(order))
 
 
 def transpose(x: Tensor, dim0: int, dim1: int) -> Tensor:
