@@ -137,7 +137,7 @@ def nll_loss(
 
     >>> import fastnn
     >>> nll_loss(fastnn.tensor([[-1.0, -2.0], [-3.0, -4.0]]), fastnn.tensor([1, 0]))
-    tensor(2.5000)
+    tensor(2.5)
     """
     _check("nll_loss", input, target, reduction)
     x, back, t, w = _class_arrays("nll_loss", input, target, weight)
