@@ -10,10 +10,9 @@ Scalars are formed in double and rounded once to the parameter's dtype, as in Py
 """
 cimport numpy as cnp
 from cython cimport floating
-from cython.parallel cimport prange
 from libc.math cimport pow, sqrt, sqrtf
 from fastnn._kernels.kernel cimport (
-    CHUNK, check_float, check_same, is_f32, scratch_acquire, scratch_align, scratch_release, threads_for
+    CHUNK, check_float, check_same, is_f32, scratch_acquire, scratch_align, scratch_release, share, threads_for
 )
 
 cnp.import_array()
@@ -26,11 +25,12 @@ cdef struct Slot:  # one parameter
     Py_ssize_t size, start  # start: its place in the line
     bint single
 
-cdef struct Rule:  # the scalars of an update
+cdef struct Job:
+    void (*update)(const Job*, const Slot*, Py_ssize_t, Py_ssize_t) noexcept nogil  # of n elements from lo on
+    Slot* slots
+    Py_ssize_t n_slots
     double lr, momentum, damp, beta1, beta2, eps, decay, keep, scale, sign
     bint nesterov, first
-
-ctypedef void (*Update)(const Slot*, Py_ssize_t, Py_ssize_t, const Rule*) noexcept nogil
 
 
 cdef bint is_packed(cnp.ndarray a) noexcept:
@@ -72,58 +72,51 @@ cdef Py_ssize_t fill(Slot* slots, tuple columns) except -1:
     return start
 
 
-cdef void update_chunk(
-    const Slot* slots, Py_ssize_t n_slots, Py_ssize_t begin, Update update, const Rule* rule
-) noexcept nogil:
-    """Update the elements of the line from `begin` on, CHUNK of them."""
-    cdef Py_ssize_t low = 0, high = n_slots, middle, lo, hi
+cdef void update_chunk(const void* task, Py_ssize_t i, void* kind) noexcept nogil:
+    """Update the elements i·CHUNK, …, (i + 1)·CHUNK − 1 of the line."""
+    cdef const Job* job = <const Job*> task
+    cdef const Slot* slot
+    cdef Py_ssize_t begin = i * CHUNK, low = 0, high = job.n_slots, middle, lo, hi
     while high - low > 1:  # the last slot that starts at or before `begin`
         middle = (low + high) // 2
-        if slots[middle].start <= begin:
+        if job.slots[middle].start <= begin:
             low = middle
         else:
             high = middle
-    while low < n_slots and slots[low].start < begin + CHUNK:
-        lo = max(<Py_ssize_t> 0, begin - slots[low].start)
-        hi = min(slots[low].size, begin + CHUNK - slots[low].start)
+    while low < job.n_slots and job.slots[low].start < begin + CHUNK:
+        slot = &job.slots[low]
+        lo, hi = max(<Py_ssize_t> 0, begin - slot.start), min(slot.size, begin + CHUNK - slot.start)
         if lo < hi:
-            update(&slots[low], lo, hi - lo, rule)
+            job.update(job, slot, lo, hi - lo)
         low += 1
 
 
-cdef int run(tuple columns, Update update, Rule rule, int n_threads) except -1:
-    """Apply `update`. `columns`: parameters, gradients, and lists of state, of which the last may be empty."""
-    cdef Py_ssize_t i, length, units, n_slots = len(columns[0])
-    cdef int t
+cdef int run(tuple columns, Job* job, int n_threads) except -1:
+    """Run the job. `columns`: parameters, gradients, and lists of state, of which the last may be empty."""
+    cdef Py_ssize_t i, length
     columns = tuple(map(tuple, columns))  # keeps the arrays alive, whatever becomes of the lists
+    job.n_slots = len(columns[0])
     for i in range(1, len(columns)):
-        if len(columns[i]) != n_slots and (columns[i] or i < len(columns) - 1):
-            raise ValueError(f"kernel: {n_slots} parameters came with {len(columns[i])} gradients or arrays of state")
-    cdef void* block = scratch_acquire((n_slots + 1) * sizeof(Slot))
-    cdef Slot* slots = <Slot*> scratch_align(block)
+        if len(columns[i]) != job.n_slots and (columns[i] or i < len(columns) - 1):
+            raise ValueError(f"kernel: {job.n_slots} parameters came with {len(columns[i])} gradients or arrays of state")
+    cdef void* block = scratch_acquire((job.n_slots + 1) * sizeof(Slot))
+    job.slots = <Slot*> scratch_align(block)
     try:
-        length = fill(slots, columns)
-        units = (length + CHUNK - 1) // CHUNK
-        t = threads_for(3 * length, n_threads)
+        length = fill(job.slots, columns)
         with nogil:
-            if t == 1:
-                for i in range(units):
-                    update_chunk(slots, n_slots, i * CHUNK, update, &rule)
-            else:
-                for i in prange(units, schedule="static", num_threads=t):
-                    update_chunk(slots, n_slots, i * CHUNK, update, &rule)
+            share(update_chunk, job, (length + CHUNK - 1) // CHUNK, threads_for(3 * length, n_threads))
     finally:
         scratch_release(block)
     return 0
 
 
-cdef void sgd(const Slot* s, Py_ssize_t lo, Py_ssize_t n, const Rule* rule, floating lr) noexcept nogil:
+cdef void sgd(const Job* job, const Slot* s, Py_ssize_t lo, Py_ssize_t n, floating lr) noexcept nogil:
     cdef floating* p = <floating*> s.data[0] + lo
     cdef const floating* g = <const floating*> s.data[1] + lo
     cdef floating* b = <floating*> s.data[2] + (lo if s.data[2] != NULL else 0)
-    cdef floating mu = <floating> rule.momentum, damp = <floating> rule.damp, decay = <floating> rule.decay
-    cdef floating sign = <floating> rule.sign, d, value, buffer
-    cdef bint decays = decay != 0, nesterov = rule.nesterov, first = rule.first
+    cdef floating mu = <floating> job.momentum, damp = <floating> job.damp, decay = <floating> job.decay
+    cdef floating sign = <floating> job.sign, d, value, buffer
+    cdef bint decays = decay != 0, nesterov = job.nesterov, first = job.first
     cdef Py_ssize_t i
     if b == NULL:
         for i in range(n):
@@ -138,11 +131,11 @@ cdef void sgd(const Slot* s, Py_ssize_t lo, Py_ssize_t n, const Rule* rule, floa
         p[i] = value - lr * (d + mu * buffer if nesterov else buffer)
 
 
-cdef void sgd_piece(const Slot* s, Py_ssize_t lo, Py_ssize_t n, const Rule* rule) noexcept nogil:
+cdef void sgd_piece(const Job* job, const Slot* s, Py_ssize_t lo, Py_ssize_t n) noexcept nogil:
     if s.single:
-        sgd(s, lo, n, rule, <float> rule.lr)
+        sgd(job, s, lo, n, <float> job.lr)
     else:
-        sgd(s, lo, n, rule, rule.lr)
+        sgd(job, s, lo, n, job.lr)
 
 
 def sgd_step(
@@ -153,23 +146,24 @@ def sgd_step(
 
     Without buffers (an empty list) p −= lr·d.
     """
-    cdef Rule rule
-    rule.lr, rule.momentum, rule.damp, rule.decay = lr, momentum, 1 - dampening, weight_decay
-    rule.sign, rule.nesterov, rule.first = -1 if maximize else 1, nesterov, first
-    run((params_out, grads, momentum_buffers_out), sgd_piece, rule, n_threads)
+    cdef Job job
+    job.lr, job.momentum, job.damp, job.decay = lr, momentum, 1 - dampening, weight_decay
+    job.sign, job.nesterov, job.first = -1 if maximize else 1, nesterov, first
+    job.update = sgd_piece
+    run((params_out, grads, momentum_buffers_out), &job, n_threads)
 
 
 cdef inline void adam(
-    const Slot* s, Py_ssize_t lo, Py_ssize_t n, const Rule* rule, floating lr, bint amsgrad
+    const Job* job, const Slot* s, Py_ssize_t lo, Py_ssize_t n, floating lr, bint amsgrad
 ) noexcept nogil:
     cdef floating* p = <floating*> s.data[0] + lo
     cdef const floating* g = <const floating*> s.data[1] + lo
     cdef floating* m = <floating*> s.data[2] + lo
     cdef floating* v = <floating*> s.data[3] + lo
     cdef floating* x = <floating*> s.data[4] + (lo if amsgrad else 0)
-    cdef floating w1 = <floating> (1 - rule.beta1), b2 = <floating> rule.beta2, w2 = <floating> (1 - rule.beta2)
-    cdef floating eps = <floating> rule.eps, scale = <floating> rule.scale, keep = <floating> rule.keep
-    cdef floating decay = <floating> rule.decay, sign = <floating> rule.sign, d, mean, square, value, top
+    cdef floating w1 = <floating> (1 - job.beta1), b2 = <floating> job.beta2, w2 = <floating> (1 - job.beta2)
+    cdef floating eps = <floating> job.eps, scale = <floating> job.scale, keep = <floating> job.keep
+    cdef floating decay = <floating> job.decay, sign = <floating> job.sign, d, mean, square, value, top, root
     cdef bint decays = decay != 0, near = w1 < 0.5
     cdef Py_ssize_t i
     for i in range(n):
@@ -182,22 +176,23 @@ cdef inline void adam(
         if amsgrad:
             top = square if square > x[i] or square != square else x[i]  # NaN stays
             x[i] = top
+        root = <floating> (sqrtf(top) if floating is float else sqrt(top))
         m[i], v[i] = mean, square
-        p[i] = keep * value - lr * (mean / (scale * (sqrtf(top) if floating is float else sqrt(top)) + eps))
+        p[i] = keep * value - lr * (mean / (scale * root + eps))
 
 
-cdef void adam_piece(const Slot* s, Py_ssize_t lo, Py_ssize_t n, const Rule* rule) noexcept nogil:
+cdef void adam_piece(const Job* job, const Slot* s, Py_ssize_t lo, Py_ssize_t n) noexcept nogil:
     if s.single:
-        adam(s, lo, n, rule, <float> rule.lr, False)
+        adam(job, s, lo, n, <float> job.lr, False)
     else:
-        adam(s, lo, n, rule, rule.lr, False)
+        adam(job, s, lo, n, job.lr, False)
 
 
-cdef void amsgrad_piece(const Slot* s, Py_ssize_t lo, Py_ssize_t n, const Rule* rule) noexcept nogil:
+cdef void amsgrad_piece(const Job* job, const Slot* s, Py_ssize_t lo, Py_ssize_t n) noexcept nogil:
     if s.single:
-        adam(s, lo, n, rule, <float> rule.lr, True)
+        adam(job, s, lo, n, <float> job.lr, True)
     else:
-        adam(s, lo, n, rule, rule.lr, True)
+        adam(job, s, lo, n, job.lr, True)
 
 
 def adam_step(
@@ -209,10 +204,10 @@ def adam_step(
 
     With max_exp_avg_sqs_out (else an empty list) the largest v so far stands under the root.
     """
-    cdef Rule rule
-    rule.lr, rule.beta1, rule.beta2, rule.eps = lr / (1 - pow(beta1, step)), beta1, beta2, eps
-    rule.scale, rule.sign = 1 / sqrt(1 - pow(beta2, step)), -1 if maximize else 1
-    rule.decay = 0 if decoupled else weight_decay
-    rule.keep = 1 - lr * weight_decay if decoupled else 1
-    cdef Update update = amsgrad_piece if max_exp_avg_sqs_out else adam_piece  # one loop each, else GCC vectorizes none
-    run((params_out, grads, exp_avgs_out, exp_avg_sqs_out, max_exp_avg_sqs_out), update, rule, n_threads)
+    cdef Job job
+    job.lr, job.beta1, job.beta2, job.eps = lr / (1 - pow(beta1, step)), beta1, beta2, eps
+    job.scale, job.sign = 1 / sqrt(1 - pow(beta2, step)), -1 if maximize else 1
+    job.decay = 0 if decoupled else weight_decay
+    job.keep = 1 - lr * weight_decay if decoupled else 1
+    job.update = amsgrad_piece if max_exp_avg_sqs_out else adam_piece  # one loop each, else GCC vectorizes none
+    run((params_out, grads, exp_avgs_out, exp_avg_sqs_out, max_exp_avg_sqs_out), &job, n_threads)
