@@ -25,8 +25,10 @@ cdef struct Slot:  # one parameter
     Py_ssize_t size, start  # start: its place in the line
     bint single
 
+ctypedef void (*Update)(const Job*, const Slot*, Py_ssize_t, Py_ssize_t, void*) noexcept nogil
+
 cdef struct Job:
-    void (*update)(const Job*, const Slot*, Py_ssize_t, Py_ssize_t) noexcept nogil  # of n elements from lo on
+    Update[2] update  # of n elements from lo on, for double and float; the last argument is as Unit's
     Slot* slots
     Py_ssize_t n_slots
     double lr, momentum, damp, beta1, beta2, eps, decay, keep, scale, sign
@@ -87,7 +89,7 @@ cdef void update_chunk(const void* task, Py_ssize_t i, void* kind) noexcept nogi
         slot = &job.slots[low]
         lo, hi = max(<Py_ssize_t> 0, begin - slot.start), min(slot.size, begin + CHUNK - slot.start)
         if lo < hi:
-            job.update(job, slot, lo, hi - lo)
+            job.update[slot.single](job, slot, lo, hi - lo, NULL)
         low += 1
 
 
@@ -110,12 +112,12 @@ cdef int run(tuple columns, Job* job, int n_threads) except -1:
     return 0
 
 
-cdef void sgd(const Job* job, const Slot* s, Py_ssize_t lo, Py_ssize_t n, floating lr) noexcept nogil:
+cdef void sgd(const Job* job, const Slot* s, Py_ssize_t lo, Py_ssize_t n, floating* kind) noexcept nogil:
     cdef floating* p = <floating*> s.data[0] + lo
     cdef const floating* g = <const floating*> s.data[1] + lo
     cdef floating* b = <floating*> s.data[2] + (lo if s.data[2] != NULL else 0)
     cdef floating mu = <floating> job.momentum, damp = <floating> job.damp, decay = <floating> job.decay
-    cdef floating sign = <floating> job.sign, d, value, buffer
+    cdef floating lr = <floating> job.lr, sign = <floating> job.sign, d, value, buffer
     cdef bint decays = decay != 0, nesterov = job.nesterov, first = job.first
     cdef Py_ssize_t i
     if b == NULL:
@@ -131,13 +133,6 @@ cdef void sgd(const Job* job, const Slot* s, Py_ssize_t lo, Py_ssize_t n, floati
         p[i] = value - lr * (d + mu * buffer if nesterov else buffer)
 
 
-cdef void sgd_piece(const Job* job, const Slot* s, Py_ssize_t lo, Py_ssize_t n) noexcept nogil:
-    if s.single:
-        sgd(job, s, lo, n, <float> job.lr)
-    else:
-        sgd(job, s, lo, n, job.lr)
-
-
 def sgd_step(
     list params_out, list grads, list momentum_buffers_out, double lr, double momentum, double dampening,
     double weight_decay, bint nesterov, bint maximize, bint first, int n_threads
@@ -149,12 +144,12 @@ def sgd_step(
     cdef Job job
     job.lr, job.momentum, job.damp, job.decay = lr, momentum, 1 - dampening, weight_decay
     job.sign, job.nesterov, job.first = -1 if maximize else 1, nesterov, first
-    job.update = sgd_piece
+    job.update[0], job.update[1] = <Update> sgd[double], <Update> sgd[float]
     run((params_out, grads, momentum_buffers_out), &job, n_threads)
 
 
 cdef inline void adam(
-    const Job* job, const Slot* s, Py_ssize_t lo, Py_ssize_t n, floating lr, bint amsgrad
+    const Job* job, const Slot* s, Py_ssize_t lo, Py_ssize_t n, floating* kind, bint amsgrad
 ) noexcept nogil:
     cdef floating* p = <floating*> s.data[0] + lo
     cdef const floating* g = <const floating*> s.data[1] + lo
@@ -162,8 +157,9 @@ cdef inline void adam(
     cdef floating* v = <floating*> s.data[3] + lo
     cdef floating* x = <floating*> s.data[4] + (lo if amsgrad else 0)
     cdef floating w1 = <floating> (1 - job.beta1), b2 = <floating> job.beta2, w2 = <floating> (1 - job.beta2)
-    cdef floating eps = <floating> job.eps, scale = <floating> job.scale, keep = <floating> job.keep
-    cdef floating decay = <floating> job.decay, sign = <floating> job.sign, d, mean, square, value, top, root
+    cdef floating lr = <floating> job.lr, eps = <floating> job.eps, scale = <floating> job.scale
+    cdef floating keep = <floating> job.keep, decay = <floating> job.decay, sign = <floating> job.sign
+    cdef floating d, mean, square, value, top, root
     cdef bint decays = decay != 0, near = w1 < 0.5
     cdef Py_ssize_t i
     for i in range(n):
@@ -181,18 +177,12 @@ cdef inline void adam(
         p[i] = keep * value - lr * (mean / (scale * root + eps))
 
 
-cdef void adam_piece(const Job* job, const Slot* s, Py_ssize_t lo, Py_ssize_t n) noexcept nogil:
-    if s.single:
-        adam(job, s, lo, n, <float> job.lr, False)
-    else:
-        adam(job, s, lo, n, job.lr, False)
+cdef void adam_plain(const Job* job, const Slot* s, Py_ssize_t lo, Py_ssize_t n, floating* kind) noexcept nogil:
+    adam(job, s, lo, n, kind, False)
 
 
-cdef void amsgrad_piece(const Job* job, const Slot* s, Py_ssize_t lo, Py_ssize_t n) noexcept nogil:
-    if s.single:
-        adam(job, s, lo, n, <float> job.lr, True)
-    else:
-        adam(job, s, lo, n, job.lr, True)
+cdef void adam_amsgrad(const Job* job, const Slot* s, Py_ssize_t lo, Py_ssize_t n, floating* kind) noexcept nogil:
+    adam(job, s, lo, n, kind, True)
 
 
 def adam_step(
@@ -209,5 +199,8 @@ def adam_step(
     job.scale, job.sign = 1 / sqrt(1 - pow(beta2, step)), -1 if maximize else 1
     job.decay = 0 if decoupled else weight_decay
     job.keep = 1 - lr * weight_decay if decoupled else 1
-    job.update = amsgrad_piece if max_exp_avg_sqs_out else adam_piece  # one loop each, else GCC vectorizes none
+    if max_exp_avg_sqs_out:  # a loop of its own, else GCC vectorizes neither
+        job.update[0], job.update[1] = <Update> adam_amsgrad[double], <Update> adam_amsgrad[float]
+    else:
+        job.update[0], job.update[1] = <Update> adam_plain[double], <Update> adam_plain[float]
     run((params_out, grads, exp_avgs_out, exp_avg_sqs_out, max_exp_avg_sqs_out), &job, n_threads)
