@@ -201,3 +201,13 @@ def test_one_hot():
 def test_bad_input(call, error, message):
     with pytest.raises(error, match=message):
         call(fastnn.ones(3, 4))
+
+
+def test_indices_may_change_before_the_backward_pass():
+    x, index = fastnn.tensor([[1.0, 2.0, 3.0]], requires_grad=True), fastnn.tensor([[2, 0]])
+    values, places = x.topk(1)
+    y = x[0, index[0]].sum() + x.gather(1, index).sum() + values.sum()
+    index.fill_(1)
+    places.zero_()
+    y.backward()
+    assert x.grad.tolist() == [[2, 0, 3]]

@@ -15,7 +15,7 @@ import numpy as np
 
 from fastnn import layout
 from fastnn.errors import ArgumentError, DTypeError, ShapeError
-from fastnn.functional.shape import expand
+from fastnn.functional.shape import expand, install
 from fastnn.tensor import Tensor, as_tensor, bool_, float32, inplace, record, result_dtype, shadow, unbroadcast
 
 Array = np.ndarray
@@ -167,7 +167,7 @@ def _binary(
             return Tensor(z)
         reads = left[0] * a.requires_grad + right[0] * b.requires_grad
         rules = tuple([(rule[1], _like(t)) if t.requires_grad else None for rule, t in ((left, a), (right, b))])
-        read = [v if key in reads else None for key, v in (("x", x), ("y", y), ("z", z))]  # the others can be freed
+        read: list[Any] = [v if key in reads else None for key, v in (("x", x), ("y", y), ("z", z))]  # rest is freed
 
         def backward(g: Array) -> tuple[Array | None, ...]:
             with np.errstate(all="ignore"):
@@ -343,21 +343,15 @@ def copy_(x: Tensor, source: Operand) -> Tensor:
 
 
 _BLIND = (add, sub, neg, exp, sqrt, rsqrt, reciprocal, sign, floor, ceil, round, trunc)
-_ARITHMETIC = {
+_ARITHMETIC: dict[str, Op] = {
     "add": add, "sub": sub, "mul": mul, "truediv": div, "floordiv": floor_divide, "mod": remainder, "pow": pow
 }  # fmt: skip
-for _name, _function in (_ARITHMETIC | {"and": bitwise_and, "or": bitwise_or, "xor": bitwise_xor}).items():
-    setattr(Tensor, f"__{_name}__", _operator(_function))
-    setattr(Tensor, f"__r{_name}__", _operator(_function, reflected=True))
-    setattr(Tensor, f"__i{_name}__", _changing(_function))
-for _function in (eq, ne, lt, le, gt, ge):
-    setattr(Tensor, f"__{_function.__name__}__", _operator(_function))
-for _name, _function in {"neg": neg, "abs": abs, "invert": bitwise_not, "pos": lambda x: x}.items():
-    setattr(Tensor, f"__{_name}__", _function)
-for _function in (abs, square, log, log1p, sin, cos, clamp, *_BLIND, *_ARITHMETIC.values()):
-    setattr(Tensor, f"{_function.__name__}_", _changing(_function))
-for _name in __all__:
-    setattr(Tensor, _name, globals()[_name])
-Tensor.where = lambda self, condition, other: where(condition, self, other)
-Tensor.copy_ = Tensor.fill_ = copy_
-Tensor.zero_ = lambda self: copy_(self, 0)
+install(**{name: globals()[name] for name in __all__})
+for _name, _op in (_ARITHMETIC | {"and": bitwise_and, "or": bitwise_or, "xor": bitwise_xor}).items():
+    _forms = _operator(_op), _operator(_op, reflected=True), _changing(_op)
+    install(**dict(zip((f"__{_name}__", f"__r{_name}__", f"__i{_name}__"), _forms, strict=True)))
+install(**{f"__{op.__name__}__": _operator(op) for op in (eq, ne, lt, le, gt, ge)})
+install(__neg__=neg, __abs__=abs, __invert__=bitwise_not, __pos__=lambda x: x)
+_IN_PLACE: tuple[Op, ...] = (abs, square, log, log1p, sin, cos, clamp, *_BLIND, *_ARITHMETIC.values())
+install(**{f"{op.__name__}_": _changing(op) for op in _IN_PLACE})
+install(copy_=copy_, fill_=copy_, zero_=lambda x: copy_(x, 0), where=lambda x, condition, y: where(condition, x, y))

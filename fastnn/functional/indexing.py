@@ -14,7 +14,7 @@ import numpy as np
 from fastnn import layout
 from fastnn.errors import DTypeError, RangeError, ShapeError
 from fastnn.functional.elementwise import where
-from fastnn.functional.shape import Index, axis_of, broadcast_to, reshape, take_view
+from fastnn.functional.shape import Index, axis_of, broadcast_to, install, reshape, take_view
 from fastnn.tensor import Tensor, as_tensor, bool_, inplace, int64, record, unbroadcast
 
 Array = np.ndarray
@@ -57,12 +57,10 @@ def _item(i: Any) -> Any:
         return i
     if isinstance(i, int) and not isinstance(i, bool):
         return i
-    array = i.array if isinstance(i, Tensor) else np.asarray(i)
+    array = np.array(i.array if isinstance(i, Tensor) else i)  # a copy, as the gradient reads it later
     if array.dtype == bool_:
         return array
-    if array.size == 0 and not isinstance(i, Tensor | Array):
-        return array.astype(int64)  # an empty list
-    if array.dtype.kind not in "iu":
+    if array.dtype.kind not in "iu" and (array.size or isinstance(i, Tensor | Array)):
         raise IndexError(f"index: integers or bools are needed, but {i!r} came")
     return array.astype(int64, copy=False) if array.ndim else int(array)
 
@@ -141,7 +139,7 @@ def gather(x: Tensor, dim: int, index: Tensor) -> Tensor:
     if index.ndim != x.ndim or any(index.shape[i] > n and i != axis for i, n in enumerate(x.shape)):
         raise ShapeError(f"gather: index of shape {index.shape} does not fit a tensor of shape {x.shape} and dim {dim}")
     grid = list(np.ogrid[tuple(slice(n) for n in index.shape)])
-    grid[axis] = _indices("gather", index, x.shape[axis])
+    grid[axis] = _indices("gather", index, x.shape[axis]).copy()
     return _take(x, tuple(grid))
 
 
@@ -185,24 +183,22 @@ def one_hot(x: Tensor, num_classes: int = -1) -> Tensor:
     return Tensor((classes[..., None] == np.arange(n)).astype(int64))
 
 
-def _rows_and_columns(op: str, x: Tensor) -> tuple[int, ...]:
+def _below(op: str, x: Tensor, diagonal: int) -> Array:
+    """Which elements of a matrix are on or below a diagonal."""
     if x.ndim < 2:
         raise ShapeError(f"{op}: at least 2 dimensions are needed, but the shape is {x.shape}")
-    return x.shape[-2:]
+    return np.tri(x.shape[-2], x.shape[-1], diagonal, dtype=bool_)
 
 
 def tril(x: Tensor, diagonal: int = 0) -> Tensor:
     """The elements of each matrix on and below a diagonal, 0 elsewhere."""
-    return where(Tensor(np.tri(*_rows_and_columns("tril", x), diagonal, dtype=bool_)), x, False)
+    return where(Tensor(_below("tril", x, diagonal)), x, False)
 
 
 def triu(x: Tensor, diagonal: int = 0) -> Tensor:
     """The elements of each matrix on and above a diagonal, 0 elsewhere."""
-    return where(Tensor(~np.tri(*_rows_and_columns("triu", x), diagonal - 1, dtype=bool_)), x, False)
+    return where(Tensor(~_below("triu", x, diagonal - 1)), x, False)
 
 
-for _function in (gather, index_select, masked_fill, masked_select, tril, triu):
-    setattr(Tensor, _function.__name__, _function)
-Tensor.__getitem__ = getitem
-Tensor.__setitem__ = setitem
-Tensor.masked_fill_ = lambda self, mask, value: inplace(self, masked_fill(self, mask, value))
+install(**{name: globals()[name] for name in __all__ if name != "one_hot"}, __getitem__=getitem, __setitem__=setitem)
+install(masked_fill_=lambda self, mask, value: inplace(self, masked_fill(self, mask, value)))

@@ -18,7 +18,7 @@ from fastnn import layout
 from fastnn.errors import DTypeError, RangeError, ShapeError
 from fastnn.functional.elementwise import abs as absolute
 from fastnn.functional.elementwise import maximum, minimum
-from fastnn.functional.shape import axes_of, axis_of, flatten
+from fastnn.functional.shape import axes_of, axis_of, flatten, install, squeeze
 from fastnn.tensor import Tensor, bool_, float32, float64, int64, record, uint8
 
 Array = np.ndarray
@@ -108,8 +108,8 @@ def _moment(name: str, doc: str, root: bool) -> Callable[..., Tensor]:
     def op(
         x: Tensor, dim: Dim = None, unbiased: bool = True, keepdim: bool = False, *, correction: float | None = None
     ) -> Tensor:
-        if isinstance(dim, bool):  # PyTorch's var(unbiased)
-            dim, unbiased = None, dim
+        if isinstance(dim, bool):
+            return op(x, None, dim, keepdim, correction=correction)  # PyTorch's var(unbiased)
         a, axes, kept, shape = _frame(name, x, dim, keepdim, floats=True)
         n = math.prod(a.shape[i] for i in axes)
         divisor = a.dtype.type(np.maximum(n - (unbiased if correction is None else correction), 0))
@@ -186,7 +186,7 @@ def norm(x: Tensor, p: float | str = 2, dim: Dim = None, keepdim: bool = False) 
 @_public
 def logsumexp(x: Tensor, dim: Dim, keepdim: bool = False) -> Tensor:
     """ln Σ eˣ over `dim`, with the maximum taken out, so that nothing overflows."""
-    a, axes, kept, shape = _frame("logsumexp", x if x.dtype.kind == "f" else x.float(), dim, keepdim)
+    a, axes, kept, shape = _frame("logsumexp", x if x.dtype.kind == "f" else x.to(float32), dim, keepdim)
     with np.errstate(all="ignore"):
         top = np.max(a, axes, keepdims=True, initial=-np.inf)
         top = np.where(np.isinf(top), 0, top).astype(a.dtype)
@@ -257,7 +257,7 @@ def _pick(op: str, x: Tensor, indices: Array, axis: int) -> ValuesIndices:
 
     backward.__qualname__ = op
     values = np.take_along_axis(a, places, axis)
-    return ValuesIndices(record(values.reshape(shape), (x,), backward), Tensor(places.reshape(shape)))
+    return ValuesIndices(record(values.reshape(shape), (x,), backward), Tensor(places.reshape(shape).copy()))
 
 
 def _either(name: str, word: str, find: Callable, whole: Callable, two: Callable) -> Callable[..., Any]:
@@ -268,7 +268,7 @@ def _either(name: str, word: str, find: Callable, whole: Callable, two: Callable
             return whole(x)
         axis = axis_of(name, dim, x.ndim)
         found = _pick(name, x, find(x, dim, True).array, axis)
-        return found if keepdim else ValuesIndices(*(v.squeeze(axis) for v in found))
+        return found if keepdim else ValuesIndices(*(squeeze(v, axis) for v in found))
 
     return _public(op, name, f"""The {word} element; ties share the gradient. With `dim` the pair (values, indices)
     along it, where the first of ties gets the gradient. With a second tensor the {word} of the two, by element.""")
@@ -324,5 +324,4 @@ def topk(x: Tensor, k: int, dim: int = -1, largest: bool = True, sorted: bool = 
     return _pick("topk", x, _order(a, axis, largest)[(*(slice(None),) * axis, slice(k))], axis)
 
 
-for _name in __all__:
-    setattr(Tensor, _name, globals()[_name])
+install(**{name: globals()[name] for name in __all__})

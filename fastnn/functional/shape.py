@@ -300,8 +300,11 @@ def roll(x: Tensor, shifts: int | Sequence[int], dims: int | Sequence[int] | Non
     return _rearranged(x, lambda a: np.roll(a, by, axes), lambda g: np.roll(g, np.negative(by), axes))
 
 
-for _name in __all__:
-    if _name not in ("cat", "concat", "stack"):
-        setattr(Tensor, _name, globals()[_name])
-Tensor.T = property(lambda x: permute(x, range(x.ndim)[::-1]))
-Tensor.mT = property(lambda x: transpose(x, -2, -1))
+def install(**methods: Any) -> None:
+    """Put methods on Tensor."""
+    for name, method in methods.items():
+        setattr(Tensor, name, method)
+
+
+install(**{name: globals()[name] for name in __all__ if name not in ("cat", "concat", "stack")})
+install(T=property(lambda x: permute(x, range(x.ndim)[::-1])), mT=property(lambda x: transpose(x, -2, -1)))
