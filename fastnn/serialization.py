@@ -30,16 +30,13 @@ def save(obj: Any, path: Path) -> None:
     `obj` is a state dict, or dicts, lists and tuples, nested, of tensors, None, bools, ints, floats and strings; keys
     of dicts may be all of these but tensors.
 
-    Raises:
-        TypeError: something else is in `obj`; the message says where.
-        ValueError: `obj` contains itself, or is nested too deeply.
+    Raises TypeError, saying where, if something else is in it, ValueError if it contains itself.
 
-    Example:
-        >>> import fastnn, os, tempfile
-        >>> path = os.path.join(tempfile.mkdtemp(), "checkpoint.safetensors")
-        >>> fastnn.save({"model": {"weight": fastnn.ones(2)}, "epoch": 3}, path)
-        >>> fastnn.load(path)
-        {'model': {'weight': tensor([1., 1.])}, 'epoch': 3}
+    >>> import fastnn, os, tempfile
+    >>> path = os.path.join(tempfile.mkdtemp(), "checkpoint.safetensors")
+    >>> fastnn.save({"model": {"weight": fastnn.ones(2)}, "epoch": 3}, path)
+    >>> fastnn.load(path)
+    {'model': {'weight': tensor([1., 1.])}, 'epoch': 3}
     """
     from safetensors.numpy import save as serialize
 
@@ -74,8 +71,7 @@ def load(path: Path, map_location: Any = None, weights_only: bool = True) -> Any
 
     device(map_location or "cpu")
     path = os.fsdecode(path)
-    with open(path, "rb"):  # its errors name the file
-        pass
+    open(path, "rb").close()  # its errors name the file
     try:
         with safe_open(path, framework="np") as file:
             tensors = {name: Tensor(layout.contiguous(file.get_tensor(name))) for name in file.keys()}  # noqa: SIM118
@@ -120,7 +116,7 @@ def _place(path: tuple) -> str:
 def _decode(node: Any, tensors: dict[str, Tensor]) -> Any:
     if not isinstance(node, (dict, list)):
         return node
-    ((kind, value),) = node.items()
+    ((kind, value),) = node.items()  # type: ignore[union-attr]
     if kind == "tensor":
         return tensors[value]
     if kind == "float":

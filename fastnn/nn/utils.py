@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from fastnn.errors import ShapeError
-from fastnn.functional.shape import cat
+from fastnn.functional.shape import cat, reshape
 from fastnn.tensor import Tensor, float32
 
 
@@ -34,14 +34,11 @@ def clip_grad_norm_(
     `norm_type` is the p of the p-norm, positive; `inf` (or "inf") gives the largest magnitude. Returns the norm before
     clipping, a 0-d tensor of the gradients' dtype. Raises RuntimeError if `error_if_nonfinite` and it is inf or NaN.
 
-    Example:
-        >>> import fastnn
-        >>> p = fastnn.zeros(2, requires_grad=True)
-        >>> p.grad = fastnn.tensor([3.0, 4.0])
-        >>> fastnn.nn.utils.clip_grad_norm_([p], max_norm=1.0)
-        tensor(5.)
-        >>> p.grad
-        tensor([0.6, 0.8])
+    >>> import fastnn
+    >>> p = fastnn.zeros(2, requires_grad=True)
+    >>> p.grad = fastnn.tensor([3.0, 4.0])
+    >>> fastnn.nn.utils.clip_grad_norm_(p, max_norm=1.0), p.grad
+    (tensor(5.), tensor([0.6, 0.8]))
 
     Reference: Pascanu et al., On the difficulty of training recurrent neural networks, ICML 2013.
     """
@@ -69,7 +66,7 @@ def clip_grad_value_(parameters: Tensor | Iterable[Tensor], clip_value: float) -
 
 def parameters_to_vector(parameters: Iterable[Tensor]) -> Tensor:
     """All elements of all parameters in one vector, each parameter in C order. Gradients flow back."""
-    return cat([p.reshape(-1) for p in parameters])
+    return cat([reshape(p, -1) for p in parameters])
 
 
 def vector_to_parameters(vec: Tensor, parameters: Iterable[Tensor]) -> None:

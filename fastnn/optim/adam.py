@@ -16,23 +16,17 @@ class Adam(Optimizer):
         m = β₁·m + (1 − β₁)·d,   v = β₂·v + (1 − β₂)·d²
         p = p − lr · m/(1 − β₁ˢ) / (√(v/(1 − β₂ˢ)) + eps)
 
-    Args:
-        params: tensors to optimize, or dicts of parameter groups.
-        weight_decay: this times p is added to d; if decoupled, p is multiplied by 1 − lr·weight_decay instead.
-        amsgrad: use the largest v so far.
-        maximize: climb instead of descend.
+    weight_decay·p is added to d; if `decoupled_weight_decay`, p is multiplied by 1 − lr·weight_decay instead. `amsgrad`
+    uses the largest v so far, `maximize` climbs. Raises ValueError for a negative lr, eps or weight_decay, or a beta
+    outside [0, 1).
 
-    Raises:
-        ValueError: a negative lr, eps or weight_decay, or a beta outside [0, 1).
-
-    Example:
-        >>> import fastnn
-        >>> p = fastnn.tensor([1.0, -2.0], requires_grad=True)
-        >>> optimizer = fastnn.optim.Adam([p], lr=0.5)
-        >>> (p * p).sum().backward()
-        >>> optimizer.step()
-        >>> p
-        tensor([ 0.5, -1.5], requires_grad=True)
+    >>> import fastnn
+    >>> p = fastnn.tensor([1.0, -2.0], requires_grad=True)
+    >>> optimizer = fastnn.optim.Adam([p], lr=0.5)
+    >>> (p * p).sum().backward()
+    >>> optimizer.step()
+    >>> p
+    tensor([ 0.5, -1.5], requires_grad=True)
 
     Reference: Kingma and Ba, Adam: a method for stochastic optimization, ICLR 2015; Reddi et al., On the convergence of
     Adam and beyond, ICLR 2018 (amsgrad); Loshchilov and Hutter, Decoupled weight decay regularization, ICLR 2019.

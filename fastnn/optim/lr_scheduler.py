@@ -14,6 +14,7 @@ from typing import Any
 from fastnn.optim.optimizer import Optimizer
 
 NOT_SAVED = ("optimizer", "lr_lambdas")
+Rate = Callable[[int], float]
 
 
 class LRScheduler:
@@ -71,12 +72,9 @@ class LRScheduler:
 class LambdaLR(LRScheduler):
     """lr = initial_lr · lr_lambda(epoch), with one function for all groups or a list with one for each."""
 
-    def __init__(
-        self, optimizer: Optimizer, lr_lambda: Callable[[int], float] | Sequence[Callable[[int], float]],
-        last_epoch: int = -1,
-    ) -> None:
+    def __init__(self, optimizer: Optimizer, lr_lambda: Rate | Sequence[Rate], last_epoch: int = -1) -> None:
         groups = len(optimizer.param_groups)
-        self.lr_lambdas = list(lr_lambda) if isinstance(lr_lambda, (list, tuple)) else [lr_lambda] * groups
+        self.lr_lambdas = [lr_lambda] * groups if callable(lr_lambda) else list(lr_lambda)
         if len(self.lr_lambdas) != groups:
             raise ValueError(f"Expected {groups} lr_lambdas, but got {len(self.lr_lambdas)}")
         super().__init__(optimizer, last_epoch)
@@ -109,9 +107,7 @@ class StepLR(LRScheduler):
 class MultiStepLR(LRScheduler):
     """lr is multiplied by `gamma` at each epoch in `milestones`, as often as it stands there."""
 
-    def __init__(
-        self, optimizer: Optimizer, milestones: Iterable[int], gamma: float = 0.1, last_epoch: int = -1
-    ) -> None:
+    def __init__(self, optimizer: Optimizer, milestones: Iterable[int], gamma: float = 0.1, last_epoch: int = -1):
         self.milestones, self.gamma = Counter(milestones), gamma
         super().__init__(optimizer, last_epoch)
 

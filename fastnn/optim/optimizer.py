@@ -20,12 +20,9 @@ Group = dict[str, Any]
 class Optimizer:
     """Base class. A subclass gives its options as `defaults` and defines `check`, `kind` and `update`.
 
-    `params` are tensors, or dicts that hold tensors under "params" and options of their own beside. Attributes:
-    `param_groups`, such dicts with all options; `state`, for each parameter a dict of what is remembered of it.
-
-    Raises:
-        TypeError: something that is not a tensor came, or a set, whose order changes from run to run.
-        ValueError: there is nothing to optimize, a parameter comes twice or is not a leaf, an option is out of range.
+    `params` are tensors, or dicts that hold tensors under "params" and options of their own beside. Raises TypeError
+    for other things and for sets, whose order changes from run to run; ValueError if there is nothing to optimize, a
+    parameter comes twice or is not a leaf, or an option is out of range.
     """
 
     def __init__(self, params: Iterable[Tensor] | Iterable[Group], defaults: Group) -> None:
@@ -36,7 +33,7 @@ class Optimizer:
         self.state: defaultdict[Tensor, dict[str, Any]] = defaultdict(dict)
         self.param_groups: list[Group] = []
         self.stepped = False  # a scheduler warns if it steps first
-        groups = list(params)
+        groups: list[Any] = list(params)
         if not groups:
             raise ValueError("optimizer got an empty parameter list")
         for group in groups if isinstance(groups[0], dict) else [{"params": groups}]:
@@ -47,7 +44,6 @@ class Optimizer:
 
     def kind(self, group: Group, p: Tensor) -> Any:
         """What tells apart parameters that one call of `update` cannot serve."""
-        return None
 
     def update(self, group: Group, kind: Any, params: list[Tensor], values: list[Array], grads: list[Array]) -> None:
         """Change `values`, the arrays of `params`, by `grads`, each pair of which has one memory order."""
@@ -135,11 +131,10 @@ class Optimizer:
         for old, new in zip(self.param_groups, saved, strict=True):
             groups.append(old | deepcopy(new) | {"params": old["params"]})
             self.check(groups[-1])
-        state: defaultdict[Tensor, dict[str, Any]] = defaultdict(dict)
-        for number, p in zip((n for group in saved for n in group["params"]), self._params(), strict=True):
-            if number in state_dict["state"]:
-                state[p] = {key: _adopt(p, key, value) for key, value in state_dict["state"][number].items()}
-        self.state, self.param_groups = state, groups
+        numbers, state = [n for group in saved for n in group["params"]], state_dict["state"]
+        members = [(p, state[n]) for n, p in zip(numbers, self._params(), strict=True) if n in state]
+        adopted = {p: {key: _adopt(p, key, value) for key, value in values.items()} for p, values in members}
+        self.state, self.param_groups = defaultdict(dict, adopted), groups
 
     def __repr__(self) -> str:
         lines = [f"{type(self).__name__} ("]
@@ -156,9 +151,7 @@ def _adopt(p: Tensor, key: str, value: Any) -> Any:
         return deepcopy(value)
     if value.shape != p.shape:
         raise ValueError(f"loaded state dict: {key} has shape {value.shape}, but its parameter has {p.shape}")
-    copy = np.empty_like(p.array)
-    np.copyto(copy, value.array, casting="same_kind")
-    return Tensor(copy)
+    return Tensor(layout.match(value.array.copy(), p.array))
 
 
 def check_signs(options: Group, **names: str) -> None:

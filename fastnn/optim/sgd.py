@@ -14,21 +14,16 @@ class SGD(Optimizer):
         b = momentum·b + (1 − dampening)·d   (b = d in a parameter's first step)
         p = p − lr·b,   or with `nesterov`   p − lr·(d + momentum·b),   or without momentum   p − lr·d
 
-    Args:
-        params: tensors to optimize, or dicts of parameter groups.
-        maximize: climb instead of descend.
+    `maximize` climbs. Raises ValueError for a negative lr, momentum or weight_decay, and for `nesterov` without
+    momentum or with dampening.
 
-    Raises:
-        ValueError: a negative lr, momentum or weight_decay; `nesterov` without momentum or with dampening.
-
-    Example:
-        >>> import fastnn
-        >>> p = fastnn.tensor([1.0, 2.0], requires_grad=True)
-        >>> optimizer = fastnn.optim.SGD([p], lr=0.5)
-        >>> (p * p).sum().backward()
-        >>> optimizer.step()
-        >>> p
-        tensor([0., 0.], requires_grad=True)
+    >>> import fastnn
+    >>> p = fastnn.tensor([1.0, 2.0], requires_grad=True)
+    >>> optimizer = fastnn.optim.SGD([p], lr=0.5)
+    >>> (p * p).sum().backward()
+    >>> optimizer.step()
+    >>> p
+    tensor([0., 0.], requires_grad=True)
 
     Reference: Sutskever et al., On the importance of initialization and momentum in deep learning, ICML 2013.
     """
