@@ -112,6 +112,8 @@ class Tensor:
     __hash__ = object.__hash__
 
     def __init__(self, array: Array, requires_grad: bool = False) -> None:
+        if not isinstance(array, np.ndarray):
+            raise TypeError(f"Tensor: needs a NumPy array, but a {type(array).__name__} came; see fastnn.tensor")
         self.array = array
         self.grad: Tensor | None = None
         self._requires_grad = False
@@ -306,14 +308,11 @@ class Tensor:
     def to(self, *args: Any, dtype: Any = None, device: Any = None, copy: bool = False, **_: Any) -> Tensor:
         """Another dtype, given as such, by a device (the CPU) or by another tensor; itself if nothing changes."""
         for arg in args:
-            if isinstance(arg, Tensor):
-                dtype = arg.dtype
-            elif isinstance(arg, (str, type(CPU))) and str(arg) not in np.sctypeDict:
+            if isinstance(arg, (str, type(CPU))) and str(arg) not in np.sctypeDict:
                 device = arg
             elif not isinstance(arg, bool) and arg is not None:
-                dtype = arg
-        if device is not None:
-            type(CPU)(device)
+                dtype = arg.dtype if isinstance(arg, Tensor) else arg
+        type(CPU)(device or CPU)
         if dtype is None or np.dtype(dtype) == self.dtype:
             return self.clone() if copy else self
         before, after = self.dtype, check_dtype("to", dtype)
@@ -326,28 +325,13 @@ class Tensor:
 
         return record(out, (self,), to) if after.kind == "f" else Tensor(out)
 
-    def float(self) -> Tensor:
-        return self.to(float32)
-
-    def double(self) -> Tensor:
-        return self.to(float64)
-
-    def long(self) -> Tensor:
-        return self.to(int64)
-
-    def int(self) -> Tensor:
-        return self.to(int32)
-
-    def bool(self) -> Tensor:
-        return self.to(bool_)
-
     def type_as(self, other: Tensor) -> Tensor:
         return self.to(other.dtype)
 
     def cpu(self) -> Tensor:
         return self
 
-    def requires_grad_(self, requires_grad: Any = True) -> Tensor:
+    def requires_grad_(self, requires_grad: bool = True) -> Tensor:
         self.requires_grad = requires_grad
         return self
 
@@ -368,7 +352,7 @@ class Tensor:
             setattr(holder, name, [])
         return RemovableHandle(getattr(holder, name), (hook,))
 
-    def backward(self, gradient: Tensor | None = None, retain_graph: Any = False, create_graph: Any = False) -> None:
+    def backward(self, gradient: Tensor | None = None, retain_graph: bool = False, create_graph: bool = False) -> None:
         """Add the gradient of this tensor with respect to every leaf that requires grad to the leaf's `.grad`.
 
         Args:
@@ -381,6 +365,10 @@ class Tensor:
         """
         refuse_create_graph("backward", create_graph)
         backward([self], [start_gradient("backward", self, gradient)], retain_graph)
+
+
+for _name, _dtype in {"float": float32, "double": float64, "long": int64, "int": int32, "bool": bool_}.items():
+    setattr(Tensor, _name, lambda self, _dtype=_dtype: self.to(_dtype))
 
 
 def _rebuild(cls: type, array: Array, axes: tuple, requires_grad: bool) -> Tensor:
@@ -517,7 +505,7 @@ def start_gradient(op: str, x: Tensor, gradient: Tensor | Array | None) -> Array
         raise AutogradError(f"{op}: this tensor does not require grad and has no graph")
     if gradient is None:
         if x.array.size != 1:
-            raise ShapeError(f"{op}: a tensor of shape {x.shape} needs the argument gradient (only one element does not)")
+            raise ShapeError(f"{op}: a tensor of shape {x.shape}, of more than one element, needs the argument gradient")
         return np.ones(x.shape, x.dtype)
     array = gradient.array if isinstance(gradient, Tensor) else np.asarray(gradient)
     if array.shape != x.shape:
@@ -529,7 +517,7 @@ def backward(
     roots: Sequence[Tensor], gradients: Sequence[Array], retain_graph: bool = False,
     inputs: Sequence[Tensor] | None = None,
 ) -> list[Array | None]:
-    """Run the tape from `roots`. Without `inputs` leaves accumulate into `.grad`; with them, returns their gradients."""
+    """Run the tape from `roots`. Leaves accumulate into `.grad`; with `inputs`, returns the gradients of these."""
     starts = [_edge(root) for root in roots]
     targets = None if inputs is None else [_edge(x) for x in inputs]
     nodes = _reachable([x for x in starts if isinstance(x, Node)], targets)
@@ -676,10 +664,8 @@ def _combine(strong: np.dtype | None, weak: np.dtype | None) -> np.dtype | None:
     """`weak` counts only if it is of a higher kind: bool < int < float."""
     if strong is None or weak is None:
         return _promote(strong, weak)
-    rank = "bifu".index
-    kind = {"u": "i"}
-    higher = rank(kind.get(weak.kind, weak.kind)) > rank(kind.get(strong.kind, strong.kind))
-    return weak if higher else strong
+    rank = {"b": 0, "u": 1, "i": 1, "f": 2}
+    return weak if rank[weak.kind] > rank[strong.kind] else strong
 
 
 def result_dtype(*operands: Tensor | bool | int | float) -> np.dtype:
@@ -703,9 +689,7 @@ def unbroadcast(grad: Array, shape: tuple[int, ...]) -> Array:
     if grad.shape == shape:
         return grad
     extra = grad.ndim - len(shape)
-    axes = tuple(range(extra)) + tuple(
-        i + extra for i, n in enumerate(shape) if n == 1 and grad.shape[i + extra] != 1
-    )
+    axes = (*range(extra), *(i + extra for i, n in enumerate(shape) if n == 1 and grad.shape[i + extra] != 1))
     # float32 is summed in float64: over the outer axes of channels-last arrays NumPy's own sum loses digits
     total = grad.sum(axis=axes, keepdims=True, dtype=float64 if grad.dtype == float32 else None)
     return total.reshape(shape).astype(grad.dtype, copy=False)

@@ -132,7 +132,7 @@ BAD = {
         lambda: F.dropout(ints(1, 2), p=0.5),
     ],
     "relu": [lambda: F.relu("x")],
-    "im2col": [lambda: F.im2col(t(2, 8), 3), lambda: F.im2col(t(2, 3, 8, 8), 9), lambda: F.im2col(t(2, 3, 8, 8), 0)],
+    "unfold": [lambda: F.im2col(t(2, 8), 3), lambda: F.im2col(t(2, 3, 8, 8), 9), lambda: F.im2col(t(2, 3, 8, 8), 0)],
     "add|+": [lambda: t(2, 3) + t(2, 4), lambda: t(2, 3) + "1", lambda: t(2).add_(t(3, 2))],
     "mul": [lambda: t(2, 3) * t(4, 1, 2), lambda: fastnn.mul(t(2), None)],
     "maximum": [lambda: fastnn.maximum(t(2), t(3))],

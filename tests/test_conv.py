@@ -10,7 +10,7 @@ import fastnn.nn.functional as F
 def direct(x, w, b=None, stride=(1, 1), padding=(0, 0), dilation=(1, 1), groups=1):
     """Convolution by its definition: one output pixel at a time."""
     (sh, sw), (ph, pw), (dh, dw) = stride, padding, dilation
-    N, C, H, W = x.shape
+    N, _, H, W = x.shape
     Fo, c, kH, kW = w.shape
     oH, oW = (H + 2 * ph - dh * (kH - 1) - 1) // sh + 1, (W + 2 * pw - dw * (kW - 1) - 1) // sw + 1
     y = np.zeros((N, Fo, oH, oW))
@@ -122,7 +122,7 @@ def test_first_layer_asks_for_no_input_gradient(monkeypatch):
     (((1, 4, 5), (8, 4, 3, 3)), {}, ValueError, "input has 1 channels"),
     (((4, 5), (8, 4, 3, 3)), {}, ValueError, r"\(N, C, H, W\)"),
     (((1, 4, 5, 5), (8, 4, 3, 3)), {"stride": 0}, ValueError, "conv2d: stride must be at least 1"),
-    (((1, 4, 5, 5), (8, 4, 3, 3)), {"stride": (1, 2, 3)}, ValueError, "conv2d: stride must be an int or a pair"),
+    (((1, 4, 5, 5), (8, 4, 3, 3)), {"stride": (1, 2, 3)}, TypeError, "conv2d: stride must be an int or a pair"),
     (((1, 4, 5, 5), (8, 4, 3, 3)), {"padding": -1}, ValueError, "conv2d: padding must be at least 0"),
     (((1, 4, 5, 5), (8, 4, 3, 3)), {"padding": "full"}, ValueError, "'same' or 'valid'"),
     (((1, 4, 5, 5), (8, 4, 3, 3)), {"padding": "same", "stride": 2}, ValueError, "needs stride 1"),

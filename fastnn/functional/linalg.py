@@ -19,16 +19,20 @@ Array = np.ndarray
 
 
 def same_float(op: str, **tensors: Tensor | None) -> None:
-    """DTypeError unless all tensors have one float dtype."""
-    found = {name: t.dtype for name, t in tensors.items() if t is not None}
-    (first, dtype), *rest = found.items()
-    for name, other in rest:
-        if other != dtype:
-            raise DTypeError(
-                f"{op}: {first} is {dtype}, but {name} is {other}; convert one of them, for example by .to({dtype})"
-            )
-    if dtype.kind != "f":
-        raise DTypeError(f"{op}: {first} must be float32 or float64, but it is {dtype}; convert it by .float()")
+    """TypeError unless all are tensors of one float dtype."""
+    first = ""
+    for name, t in tensors.items():
+        if t is None:
+            continue
+        if not isinstance(t, Tensor):
+            raise TypeError(f"{op}: {name} must be a Tensor, but a {type(t).__name__} came")
+        if t.dtype.kind != "f":
+            raise DTypeError(f"{op}: {name} must be float32 or float64, but it is {t.dtype}; convert it by .float()")
+        if first and t.dtype != tensors[first].dtype:  # type: ignore[union-attr]
+            dtype = tensors[first].dtype  # type: ignore[union-attr]
+            raise DTypeError(f"{op}: {first} is {dtype}, but {name} is {t.dtype}; convert one of them, for example by "
+                             f".to({dtype})")
+        first = first or name
 
 
 def _readable(a: Array) -> Array:
@@ -62,7 +66,7 @@ def _matmul(a: Array, b: Array) -> Array:
 
 
 def matmul(input: Tensor, other: Tensor) -> Tensor:
-    """Matrix product; leading dimensions are stacks and broadcast, a vector is a row on the left, a column on the right.
+    """Matrix product; leading dimensions are stacks and broadcast; a vector is a row on the left, a column on the right
 
     Raises ShapeError if the inner sizes differ, DTypeError for different dtypes.
 
@@ -70,10 +74,7 @@ def matmul(input: Tensor, other: Tensor) -> Tensor:
     >>> fastnn.tensor([[1.0, 2.0]]) @ fastnn.tensor([3.0, 4.0])
     tensor([11.])
     """
-    for name, x in (("input", input), ("other", other)):
-        if not isinstance(x, Tensor):
-            raise TypeError(f"matmul: {name} must be a Tensor, but a {type(x).__name__} came")
-    if input.dtype != other.dtype or input.dtype.kind == "f":
+    if not (isinstance(input, Tensor) and isinstance(other, Tensor) and input.dtype == other.dtype):
         same_float("matmul", input=input, other=other)
     a, b = input.array, other.array
     if not a.ndim or not b.ndim:
