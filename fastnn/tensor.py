@@ -112,7 +112,9 @@ class Tensor:
     __hash__ = object.__hash__
 
     def __init__(self, array: Array, requires_grad: bool = False) -> None:
-        if not isinstance(array, np.ndarray):
+        if isinstance(array, np.generic):  # what NumPy's functions make of 0-d arrays
+            array = np.asarray(array)
+        elif not isinstance(array, np.ndarray):
             raise TypeError(f"Tensor: needs a NumPy array, but a {type(array).__name__} came; see fastnn.tensor")
         self.array = array
         self.grad: Tensor | None = None
