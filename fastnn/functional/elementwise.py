@@ -146,7 +146,7 @@ def _operands(a: Operand, b: Operand) -> tuple[Tensor, Tensor, np.dtype]:
 def _like(x: Tensor) -> Callable[[Array], Array]:
     """Turns the gradient of the broadcast, promoted x into that of x."""
     shape, dtype = x.array.shape, x.array.dtype
-    return lambda gradient: unbroadcast(gradient, shape).astype(dtype, copy=False)
+    return lambda gradient: np.asarray(unbroadcast(gradient, shape), dtype)  # 0-d: no NumPy scalar
 
 
 def _binary(

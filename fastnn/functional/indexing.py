@@ -14,7 +14,7 @@ import numpy as np
 from fastnn import layout
 from fastnn.errors import DTypeError, RangeError, ShapeError
 from fastnn.functional.elementwise import where
-from fastnn.functional.shape import Index, axis_of, broadcast_to, install, reshape, take_view
+from fastnn.functional.shape import Index, axis_of, broadcast_to, install, reshape, take_view, zeros_maker
 from fastnn.tensor import Tensor, as_tensor, bool_, inplace, int64, record, unbroadcast
 
 Array = np.ndarray
@@ -78,15 +78,15 @@ def _select(a: Array, arrays: Index) -> Array:
 
 def _take(x: Tensor, arrays: Index) -> Tensor:
     """x[arrays], a copy."""
-    a = x.array
+    zeros = zeros_maker(x.array)
 
     def index(g: Array) -> tuple[Array]:
-        places = np.arange(a.size).reshape(a.shape)[arrays]
-        gx = layout.empty_like(a, g.dtype)
-        gx[...] = np.bincount(places.ravel(), g.ravel(), a.size).reshape(a.shape)  # summed in float64, in a fixed order
+        gx = zeros(g.dtype)
+        places = np.arange(gx.size).reshape(gx.shape)[arrays]
+        gx += np.bincount(places.ravel(), g.ravel(), gx.size).reshape(gx.shape)  # in float64 and in a fixed order
         return (gx,)
 
-    return record(_select(a, arrays), (x,), index)
+    return record(_select(x.array, arrays), (x,), index)
 
 
 def getitem(x: Tensor, index: Any) -> Tensor:

@@ -18,7 +18,7 @@ from fastnn import layout
 from fastnn.errors import DTypeError, RangeError, ShapeError
 from fastnn.functional.elementwise import abs as absolute
 from fastnn.functional.elementwise import maximum, minimum
-from fastnn.functional.shape import axes_of, axis_of, flatten, install, squeeze
+from fastnn.functional.shape import axes_of, axis_of, flatten, install, squeeze, zeros_maker
 from fastnn.tensor import Tensor, bool_, float32, float64, int64, record, uint8
 
 Array = np.ndarray
@@ -247,11 +247,10 @@ def _position(name: str, word: str, find: Callable) -> Callable[..., Tensor]:
 def _pick(op: str, x: Tensor, indices: Array, axis: int) -> ValuesIndices:
     """The values at different `indices` along `axis`, which get the gradients."""
     a, before = np.atleast_1d(x.array), x.shape
-    places, shape = np.atleast_1d(indices), indices.shape if x.ndim else ()
+    places, shape, zeros = np.atleast_1d(indices), indices.shape if x.ndim else (), zeros_maker(a)
 
     def backward(g: Array) -> tuple[Array]:
-        gx = layout.empty_like(a, g.dtype)
-        gx.fill(0)
+        gx = zeros(g.dtype)
         np.put_along_axis(gx, places, g.reshape(places.shape), axis)
         return (gx.reshape(before),)
 

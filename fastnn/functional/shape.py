@@ -62,15 +62,28 @@ def _ints(op: str, values: tuple[Any, ...]) -> tuple[int, ...]:
 
 # Views -----------------------------------------------------------------------------------------------------------
 
+def zeros_maker(a: Array) -> Callable[[np.dtype], Array]:
+    """Makes zeros in a's shape and memory order, for a gradient, without keeping `a` alive."""
+    shape, order = a.shape, layout.is_channels_last(a)
+
+    def zeros(dtype: np.dtype) -> Array:
+        out = layout.empty(shape, dtype, order)
+        out.fill(0)
+        return out
+
+    return zeros
+
+
 def take_view(x: Tensor, index: Index) -> Tensor:
     """The view x[index] for a tuple of integers, slices, None and Ellipsis."""
-    def backward(g: Array) -> tuple[Array]:
-        gx = layout.empty_like(x.array, g.dtype)
-        gx.fill(0)
+    zeros = zeros_maker(x.array)
+
+    def slice(g: Array) -> tuple[Array]:
+        gx = zeros(g.dtype)
         gx[index] = g
         return (gx,)
 
-    return view_of(x, x.array[index], backward, lambda a: a[index])
+    return view_of(x, x.array[index], slice, lambda a: a[index])
 
 
 def _reshape(x: Tensor, shape: tuple[int, ...], copy: bool = True, op: str = "reshape") -> Tensor:
