@@ -9,9 +9,9 @@ import numpy as np
 from fastnn import backend, layout
 from fastnn.errors import ArgumentError, DTypeError, ShapeError
 from fastnn.functional.activation import check_tensor, float_array, log_softmax, rows
-from fastnn.functional.elementwise import add, mul, neg
+from fastnn.functional.elementwise import add, mul, neg, square, sub
 from fastnn.functional.reduction import mean, sum
-from fastnn.tensor import Tensor, int64, record, result_dtype, uint8, unbroadcast
+from fastnn.tensor import Tensor, int64, record, result_dtype, uint8
 
 Array = np.ndarray
 
@@ -125,7 +125,7 @@ def _soft_cross_entropy(
     w = w.reshape(-1, *(1,) * (x.ndim - dim - 1))
     smooth = add(mul(target, 1 - label_smoothing), label_smoothing / max(len(w), 1)) if label_smoothing else target
     loss = neg(sum(mul(mul(log_softmax(input, dim), smooth), Tensor(w)), dim))
-    return loss if reduction == "none" else sum(loss) if reduction == "sum" else mean(loss)
+    return _reduce(loss, reduction)
 
 
 def nll_loss(
@@ -171,32 +171,14 @@ def mse_loss(input: Tensor, target: Tensor, *, reduction: str = "mean") -> Tenso
     tensor(2.)
     """
     _check("mse_loss", input, target, reduction)
-    a, b, dtype = input.array, target.array, result_dtype(input, target)
-    if dtype.kind != "f":
-        raise DTypeError(f"mse_loss: input is {a.dtype} and target {b.dtype}; one must be of floats")
-    shape = a.shape
-    if b.shape != shape:
-        try:
-            shape = np.broadcast_shapes(shape, b.shape)
-        except ValueError:
-            raise ShapeError(f"mse_loss: shapes {a.shape} and {b.shape} do not broadcast") from None
-        text = f"mse_loss: target has shape {b.shape} and input {a.shape}; they are broadcast, which is rarely meant"
+    if result_dtype(input, target).kind != "f":
+        raise DTypeError(f"mse_loss: input is {input.dtype} and target {target.dtype}; one must be of floats")
+    loss = square(sub(input, target))
+    if target.shape != input.shape:
+        text = f"mse_loss: target has shape {target.shape} and input {input.shape}; they are broadcast, rarely as meant"
         warnings.warn(text, stacklevel=2)
-    with np.errstate(all="ignore"):
-        d = np.subtract(a, b, out=layout.empty_for(shape, dtype, a, b))
-        y = np.square(d, out=layout.empty_like(d))
-        total = np.float64(d.size if reduction == "mean" else 1)
-        value = y if reduction == "none" else np.asarray(y.sum(dtype=np.float64) / total, dtype)
-        factors = [float(sign / total) if x.requires_grad else None for x, sign in ((input, 2), (target, -2))]
-    operands = [(a.shape, a.dtype), (b.shape, b.dtype)]
+    return _reduce(loss, reduction)
 
-    def mse_loss(grad: Array) -> list[Array | None]:
-        gradients: list[Array | None] = [None, None]
-        for i, (factor, (shape, dtype)) in enumerate(zip(factors, operands, strict=True)):
-            if factor is not None:
-                with np.errstate(all="ignore"):
-                    g = np.multiply(d, grad * factor, out=layout.empty_like(d))
-                gradients[i] = unbroadcast(g, shape).astype(dtype, copy=False)
-        return gradients
 
-    return record(value, (input, target), mse_loss)
+def _reduce(loss: Tensor, reduction: str) -> Tensor:
+    return loss if reduction == "none" else sum(loss) if reduction == "sum" else mean(loss)
