@@ -14,7 +14,7 @@
         const real v = tap[l];                                                                                        \
         const uint take = -(uint) ((v > pool_real_##sfx(b)) | (v != v));                                              \
         b = (pool_bits_##sfx(v) & take) | (b & ~take);                                                                \
-        place_of_b = (number & (int32_t) take) | (place_of_b & ~(int32_t) take);                                      \
+        at = (number & (int32_t) take) | (at & ~(int32_t) take);                                                      \
     }
 
 #define POOL_DEFINE(sfx, real, uint)                                                                                  \
@@ -22,55 +22,52 @@
 static inline uint pool_bits_##sfx(real x) { uint u; memcpy(&u, &x, sizeof u); return u; }                            \
 static inline real pool_real_##sfx(uint u) { real x; memcpy(&x, &u, sizeof x); return x; }                            \
                                                                                                                       \
-static inline void pool_max_loop_##sfx(real *__restrict best, int32_t *__restrict place, real **taps,                 \
-                                       const int32_t *k, ptrdiff_t n, const int first)                                \
+static inline void pool_max_##sfx(real *__restrict y, int32_t *__restrict place, real **taps, const int32_t *numbers, \
+                                  ptrdiff_t n, const int first)                                                       \
 {                                                                                                                     \
     const real *p0 = taps[0], *p1 = taps[1], *p2 = taps[2], *p3 = taps[3]; /* may be the same */                      \
-    const int32_t k0 = k[0], k1 = k[1], k2 = k[2], k3 = k[3];                                                         \
+    const int32_t k0 = numbers[0], k1 = numbers[1], k2 = numbers[2], k3 = numbers[3];                                 \
     for (ptrdiff_t l = 0; l < n; l++) {                                                                               \
-        uint b = pool_bits_##sfx(first ? p0[l] : best[l]);                                                            \
-        int32_t place_of_b = first ? k0 : place[l];                                                                   \
+        uint b = pool_bits_##sfx(first ? p0[l] : y[l]);                                                               \
+        int32_t at = first ? k0 : place[l];                                                                           \
         if (!first) POOL_TAKE(sfx, real, uint, p0, k0)                                                                \
         POOL_TAKE(sfx, real, uint, p1, k1)                                                                            \
         POOL_TAKE(sfx, real, uint, p2, k2)                                                                            \
         POOL_TAKE(sfx, real, uint, p3, k3)                                                                            \
-        best[l] = pool_real_##sfx(b);                                                                                 \
-        place[l] = place_of_b;                                                                                        \
+        y[l] = pool_real_##sfx(b);                                                                                    \
+        place[l] = at;                                                                                                \
     }                                                                                                                 \
 }                                                                                                                     \
                                                                                                                       \
-/* best = the maximum of four taps, and of best unless first; place = where it was found, k numbering the taps */     \
-static inline void pool_max_##sfx(real *best, int32_t *place, real **taps, const int32_t *k, ptrdiff_t n, int first)  \
-{                                                                                                                     \
-    if (first) pool_max_loop_##sfx(best, place, taps, k, n, 1);                                                       \
-    else pool_max_loop_##sfx(best, place, taps, k, n, 0);                                                             \
-}                                                                                                                     \
-                                                                                                                      \
-/* dx (+)= dy where the maximum of the window was found here */                                                       \
-static inline void pool_give_##sfx(real *__restrict dx, const real *__restrict dy, const int32_t *__restrict place,   \
-                                   int32_t here, ptrdiff_t n, int first)                                              \
-{                                                                                                                     \
-    for (ptrdiff_t l = 0; l < n; l++) {                                                                               \
-        const real d = pool_real_##sfx(pool_bits_##sfx(dy[l]) & -(uint) (place[l] == here));                          \
-        dx[l] = first ? d : dx[l] + d;                                                                                \
-    }                                                                                                                 \
-}                                                                                                                     \
-                                                                                                                      \
-/* sum = (the sum of four taps, and of sum unless first) * scale */                                                   \
-static inline void pool_sum_##sfx(real *__restrict sum, real **taps, real scale, ptrdiff_t n, int first)              \
+/* Four taps: if place is given, y = the maximum of them and of y, place[start:] = the number of the tap it came from;\
+ * otherwise y = (the sum of them and of y) * scale. y counts unless first. */                                        \
+static inline void pool_##sfx(real *__restrict y, int32_t *place, ptrdiff_t start, real **taps,                       \
+                              const int32_t *numbers, real scale, ptrdiff_t n, int first)                             \
 {                                                                                                                     \
     const real *p0 = taps[0], *p1 = taps[1], *p2 = taps[2], *p3 = taps[3];                                            \
-    for (ptrdiff_t l = 0; l < n; l++) {                                                                               \
-        const real s = (p0[l] + p1[l]) + (p2[l] + p3[l]);                                                             \
-        sum[l] = (first ? s : sum[l] + s) * scale;                                                                    \
-    }                                                                                                                 \
+    if (place && first)                                                                                               \
+        pool_max_##sfx(y, place + start, taps, numbers, n, 1);                                                        \
+    else if (place)                                                                                                   \
+        pool_max_##sfx(y, place + start, taps, numbers, n, 0);                                                        \
+    else                                                                                                              \
+        for (ptrdiff_t l = 0; l < n; l++) {                                                                           \
+            const real s = (p0[l] + p1[l]) + (p2[l] + p3[l]);                                                         \
+            y[l] = (first ? s : y[l] + s) * scale;                                                                    \
+        }                                                                                                             \
 }                                                                                                                     \
                                                                                                                       \
-/* dx (+)= dy * scale */                                                                                              \
-static inline void pool_share_##sfx(real *__restrict dx, const real *__restrict dy, real scale, ptrdiff_t n, int first)\
+/* dx (+)= dy where place[start:], if place is given, is number; otherwise dx (+)= dy * scale */                      \
+static inline void pool_backward_##sfx(real *__restrict dx, const real *__restrict dy, const int32_t *__restrict place,\
+                                       ptrdiff_t start, int32_t number, real scale, ptrdiff_t n, int first)           \
 {                                                                                                                     \
-    for (ptrdiff_t l = 0; l < n; l++)                                                                                 \
-        dx[l] = first ? dy[l] * scale : dx[l] + dy[l] * scale;                                                        \
+    if (place)                                                                                                        \
+        for (ptrdiff_t l = 0; l < n; l++) {                                                                           \
+            const real d = pool_real_##sfx(pool_bits_##sfx(dy[l]) & -(uint) (place[start + l] == number));            \
+            dx[l] = first ? d : dx[l] + d;                                                                            \
+        }                                                                                                             \
+    else                                                                                                              \
+        for (ptrdiff_t l = 0; l < n; l++)                                                                             \
+            dx[l] = first ? dy[l] * scale : dx[l] + dy[l] * scale;                                                    \
 }
 
 POOL_DEFINE(f32, float, uint32_t)

@@ -23,14 +23,10 @@ from fastnn._kernels.kernel cimport (
 cnp.import_array()
 
 cdef extern from "pooling.h" nogil:
-    void pool_max_f32(float*, int32_t*, float**, const int32_t*, Py_ssize_t, bint)
-    void pool_max_f64(double*, int32_t*, double**, const int32_t*, Py_ssize_t, bint)
-    void pool_give_f32(float*, const float*, const int32_t*, int32_t, Py_ssize_t, bint)
-    void pool_give_f64(double*, const double*, const int32_t*, int32_t, Py_ssize_t, bint)
-    void pool_sum_f32(float*, float**, float, Py_ssize_t, bint)
-    void pool_sum_f64(double*, double**, double, Py_ssize_t, bint)
-    void pool_share_f32(float*, const float*, float, Py_ssize_t, bint)
-    void pool_share_f64(double*, const double*, double, Py_ssize_t, bint)
+    void pool_f32(float*, int32_t*, Py_ssize_t, float**, const int32_t*, float, Py_ssize_t, bint)
+    void pool_f64(double*, int32_t*, Py_ssize_t, double**, const int32_t*, double, Py_ssize_t, bint)
+    void pool_backward_f32(float*, const float*, const int32_t*, Py_ssize_t, int32_t, float, Py_ssize_t, bint)
+    void pool_backward_f64(double*, const double*, const int32_t*, Py_ssize_t, int32_t, double, Py_ssize_t, bint)
 
 
 cdef struct Windows:  # along one axis
@@ -49,7 +45,9 @@ cdef struct Plan:
     Windows h, w
     void* filler     # C numbers that change no result, for taps that a window lacks to a multiple of four
     void* place      # NULL: average
-    int32_t* buffer  # for each thread a row of places, where they are stored in bytes; else NULL
+    bint narrow      # places are stored in bytes, and buffer is a row of int32 for each thread
+    int32_t* buffer
+    bint backward
 
 
 # Windows ----------------------------------------------------------------------------------------------------------
@@ -104,61 +102,57 @@ cdef void _finish(Windows* a, double divisor) noexcept:
 
 # Rows -------------------------------------------------------------------------------------------------------------
 
-cdef void _row(floating* x, floating* y, const Plan* p, Py_ssize_t unit, int thread) noexcept nogil:
+cdef void _row(floating* x, floating* y, const Plan* p, Py_ssize_t unit, int32_t* buffer) noexcept nogil:
     """One row of y, and of place if it is a maximum."""
     cdef Py_ssize_t oh = unit % p.h.out, ow, i, j, n, t, u, C = p.C, row = unit * p.w.out * C
-    cdef int32_t* wide = <int32_t*> p.place + row if p.buffer == NULL else p.buffer + thread * p.w.out * C
+    cdef int32_t* place = buffer if p.narrow or p.place == NULL else <int32_t*> p.place + row
     cdef uint8_t* narrow = <uint8_t*> p.place + row
     cdef floating* taps[4]
-    cdef int32_t places[4]
-    cdef floating scale
+    cdef int32_t numbers[4]
+    cdef floating scale = 1
     x += unit // p.h.out * p.h.size * p.w.size * C
     for ow in range(p.w.out):
         i, j = p.h.lo[oh], p.w.lo[ow]
         n = (p.h.hi[oh] - i) * (p.w.hi[ow] - j)
         for t in range(0, max(<Py_ssize_t> 1, n), 4):
             for u in range(4):
-                taps[u], places[u] = <floating*> p.filler, 0
+                taps[u], numbers[u] = <floating*> p.filler, 0
                 if t + u < n:
                     taps[u] = x + ((p.h.at[oh] + i * p.h.dilation) * p.w.size + p.w.at[ow] + j * p.w.dilation) * C
-                    places[u] = <int32_t> (i * p.w.kernel + j)
+                    numbers[u] = <int32_t> (i * p.w.kernel + j)
                     j += 1
                     if j == p.w.hi[ow]:
                         i, j = i + 1, p.w.lo[ow]
-            scale = <floating> (p.h.share[oh] * p.w.share[ow]) if t + 4 >= n else <floating> 1
+            if p.place == NULL:
+                scale = <floating> (p.h.share[oh] * p.w.share[ow]) if t + 4 >= n else <floating> 1
             if floating is float:
-                if p.place == NULL:
-                    pool_sum_f32(y + row + ow * C, taps, scale, C, t == 0)
-                else:
-                    pool_max_f32(y + row + ow * C, wide + ow * C, taps, places, C, t == 0)
-            elif p.place == NULL:
-                pool_sum_f64(y + row + ow * C, taps, scale, C, t == 0)
+                pool_f32(y + row + ow * C, place, ow * C, taps, numbers, scale, C, t == 0)
             else:
-                pool_max_f64(y + row + ow * C, wide + ow * C, taps, places, C, t == 0)
-    if p.buffer != NULL:
+                pool_f64(y + row + ow * C, place, ow * C, taps, numbers, scale, C, t == 0)
+    if p.narrow:
         for i in range(p.w.out * C):
-            narrow[i] = <uint8_t> wide[i]
+            narrow[i] = <uint8_t> place[i]
 
 
-cdef void _row_backward(floating* dx, const floating* dy, const Plan* p, Py_ssize_t unit, int thread) noexcept nogil:
+cdef void _row_backward(
+    floating* dx, const floating* dy, const Plan* p, Py_ssize_t unit, int32_t* buffer
+) noexcept nogil:
     """One row of dx."""
     cdef Py_ssize_t ih = unit % p.h.size, iw, oh, ow, i, j, row, C = p.C
-    cdef int32_t* wide = NULL
-    cdef const uint8_t* narrow
+    cdef int32_t* place = buffer
     cdef bint first, fresh = True  # nothing is written to this position yet, to this row
-    cdef floating scale
+    cdef floating scale = 1
     dx += unit * p.w.size * C
     for oh in range(p.h.first[ih], p.h.last[ih]):
         i = (ih - p.h.at[oh]) // p.h.dilation
         if p.h.at[oh] + i * p.h.dilation != ih:
             continue
         row = (unit // p.h.size * p.h.out + oh) * p.w.out * C
-        if p.buffer != NULL:
-            wide, narrow = p.buffer + thread * p.w.out * C, <const uint8_t*> p.place + row
+        if p.narrow:
             for j in range(p.w.out * C):
-                wide[j] = narrow[j]
+                place[j] = (<uint8_t*> p.place)[row + j]
         elif p.place != NULL:
-            wide = <int32_t*> p.place + row
+            place = <int32_t*> p.place + row
         for iw in range(p.w.size):
             first = fresh
             for ow in range(p.w.first[iw], p.w.last[iw]):
@@ -167,17 +161,13 @@ cdef void _row_backward(floating* dx, const floating* dy, const Plan* p, Py_ssiz
                     if j % p.w.dilation != 0:
                         continue
                     j //= p.w.dilation
-                j += i * p.w.kernel
-                scale = <floating> (p.h.share[oh] * p.w.share[ow])
+                j += i * p.w.kernel  # the number of the tap
+                if p.place == NULL:
+                    scale = <floating> (p.h.share[oh] * p.w.share[ow])
                 if floating is float:
-                    if p.place == NULL:
-                        pool_share_f32(dx + iw * C, dy + row + ow * C, scale, C, first)
-                    else:
-                        pool_give_f32(dx + iw * C, dy + row + ow * C, wide + ow * C, <int32_t> j, C, first)
-                elif p.place == NULL:
-                    pool_share_f64(dx + iw * C, dy + row + ow * C, scale, C, first)
+                    pool_backward_f32(dx + iw * C, dy + row + ow * C, place, ow * C, <int32_t> j, scale, C, first)
                 else:
-                    pool_give_f64(dx + iw * C, dy + row + ow * C, wide + ow * C, <int32_t> j, C, first)
+                    pool_backward_f64(dx + iw * C, dy + row + ow * C, place, ow * C, <int32_t> j, scale, C, first)
                 first = False
             if first:  # between windows
                 memset(dx + iw * C, 0, C * sizeof(floating))
@@ -186,23 +176,24 @@ cdef void _row_backward(floating* dx, const floating* dy, const Plan* p, Py_ssiz
         memset(dx, 0, p.w.size * C * sizeof(floating))
 
 
-cdef void _rows(floating* x, floating* y, const Plan* p, bint backward, int n_threads) noexcept nogil:
-    cdef Py_ssize_t c, i, units = p.N * (p.h.size if backward else p.h.out)
-    cdef floating* filler = <floating*> p.filler
+cdef void _unit(floating* x, floating* y, const Plan* p, Py_ssize_t unit, int thread) noexcept nogil:
+    cdef int32_t* buffer = p.buffer + thread * p.w.out * p.C if p.narrow else NULL
+    if p.backward:
+        _row_backward(x, y, p, unit, buffer)
+    else:
+        _row(x, y, p, unit, buffer)
+
+
+cdef void _rows(floating* x, floating* y, const Plan* p, int n_threads) noexcept nogil:
+    cdef Py_ssize_t c, i, units = p.N * (p.h.size if p.backward else p.h.out)
     for c in range(p.C):
-        filler[c] = <floating> (0 if p.place == NULL else -INFINITY)
+        (<floating*> p.filler)[c] = <floating> (0 if p.place == NULL else -INFINITY)
     if n_threads == 1:
         for i in range(units):
-            if backward:
-                _row_backward(x, y, p, i, 0)
-            else:
-                _row(x, y, p, i, 0)
+            _unit(x, y, p, i, 0)
     else:
         for i in prange(units, schedule="static", num_threads=n_threads):
-            if backward:
-                _row_backward(x, y, p, i, omp_get_thread_num())
-            else:
-                _row(x, y, p, i, omp_get_thread_num())
+            _unit(x, y, p, i, omp_get_thread_num())
 
 
 # Kernels ----------------------------------------------------------------------------------------------------------
@@ -245,7 +236,8 @@ cdef int _pool(
         memory = <Py_ssize_t*> scratch_align(block)
         p.filler = _room(&p.w, x, y, 3, _room(&p.h, x, y, 2, memory))
         p.place = NULL if place is None else cnp.PyArray_DATA(place)
-        p.buffer = <int32_t*> (memory + length + p.C) if place is not None and kH * kW <= 256 else NULL
+        p.buffer = <int32_t*> (memory + length + p.C)
+        p.narrow, p.backward = place is not None and kH * kW <= 256, backward
         if geometry is None:
             _divide(&p.h)
             _divide(&p.w)
@@ -256,9 +248,9 @@ cdef int _pool(
         _finish(&p.w, divisor != 0)
         with nogil:
             if single:
-                _rows(<float*> cnp.PyArray_DATA(x), <float*> cnp.PyArray_DATA(y), &p, backward, t)
+                _rows(<float*> cnp.PyArray_DATA(x), <float*> cnp.PyArray_DATA(y), &p, t)
             else:
-                _rows(<double*> cnp.PyArray_DATA(x), <double*> cnp.PyArray_DATA(y), &p, backward, t)
+                _rows(<double*> cnp.PyArray_DATA(x), <double*> cnp.PyArray_DATA(y), &p, t)
     finally:
         scratch_release(block)
     return 0
@@ -286,7 +278,8 @@ def avg_pool2d(
 
 
 def avg_pool2d_backward(
-    cnp.ndarray dy, cnp.ndarray dx_out, kernel, stride, padding, bint count_include_pad, Py_ssize_t divisor, int n_threads
+    cnp.ndarray dy, cnp.ndarray dx_out, kernel, stride, padding, bint count_include_pad, Py_ssize_t divisor,
+    int n_threads
 ):
     """dx = Σ over the windows that hold this element of dy / what the window was divided by."""
     _pool(dx_out, dy, None, (kernel, stride, padding, (1, 1)), count_include_pad, divisor, True, n_threads)

@@ -3,7 +3,7 @@ import numpy as np
 
 
 def _places(kernel, stride, padding, dilation, size, out):
-    """For each place (i, j) of the window, in order: its number, and slices of the outputs and inputs that meet there."""
+    """For each place (i, j) of the window, in order: its number, slices of the outputs and inputs meeting there."""
     def axis(k, a):  # outputs o with 0 <= o * stride + k * dilation - padding < size
         offset = k * dilation[a] - padding[a]
         first = max(0, -(offset // stride[a]))
