@@ -11,7 +11,7 @@ from cython cimport floating
 from cython.parallel cimport prange
 from libc.math cimport log
 from libc.stdint cimport int64_t
-from fastnn._kernels.kernel cimport check_plain, check_same, is_f32, threads_for
+from fastnn._kernels.kernel cimport check_plain, check_rows, check_same, is_f32, threads_for
 
 cnp.import_array()
 
@@ -79,8 +79,8 @@ cdef void _shifted_exp(const floating* x, floating* y, floating* top, Py_ssize_t
         y[j] = vm_exp(y[j])
 
 
-cdef void _block(Job* job, floating tag, Py_ssize_t first, Py_ssize_t rows) noexcept nogil:
-    """The rows from `first` on; `tag` chooses the dtype."""
+cdef void _block(Job* job, floating dtype, Py_ssize_t first, Py_ssize_t rows) noexcept nogil:
+    """The rows from `first` on; `dtype` only chooses it."""
     cdef Py_ssize_t r, j, D = job.D
     cdef const floating* x = <floating*> job.x + first * (1 if job.op == CROSS_ENTROPY_BACKWARD else D)
     cdef const floating* y = <floating*> job.y + first * D
@@ -88,7 +88,7 @@ cdef void _block(Job* job, floating tag, Py_ssize_t first, Py_ssize_t rows) noex
     cdef floating top[BLOCK_ROWS]
     cdef floating s
     if job.op == CROSS_ENTROPY:
-        _cross_entropy_block(job, tag, first, rows)
+        _cross_entropy_block(job, dtype, first, rows)
         return
     if job.op == SOFTMAX or job.op == LOG_SOFTMAX:
         _shifted_exp(x, out, top, rows, D)
@@ -122,7 +122,7 @@ cdef void _block(Job* job, floating tag, Py_ssize_t first, Py_ssize_t rows) noex
         out += D
 
 
-cdef void _cross_entropy_block(Job* job, floating tag, Py_ssize_t first, Py_ssize_t rows) noexcept nogil:
+cdef void _cross_entropy_block(Job* job, floating dtype, Py_ssize_t first, Py_ssize_t rows) noexcept nogil:
     """With ε the smoothing, w the weights and W their sum, the loss of a row is −(1 − ε)·w[t]·log p[t] − ε/D·Σ w·log p,
     and its gradient p·((1 − ε)·w[t] + ε/D·W) − ((1 − ε)·w[t] at t) − ε/D·w.
     """
@@ -161,22 +161,15 @@ cdef void _cross_entropy_block(Job* job, floating tag, Py_ssize_t first, Py_ssiz
         dx += D
 
 
-cdef void _blocks(Job* job, floating tag, int n_threads) noexcept nogil:
+cdef void _blocks(Job* job, floating dtype, int n_threads) noexcept nogil:
     cdef Py_ssize_t step = max(<Py_ssize_t> 1, min(<Py_ssize_t> BLOCK_ROWS, BLOCK // job.D))
     cdef Py_ssize_t i, units = (job.M + step - 1) // step
     if n_threads == 1:
         for i in range(units):
-            _block(job, tag, i * step, min(step, job.M - i * step))
+            _block(job, dtype, i * step, min(step, job.M - i * step))
     else:
         for i in prange(units, schedule="static", num_threads=n_threads):
-            _block(job, tag, i * step, min(step, job.M - i * step))
-
-
-cdef int _check_matrix(cnp.ndarray a) except -1:
-    check_plain(a)
-    if cnp.PyArray_NDIM(a) != 2:
-        raise ValueError("kernel: an array that is not 2-D came where one is needed")
-    return 0
+            _block(job, dtype, i * step, min(step, job.M - i * step))
 
 
 cdef int _check_vector(cnp.ndarray a, cnp.ndarray x, int axis) except -1:
@@ -190,8 +183,10 @@ cdef int _check_vector(cnp.ndarray a, cnp.ndarray x, int axis) except -1:
 cdef int _run(Job* job, Op op, int cost, cnp.ndarray x, cnp.ndarray y, cnp.ndarray out, int n_threads) except -1:
     """Check the arrays that all operations have, enter them in the job, and run it."""
     job.op = op
-    _check_matrix(out)
+    check_rows(out)
     check_same(out, y)
+    if cnp.PyArray_NDIM(out) != 2:
+        raise ValueError("kernel: an array that is not 2-D came where one is needed")
     if job.op == CROSS_ENTROPY_BACKWARD:
         _check_vector(x, out, 0)
     else:
@@ -243,7 +238,7 @@ def cross_entropy(
     """
     cdef Job job
     cdef Py_ssize_t i
-    _check_matrix(x)
+    check_rows(x)
     _check_vector(loss_out, x, 0)
     _check_vector(row_weight_out, x, 0)
     _check_vector(weight, x, 1)
