@@ -79,6 +79,7 @@ def test_hand_computed_values():
     assert fastnn.round(tensor([0.5, 1.5, -2.5])).tolist() == [0, 2, -2]
     assert fastnn.sign(tensor([-2.0, 0.0, 3.0, float("nan")])).tolist() == [-1, 0, 1, 0]
     assert fastnn.add(tensor([1.0]), tensor([2.0]), alpha=-3).item() == -5
+    assert fastnn.zeros(1, dtype=fastnn.float64).sub(0.1, alpha=3).item() == -3 * 0.1
     assert fastnn.floor(tensor([1, 2])).dtype == fastnn.int64
 
 

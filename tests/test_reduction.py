@@ -105,6 +105,15 @@ def test_gradient_of_a_norm_at_zero_is_zero():
         x = fastnn.zeros(3, requires_grad=True)
         fastnn.norm(x, p).backward()
         assert x.grad.tolist() == [0, 0, 0]
+    tiny = fastnn.tensor([1e-30], requires_grad=True)  # whose square is 0
+    tiny.norm().backward()
+    assert tiny.grad.item() == 0
+
+
+def test_gradient_of_std_of_equal_numbers_is_zero():
+    x = fastnn.ones(3, requires_grad=True)
+    x.std().backward()
+    assert x.grad.tolist() == [0, 0, 0]
 
 
 @pytest.mark.parametrize("dim", [None, 0, 2])

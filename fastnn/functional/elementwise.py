@@ -221,6 +221,11 @@ def _trunc_divide(x: Array, y: Array, out: Array) -> Array:
     return np.floor_divide(x - np.fmod(x, y), y, out=out)
 
 
+def _where(relation: Callable) -> Rule:
+    """The gradient where relation(x, y) holds, else 0."""
+    return "xy", lambda g, x, y, z: _masked(g, ~relation(x, y))
+
+
 _same: Rule = "", lambda g, x, y, z: g
 _none: Rule = "", lambda g, x, y, z: np.zeros_like(g)
 _larger: Rule = "xy", lambda g, x, y, z: _masked(g, x < y, x == y)  # the gradient goes to x where it is the larger
@@ -240,14 +245,8 @@ remainder = _binary("remainder", "x - y·⌊x / y⌋, of y's sign as Python's %"
 pow = _binary("pow", "xʸ", _power, ("xy", _power_left), ("xyz", _power_right))
 maximum = _binary("maximum", "The larger of x and y, NaN if one is", np.maximum, _larger, _smaller)
 minimum = _binary("minimum", "The smaller of x and y, NaN if one is", np.minimum, _smaller, _larger)
-_clamp_min = _binary(
-    "clamp", "x, but at least y", np.maximum, ("xy", lambda g, x, y, z: _masked(g, ~(x >= y))),
-    ("xy", lambda g, x, y, z: _masked(g, ~(x < y))),
-)  # fmt: skip
-_clamp_max = _binary(
-    "clamp", "x, but at most y", np.minimum, ("xy", lambda g, x, y, z: _masked(g, ~(x <= y))),
-    ("xy", lambda g, x, y, z: _masked(g, ~(x > y))),
-)  # fmt: skip
+_clamp_min = _binary("clamp", "x, at least y", np.maximum, _where(np.greater_equal), _where(np.less))
+_clamp_max = _binary("clamp", "x, at most y", np.minimum, _where(np.less_equal), _where(np.greater))
 eq = _binary("eq", "x = y", np.equal, result=bool_)
 ne = _binary("ne", "x ≠ y", np.not_equal, result=bool_)
 lt = _binary("lt", "x < y", np.less, result=bool_)
@@ -262,18 +261,14 @@ bitwise_or = _binary("bitwise_or", "x | y of bools or the bits of integers", np.
 bitwise_xor = _binary("bitwise_xor", "x ^ y of bools or the bits of integers", np.bitwise_xor)
 
 
-def _scaled(y: Operand, alpha: Number) -> Operand:
-    return y if alpha == 1 else mul(y, alpha) if isinstance(y, Tensor) else y * alpha
-
-
 def add(x: Operand, y: Operand, *, alpha: Number = 1) -> Tensor:
     """x + alpha·y, element by element."""
-    return _add(x, _scaled(y, alpha))
+    return _add(x, y if alpha == 1 else y * alpha)
 
 
 def sub(x: Operand, y: Operand, *, alpha: Number = 1) -> Tensor:
     """x - alpha·y, element by element."""
-    return _sub(x, _scaled(y, alpha))
+    return _sub(x, y if alpha == 1 else y * alpha)
 
 
 def div(x: Operand, y: Operand, *, rounding_mode: str | None = None) -> Tensor:
