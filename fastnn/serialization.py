@@ -47,9 +47,9 @@ def save(obj: Any, path: Path) -> None:
         raise ValueError("save: the object contains itself or is nested too deeply") from None
     target = os.path.realpath(os.fsdecode(path))  # a link stays, and the file behind it is replaced
     folder, name = os.path.split(target)
-    temporary = os.path.join(folder, f".{name[:64]}.{secrets.token_hex(6)}.tmp")
+    temporary = os.path.join(folder, f".{name[:64]}.{secrets.token_hex(6)}.tmp")  # has a new file's permissions
     try:
-        with open(temporary, "xb") as file:  # in the same folder, with the permissions that any new file gets
+        with open(temporary, "xb") as file:
             file.write(serialize(arrays, {"fastnn": structure}))
             file.flush()
             os.fsync(file.fileno())
@@ -85,7 +85,7 @@ def load(path: Path, map_location: Any = None, weights_only: bool = True) -> Any
 
 def _encode(value: Any, path: tuple, arrays: dict[str, np.ndarray]) -> Any:
     """`value` as JSON; its tensors go to `arrays` under the names that the JSON gives."""
-    if value is None or isinstance(value, (bool, int, str)):
+    if value is None or isinstance(value, (int, str)):  # bool is an int
         return value
     if isinstance(value, float):
         return float(value) if math.isfinite(value) else {"float": repr(float(value))}
@@ -97,7 +97,7 @@ def _encode(value: Any, path: tuple, arrays: dict[str, np.ndarray]) -> Any:
         return {"tensor": name}
     if isinstance(value, dict):
         for key in value:
-            if not (key is None or isinstance(key, (bool, int, float, str))):
+            if key is not None and not isinstance(key, (int, float, str)):
                 raise TypeError(f"save: a key of {_place(path)} is a {type(key).__name__}, not None, a number or a str")
         return {"dict": [[_encode(k, path, arrays), _encode(v, (*path, k), arrays)] for k, v in value.items()]}
     if isinstance(value, (list, tuple)):

@@ -49,8 +49,7 @@ class LRScheduler:
     def step(self) -> None:
         """Go on to the next epoch."""
         if self._step_count == 1 and type(self.optimizer).step is Optimizer.step and not self.optimizer.stepped:
-            message = "lr_scheduler.step() came before optimizer.step(): the first value of the schedule is skipped"
-            warnings.warn(message, stacklevel=2)
+            warnings.warn("lr_scheduler.step() came before optimizer.step() and skips the first rate", stacklevel=2)
         self._step_count += 1
         self.last_epoch += 1
         for group, lr in zip(self.optimizer.param_groups, self.get_lr(), strict=True):

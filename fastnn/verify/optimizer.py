@@ -14,10 +14,6 @@ def _weights(rng: np.random.Generator, dtype: np.dtype, make=normal) -> list[np.
     return [*(make(rng, shape, dtype) for shape in SIZES), make(rng, (3, 5, 4, 7), dtype).transpose(3, 2, 0, 1)]
 
 
-def _squares(rng: np.random.Generator, dtype: np.dtype, make=normal) -> list[np.ndarray]:
-    return [np.square(a, out=a) for a in _weights(rng, dtype, make)]
-
-
 def sgd_step(rng: np.random.Generator, dtype: np.dtype) -> Cases:
     for momentum, dampening, decay, nesterov, maximize, first, make in (
         (0.0, 0.0, 0.0, False, False, False, normal),
@@ -43,7 +39,7 @@ def adam_step(rng: np.random.Generator, dtype: np.dtype) -> Cases:
         (2, 0.9, 0.99, 0.5, 0.0, False, False, True, special),
     ):
         params, grads = _weights(rng, dtype), _weights(rng, dtype, make)
-        averages, squares = _weights(rng, dtype), _squares(rng, dtype)
-        largest = _squares(rng, dtype, make) if amsgrad else []
+        averages, squares = _weights(rng, dtype), [np.abs(a, out=a) for a in _weights(rng, dtype)]
+        largest = [np.abs(a, out=a) for a in _weights(rng, dtype, make)] if amsgrad else []
         yield (params, grads, averages, squares, largest, step, 0.01, beta1, beta2, eps, decay, decoupled, maximize), 1
     yield ([], [], [], [], [], 1, 0.01, 0.9, 0.999, 1e-8, 0.0, False, False), 1
