@@ -150,7 +150,7 @@ def set_num_threads(n: int) -> None:
 
 # Random numbers --------------------------------------------------------------------------------------------------
 
-generator = np.random.Generator(np.random.PCG64())
+generator: np.random.Generator = np.random.Generator(np.random.PCG64())
 
 
 def manual_seed(seed: int) -> None:

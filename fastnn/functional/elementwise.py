@@ -263,12 +263,12 @@ bitwise_xor = _binary("bitwise_xor", "x ^ y of bools or the bits of integers", n
 
 def add(x: Operand, y: Operand, *, alpha: Number = 1) -> Tensor:
     """x + alpha·y, element by element."""
-    return _add(x, y if alpha == 1 else y * alpha)
+    return _add(x, y if alpha == 1 else mul(_operands(x, y)[1], alpha))
 
 
 def sub(x: Operand, y: Operand, *, alpha: Number = 1) -> Tensor:
     """x - alpha·y, element by element."""
-    return _sub(x, y if alpha == 1 else y * alpha)
+    return _sub(x, y if alpha == 1 else mul(_operands(x, y)[1], alpha))
 
 
 def div(x: Operand, y: Operand, *, rounding_mode: str | None = None) -> Tensor:
