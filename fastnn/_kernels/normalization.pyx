@@ -1,16 +1,15 @@
 """Batch normalization: statistics of each channel over all rows, and the element-wise passes around them.
 
-An array is R rows (R = N, or N·H·W) of C adjacent channels. It is walked in wide rows, each of max(1, LANES // C) rows
-side by side, so that the inner loops are long, contiguous and vectorized however few channels there are; lane l of a
-wide row belongs to channel l % C. DEPTH wide rows make a block, the unit of work of every pass.
+An array is R rows (R = N, or N·H·W) of C adjacent channels. It is walked in wide rows, max(1, LANES // C) rows side
+by side, so that inner loops are long, contiguous and vectorized however few channels there are; lane k of a wide row
+belongs to channel k % C. DEPTH wide rows make a block, the unit of work of every pass. Bandwidth is the limit: forward
+reads x twice and writes y, backward reads dy and x twice and writes dx.
 
-Sums run down a block in the array's dtype, lane by lane, and over lanes and blocks in float64. The variance comes from
+Sums run down a block in the array's dtype, lane by lane, then over lanes and blocks in float64. Variances come from
 deviations from a shift, the mean of the block's first wide row: with s = Σ(x − shift) and q = Σ(x − shift)² over n
-rows, the block has mean shift + s/n and squared deviations q − s²/n. Since n is at most DEPTH times the rows behind the
-shift, the cancellation costs at most a factor DEPTH + 1, whatever the data. Blocks are merged in pairs, always in the
-same order, by the formula of Chan, Golub and LeVeque ("Updating formulae and a pairwise algorithm for computing sample
-variances", 1979). Nothing depends on the number of threads. Bandwidth is the limit: forward reads x twice and writes
-y, backward reads dy and x twice and writes dx.
+rows, the mean is shift + s/n, the sum of squared deviations q − s²/n. As n is at most DEPTH times the rows behind the
+shift, cancellation costs at most a factor DEPTH + 1, whatever the data. Blocks are merged in pairs in an order fixed
+by the shape (Chan, Golub, LeVeque, "Updating formulae and a pairwise algorithm for computing sample variances", 1979).
 """
 cimport numpy as cnp
 from cython cimport floating
@@ -29,6 +28,8 @@ cdef enum:
     DEPTH = 64   # wide rows in a block
 
 
+ctypedef void* address
+
 cdef struct Job:
     Py_ssize_t rows, C
     Py_ssize_t lanes    # in a wide row
@@ -40,6 +41,7 @@ cdef struct Job:
     bint training
     double eps
     int n_threads
+    address dy, x, out, mean, rstd, var, weight, bias, dweight, dbias  # NULL where there is no such array
 
 
 # Reduction --------------------------------------------------------------------------------------------------------
@@ -53,19 +55,20 @@ cdef void _spread(const double* values, floating* wide, const Job* job) noexcept
 
 
 cdef void _sums(
-    const floating* dy, const floating* x, const floating* shift, Py_ssize_t n, floating* s, const Job* job, double* part
+    const floating* dy, const floating* x, const floating* shift, Py_ssize_t n, floating* s, const Job* job,
+    double* part
 ) noexcept nogil:
-    """Σ dy and Σ dy·d, or if dy is NULL Σ d and Σ d², with d = x − shift, per channel over n elements; s: two wide rows."""
-    cdef floating* q = s + job.lanes
-    cdef Py_ssize_t c, i = 0, l, C = job.C
+    """Σ dy and Σ dy·d, or if dy is NULL Σ d and Σ d², with d = x − shift, per channel over n elements."""
+    cdef floating* q = s + job.lanes  # s has room for two wide rows
+    cdef Py_ssize_t c, i = 0, k, C = job.C
     cdef floating d, g
     memset(s, 0, 2 * job.lanes * sizeof(floating))
     while i < n:
-        for l in range(min(job.lanes, n - i)):
-            d = x[i + l] - shift[l]
-            g = d if dy == NULL else dy[i + l]
-            s[l] += g
-            q[l] += g * d
+        for k in range(min(job.lanes, n - i)):
+            d = x[i + k] - shift[k]
+            g = d if dy == NULL else dy[i + k]
+            s[k] += g
+            q[k] += g * d
         i += job.lanes
     memset(part, 0, 2 * C * sizeof(double))
     for i in range(job.lanes // C):
@@ -119,10 +122,10 @@ cdef void _affine(
     cdef const floating* a = m + lanes
     cdef const floating* b = a + lanes
     cdef const floating* c = b + lanes
-    cdef Py_ssize_t i = 0, l
+    cdef Py_ssize_t i = 0, k
     while i < n:
-        for l in range(min(lanes, n - i)):
-            out[i + l] = (x[i + l] - m[l]) * a[l] + (b[l] if dy == NULL else (dy[i + l] - b[l]) * c[l])
+        for k in range(min(lanes, n - i)):
+            out[i + k] = (x[i + k] - m[k]) * a[k] + (b[k] if dy == NULL else (dy[i + k] - b[k]) * c[k])
         i += lanes
 
 
@@ -157,17 +160,18 @@ cdef void _pass(const floating* dy, const floating* x, floating* out, const Job*
         _merge(dy == NULL, job)
 
 
-cdef void _forward(
-    floating* x, floating* weight, floating* bias, floating* y, floating* mean, floating* rstd,
-    floating* var, const Job* job
-) noexcept nogil:
+cdef void _forward(floating* x, const Job* job) noexcept nogil:
+    cdef floating* mean = <floating*> job.mean
+    cdef floating* rstd = <floating*> job.rstd
+    cdef floating* weight = <floating*> job.weight
+    cdef floating* bias = <floating*> job.bias
     cdef floating* wide = <floating*> job.wide
     cdef Py_ssize_t c, C = job.C
     if job.training:
         _pass(<const floating*> NULL, x, <floating*> NULL, job)
         for c in range(C):
             mean[c] = <floating> job.parts[c]
-            var[c] = <floating> (job.parts[C + c] / job.rows)
+            (<floating*> job.var)[c] = <floating> (job.parts[C + c] / job.rows)
             rstd[c] = <floating> (1 / sqrt(job.parts[C + c] / job.rows + job.eps))
     for c in range(C):
         job.channels[c] = mean[c]
@@ -175,13 +179,15 @@ cdef void _forward(
         job.channels[2 * C + c] = bias[c] if bias != NULL else 0
     for c in range(3):
         _spread(job.channels + c * C, wide + c * job.lanes, job)
-    _pass(<const floating*> NULL, x, y, job)
+    _pass(<const floating*> NULL, x, <floating*> job.out, job)
 
 
-cdef void _backward(
-    floating* dy, floating* x, floating* mean, floating* rstd, floating* weight,
-    floating* dx, floating* dweight, floating* dbias, const Job* job
-) noexcept nogil:
+cdef void _backward(floating* x, const Job* job) noexcept nogil:
+    cdef floating* dy = <floating*> job.dy
+    cdef floating* dx = <floating*> job.out
+    cdef floating* mean = <floating*> job.mean
+    cdef floating* rstd = <floating*> job.rstd
+    cdef floating* weight = <floating*> job.weight
     cdef floating* wide = <floating*> job.wide
     cdef Py_ssize_t c, C = job.C
     cdef double* sums = job.parts
@@ -189,11 +195,11 @@ cdef void _backward(
     for c in range(C):
         job.channels[c] = mean[c]
     _spread(job.channels, wide, job)
-    if dweight != NULL:
+    if job.dweight != NULL:
         _pass(dy, x, <floating*> NULL, job)
         for c in range(C):
-            dbias[c] = <floating> sums[c]
-            dweight[c] = <floating> (sums[C + c] * rstd[c])
+            (<floating*> job.dbias)[c] = <floating> sums[c]
+            (<floating*> job.dweight)[c] = <floating> (sums[C + c] * rstd[c])
     if dx == NULL:
         return
     for c in range(C):
@@ -211,80 +217,63 @@ cdef void _backward(
         _pass(<const floating*> NULL, dy, dx, job)
 
 
+cdef void _steps(floating* x, const Job* job) noexcept nogil:
+    if job.dy == NULL:
+        _forward(x, job)
+    else:
+        _backward(x, job)
+
+
 # Kernels ----------------------------------------------------------------------------------------------------------
 
-cdef inline void* data(cnp.ndarray a) noexcept nogil:
-    return NULL if a is None else cnp.PyArray_DATA(a)
+cdef void* _like(cnp.ndarray a, cnp.ndarray x) except? NULL:
+    """The data of `a`, which is like x; NULL for None."""
+    if a is None:
+        return NULL
+    check_same(x, a)
+    return cnp.PyArray_DATA(a)
 
 
-cdef int _check(cnp.ndarray x, tuple like_x, tuple channels) except -1:
-    """Arrays `like_x` in all respects, and those with one number a channel, in x's dtype; some may be None."""
-    cdef cnp.ndarray a
+cdef void* _channels(cnp.ndarray a, cnp.ndarray x) except? NULL:
+    """The data of `a`, which has one number a channel of x, in x's dtype; NULL for None."""
+    if a is None:
+        return NULL
+    if not (cnp.PyArray_NDIM(a) == 1 and cnp.PyArray_DIM(a, 0) == n_channels(x)
+            and cnp.PyArray_TYPE(a) == cnp.PyArray_TYPE(x) and cnp.PyArray_ISCARRAY_RO(a)):
+        raise ValueError("kernel: one number a channel, contiguous and in the dtype of the input, is needed")
+    return cnp.PyArray_DATA(a)
+
+
+cdef int _run(
+    cnp.ndarray dy, cnp.ndarray x, cnp.ndarray mean, cnp.ndarray rstd, cnp.ndarray var, cnp.ndarray weight,
+    cnp.ndarray bias, cnp.ndarray out, cnp.ndarray dweight, cnp.ndarray dbias, double eps, bint training, int n_threads
+) except -1:
+    """Forward (x to out) if dy is None, else backward (dy to out)."""
+    cdef Job job
+    cdef bint single
     check_rows(x)
-    for a in like_x:
-        if a is not None:
-            check_same(x, a)
-    for a in channels:
-        if a is not None and not (
-            cnp.PyArray_NDIM(a) == 1 and cnp.PyArray_DIM(a, 0) == n_channels(x)
-            and cnp.PyArray_TYPE(a) == cnp.PyArray_TYPE(x) and cnp.PyArray_ISCARRAY_RO(a)
-        ):
-            raise ValueError("kernel: one number a channel, contiguous and in the dtype of the input, is needed")
-    return 0
-
-
-cdef void* _start(Job* job, cnp.ndarray x, bint training, int n_threads) except NULL:
-    """Cut the work up; returns the block of scratch memory to be released at the end."""
-    cdef Py_ssize_t group
-    job.rows, job.C, job.training = n_rows(x) if n_channels(x) > 0 else 0, n_channels(x), training
-    group = max(<Py_ssize_t> 1, LANES // max(<Py_ssize_t> 1, job.C))
+    job.dy, job.x, job.out = _like(dy, x), cnp.PyArray_DATA(x), _like(out, x)
+    job.mean, job.rstd, job.var = _channels(mean, x), _channels(rstd, x), _channels(var, x)
+    job.weight, job.bias = _channels(weight, x), _channels(bias, x)
+    job.dweight, job.dbias = _channels(dweight, x), _channels(dbias, x)
+    if (dweight is None) != (dbias is None):
+        raise ValueError("kernel: dweight_out and dbias_out are both None or neither")
+    job.rows, job.C = n_rows(x) if n_channels(x) > 0 else 0, n_channels(x)
+    cdef Py_ssize_t group = max(<Py_ssize_t> 1, LANES // max(<Py_ssize_t> 1, job.C))
     job.lanes, job.height = group * job.C, DEPTH * group
     job.blocks = (job.rows + job.height - 1) // job.height
-    job.n_threads = threads_for(2 * job.rows * job.C, n_threads)
+    job.training, job.eps, job.n_threads = training, eps, threads_for(2 * job.rows * job.C, n_threads)
     cdef Py_ssize_t parts = 2 * job.C * max(<Py_ssize_t> 1, job.blocks)
     cdef void* block = scratch_acquire(8 * (3 * job.C + parts + (4 + 3 * job.n_threads) * job.lanes))
     job.channels = <double*> scratch_align(block)
     job.parts = job.channels + 3 * job.C
     job.wide = job.parts + parts
-    return block
-
-
-cdef int _run_forward(
-    cnp.ndarray x, cnp.ndarray weight, cnp.ndarray bias, double eps, cnp.ndarray y, cnp.ndarray mean, cnp.ndarray rstd,
-    cnp.ndarray var, bint training, int n_threads
-) except -1:
-    cdef Job job
-    cdef bint single
-    _check(x, (y,), (weight, bias, mean, rstd, var))
-    cdef void* block = _start(&job, x, training, n_threads)
-    job.eps, single = eps, is_f32(x)
-    with nogil:
-        if single:
-            _forward(<float*> data(x), <float*> data(weight), <float*> data(bias), <float*> data(y), <float*> data(mean),
-                     <float*> data(rstd), <float*> data(var), &job)
-        else:
-            _forward(<double*> data(x), <double*> data(weight), <double*> data(bias), <double*> data(y),
-                     <double*> data(mean), <double*> data(rstd), <double*> data(var), &job)
-    scratch_release(block)
-    return 0
-
-
-cdef int _run_backward(
-    cnp.ndarray dy, cnp.ndarray x, cnp.ndarray mean, cnp.ndarray rstd, cnp.ndarray weight, cnp.ndarray dx,
-    cnp.ndarray dweight, cnp.ndarray dbias, bint training, int n_threads
-) except -1:
-    cdef Job job
-    cdef bint single
-    _check(x, (dy, dx), (mean, rstd, weight, dweight, dbias))
-    cdef void* block = _start(&job, x, training, n_threads)
     single = is_f32(x)
     with nogil:
         if single:
-            _backward(<float*> data(dy), <float*> data(x), <float*> data(mean), <float*> data(rstd),
-                      <float*> data(weight), <float*> data(dx), <float*> data(dweight), <float*> data(dbias), &job)
+            _steps(<float*> job.x, &job)
         else:
-            _backward(<double*> data(dy), <double*> data(x), <double*> data(mean), <double*> data(rstd),
-                      <double*> data(weight), <double*> data(dx), <double*> data(dweight), <double*> data(dbias), &job)
+            _steps(<double*> job.x, &job)
     scratch_release(block)
     return 0
 
@@ -299,7 +288,7 @@ def batch_norm(
     """
     if n_rows(x) == 0:
         raise ValueError("kernel: batch_norm needs at least one row")
-    _run_forward(x, weight, bias, eps, y_out, mean_out, rstd_out, var_out, True, n_threads)
+    _run(None, x, mean_out, rstd_out, var_out, weight, bias, y_out, None, None, eps, True, n_threads)
 
 
 def batch_norm_eval(
@@ -307,18 +296,19 @@ def batch_norm_eval(
     cnp.ndarray y_out not None, int n_threads
 ):
     """y = (x − mean)·rstd·weight + bias with given mean and rstd."""
-    _run_forward(x, weight, bias, 0, y_out, mean, rstd, None, False, n_threads)
+    _run(None, x, mean, rstd, None, weight, bias, y_out, None, None, 0, False, n_threads)
 
 
 def batch_norm_backward(
     cnp.ndarray dy not None, cnp.ndarray x not None, cnp.ndarray mean not None, cnp.ndarray rstd not None,
-    cnp.ndarray weight, cnp.ndarray dx_out, cnp.ndarray dweight_out not None, cnp.ndarray dbias_out not None, int n_threads
+    cnp.ndarray weight, cnp.ndarray dx_out, cnp.ndarray dweight_out not None, cnp.ndarray dbias_out not None,
+    int n_threads
 ):
     """dbias = Σ dy, dweight = Σ dy·x̂, dx = weight·rstd·(dy − dbias/R − x̂·dweight/R), x̂ = (x − mean)·rstd.
 
     The gradient passes through the statistics of the R rows too. dx_out may be None.
     """
-    _run_backward(dy, x, mean, rstd, weight, dx_out, dweight_out, dbias_out, True, n_threads)
+    _run(dy, x, mean, rstd, None, weight, None, dx_out, dweight_out, dbias_out, 0, True, n_threads)
 
 
 def batch_norm_eval_backward(
@@ -326,6 +316,4 @@ def batch_norm_eval_backward(
     cnp.ndarray weight, cnp.ndarray dx_out, cnp.ndarray dweight_out, cnp.ndarray dbias_out, int n_threads
 ):
     """dbias = Σ dy, dweight = Σ dy·x̂, dx = weight·rstd·dy. dx_out may be None; so may dweight_out with dbias_out."""
-    if (dweight_out is None) != (dbias_out is None):
-        raise ValueError("kernel: dweight_out and dbias_out are both None or neither")
-    _run_backward(dy, x, mean, rstd, weight, dx_out, dweight_out, dbias_out, False, n_threads)
+    _run(dy, x, mean, rstd, None, weight, None, dx_out, dweight_out, dbias_out, 0, False, n_threads)
