@@ -173,11 +173,14 @@ def mse_loss(input: Tensor, target: Tensor, *, reduction: str = "mean") -> Tenso
     _check("mse_loss", input, target, reduction)
     if result_dtype(input, target).kind != "f":
         raise DTypeError(f"mse_loss: input is {input.dtype} and target {target.dtype}; one must be of floats")
-    loss = square(sub(input, target))
     if target.shape != input.shape:
+        try:
+            np.broadcast_shapes(input.shape, target.shape)
+        except ValueError:
+            raise ShapeError(f"mse_loss: shapes {input.shape} and {target.shape} do not broadcast") from None
         text = f"mse_loss: target has shape {target.shape} and input {input.shape}; they are broadcast, rarely as meant"
         warnings.warn(text, stacklevel=2)
-    return _reduce(loss, reduction)
+    return _reduce(square(sub(input, target)), reduction)
 
 
 def _reduce(loss: Tensor, reduction: str) -> Tensor:
