@@ -42,9 +42,10 @@ def axis_of(op: str, dim: int, ndim: int) -> int:
 
 def axes_of(op: str, dim: int | Sequence[int] | None, ndim: int) -> tuple[int, ...]:
     """`dim` as a tuple of different axes; None and () mean all of them."""
-    if dim is None or (not isinstance(dim, int) and len(dim) == 0):
+    dims = () if dim is None else dim if isinstance(dim, Sequence) else (dim,)
+    if not dims:
         return tuple(range(ndim))
-    axes = tuple(axis_of(op, d, ndim) for d in ((dim,) if isinstance(dim, int) else dim))
+    axes = tuple([axis_of(op, d, ndim) for d in dims])
     if len(set(axes)) < len(axes):
         raise ShapeError(f"{op}: dim {dim} names a dimension twice")
     return axes if ndim else ()
@@ -275,7 +276,8 @@ def stack(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
     tensors = _tensors("stack", tensors)
     if any(x.shape != tensors[0].shape for x in tensors):
         raise ShapeError(f"stack: tensors must have one shape, but {[tuple(x.shape) for x in tensors]} came")
-    return cat([unsqueeze(x, dim) for x in tensors], axis_of("stack", dim, tensors[0].ndim + 1))
+    axis = axis_of("stack", dim, tensors[0].ndim + 1)
+    return cat([unsqueeze(x, axis) for x in tensors], axis)
 
 
 def repeat(x: Tensor, *sizes: int | Sequence[int]) -> Tensor:

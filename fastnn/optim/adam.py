@@ -43,10 +43,10 @@ class Adam(Optimizer):
         })
 
     def check(self, options: Group) -> None:
-        check_signs(options, lr="learning rate", eps="epsilon value", weight_decay="weight_decay value")
+        check_signs(type(self).__name__, options, lr="learning rate", eps="epsilon value", weight_decay="weight_decay value")
         for i, beta in enumerate(options["betas"]):
             if not 0 <= beta < 1:
-                raise ValueError(f"Invalid beta parameter at index {i}: {beta}")
+                raise ValueError(f"{type(self).__name__}: Invalid beta parameter at index {i}: {beta}")
 
     def kind(self, group: Group, p: Tensor) -> float:
         step = self.state[p].setdefault("step", Tensor(np.array(0, float32))).array

@@ -35,7 +35,7 @@ class Optimizer:
         self.stepped = False  # a scheduler warns if it steps first
         groups: list[Any] = list(params)
         if not groups:
-            raise ValueError("optimizer got an empty parameter list")
+            raise ValueError(f"{type(self).__name__}: optimizer got an empty parameter list")
         for group in groups if isinstance(groups[0], dict) else [{"params": groups}]:
             self.add_param_group(group)
 
@@ -61,7 +61,7 @@ class Optimizer:
         known = set(map(id, self._params()))
         for i, p in enumerate(params):
             if not isinstance(p, Tensor):
-                raise TypeError(f"optimizer can only optimize tensors, but parameter {i} is a {type(p).__name__}")
+                raise TypeError(f"{type(self).__name__}: can optimize tensors only, but parameter {i} is a {type(p).__name__}")
             if not p.is_leaf:
                 raise ValueError(f"can't optimize a non-leaf tensor: parameter {i} was computed by {p.grad_fn}")
             if id(p) in known:
@@ -154,8 +154,8 @@ def _adopt(p: Tensor, key: str, value: Any) -> Any:
     return Tensor(layout.match(value.array.copy(), p.array))
 
 
-def check_signs(options: Group, **names: str) -> None:
+def check_signs(owner: str, options: Group, **names: str) -> None:
     """Raise ValueError, in PyTorch's words, if one of the options is negative or NaN."""
     for key, name in names.items():
         if not options[key] >= 0:
-            raise ValueError(f"Invalid {name}: {options[key]}")
+            raise ValueError(f"{owner}: Invalid {name}: {options[key]}")

@@ -38,9 +38,9 @@ class SGD(Optimizer):
         })
 
     def check(self, options: Group) -> None:
-        check_signs(options, lr="learning rate", momentum="momentum value", weight_decay="weight_decay value")
+        check_signs("SGD", options, lr="learning rate", momentum="momentum value", weight_decay="weight_decay value")
         if options["nesterov"] and (options["momentum"] <= 0 or options["dampening"] != 0):
-            raise ValueError("Nesterov momentum requires a momentum and zero dampening")
+            raise ValueError("SGD: Nesterov momentum requires a momentum and zero dampening")
 
     def kind(self, group: Group, p: Tensor) -> bool:
         return group["momentum"] != 0 and self.state[p].get("momentum_buffer") is None  # whether it is p's first step
