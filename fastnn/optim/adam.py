@@ -43,10 +43,11 @@ class Adam(Optimizer):
         })
 
     def check(self, options: Group) -> None:
-        check_signs(type(self).__name__, options, lr="learning rate", eps="epsilon value", weight_decay="weight_decay value")
+        owner = type(self).__name__
+        check_signs(owner, options, lr="learning rate", eps="epsilon value", weight_decay="weight_decay value")
         for i, beta in enumerate(options["betas"]):
             if not 0 <= beta < 1:
-                raise ValueError(f"{type(self).__name__}: Invalid beta parameter at index {i}: {beta}")
+                raise ValueError(f"{owner}: Invalid beta parameter at index {i}: {beta}")
 
     def kind(self, group: Group, p: Tensor) -> float:
         step = self.state[p].setdefault("step", Tensor(np.array(0, float32))).array

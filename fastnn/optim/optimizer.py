@@ -61,7 +61,7 @@ class Optimizer:
         known = set(map(id, self._params()))
         for i, p in enumerate(params):
             if not isinstance(p, Tensor):
-                raise TypeError(f"{type(self).__name__}: can optimize tensors only, but parameter {i} is a {type(p).__name__}")
+                raise TypeError(f"{type(self).__name__} takes tensors, but parameter {i} is a {type(p).__name__}")
             if not p.is_leaf:
                 raise ValueError(f"can't optimize a non-leaf tensor: parameter {i} was computed by {p.grad_fn}")
             if id(p) in known:
