@@ -32,11 +32,23 @@ def batch(lib, name, dtype, n, seed=0, classes=10):
     return lib.tensor(images), lib.tensor(integers(0, classes, n, seed=("labels", seed)))
 
 
+def norm(arrays):
+    return np.sqrt(sum((np.asarray(a, np.float64) ** 2).sum() for a in arrays))
+
+
+def distance(first, second):
+    return norm([np.subtract(a, b, dtype=np.float64) for a, b in zip(first, second, strict=True)])
+
+
 @pytest.mark.parametrize("dtype", FLOATS)
 @pytest.mark.parametrize("name", NETWORKS)
 def test_logits_and_gradients(name, dtype):
-    """In training (dropout switched off, its masks are each library's own) and in evaluation."""
-    results = {}
+    """In training (dropout switched off, its masks are each library's own) and in evaluation.
+
+    float64: every element. float32: every logit, and the gradient of all parameters in the norm, because where a ReLU
+    sees rounding noise around 0 the elements of the gradient depend on its sign.
+    """
+    outputs, gradients = {}, {}
     for lib, model in models(name, dtype).items():
         for module in model.modules():
             if "Dropout" in type(module).__name__:
@@ -49,15 +61,18 @@ def test_logits_and_gradients(name, dtype):
         model.eval()
         with lib.no_grad():
             later = model(x)
-        results[lib] = {
-            "loss": loss, "logits": logits, "evaluation": later, "input": x.grad,
-            **{f"gradient of {n}": p.grad for n, p in model.named_parameters()}, **dict(model.named_buffers()),
-        }  # fmt: skip
-    assert list(results[fastnn]) == list(results[torch])
-    for key, want in results[torch].items():
-        got, want = to_numpy(results[fastnn][key]), to_numpy(want)
-        scale = max(1e-3, np.abs(want).max())
-        assert_close(got / scale, want / scale, 10 * TOLERANCE[dtype], f"{name} {key}")
+        outputs[lib] = {"loss": loss, "logits": logits, "evaluation": later, **dict(model.named_buffers())}
+        gradients[lib] = {"input": x.grad, **{n: p.grad for n, p in model.named_parameters()}}
+    assert list(outputs[fastnn]) == list(outputs[torch])
+    assert list(gradients[fastnn]) == list(gradients[torch])
+    for key, want in outputs[torch].items():
+        assert_close(to_numpy(outputs[fastnn][key]), to_numpy(want), 3 * TOLERANCE[dtype], f"{name} {key}")
+    got, want = ([to_numpy(g) for g in gradients[lib].values()] for lib in LIBS)
+    if dtype == "float64":
+        for key, a, b in zip(gradients[torch], got, want, strict=True):
+            scale = np.abs(b).max()
+            assert_close(a / scale, b / scale, 1e-10, f"{name} gradient of {key}")
+    assert distance(got, want) <= {"float64": 1e-12, "float32": 1e-3}[dtype] * norm(want)
 
 
 def test_batches_of_one():
@@ -76,29 +91,49 @@ def optimizer(lib, name, model):
     return lib.optim.Adam(model.parameters(), lr=1e-3)
 
 
+def follow(models, optimizers):
+    """Copies weights, buffers and momentum from PyTorch to fastnn."""
+
+    def converted(state):
+        return {key: fastnn.tensor(value.numpy()) for key, value in state.items() if value is not None}
+
+    models[fastnn].load_state_dict(converted(models[torch].state_dict()))
+    state = optimizers[fastnn].state_dict()
+    state["state"] = {i: converted(entry) for i, entry in optimizers[torch].state_dict()["state"].items()}
+    optimizers[fastnn].load_state_dict(state)
+
+
 @pytest.mark.parametrize(("dtype", "tolerance"), [("float64", 1e-9), ("float32", 1e-3)])
 @pytest.mark.parametrize(("name", "n"), [("mlp", 32), ("cnn", 32), ("resnet20", 16)])
 def test_twenty_steps(name, n, dtype, tolerance):
-    """The distance between the libraries' parameters, relative to the distance that training has moved them."""
-    ends, starts, losses = {}, {}, {}
-    for lib, model in models(name, dtype).items():
-        optim = optimizer(lib, name, model)
-        starts[lib] = [to_numpy(p).astype(np.float64) for p in model.parameters()]
-        losses[lib] = []
-        for step in range(20):
+    """The distance between the libraries' parameters, relative to the distance that training has moved them.
+
+    resnet20 in float32 starts every step from PyTorch's weights, and the differences of the steps are summed: run
+    freely, PyTorch's own float32 is 40% off its float64 after 20 steps, because each ReLU that rounding turns on or
+    off changes the gradient by a thousandth.
+    """
+    pair = models(name, dtype)
+    optimizers = {lib: optimizer(lib, name, model) for lib, model in pair.items()}
+    following = name == "resnet20" and dtype == "float32"
+
+    def weights(lib):
+        return [to_numpy(p).astype(np.float64) for p in pair[lib].parameters()]
+
+    start, losses = weights(torch), {lib: [] for lib in LIBS}
+    assert distance(weights(fastnn), start) == 0
+    apart = [np.zeros_like(p) for p in start]
+    for step in range(20):
+        for lib, model in pair.items():
             x, y = batch(lib, name, dtype, n, seed=step % 5)
-            optim.zero_grad()
+            optimizers[lib].zero_grad()
             loss = lib.nn.functional.cross_entropy(model(x), y)
             loss.backward()
-            optim.step()
+            optimizers[lib].step()
             losses[lib].append(loss.item())
-        ends[lib] = [to_numpy(p).astype(np.float64) for p in model.parameters()]
-        assert losses[lib][-1] < losses[lib][0]
-
-    def distance(a, b):
-        return np.sqrt(sum(((p - q) ** 2).sum() for p, q in zip(a, b, strict=True)))
-
-    assert distance(starts[fastnn], starts[torch]) == 0
-    moved = distance(ends[torch], starts[torch])
-    assert distance(ends[fastnn], ends[torch]) <= tolerance * moved
+        if following or step == 19:
+            apart = [total + (a - b) for total, a, b in zip(apart, weights(fastnn), weights(torch), strict=True)]
+        if following:
+            follow(pair, optimizers)
+    assert losses[torch][-1] < losses[torch][0]
+    assert norm(apart) <= tolerance * distance(weights(torch), start)
     assert_close(np.array(losses[fastnn]), np.array(losses[torch]), tolerance, "losses")
