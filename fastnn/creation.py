@@ -14,7 +14,7 @@ import numpy as np
 
 from fastnn import backend, layout
 from fastnn.device import device as Device
-from fastnn.errors import DTypeError, ShapeError
+from fastnn.errors import ArgumentError, DTypeError, ShapeError
 from fastnn.tensor import Tensor, check_dtype, default_dtype, float32, int64
 
 Array = np.ndarray
@@ -72,14 +72,12 @@ def tensor(data: Any, dtype: Any = None, device: Any = None, requires_grad: bool
 
 
 def from_numpy(array: Array) -> Tensor:
-    """A tensor that shares the memory of `array`, whose dtype must be supported and in native byte order."""
+    """A tensor that shares the memory of `array`; where that cannot be (byte order, strides < 0), `tensor` copies."""
     if not isinstance(array, Array):
         raise TypeError(f"from_numpy: a NumPy array is needed, but a {type(array).__name__} came")
-    if not array.dtype.isnative:
-        raise DTypeError(f"from_numpy: {array.dtype.str} is not in native byte order; use fastnn.tensor, which copies")
-    check_dtype("from_numpy", array.dtype)
+    check_dtype("from_numpy", array.dtype)  # which refuses foreign byte order, too
     if min(array.strides, default=0) < 0:
-        raise ValueError("from_numpy: negative strides are not supported; use fastnn.tensor, which copies")
+        raise ArgumentError("from_numpy: negative strides are not supported; use fastnn.tensor, which copies")
     return Tensor(array)
 
 

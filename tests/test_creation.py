@@ -141,7 +141,7 @@ def test_like_keeps_shape_dtype_and_memory_order(name):
         (lambda: fastnn.tensor([[1, 2], [3]]), ShapeError, "regular array"),
         (lambda: fastnn.tensor(np.ones(2, np.complex64)), DTypeError, "complex64"),
         (lambda: fastnn.from_numpy([1.0]), TypeError, "from_numpy: a NumPy array is needed, but a list came"),
-        (lambda: fastnn.from_numpy(np.ones(2, ">f4")), DTypeError, "native byte order"),
+        (lambda: fastnn.from_numpy(np.ones(2, ">f4")), DTypeError, "from_numpy.*>f4"),
         (lambda: fastnn.from_numpy(np.ones(2, np.float16)), DTypeError, "float16"),
         (lambda: fastnn.from_numpy(np.ones(2)[::-1]), ValueError, "negative strides"),
         (lambda: fastnn.arange(0, 1, 0), ShapeError, "step 0 does not lead"),

@@ -78,30 +78,25 @@ def _sum(a: Array, axes: tuple[int, ...]) -> Array:
 
 # Sums and moments ------------------------------------------------------------------------------------------------
 
-@_public
-def sum(x: Tensor, dim: Dim = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
-    """Σ x over `dim`; bool and integers are summed in int64."""
-    a, axes, kept, shape = _frame("sum", x if dtype is None else x.to(dtype), dim, keepdim)
-    before, given = a.shape, x.dtype
+def _total(name: str, doc: str, average: bool) -> Callable[..., Tensor]:
+    def op(x: Tensor, dim: Dim = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
+        a, axes, kept, shape = _frame(name, x if dtype is None else x.to(dtype), dim, keepdim, floats=average)
+        before, given, n = a.shape, x.dtype, math.prod(a.shape[i] for i in axes) if average else 1
 
-    def sum(g: Array) -> tuple[Array]:
-        return (np.broadcast_to(g.reshape(kept).astype(given, copy=False), before),)
+        def backward(g: Array) -> tuple[Array]:
+            g = g if n in (0, 1) else g / g.dtype.type(n)
+            return (np.broadcast_to(g.reshape(kept).astype(given, copy=False), before),)
 
-    return record(_sum(a, axes).reshape(shape), (x,), sum)
+        backward.__qualname__ = name
+        y = _sum(a, axes)
+        with np.errstate(all="ignore"):
+            return record((np.divide(y, n, out=y) if average else y).reshape(shape), (x,), backward)
+
+    return _public(op, name, doc)
 
 
-@_public
-def mean(x: Tensor, dim: Dim = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
-    """Σ x / n over `dim`, n elements each."""
-    x = x if dtype is None else x.to(dtype)
-    a, axes, kept, shape = _frame("mean", x, dim, keepdim, floats=True)
-    before, n = a.shape, a.dtype.type(math.prod(a.shape[i] for i in axes))
-
-    def mean(g: Array) -> tuple[Array]:
-        return (np.broadcast_to((g / (n or 1)).reshape(kept), before),)
-
-    with np.errstate(all="ignore"):
-        return record(np.asarray(_sum(a, axes) / n).reshape(shape), (x,), mean)
+sum = _total("sum", "Σ x over `dim`; bool and integers are summed in int64.", False)
+mean = _total("mean", "Σ x / n over `dim`, n elements each.", True)
 
 
 def _moment(name: str, doc: str, root: bool) -> Callable[..., Tensor]:

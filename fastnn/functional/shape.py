@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from fastnn import layout
-from fastnn.errors import ShapeError
+from fastnn.errors import RangeError, ShapeError
 from fastnn.tensor import Tensor, record, result_dtype, unbroadcast, view_of
 
 Array = np.ndarray
@@ -29,14 +29,14 @@ __all__ = [
 
 # Arguments -------------------------------------------------------------------------------------------------------
 
-def axis_of(op: str, dim: int, ndim: int) -> int:
-    """`dim` counted from the front; a 0-d tensor takes 0 and -1, as in PyTorch."""
+def axis_of(op: str, dim: int, ndim: int, least: int = 1) -> int:
+    """`dim` counted from the front; a 0-d tensor takes 0 and -1, as in PyTorch, unless `least` is 0."""
     try:
-        axis, n = operator.index(dim), max(ndim, 1)
+        axis, n = operator.index(dim), max(ndim, least)
     except TypeError:
         raise TypeError(f"{op}: dim must be an int, but {dim!r} came") from None
     if not -n <= axis < n:
-        raise IndexError(f"{op}: dim {axis} is out of range; for {ndim} dimensions it must be from {-n} to {n - 1}")
+        raise RangeError(f"{op}: dim {axis} is out of range; for {ndim} dimensions it must be from {-n} to {n - 1}")
     return axis % n
 
 
@@ -205,17 +205,10 @@ def contiguous(x: Tensor) -> Tensor:
     return x if x.array.flags.c_contiguous else record(layout.contiguous(x.array), (x,), lambda g: (g,))
 
 
-def _length(op: str, x: Tensor, dim: int) -> tuple[int, int]:
-    """The axis and its size."""
-    axis = axis_of(op, dim, x.ndim)
-    if not x.ndim:
-        raise ShapeError(f"{op}: a tensor of at least 1 dimension is needed, but a 0-d tensor came")
-    return axis, x.shape[axis]
-
-
 def split(x: Tensor, split_size_or_sections: int | Sequence[int], dim: int = 0) -> tuple[Tensor, ...]:
     """Views of pieces along `dim`: of one size, the last may be smaller, or of the sizes listed."""
-    (axis, n), sizes = _length("split", x, dim), split_size_or_sections
+    axis, sizes = axis_of("split", dim, x.ndim, 0), split_size_or_sections
+    n = x.shape[axis]
     if isinstance(sizes, int):
         if sizes < 1 and (n or sizes):
             raise ShapeError(f"split: the size of a piece must be positive, but {sizes} came")
@@ -230,14 +223,14 @@ def chunk(x: Tensor, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
     """Views of at most `chunks` pieces along `dim`, each of size ⌈n / chunks⌉ but the last."""
     if chunks < 1:
         raise ShapeError(f"chunk: chunks must be positive, but {chunks} came")
-    n = _length("chunk", x, dim)[1]
+    n = x.shape[axis_of("chunk", dim, x.ndim, 0)]
     return split(x, -(-n // chunks) if n else [0] * chunks, dim)
 
 
 def unbind(x: Tensor, dim: int = 0) -> tuple[Tensor, ...]:
     """Views of the slices along `dim`, without that dimension."""
-    axis, n = _length("unbind", x, dim)
-    return tuple(take_view(x, (*(slice(None),) * axis, i, ...)) for i in range(n))
+    axis = axis_of("unbind", dim, x.ndim, 0)
+    return tuple(take_view(x, (*(slice(None),) * axis, i, ...)) for i in range(x.shape[axis]))
 
 
 # Copies ----------------------------------------------------------------------------------------------------------
