@@ -4,7 +4,6 @@
 operating system support, or the NumPy twins if FASTNN_KERNELS=reference. FASTNN_ISA=baseline|avx2|avx512 overrides the
 choice of the set. Nothing is chosen silently: what cannot be had is an ImportError that names the cure.
 """
-from __future__ import annotations
 
 import importlib
 import math
@@ -25,8 +24,8 @@ try:
 except ImportError as error:
     if os.environ.get("FASTNN_KERNELS") != "reference":
         raise ImportError(
-            "fastnn: the compiled kernels are missing. Build them with 'pip install .' in the source folder (a C compiler "
-            f"is needed), or set FASTNN_KERNELS=reference to run on the slow NumPy twins. The reason: {error}"
+            "fastnn: the compiled kernels are missing. Build them by 'pip install .' in the sources (a C compiler "
+            f"is needed), or set FASTNN_KERNELS=reference for the slow NumPy twins. The reason: {error}"
         ) from error
     _runtime = None
 

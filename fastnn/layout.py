@@ -4,7 +4,6 @@ An array of shape (N, C, H, W) is *channels-last* when its memory runs N, H, W, 
 all operands have it, so every operation allocates its own output here and passes `out=`. The strides of axes of
 size 1 say nothing and are never read.
 """
-from __future__ import annotations
 
 from collections.abc import Sequence
 
@@ -18,13 +17,14 @@ def is_channels_last(a: Array) -> bool:
     return a.ndim == 4 and a.transpose(0, 2, 3, 1).flags.c_contiguous
 
 
-def _sound(a: Array) -> bool:
+def sound(a: Array) -> bool:
+    """Whether `a` is aligned and in native bytes, as kernels need it."""
     return a.flags.aligned and a.dtype.isnative
 
 
 def channels_last(a: Array) -> Array:
     """4-D `a` in memory order N, H, W, C: itself if it is already, else a copy."""
-    if is_channels_last(a) and _sound(a):
+    if is_channels_last(a) and sound(a):
         return a
     out = empty(a.shape, a.dtype, True)
     np.copyto(out, a)
@@ -33,14 +33,14 @@ def channels_last(a: Array) -> Array:
 
 def contiguous(a: Array) -> Array:
     """`a` in C order, aligned and in native bytes: itself if it is already, else a copy."""
-    if a.flags.c_contiguous and _sound(a):
+    if a.flags.c_contiguous and sound(a):
         return a
     return np.array(a, dtype=a.dtype.newbyteorder("="), order="C", copy=True)
 
 
 def dense(a: Array) -> Array:
     """`a` if it is C-contiguous or channels-last, else a copy in C order."""
-    if _sound(a) and (a.flags.c_contiguous or is_channels_last(a)):
+    if sound(a) and (a.flags.c_contiguous or is_channels_last(a)):
         return a
     return contiguous(a)
 

@@ -191,19 +191,12 @@ class Tensor:
 
     nelement = numel
 
-    def element_size(self) -> int:
-        """Bytes of one element."""
-        return self.array.itemsize
-
     def is_floating_point(self) -> bool:
         return self.array.dtype.kind == "f"
 
     def is_contiguous(self) -> bool:
         """Whether memory is in the canonical order: C, or N, H, W, C for a 4-D tensor."""
         return layout.dense(self.array) is self.array
-
-    def data_ptr(self) -> int:
-        return self.array.ctypes.data
 
     # To Python and NumPy
 
@@ -252,32 +245,30 @@ class Tensor:
         return (self[i] for i in range(len(self.array)))  # type: ignore[index]
 
     def __contains__(self, value: Any) -> bool:
-        return bool(np.any(self.array == (value.array if isinstance(value, Tensor) else value)))
+        return bool((self.array == as_tensor(value).array).any())
 
     def __format__(self, spec: str) -> str:
         return format(self.array.item(), spec) if self.array.size == 1 and spec else repr(self)
 
     def __repr__(self) -> str:
         text = np.array2string(self.array, separator=", ", precision=4, prefix="tensor(")
-        if self.array.size == 0 and self.array.ndim != 1:
-            text += f", size={self.shape}"
-        if self.dtype not in (float32, int64, bool_) or self.array.size == 0:
-            text += f", dtype={self.dtype}"
-        if not self.is_leaf:
-            text += f", grad_fn={self.grad_fn}"
-        elif self._requires_grad:
-            text += ", requires_grad=True"
+        text += f", size={self.shape}" if not self.array.size and self.array.ndim != 1 else ""
+        text += f", dtype={self.dtype}" if self.dtype not in (float32, int64, bool_) or not self.array.size else ""
+        if self.requires_grad:
+            text += ", requires_grad=True" if self.is_leaf else f", grad_fn={self.grad_fn}"
         return f"tensor({text})"
 
-    def __reduce__(self) -> tuple:
+    def _only_leaf(self, what: str) -> None:
         if not self.is_leaf:
-            raise AutogradError("only leaves can be pickled; detach() the tensor first")
+            raise AutogradError(f"only leaves can be {what}; detach() the tensor first")
+
+    def __reduce__(self) -> tuple:
+        self._only_leaf("pickled")
         axes = np.argsort([-abs(stride) for stride in self.array.strides], kind="stable")  # keeps the memory order
         return _rebuild, (type(self), self.array.transpose(axes), tuple(np.argsort(axes)), self._requires_grad)
 
     def __deepcopy__(self, memo: dict) -> Tensor:
-        if not self.is_leaf:
-            raise AutogradError("only leaves can be deep-copied; detach() the tensor first")
+        self._only_leaf("deep-copied")
         copy = type(self)(self.array.copy(order="K"), self._requires_grad)
         copy.grad = None if self.grad is None else Tensor(self.grad.array.copy(order="K"))
         memo[id(self)] = copy
@@ -507,7 +498,7 @@ def start_gradient(op: str, x: Tensor, gradient: Tensor | Array | None) -> Array
         raise AutogradError(f"{op}: this tensor does not require grad and has no graph")
     if gradient is None:
         if x.array.size != 1:
-            raise ShapeError(f"{op}: a tensor of shape {x.shape}, of more than one element, needs the argument gradient")
+            raise ShapeError(f"{op}: a tensor of shape {x.shape} has more than one element: pass gradient")
         return np.ones(x.shape, x.dtype)
     array = gradient.array if isinstance(gradient, Tensor) else np.asarray(gradient)
     if array.shape != x.shape:

@@ -6,7 +6,6 @@
 The gradient of x is a convolution of dy with the flipped weight; that of w a sum over images and pixels (CS231n,
 lectures 5 and 7).
 """
-from __future__ import annotations
 
 import numpy as np
 
@@ -69,17 +68,17 @@ def conv2d(
     C = x.shape[1]
     if not isinstance(groups, int) or groups < 1 or F % groups:
         raise ArgumentError(f"conv2d: groups must be an int that divides the {F} filters, but {groups!r} came")
-    if C != c * groups:
+    if c * groups != C:
         raise ShapeError(f"conv2d: input has {C} channels, but weight of shape {weight.shape} with groups={groups} "
                          f"needs {c * groups}")
-    if 0 in (kH, kW, *x.shape[1:]):
+    if not all((kH, kW, *x.shape[1:])):
         raise ShapeError(f"conv2d: only the batch may be empty, but shapes {input.shape} and {weight.shape} came")
     if bias is not None and bias.shape != (F,):
         raise ShapeError(f"conv2d: bias has shape {bias.shape}, but weight of shape {weight.shape} needs ({F},)")
     strides, dilations = pair(stride, "conv2d", "stride", 1), pair(dilation, "conv2d", "dilation", 1)
     size, before = conv_sizes(x.shape[2:], (kH, kW), strides, padding, dilations)
     y = layout.empty((len(x), F, *size), x.dtype, True)
-    w = _usable(weight.array)
+    w = weight.array if layout.sound(weight.array) else layout.contiguous(weight.array)
     arguments = strides, before, dilations, groups
     backend.conv.conv2d(x, w, None if bias is None else layout.contiguous(bias.array), y, *arguments,
                         backend.n_threads())
@@ -103,18 +102,13 @@ def conv2d(
     return record(out, inputs, conv2d, saved=(input, weight))
 
 
-def _usable(a: Array) -> Array:
-    """A weight may have any strides, but must be aligned and native."""
-    return a if a.flags.aligned and a.dtype.isnative else layout.contiguous(a)
-
-
 def _columns(
     op: str, size: tuple[int, int], kernel_size: IntOrPair, dilation: IntOrPair, padding: IntOrPair, stride: IntOrPair
 ) -> tuple:
-    kernel, dilations = pair(kernel_size, op, "kernel_size", 1), pair(dilation, op, "dilation", 1)
-    before, strides = pair(padding, op, "padding"), pair(stride, op, "stride", 1)
-    out = tuple(map(output_size, (op,) * 2, size, kernel, strides, before, dilations))
-    return kernel, strides, before, dilations, out
+    kernel, strides = pair(kernel_size, op, "kernel_size", 1), pair(stride, op, "stride", 1)
+    before, dilations = pair(padding, op, "padding"), pair(dilation, op, "dilation", 1)
+    sizes = tuple(map(output_size, (op,) * 2, size, kernel, strides, before, dilations))
+    return kernel, strides, before, dilations, sizes
 
 
 def _im2col(x: Array, arguments: tuple) -> Array:
@@ -145,11 +139,7 @@ def unfold(
         raise ShapeError(f"unfold: input must be (N, C, H, W), but shape {input.shape} came")
     arguments = _columns("unfold", input.shape[2:], kernel_size, dilation, padding, stride)
     shape = input.shape
-
-    def unfold(grad: Array) -> tuple[Array]:
-        return (_col2im(grad, shape, arguments),)
-
-    return record(_im2col(input.array, arguments), (input,), unfold)
+    return record(_im2col(input.array, arguments), (input,), lambda grad: (_col2im(grad, shape, arguments),))
 
 
 def fold(
@@ -168,14 +158,10 @@ def fold(
     arguments = _columns("fold", (H, W), kernel_size, dilation, padding, stride)
     (kH, kW), *_, (oH, oW) = arguments
     if input.ndim != 3 or input.shape[1] % (kH * kW) or input.shape[2] != oH * oW:
-        raise ShapeError(f"fold: input has shape {input.shape}, but output_size={(H, W)} and kernel_size={(kH, kW)} need "
-                         f"(N, C·{kH * kW}, {oH * oW})")
-
-    def fold(grad: Array) -> tuple[Array]:
-        return (_im2col(grad, arguments),)
-
+        raise ShapeError(f"fold: input has shape {input.shape}, but output_size={(H, W)} and kernel_size={(kH, kW)} "
+                         f"need (N, C·{kH * kW}, {oH * oW})")
     shape = (len(input.array), input.shape[1] // (kH * kW), H, W)
-    return record(_col2im(input.array, shape, arguments), (input,), fold)
+    return record(_col2im(input.array, shape, arguments), (input,), lambda grad: (_im2col(grad, arguments),))
 
 
 im2col, col2im = unfold, fold

@@ -2,7 +2,6 @@
 
 y = x Wᵀ + b has the gradients dx = dy W, dW = dyᵀ x, db = Σ dy (CS231n, lecture 4).
 """
-from __future__ import annotations
 
 import math
 from typing import Any
@@ -38,7 +37,7 @@ def same_float(op: str, **tensors: Tensor | None) -> None:
 def _readable(a: Array) -> Array:
     """Matrices that lie by rows or by columns, as the kernel needs them."""
     first = a if a.ndim == 2 else a[0] if len(a) else a.reshape(a.shape[1:] if a.size else (0, 0))
-    if a.flags.aligned and a.dtype.isnative and (first.flags.c_contiguous or first.T.flags.c_contiguous):
+    if layout.sound(a) and (first.flags.c_contiguous or first.T.flags.c_contiguous):
         return a
     return layout.contiguous(a)
 

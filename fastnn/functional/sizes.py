@@ -1,5 +1,4 @@
 """Sizes: what convolution and pooling make of "an int or a pair", and how large their outputs are."""
-from __future__ import annotations
 
 import operator
 from collections.abc import Sequence
