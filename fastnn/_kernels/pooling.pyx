@@ -29,20 +29,22 @@ cdef extern from "pooling.h" nogil:
     void pool_backward_f64(double*, const double*, const int32_t*, Py_ssize_t, int32_t, double, Py_ssize_t, bint)
 
 
-cdef struct Windows:  # along one axis
+cdef struct Window:
+    Py_ssize_t at, end  # where tap 0 lies, and one past the last; tap k lies at `at + k * dilation`
+    Py_ssize_t lo, hi   # taps lo to hi - 1 lie inside the image
+    double share        # weight in an average
+
+
+cdef struct Axis:
     Py_ssize_t size, out, kernel, dilation
-    Py_ssize_t* at     # of output o: where tap 0 lies; tap k lies at[o] + k * dilation
-    Py_ssize_t* end    # one past the last tap
-    Py_ssize_t* lo     # taps lo[o] to hi[o] - 1 lie inside the image
-    Py_ssize_t* hi
-    double* share      # weight in an average
-    Py_ssize_t* first  # of input i: it lies between the first and last taps of outputs first[i] to last[i] - 1 only
+    Window* window      # of each output
+    Py_ssize_t* first   # input i lies between the first and last taps of outputs first[i] to last[i] - 1 only
     Py_ssize_t* last
 
 
 cdef struct Plan:
     Py_ssize_t N, C
-    Windows h, w
+    Axis h, w
     void* filler     # C numbers that change no result, for taps that a window lacks to a multiple of four
     void* place      # NULL: average
     bint narrow      # places are stored in bytes, and buffer is a row of int32 for each thread
@@ -52,50 +54,54 @@ cdef struct Plan:
 
 # Windows ----------------------------------------------------------------------------------------------------------
 
-cdef Py_ssize_t* _room(Windows* a, cnp.ndarray x, cnp.ndarray y, int axis, Py_ssize_t* memory) noexcept:
+cdef void* _room(Axis* a, cnp.ndarray x, cnp.ndarray y, int axis, void* memory) noexcept:
     """Lay the tables of an axis into `memory`; returns where they end."""
     a.size, a.out = cnp.PyArray_DIM(x, axis), cnp.PyArray_DIM(y, axis)
-    a.at, a.end, a.lo, a.hi = memory, memory + a.out, memory + 2 * a.out, memory + 3 * a.out
-    a.share = <double*> (memory + 4 * a.out)
-    a.first, a.last = memory + 5 * a.out, memory + 5 * a.out + a.size
-    return memory + 5 * a.out + 2 * a.size
+    a.window = <Window*> memory
+    a.first = <Py_ssize_t*> (a.window + a.out)
+    a.last = a.first + a.size
+    return a.last + a.size
 
 
-cdef int _slide(Windows* a, Py_ssize_t kernel, Py_ssize_t stride, Py_ssize_t padding, Py_ssize_t dilation,
+cdef int _slide(Axis* a, Py_ssize_t kernel, Py_ssize_t stride, Py_ssize_t padding, Py_ssize_t dilation,
                 bint count_include_pad) except -1:
     """Windows of one kernel size, a stride apart."""
     cdef Py_ssize_t o
+    cdef Window* w
     if kernel < 1 or stride < 1 or padding < 0 or dilation < 1:
         raise ValueError("kernel: kernel, stride and dilation must be positive, padding not negative")
     a.kernel, a.dilation = kernel, dilation
     for o in range(a.out):
-        a.at[o] = o * stride - padding
-        a.end[o] = a.at[o] + (kernel - 1) * dilation + 1
-        a.lo[o] = max(<Py_ssize_t> 0, dilation - 1 - a.at[o]) // dilation
-        a.hi[o] = max(a.lo[o], min(kernel, max(<Py_ssize_t> 0, a.size - a.at[o] + dilation - 1) // dilation))
-        a.share[o] = min(kernel, a.size + padding - a.at[o]) if count_include_pad else a.hi[o] - a.lo[o]
+        w = a.window + o
+        w.at = o * stride - padding
+        w.end = w.at + (kernel - 1) * dilation + 1
+        w.lo = max(<Py_ssize_t> 0, dilation - 1 - w.at) // dilation
+        w.hi = max(w.lo, min(kernel, max(<Py_ssize_t> 0, a.size - w.at + dilation - 1) // dilation))
+        w.share = min(kernel, a.size + padding - w.at) if count_include_pad else w.hi - w.lo
     return 0
 
 
-cdef void _divide(Windows* a) noexcept:
+cdef void _divide(Axis* a) noexcept:
     """Windows that cover the axis evenly."""
     cdef Py_ssize_t o
+    cdef Window* w
     a.kernel = a.dilation = 1
     for o in range(a.out):
-        a.at[o], a.end[o] = o * a.size // a.out, ((o + 1) * a.size + a.out - 1) // a.out
-        a.lo[o], a.hi[o] = 0, a.end[o] - a.at[o]
-        a.share[o] = a.hi[o]
+        w = a.window + o
+        w.at, w.end = o * a.size // a.out, ((o + 1) * a.size + a.out - 1) // a.out
+        w.lo, w.hi = 0, w.end - w.at
+        w.share = w.hi
 
 
-cdef void _finish(Windows* a, double divisor) noexcept:
+cdef void _finish(Axis* a, double divisor) noexcept:
     """From lengths to shares, 1/divisor unless it is 0; from the bounds of each window to the windows of each input."""
     cdef Py_ssize_t i, first = 0, last = 0
     for i in range(a.out):
-        a.share[i] = 1 / (divisor if divisor != 0 else max(1., a.share[i]))
+        a.window[i].share = 1 / (divisor if divisor != 0 else max(1., a.window[i].share))
     for i in range(a.size):
-        while first < a.out and a.end[first] <= i:
+        while first < a.out and a.window[first].end <= i:
             first += 1
-        while last < a.out and a.at[last] <= i:
+        while last < a.out and a.window[last].at <= i:
             last += 1
         a.first[i], a.last[i] = first, last
 
@@ -110,21 +116,23 @@ cdef void _row(floating* x, floating* y, const Plan* p, Py_ssize_t unit, int32_t
     cdef floating* taps[4]
     cdef int32_t numbers[4]
     cdef floating scale = 1
+    cdef Window h = p.h.window[oh], w
     x += unit // p.h.out * p.h.size * p.w.size * C
     for ow in range(p.w.out):
-        i, j = p.h.lo[oh], p.w.lo[ow]
-        n = (p.h.hi[oh] - i) * (p.w.hi[ow] - j)
+        w = p.w.window[ow]
+        i, j = h.lo, w.lo
+        n = (h.hi - i) * (w.hi - j)
         for t in range(0, max(<Py_ssize_t> 1, n), 4):
             for u in range(4):
                 taps[u], numbers[u] = <floating*> p.filler, 0
                 if t + u < n:
-                    taps[u] = x + ((p.h.at[oh] + i * p.h.dilation) * p.w.size + p.w.at[ow] + j * p.w.dilation) * C
+                    taps[u] = x + ((h.at + i * p.h.dilation) * p.w.size + w.at + j * p.w.dilation) * C
                     numbers[u] = <int32_t> (i * p.w.kernel + j)
                     j += 1
-                    if j == p.w.hi[ow]:
-                        i, j = i + 1, p.w.lo[ow]
+                    if j == w.hi:
+                        i, j = i + 1, w.lo
             if p.place == NULL:
-                scale = <floating> (p.h.share[oh] * p.w.share[ow]) if t + 4 >= n else <floating> 1
+                scale = <floating> (h.share * w.share if t + 4 >= n else 1)
             if floating is float:
                 pool_f32(y + row + ow * C, place, ow * C, taps, numbers, scale, C, t == 0)
             else:
@@ -144,8 +152,8 @@ cdef void _row_backward(
     cdef floating scale = 1
     dx += unit * p.w.size * C
     for oh in range(p.h.first[ih], p.h.last[ih]):
-        i = (ih - p.h.at[oh]) // p.h.dilation
-        if p.h.at[oh] + i * p.h.dilation != ih:
+        i = (ih - p.h.window[oh].at) // p.h.dilation
+        if p.h.window[oh].at + i * p.h.dilation != ih:
             continue
         row = (unit // p.h.size * p.h.out + oh) * p.w.out * C
         if p.narrow:
@@ -156,14 +164,14 @@ cdef void _row_backward(
         for iw in range(p.w.size):
             first = fresh
             for ow in range(p.w.first[iw], p.w.last[iw]):
-                j = iw - p.w.at[ow]
+                j = iw - p.w.window[ow].at
                 if p.w.dilation > 1:
                     if j % p.w.dilation != 0:
                         continue
                     j //= p.w.dilation
                 j += i * p.w.kernel  # the number of the tap
                 if p.place == NULL:
-                    scale = <floating> (p.h.share[oh] * p.w.share[ow])
+                    scale = <floating> (p.h.window[oh].share * p.w.window[ow].share)
                 if floating is float:
                     pool_backward_f32(dx + iw * C, dy + row + ow * C, place, ow * C, <int32_t> j, scale, C, first)
                 else:
@@ -222,21 +230,21 @@ cdef int _pool(
 ) except -1:
     """x to y, or dy in `y` to dx in `x`. geometry: kernel, stride, padding, dilation; None: y's shape decides."""
     cdef Plan p
-    cdef Py_ssize_t* memory
     cdef bint single
-    cdef Py_ssize_t kH, kW, sH, sW, pH, pW, dH, dW, length
+    cdef Py_ssize_t kH, kW, sH, sW, pH, pW, dH, dW
     (kH, kW), (sH, sW), (pH, pW), (dH, dW) = geometry or ((1, 1),) * 4
     _check(x, y, place, kH * kW)
     single = is_f32(x)
     cdef int t = threads_for(cnp.PyArray_SIZE(x) + cnp.PyArray_SIZE(y) * min(kH * kW, <Py_ssize_t> 64), n_threads)
     p.N, p.C = cnp.PyArray_DIM(x, 0), cnp.PyArray_DIM(x, 1)
-    length = 5 * (cnp.PyArray_DIM(y, 2) + cnp.PyArray_DIM(y, 3)) + 2 * (cnp.PyArray_DIM(x, 2) + cnp.PyArray_DIM(x, 3))
-    cdef void* block = scratch_acquire(8 * (length + p.C) + 4 * t * cnp.PyArray_DIM(y, 3) * p.C)
+    cdef Py_ssize_t length = p.C * sizeof(double) + (
+        (cnp.PyArray_DIM(y, 2) + cnp.PyArray_DIM(y, 3)) * sizeof(Window)
+        + (cnp.PyArray_DIM(x, 2) + cnp.PyArray_DIM(x, 3)) * 2 * sizeof(Py_ssize_t))
+    cdef void* block = scratch_acquire(length + t * cnp.PyArray_DIM(y, 3) * p.C * sizeof(int32_t))
     try:
-        memory = <Py_ssize_t*> scratch_align(block)
-        p.filler = _room(&p.w, x, y, 3, _room(&p.h, x, y, 2, memory))
+        p.buffer = <int32_t*> (<char*> scratch_align(block) + length)
+        p.filler = _room(&p.w, x, y, 3, _room(&p.h, x, y, 2, scratch_align(block)))
         p.place = NULL if place is None else cnp.PyArray_DATA(place)
-        p.buffer = <int32_t*> (memory + length + p.C)
         p.narrow, p.backward = place is not None and kH * kW <= 256, backward
         if geometry is None:
             _divide(&p.h)
