@@ -8,10 +8,9 @@ choice of the set. Nothing is chosen silently: what cannot be had is an ImportEr
 import importlib
 import math
 import os
-import sys
 import threading
 from pathlib import Path
-from types import ModuleType
+from typing import Any
 
 import numpy as np
 
@@ -30,54 +29,43 @@ except ImportError as error:
     _runtime = None
 
 
-def _choose_kernel_set() -> str:
-    choice = os.environ.get("FASTNN_KERNELS", "compiled")
-    if choice not in ("compiled", "reference"):
-        raise ImportError(f"FASTNN_KERNELS={choice!r} is not known; it may be 'compiled' or 'reference'")
-    return choice
-
-
-def _choose_isa() -> str:
-    supported = instruction_sets()
-    choice = os.environ.get("FASTNN_ISA") or (supported[-1] if supported else "")
-    if choice not in ("baseline", "avx2", "avx512"):
-        raise ImportError(
-            f"FASTNN_ISA={choice!r} is not known; it may be baseline, avx2 or avx512" if choice else
-            "fastnn: this processor lacks SSE4.2, which the lowest compiled set needs; set FASTNN_KERNELS=reference"
-        )
-    if choice not in supported:
-        raise ImportError(f"FASTNN_ISA={choice}: this machine supports only {', '.join(supported)}")
-    return choice
-
-
 def instruction_sets() -> tuple[str, ...]:
     """Instruction sets that this processor, its operating system and this build support, the lowest first."""
     return _runtime.instruction_sets() if _runtime else ()
 
 
-def load(kernel_set: str, isa: str) -> dict[str, ModuleType]:
+def _choose() -> tuple[str, str]:
+    """The kernel set and the instruction set, from the environment and the machine."""
+    kernel_set = os.environ.get("FASTNN_KERNELS", "compiled")
+    if kernel_set not in ("compiled", "reference"):
+        raise ImportError(f"FASTNN_KERNELS={kernel_set!r} is not known; it may be 'compiled' or 'reference'")
+    if kernel_set == "reference":
+        return kernel_set, "none"
+    supported = instruction_sets()
+    if not supported:
+        raise ImportError("fastnn: this processor lacks SSE4.2, which the kernels need; set FASTNN_KERNELS=reference")
+    isa = os.environ.get("FASTNN_ISA") or supported[-1]
+    if isa not in ("baseline", "avx2", "avx512"):
+        raise ImportError(f"FASTNN_ISA={isa!r} is not known; it may be baseline, avx2 or avx512")
+    if isa not in supported:
+        raise ImportError(f"FASTNN_ISA={isa}: this machine supports only {', '.join(supported)}")
+    return kernel_set, isa
+
+
+def load(kernel_set: str, isa: str) -> dict[str, Any]:
     """The kernel modules of a set, by family."""
     package = "fastnn.reference" if kernel_set == "reference" else f"fastnn._kernels.{isa}"
     try:
         return {family: importlib.import_module(f"{package}.{family}") for family in FAMILIES}
     except ImportError as error:
         raise ImportError(
-            f"fastnn: the kernels of the set {isa!r} are missing from this build; build it again with 'pip install .', "
-            f"or choose another set by FASTNN_ISA. The reason: {error}"
+            f"fastnn: {package} is missing from this build; build it again by 'pip install .', or choose another set by "
+            f"FASTNN_ISA. The reason: {error}"
         ) from error
 
 
-kernel_set = _choose_kernel_set()
-isa = _choose_isa() if kernel_set == "compiled" else "none"
-_modules = load(kernel_set, isa)
-activation = _modules["activation"]
-conv = _modules["conv"]
-dropout = _modules["dropout"]
-matmul = _modules["matmul"]
-normalization = _modules["normalization"]
-optimizer = _modules["optimizer"]
-pooling = _modules["pooling"]
-softmax = _modules["softmax"]
+kernel_set, isa = _choose()
+activation, conv, dropout, matmul, normalization, optimizer, pooling, softmax = load(kernel_set, isa).values()
 
 
 # Threads ---------------------------------------------------------------------------------------------------------
@@ -97,15 +85,14 @@ def _quota() -> float:
 
 def _default_threads() -> tuple[int, str]:
     """How many threads to start with, and why."""
-    if _runtime is None:
-        return 1, "the NumPy twins run on one thread"
-    if not _runtime.build()["openmp"]:
+    if _runtime is None or not _runtime.build()["openmp"]:
         return 1, "built without OpenMP"
     if os.environ.get("OMP_NUM_THREADS"):
         return _runtime.openmp_threads(), "OMP_NUM_THREADS"
-    quota = max(1, math.ceil(_quota())) if _quota() < math.inf else sys.maxsize
-    processors = _runtime.processors()
-    return (quota, "the control group's quota") if quota < processors else (processors, "processors available")
+    processors, quota = _runtime.processors(), _quota()
+    if quota < processors:
+        return max(1, math.ceil(quota)), "the control group's quota"
+    return processors, "processors available"
 
 
 _threads, threads_reason = _default_threads()
