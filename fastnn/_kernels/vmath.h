@@ -1,5 +1,5 @@
-/* exp, expm1 of negative arguments, the logistic function and tanh, without branches, tables or calls, so that the
- * compiler vectorizes loops over them.
+/* exp and expm1 of arguments up to 0, the logistic function and tanh, without branches, tables or calls, so that the
+ * compiler vectorizes loops over them; and these loops for the activations.
  *
  * x = k ln 2 + r with |r| <= ln(2) / 2 (Cody and Waite, "Software Manual for the Elementary Functions", 1980: ln 2 in two
  * parts, the first with trailing zeros, so that k times it is exact). Adding MAGIC = 1.5 * 2^(mantissa bits) rounds to
@@ -10,84 +10,95 @@
 #define FASTNN_VMATH_H
 
 #include <math.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <string.h>
 
-static inline float vm_q_f32(float r)
-{
-    return 0.5f + r * (0.16666576305560638f + r * (0.041666553762567638f + r * (0.0083632927530306023f
-         + r * 0.00139263256181334621f)));
-}
+#define VM_Q_f(r) (0.5f + r * (0.16666576305560638f + r * (0.041666553762567638f + r * (0.0083632927530306023f             \
+    + r * 0.00139263256181334621f))))
+#define VM_Q_(r) (0.5 + r * (0.16666666666666671 + r * (0.041666666666666670 + r * (0.0083333333333260250                 \
+    + r * (0.0013888888888883670 + r * (0.00019841269875205077 + r * (2.4801587325822281e-5                               \
+    + r * (2.7557254913486702e-6 + r * (2.7557273295539724e-7 + r * (2.5105419192016336e-8                                \
+    + r * 2.0914831351380410e-9))))))))))
 
-static inline double vm_q_f64(double r)
-{
-    return 0.5 + r * (0.16666666666666671 + r * (0.041666666666666670 + r * (0.0083333333333260250
-         + r * (0.0013888888888883670 + r * (0.00019841269875205077 + r * (2.4801587325822281e-5
-         + r * (2.7557254913486702e-6 + r * (2.7557273295539724e-7 + r * (2.5105419192016336e-8
-         + r * 2.0914831351380410e-9)))))))));
-}
+enum { RELU, LEAKY_RELU, SIGMOID, TANH, ELU, BACKWARD };
 
-/* Per dtype: number type and its bits, mantissa bits, exponent bias, ln 2 in two parts; exp is 0 below LEAST and inf above
- * MOST; expm1 rounds to -1 below FLAT. */
-#define VM_DEFINE(sfx, real, uint, MANTISSA, BIAS, LN2_HI, LN2_LO, LEAST, MOST, FLAT)                                     \
+#define VM_EACH(op, value)                                                                                                \
+    case op:                                                                                                              \
+        for (ptrdiff_t i = 0; i < n; i++) {                                                                               \
+            const vm_real x = in[i], g = dy[i];                                                                           \
+            (void) g;                                                                                                     \
+            out[i] = value;                                                                                               \
+        }                                                                                                                 \
+        break;
+
+/* Per dtype (f: C's suffix of its functions): number type and its bits, mantissa bits, exponent bias, ln 2 in two parts;
+ * exp is 0 below LEAST, expm1 rounds to -1 below FLAT. */
+#define VM_DEFINE(f, real, uint, MANTISSA, BIAS, LN2_HI, LN2_LO, LEAST, FLAT)                                             \
                                                                                                                           \
-static inline uint vm_bits_##sfx(real x) { uint u; memcpy(&u, &x, sizeof u); return u; }                                  \
-static inline real vm_real_##sfx(uint u) { real x; memcpy(&x, &u, sizeof x); return x; }                                  \
-                                                                                                                          \
-/* k as a two's complement integer; *r becomes the rest */                                                                \
-static inline uint vm_reduce_##sfx(real x, real *r)                                                                       \
+/* expm1(r), and 2^(k + shift) in *scale */                                                                               \
+static inline real vm_reduce_##f(real x, int shift, real *scale)                                                          \
 {                                                                                                                         \
     const real magic = (real) 1.5 * (real) ((uint) 1 << MANTISSA);                                                        \
     const real t = x * (real) 1.4426950408889634 + magic, k = t - magic;                                                  \
-    *r = (x - k * (real) LN2_HI) - k * (real) LN2_LO;                                                                     \
-    return vm_bits_##sfx(t) - vm_bits_##sfx(magic);                                                                       \
+    const real r = (x - k * (real) LN2_HI) - k * (real) LN2_LO;                                                           \
+    uint bits;                                                                                                            \
+    memcpy(&bits, &t, sizeof t);                                                                                          \
+    bits = (bits + (BIAS + shift)) << MANTISSA; /* magic's low bits are 0, its others are shifted out */                  \
+    memcpy(scale, &bits, sizeof t);                                                                                       \
+    return r + r * r * VM_Q_##f(r);                                                                                       \
 }                                                                                                                         \
                                                                                                                           \
-static inline real vm_exp_##sfx(real x)                                                                                   \
+static inline real vm_exp_##f(real x)                                                                                     \
 {                                                                                                                         \
-    real r;                                                                                                               \
-    x = x < (real) LEAST ? (real) LEAST : x;                                                                              \
-    x = x > (real) MOST ? (real) MOST : x;                                                                                \
-    const uint k = vm_reduce_##sfx(x, &r);                                                                                \
-    /* 2^k in two factors, since it may be subnormal or beyond the range; the shifts are of non-negative numbers */       \
-    const uint both = k + 4 * (BIAS + 1), half = both >> 1;                                                               \
-    const real low = vm_real_##sfx((half - (BIAS + 2)) << MANTISSA);                                                      \
-    const real high = vm_real_##sfx((both - half - (BIAS + 2)) << MANTISSA);                                              \
-    return ((real) 1 + (r + r * r * vm_q_##sfx(r))) * low * high;                                                         \
+    real scale; /* 2^64 times too large, since 2^k may be subnormal */                                                    \
+    const real p = vm_reduce_##f(x < (real) LEAST ? (real) LEAST : x, 64, &scale);                                        \
+    return ((real) 1 + p) * scale * (real) 0x1p-64;                                                                       \
 }                                                                                                                         \
                                                                                                                           \
-static inline real vm_expm1_negative_##sfx(real x) /* x <= 0 */                                                           \
+static inline real vm_expm1_##f(real x)                                                                                   \
 {                                                                                                                         \
-    real r;                                                                                                               \
-    x = x < (real) FLAT ? (real) FLAT : x;                                                                                \
-    const uint k = vm_reduce_##sfx(x, &r);                                                                                \
-    const real scale = vm_real_##sfx((k + BIAS) << MANTISSA);                                                             \
-    return scale * (r + r * r * vm_q_##sfx(r)) + (scale - (real) 1);                                                      \
+    real scale;                                                                                                           \
+    const real p = vm_reduce_##f(x < (real) FLAT ? (real) FLAT : x, 0, &scale);                                           \
+    return scale * p + (scale - (real) 1);                                                                                \
 }                                                                                                                         \
                                                                                                                           \
-static inline real vm_abs_##sfx(real x) { return vm_real_##sfx(vm_bits_##sfx(x) & ~((uint) 1 << (sizeof(uint) * 8 - 1))); } \
-                                                                                                                          \
-static inline real vm_sigmoid_##sfx(real x)                                                                               \
+static inline real vm_sigmoid_##f(real x)                                                                                 \
 {                                                                                                                         \
-    const real z = vm_exp_##sfx(-vm_abs_##sfx(x)), s = (real) 1 / ((real) 1 + z);                                         \
+    const real z = vm_exp_##f(-fabs##f(x)), s = (real) 1 / ((real) 1 + z);                                                \
     return x < (real) 0 ? z * s : s; /* neither overflows, nor loses the small values */                                  \
 }                                                                                                                         \
                                                                                                                           \
-static inline real vm_tanh_##sfx(real x)                                                                                  \
+static inline real vm_tanh_##f(real x)                                                                                    \
 {                                                                                                                         \
-    const real t = vm_expm1_negative_##sfx((real) -2 * vm_abs_##sfx(x));                                                  \
-    const uint sign = vm_bits_##sfx(x) & ((uint) 1 << (sizeof(uint) * 8 - 1));                                            \
-    return vm_real_##sfx(vm_bits_##sfx(-t / ((real) 2 + t)) | sign);                                                      \
+    const real t = vm_expm1_##f((real) -2 * fabs##f(x));                                                                  \
+    return copysign##f(t / ((real) 2 + t), x);                                                                            \
+}                                                                                                                         \
+                                                                                                                          \
+/* out from the input, or backward from the gradient dy of the output `in`; a: the slope or alpha. NaN fails comparisons, \
+ * which are written so that it passes. */                                                                                \
+static inline void vm_apply_##f(int op, real a, const real *dy, const real *in, real *out, ptrdiff_t n)                   \
+{                                                                                                                         \
+    typedef real vm_real;                                                                                                 \
+    switch (op) {                                                                                                         \
+    VM_EACH(RELU, x <= 0 ? 0 : x)                                                                                         \
+    VM_EACH(RELU + BACKWARD, x <= 0 ? 0 : g)                                                                              \
+    VM_EACH(LEAKY_RELU, x * (x > 0 ? 1 : a))                                                                              \
+    VM_EACH(LEAKY_RELU + BACKWARD, g * (x > 0 ? 1 : a))                                                                   \
+    VM_EACH(SIGMOID, vm_sigmoid_##f(x))                                                                                   \
+    VM_EACH(SIGMOID + BACKWARD, g * (x * (1 - x)))                                                                        \
+    VM_EACH(TANH, vm_tanh_##f(x))                                                                                         \
+    VM_EACH(TANH + BACKWARD, g * (1 - x * x))                                                                             \
+    VM_EACH(ELU, x < 0 ? a * vm_expm1_##f(x < 0 ? x : 0) : x)                                                             \
+    VM_EACH(ELU + BACKWARD, g * (x <= 0 ? x + a : 1))                                                                     \
+    }                                                                                                                     \
 }
 
-/* by the type of the argument */
-#define VM_PICK(name, x) _Generic((x), float: vm_##name##_f32, default: vm_##name##_f64)(x)
-#define vm_exp(x) VM_PICK(exp, x)
-#define vm_expm1_negative(x) VM_PICK(expm1_negative, x)
-#define vm_sigmoid(x) VM_PICK(sigmoid, x)
-#define vm_tanh(x) VM_PICK(tanh, x)
+VM_DEFINE(f, float, uint32_t, 23, 127, 0.693359375, -2.12194440e-4, -104, -18)
+VM_DEFINE(, double, uint64_t, 52, 1023, 6.93147180369123816490e-01, 1.90821492927058770002e-10, -746, -38)
 
-VM_DEFINE(f32, float, uint32_t, 23, 127, 0.693359375, -2.12194440e-4, -104, 89, -18)
-VM_DEFINE(f64, double, uint64_t, 52, 1023, 6.93147180369123816490e-01, 1.90821492927058770002e-10, -746, 710, -38)
+/* by the type of the argument */
+#define vm_exp(x) _Generic((x), float: vm_exp_f, default: vm_exp_)(x)
+#define vm_apply(op, a, ...) _Generic((a), float: vm_apply_f, default: vm_apply_)(op, a, __VA_ARGS__)
 
 #endif
