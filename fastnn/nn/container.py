@@ -1,6 +1,4 @@
 """Containers: Sequential, ModuleList, ModuleDict, ParameterList."""
-from __future__ import annotations
-
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from itertools import groupby
@@ -20,28 +18,24 @@ class _Numbered(Module):
         super().__init__()
         self.extend(items)
 
-    @property
-    def _items(self) -> dict[str, Any]:
-        return self.__dict__[self._registry]
-
     def _key(self, index: int) -> str:
         if not -len(self) <= index < len(self):
             raise IndexError(f"{type(self).__name__}: index {index} is out of range for {len(self)} items")
-        return list(self._items)[index]
+        return list(self.__dict__[self._registry])[index]
 
     def _replace(self, items: list[Any]) -> Self:
-        for key in list(self._items):
+        for key in list(self.__dict__[self._registry]):
             delattr(self, key)
         return self.extend(items)
 
     def __len__(self) -> int:
-        return len(self._items)
+        return len(self.__dict__[self._registry])
 
     def __iter__(self) -> Iterator[Any]:
-        return iter(self._items.values())
+        return iter(self.__dict__[self._registry].values())
 
     def __getitem__(self, index: int | slice) -> Any:
-        return type(self)(list(self)[index]) if isinstance(index, slice) else self._items[self._key(index)]
+        return type(self)(list(self)[index]) if isinstance(index, slice) else getattr(self, self._key(index))
 
     def __setitem__(self, index: int, item: Any) -> None:
         self._register(self._registry, self._key(index), item)
@@ -79,7 +73,6 @@ class Sequential(_Numbered):
 
     They are named "0", "1", … or, given an OrderedDict, by its keys. A slice holds the same modules.
 
-    >>> from fastnn import nn
     >>> nn.Sequential(nn.Flatten(), nn.Linear(6, 2))[1:]
     Sequential(
       (1): Linear(in_features=6, out_features=2, bias=True)

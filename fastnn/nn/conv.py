@@ -1,38 +1,30 @@
 """Conv2d."""
-from __future__ import annotations
-
 from typing import Any
 
 import fastnn.functional as F
 from fastnn.functional.sizes import IntOrPair, pair
-from fastnn.nn import init
-from fastnn.nn.module import Module
-from fastnn.nn.parameter import empty
+from fastnn.nn.linear import Weighted
 from fastnn.tensor import Tensor
 
 
-class Conv2d(Module):
+class Conv2d(Weighted):
     """Cross-correlation with learned kernels: y[n, o] = b[o] + Σ_c w[o, c] ⋆ x[n, c].
 
-    Args:
-        kernel_size, stride, dilation: an int or a pair (height, width).
-        padding: zeros on both sides of each axis, an int or a pair; 'valid': 0; 'same' (stride 1 only): keeps the size.
-        groups: channels are split into that many parts that do not see each other; in_channels makes it depthwise.
+    `kernel_size`, `stride`, `dilation`: an int or a pair (height, width). `padding`: zeros on both sides of each axis,
+    likewise, or 'valid' (0), or 'same', which keeps the size (stride 1 only). `groups`: channels are split into that
+    many parts that do not see each other; in_channels makes it depthwise.
 
     Shape: x (N, in_channels, H, W) → y (N, out_channels, oH, oW), both also without N, where
     oH = ⌊(H + 2·padding − dilation·(kH − 1) − 1) / stride⌋ + 1 and oW likewise; weight (out_channels,
     in_channels/groups, kH, kW), bias (out_channels,), both from U(−k, k), k = 1 / √(in_channels/groups · kH · kW).
 
-    >>> import fastnn
-    >>> Conv2d(16, 33, (3, 5), stride=(2, 1), padding=(4, 2))(fastnn.zeros(20, 16, 50, 100)).shape
+    >>> nn.Conv2d(16, 33, (3, 5), stride=(2, 1), padding=(4, 2))(fastnn.zeros(20, 16, 50, 100)).shape
     (20, 33, 28, 100)
     """
 
-    def __init__(
-        self, in_channels: int, out_channels: int, kernel_size: IntOrPair, stride: IntOrPair = 1,
-        padding: IntOrPair | str = 0, dilation: IntOrPair = 1, groups: int = 1, bias: bool = True,
-        padding_mode: str = "zeros", device: Any = None, dtype: Any = None,
-    ) -> None:
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: IntOrPair, stride: IntOrPair = 1,
+                 padding: IntOrPair | str = 0, dilation: IntOrPair = 1, groups: int = 1, bias: bool = True,
+                 padding_mode: str = "zeros", device: Any = None, dtype: Any = None) -> None:
         super().__init__()
         if min(in_channels, out_channels, groups) < 1 or in_channels % groups or out_channels % groups:
             raise ValueError(f"Conv2d: in_channels={in_channels} and out_channels={out_channels} must be divisible by "
@@ -48,15 +40,7 @@ class Conv2d(Module):
         self.dilation = pair(dilation, "Conv2d", "dilation", least=1)
         if padding == "same" and self.stride != (1, 1):
             raise ValueError(f"Conv2d: padding='same' needs stride 1, but stride={self.stride} came")
-        self.weight = empty(
-            "Conv2d", out_channels, in_channels // groups, *self.kernel_size, device=device, dtype=dtype
-        )
-        self.register_parameter("bias", empty("Conv2d", out_channels, device=device, dtype=dtype) if bias else None)
-        self.reset_parameters()
-
-    def reset_parameters(self) -> None:
-        """Draw weight and bias anew."""
-        init.layer_(self.weight, self.bias)
+        self._make_parameters((out_channels, in_channels // groups, *self.kernel_size), bias, device, dtype)
 
     def forward(self, input: Tensor) -> Tensor:
         return F.conv2d(input, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
@@ -64,6 +48,5 @@ class Conv2d(Module):
     def extra_repr(self) -> str:
         text = f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, stride={self.stride}"
         for name, default in (("padding", (0, 0)), ("dilation", (1, 1)), ("groups", 1)):
-            if getattr(self, name) != default:
-                text += f", {name}={getattr(self, name)}"
+            text += f", {name}={getattr(self, name)}" if getattr(self, name) != default else ""
         return text if self.bias is not None else text + ", bias=False"

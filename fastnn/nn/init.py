@@ -1,7 +1,5 @@
 """Initial values. Each function fills the tensor in place, unseen by the tape, and returns it. Random values are drawn
 from the seeded generator in float64, in the C order of the shape: they depend on neither dtype nor memory order."""
-from __future__ import annotations
-
 import math
 
 import numpy as np
@@ -27,8 +25,8 @@ def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
     return math.sqrt(2.0 / (1 + slope**2))
 
 
-def _check_ndim(op: str, tensor: Tensor, least: int, most: int | None = None) -> None:
-    if tensor.ndim < least or (most is not None and tensor.ndim > most):
+def _check_ndim(op: str, tensor: Tensor, least: int, most: int = 0) -> None:
+    if tensor.ndim < least or tensor.ndim > (most or tensor.ndim):
         needed = least if most == least else f"{least} to {most}" if most else f"{least} or more"
         raise ValueError(f"{op}: a tensor of {needed} dimensions is needed, but shape {tensor.shape} came")
 
@@ -61,13 +59,11 @@ def trunc_normal_(tensor: Tensor, mean: float = 0.0, std: float = 1.0, a: float 
     low, high = (a - mean) / std, (b - mean) / std
     peak = min(max(low, 0.0), high)
     reach = math.sqrt(peak**2 + 80)  # beyond it the density is below e⁻⁴⁰ of its peak
-    values = np.empty(tensor.numel())
-    todo = np.arange(values.size)
+    values, todo = np.empty(tensor.numel()), np.arange(tensor.numel())
     while todo.size:
         z = backend.generator.uniform(max(low, -reach), min(high, reach), todo.size)
         kept = backend.generator.random(todo.size) < np.exp((peak**2 - z**2) / 2)
-        values[todo[kept]] = z[kept]
-        todo = todo[~kept]
+        values[todo[kept]], todo = z[kept], todo[~kept]
     return write(tensor, (mean + std * values).clip(a, b).reshape(tensor.shape))
 
 
@@ -95,13 +91,14 @@ def dirac_(tensor: Tensor, groups: int = 1) -> Tensor:
     _check_ndim("dirac_", tensor, 3, 5)
     if groups < 1 or tensor.shape[0] % groups:
         raise ValueError(f"dirac_: the first size of shape {tensor.shape} must be divisible by groups={groups}")
-    values = np.zeros(tensor.shape)
-    outputs = tensor.shape[0] // groups
-    centre = tuple(size // 2 for size in tensor.shape[2:])
-    for g in range(groups):
-        for c in range(min(outputs, tensor.shape[1])):
-            values[(g * outputs + c, c, *centre)] = 1
+    values, outputs, centre = np.zeros(tensor.shape), tensor.shape[0] // groups, (n // 2 for n in tensor.shape[2:])
+    channels = np.arange(min(outputs, tensor.shape[1]))
+    values[(np.arange(groups)[:, None] * outputs + channels, channels, *centre)] = 1
     return write(tensor, values)
+
+
+def _uniform_of_std(tensor: Tensor, std: float) -> Tensor:
+    return uniform_(tensor, -math.sqrt(3.0) * std, math.sqrt(3.0) * std)
 
 
 def _xavier_std(tensor: Tensor, gain: float) -> float:
@@ -110,8 +107,7 @@ def _xavier_std(tensor: Tensor, gain: float) -> float:
 
 def xavier_uniform_(tensor: Tensor, gain: float = 1.0) -> Tensor:
     """U(−a, a), a = gain · √(6 / (fan_in + fan_out)). Reference: Glorot & Bengio 2010."""
-    bound = math.sqrt(3.0) * _xavier_std(tensor, gain)
-    return uniform_(tensor, -bound, bound)
+    return _uniform_of_std(tensor, _xavier_std(tensor, gain))
 
 
 def xavier_normal_(tensor: Tensor, gain: float = 1.0) -> Tensor:
@@ -128,21 +124,12 @@ def _kaiming_std(tensor: Tensor, a: float, mode: str, nonlinearity: str) -> floa
 
 def kaiming_uniform_(tensor: Tensor, a: float = 0, mode: str = "fan_in", nonlinearity: str = "leaky_relu") -> Tensor:
     """U(−bound, bound), bound = gain · √(3 / fan); `a` is leaky_relu's slope. Reference: He et al. 2015."""
-    bound = math.sqrt(3.0) * _kaiming_std(tensor, a, mode, nonlinearity)
-    return uniform_(tensor, -bound, bound)
+    return _uniform_of_std(tensor, _kaiming_std(tensor, a, mode, nonlinearity))
 
 
 def kaiming_normal_(tensor: Tensor, a: float = 0, mode: str = "fan_in", nonlinearity: str = "leaky_relu") -> Tensor:
     """N(0, std²), std = gain / √fan; `a` is leaky_relu's slope. Reference: He et al. 2015."""
     return normal_(tensor, 0.0, _kaiming_std(tensor, a, mode, nonlinearity))
-
-
-def layer_(weight: Tensor, bias: Tensor | None) -> None:
-    """The default of Linear and Conv2d: both from U(−k, k), k = 1 / √fan_in."""
-    fan_in = math.prod(weight.shape[1:])
-    bound = fan_in**-0.5 if fan_in else 0.0
-    for tensor in (weight,) if bias is None else (weight, bias):
-        uniform_(tensor, -bound, bound)
 
 
 def orthogonal_(tensor: Tensor, gain: float = 1) -> Tensor:

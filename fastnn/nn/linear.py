@@ -1,6 +1,5 @@
 """Linear and Identity."""
-from __future__ import annotations
-
+import math
 from typing import Any
 
 import fastnn.functional as F
@@ -20,29 +19,37 @@ class Identity(Module):
         return input
 
 
-class Linear(Module):
-    """y = x Wᵀ + b over the last axis.
+class Weighted(Module):
+    """What Linear and Conv2d share: a weight and perhaps a bias, both drawn from U(−k, k), k = 1 / √fan_in."""
 
-    Shape: x (*, in_features) → y (*, out_features); weight (out_features, in_features), bias (out_features,). Both
-    start from U(−k, k), k = 1 / √in_features.
-
-    >>> import fastnn
-    >>> Linear(20, 30)(fastnn.zeros(128, 20)).shape
-    (128, 30)
-    """
-
-    def __init__(
-        self, in_features: int, out_features: int, bias: bool = True, device: Any = None, dtype: Any = None
-    ) -> None:
-        super().__init__()
-        self.in_features, self.out_features = in_features, out_features
-        self.weight = empty("Linear", out_features, in_features, device=device, dtype=dtype)
-        self.register_parameter("bias", empty("Linear", out_features, device=device, dtype=dtype) if bias else None)
+    def _make_parameters(self, shape: tuple[int, ...], bias: bool, device: Any, dtype: Any) -> None:
+        op = type(self).__name__
+        self.weight = empty(op, *shape, device=device, dtype=dtype)
+        self.register_parameter("bias", empty(op, shape[0], device=device, dtype=dtype) if bias else None)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
         """Draw weight and bias anew."""
-        init.layer_(self.weight, self.bias)
+        fan_in = math.prod(self.weight.shape[1:])
+        bound = fan_in**-0.5 if fan_in else 0.0
+        for parameter in (self.weight,) if self.bias is None else (self.weight, self.bias):
+            init.uniform_(parameter, -bound, bound)
+
+
+class Linear(Weighted):
+    """y = x Wᵀ + b over the last axis: x (*, in_features) → y (*, out_features).
+
+    The weight is (out_features, in_features), the bias (out_features,), both from U(−k, k), k = 1 / √in_features.
+
+    >>> nn.Linear(20, 30)(fastnn.zeros(128, 20)).shape
+    (128, 30)
+    """
+
+    def __init__(self, in_features: int, out_features: int, bias: bool = True, device: Any = None,
+                 dtype: Any = None) -> None:
+        super().__init__()
+        self.in_features, self.out_features = in_features, out_features
+        self._make_parameters((out_features, in_features), bias, device, dtype)
 
     def forward(self, input: Tensor) -> Tensor:
         return F.linear(input, self.weight, self.bias)

@@ -2,13 +2,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 
 from fastnn.autograd import Function
 from fastnn.errors import AutogradError, StateDictError
-from fastnn.nn.parameter import Parameter, write
+from fastnn.nn.parameter import Parameter, write, zero_grads
 from fastnn.tensor import RemovableHandle, Tensor
 
 
@@ -29,7 +29,6 @@ class Module:
     Parameters, buffers and modules are entered in `_parameters`, `_buffers`, `_modules` when they are assigned, and are
     ordinary attributes besides, which cost nothing to read. Add and remove them as attributes, not in these dicts.
 
-    >>> from fastnn import nn
     >>> class Net(nn.Module):
     ...     def __init__(self):
     ...         super().__init__()
@@ -46,33 +45,23 @@ class Module:
         self._buffers: dict[str, Tensor | None] = {}
         self._modules: dict[str, Any] = {}
         self._transient_buffers: set[str] = set()
-        self._forward_pre_hooks: list[tuple] = []
-        self._forward_hooks: list[tuple] = []
-        self._backward_hooks: list[tuple] = []
+        for hooks in ("_forward_pre_hooks", "_forward_hooks", "_backward_hooks"):
+            self.__dict__[hooks] = []
 
-    # Calling -----------------------------------------------------------------------------------------------------
+    # Calling
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """The computation, defined by every subclass. Call the module itself, which also runs the hooks."""
         raise NotImplementedError(f"{type(self).__name__} does not define forward()")
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if self._forward_pre_hooks or self._forward_hooks or self._backward_hooks:
-            return self._call_with_hooks(args, kwargs)
-        return self.forward(*args, **kwargs)
-
-    def _call_with_hooks(self, args: tuple, kwargs: dict) -> Any:
         for (hook,) in tuple(self._forward_pre_hooks):
-            result = hook(self, args)
-            if result is not None:
+            if (result := hook(self, args)) is not None:
                 args = result if isinstance(result, tuple) else (result,)
-        leave = None
-        if self._backward_hooks:
-            args, leave = _bracket(self, args)
+        args, leave = _bracket(self, args) if self._backward_hooks else (args, None)
         output = self.forward(*args, **kwargs)
         for (hook,) in tuple(self._forward_hooks):
-            result = hook(self, args, output)
-            output = output if result is None else result
+            output = output if (result := hook(self, args, output)) is None else result
         return leave(output) if leave else output
 
     def register_forward_pre_hook(self, hook: Callable, *, prepend: bool = False) -> RemovableHandle:
@@ -84,12 +73,12 @@ class Module:
         return RemovableHandle(self._forward_hooks, (hook,), prepend)
 
     def register_full_backward_hook(self, hook: Callable, prepend: bool = False) -> RemovableHandle:
-        """Call `hook(module, grad_input, grad_output)` when the gradients of the module's inputs are known or, if none
-        requires one, those of its outputs (a tensor or a tuple). Both are tuples, an entry for each positional argument
-        or output, None where there is no gradient. What the hook returns, unless None, replaces `grad_input`."""
+        """Call `hook(module, grad_input, grad_output)` when the gradients of the inputs are known or, if none requires
+        one, of the outputs. Both are tuples, an entry for each positional argument or output, None where there is no
+        gradient. What the hook returns, unless None, replaces `grad_input`."""
         return RemovableHandle(self._backward_hooks, (hook,), prepend)
 
-    # Attributes --------------------------------------------------------------------------------------------------
+    # Attributes
 
     def _register(self, registry: str, name: str, value: Any) -> None:
         """Enter `value` in `registry` and make it an attribute: the one place where members come in."""
@@ -143,26 +132,25 @@ class Module:
     def __getstate__(self) -> dict[str, Any]:  # a shallow copy gets registries of its own
         return {k: v.copy() if k[0] == "_" and isinstance(v, (dict, list, set)) else v for k, v in vars(self).items()}
 
-    if TYPE_CHECKING:
-        def __getattr__(self, name: str) -> Any: ...  # members are registered by name
+    if TYPE_CHECKING:  # members are registered by name
+        def __getattr__(self, name: str) -> Any: ...
 
     def __dir__(self) -> list[str]:
         return [name for name in super().__dir__() if not name[0].isdigit()]
 
-    # Walking -----------------------------------------------------------------------------------------------------
+    # Walking
 
     def named_modules(self, memo: set[Module] | None = None, prefix: str = "",
                       remove_duplicate: bool = True) -> Iterator[tuple[str, Module]]:
         """This module, named `prefix`, and all below it, depth first; each object once if `remove_duplicate`."""
         memo = set() if memo is None else memo
-        if self in memo:
-            return
-        if remove_duplicate:
-            memo.add(self)
-        yield prefix, self
-        for name, module in self._modules.items():
-            if module is not None:
-                yield from module.named_modules(memo, f"{prefix}.{name}" if prefix else name, remove_duplicate)
+        if self not in memo:
+            if remove_duplicate:
+                memo.add(self)
+            yield prefix, self
+            for name, module in self._modules.items():
+                if module is not None:
+                    yield from module.named_modules(memo, f"{prefix}.{name}" if prefix else name, remove_duplicate)
 
     def _named_members(self, registry: str, prefix: str, recurse: bool, unique: bool) -> Iterator[tuple[str, Any]]:
         seen = set()
@@ -216,7 +204,7 @@ class Module:
     def get_buffer(self, target: str) -> Tensor:
         return self._get("_buffers", target)
 
-    # Modes and dtypes --------------------------------------------------------------------------------------------
+    # Modes and dtypes
 
     def apply(self, fn: Callable[[Module], Any]) -> Self:
         """Call `fn` on every module below this one, then on this one."""
@@ -243,26 +231,20 @@ class Module:
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Drop the gradients of all parameters or, with False, fill them with zeros."""
-        for p in self.parameters():
-            if set_to_none:
-                p.grad = None
-            elif p.grad is not None:
-                write(p.grad, np.zeros(()))
+        zero_grads(self.parameters(), set_to_none)
 
     def to(self, *args: Any, **kwargs: Any) -> Self:
         """Cast floating parameters, their gradients and floating buffers to the dtype that `Tensor.to` would take from
         these arguments. The Parameter objects stay, so that an optimizer built before sees the new values."""
-        asked = {Tensor(np.empty(0, dtype)).to(*args, **kwargs).dtype for dtype in (np.float32, np.float64)}
-        dtype = asked.pop()
-        if asked:  # each kept its own: no dtype was given
+        dtype, *others = {Tensor(np.empty(0, dtype)).to(*args, **kwargs).dtype for dtype in (np.float32, np.float64)}
+        if others:  # each kept its own: no dtype was given
             return self
         if dtype.kind != "f":
             raise TypeError(f"Module.to: dtype must be float32 or float64, but {dtype} came")
-        for tensor in (*self.parameters(), *self.buffers()):
-            for t in (tensor, tensor.grad):
-                if t is not None and t.is_floating_point() and t.dtype != dtype:
-                    t.array = t.array.astype(dtype)
-                    t._version[0] += 1
+        for t in (t for tensor in (*self.parameters(), *self.buffers()) for t in (tensor, tensor.grad)):
+            if t is not None and t.is_floating_point() and t.dtype != dtype:
+                t.array = t.array.astype(dtype)
+                t._version[0] += 1
         return self
 
     def float(self) -> Self:
@@ -274,7 +256,7 @@ class Module:
     def cpu(self) -> Self:
         return self
 
-    # State -------------------------------------------------------------------------------------------------------
+    # State
 
     def state_dict(self, prefix: str = "", keep_vars: bool = False) -> dict[str, Tensor]:
         """Parameters and persistent buffers by `prefix` + dotted name: detached tensors that share the model's memory,
@@ -288,17 +270,15 @@ class Module:
         return state
 
     def load_state_dict(self, state_dict: Mapping[str, Tensor | np.ndarray], strict: bool = True) -> LoadResult:
-        """Copy `state_dict` into the model's parameters and persistent buffers, casting to their dtypes.
-
-        Returns the missing and the unexpected keys. Raises StateDictError, before anything is copied, that lists every
-        value of wrong shape or type and, if `strict`, every such key.
-        """
+        """Copy `state_dict` into the parameters and persistent buffers, casting to their dtypes. Returns missing and
+        unexpected keys. Raises StateDictError, before anything is copied, that lists every value of wrong shape or type
+        and, if `strict`, every such key."""
         if not isinstance(state_dict, Mapping):
             raise TypeError(f"load_state_dict: a dict is needed, but a {type(state_dict).__name__} came")
         own = self.state_dict()
         result = LoadResult([k for k in own if k not in state_dict], [k for k in state_dict if k not in own])
-        names = zip(("missing keys", "unexpected keys"), result, strict=True) if strict else ()
-        problems = [f"{title}: {', '.join(map(repr, keys))}" for title, keys in names if keys]
+        problems = [f"{title} keys: {', '.join(map(repr, keys))}"
+                    for title, keys in zip(("missing", "unexpected"), result, strict=True) if strict and keys]
         pairs = [(name, tensor, state_dict[name]) for name, tensor in own.items() if name in state_dict]
         for name, tensor, value in pairs:
             if not isinstance(value, (Tensor, np.ndarray)):
@@ -311,7 +291,7 @@ class Module:
             write(tensor, value.array if isinstance(value, Tensor) else value)
         return result
 
-    # Text --------------------------------------------------------------------------------------------------------
+    # Text
 
     def extra_repr(self) -> str:
         """What stands between the parentheses of the layer's repr."""
@@ -328,9 +308,37 @@ class Module:
         return f"{type(self).__name__}({body})"
 
 
-_KINDS: dict[str, tuple[str, Any]] = {
-    "_parameters": ("parameter", Parameter), "_buffers": ("buffer", Tensor), "_modules": ("module", Module),
-}
+_KINDS = {"_parameters": ("parameter", Parameter), "_buffers": ("buffer", Tensor), "_modules": ("module", Module)}
+
+
+class FunctionModule(Module):
+    """A module that calls a function with its inputs and its settings, which are attributes.
+
+    A subclass names beside its base the `function` and the settings that its repr `shows` (by default all, but inplace
+    only if true), and hands the settings, by the names of the function's arguments, to this constructor.
+    """
+
+    _function: ClassVar[Callable[..., Any]]
+    _shows: ClassVar[tuple[str, ...] | None]
+
+    def __init_subclass__(cls, function: Callable | None = None, shows: tuple[str, ...] | None = None) -> None:
+        super().__init_subclass__()
+        if function:
+            cls._function, cls._shows = staticmethod(function), shows
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__()
+        self._settings = tuple(settings)
+        self.__dict__.update(settings)
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        own = self.__dict__
+        return self._function(*args, **{name: own[name] for name in self._settings}, **kwargs)
+
+    def extra_repr(self) -> str:
+        shown = self._settings if self._shows is None else self._shows
+        texts = [f"{name}={getattr(self, name)}" for name in shown]
+        return ", ".join(t for t in texts if t != "inplace=False" or self._shows)
 
 
 class _Gather(Function):
@@ -355,15 +363,13 @@ def _bracket(module: Module, args: tuple) -> tuple[tuple, Callable[[Any], Any]]:
     def on_input(grads: tuple) -> tuple:
         grad_output = grad_outputs.pop() if grad_outputs else None  # None: the gradient came past the output
         for (hook,) in tuple(module._backward_hooks) if grad_output else ():
-            result = hook(module, grads, grad_output)
-            if result is None:
-                continue
-            result = result if isinstance(result, tuple) else (result,)
-            needed, got = ([g if g is None else g.shape for g in gs] for gs in (grads, result))
-            if got != needed:
-                name = type(module).__name__
-                raise AutogradError(f"backward hook of {name}: a grad_input of shapes {needed} is needed, not {got}")
-            grads = result
+            if (result := hook(module, grads, grad_output)) is not None:
+                result = result if isinstance(result, tuple) else (result,)
+                needed, got = ([g if g is None else g.shape for g in gs] for gs in (grads, result))
+                if got != needed:
+                    raise AutogradError(f"backward hook of {type(module).__name__}: a grad_input of shapes {needed} is "
+                                        f"needed, not {got}")
+                grads = result
         return grads
 
     def on_output(grads: tuple) -> tuple:

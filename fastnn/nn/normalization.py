@@ -1,6 +1,4 @@
 """BatchNorm1d and BatchNorm2d: `fastnn.functional.batch_norm` has the formula."""
-from __future__ import annotations
-
 from typing import Any, ClassVar
 
 import fastnn.functional as F
@@ -15,10 +13,8 @@ from fastnn.tensor import Tensor, int64
 class _BatchNorm(Module):
     _shapes: ClassVar[dict[int, str]]  # the input's, by number of dimensions
 
-    def __init__(
-        self, num_features: int, eps: float = 1e-5, momentum: float | None = 0.1, affine: bool = True,
-        track_running_stats: bool = True, device: Any = None, dtype: Any = None, *, bias: bool = True,
-    ) -> None:
+    def __init__(self, num_features: int, eps: float = 1e-5, momentum: float | None = 0.1, affine: bool = True,
+                 track_running_stats: bool = True, device: Any = None, dtype: Any = None, *, bias: bool = True) -> None:
         super().__init__()
         self.num_features, self.eps, self.momentum = num_features, eps, momentum
         self.affine, self.track_running_stats = affine, track_running_stats
@@ -32,18 +28,15 @@ class _BatchNorm(Module):
 
     def reset_running_stats(self) -> None:
         """Forget the running statistics: mean 0, variance 1."""
-        if self.track_running_stats:
-            self.running_mean.zero_()
-            self.running_var.fill_(1)
-            self.num_batches_tracked.zero_()
+        for name in ("running_mean", "running_var", "num_batches_tracked") if self.track_running_stats else ():
+            getattr(self, name).fill_(int(name == "running_var"))
 
     def reset_parameters(self) -> None:
         """Weight 1, bias 0, no running statistics."""
         self.reset_running_stats()
-        if self.weight is not None:
-            init.ones_(self.weight)
-        if self.bias is not None:
-            init.zeros_(self.bias)
+        for parameter, value in ((self.weight, 1.0), (self.bias, 0.0)):
+            if parameter is not None:
+                init.constant_(parameter, value)
 
     def forward(self, input: Tensor) -> Tensor:
         if input.ndim not in self._shapes:
@@ -55,10 +48,9 @@ class _BatchNorm(Module):
             if momentum is None:  # the average of all batches so far
                 momentum = 1 / self.num_batches_tracked.item()
         kept = self.track_running_stats or not self.training
-        return F.batch_norm(
-            input, self.running_mean if kept else None, self.running_var if kept else None, self.weight, self.bias,
-            self.training or self.running_mean is None, 0.0 if momentum is None else momentum, self.eps,
-        )
+        mean, var = (self.running_mean, self.running_var) if kept else (None, None)
+        return F.batch_norm(input, mean, var, self.weight, self.bias, self.training or self.running_mean is None,
+                            0.0 if momentum is None else momentum, self.eps)
 
     def extra_repr(self) -> str:
         return (f"{self.num_features}, eps={self.eps}, momentum={self.momentum}, affine={self.affine}, "
@@ -68,14 +60,11 @@ class _BatchNorm(Module):
 class BatchNorm1d(_BatchNorm):
     """Batch normalization of (N, C) or (N, C, L), C = num_features.
 
-    Args:
-        eps: added to the variance under the root.
-        momentum: weight of a batch in the running statistics; None averages all batches evenly.
-        affine: whether there are a weight (at first 1) and, unless `bias` is false, a bias (at first 0).
-        track_running_stats: whether to keep running statistics; without them evaluation uses the batch's own too.
+    `eps` is added to the variance under the root. `momentum`: weight of a batch in the running statistics; None
+    averages all batches evenly. `affine`: whether there are a weight (at first 1) and, unless `bias` is false, a bias
+    (at first 0). `track_running_stats`: without running statistics evaluation uses the batch's own too.
 
-    >>> import fastnn
-    >>> BatchNorm1d(3)(fastnn.randn(4, 3)).shape
+    >>> nn.BatchNorm1d(3)(fastnn.randn(4, 3)).shape
     (4, 3)
     """
 

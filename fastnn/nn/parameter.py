@@ -1,6 +1,5 @@
 """Parameter: a tensor that a module trains."""
-from __future__ import annotations
-
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -12,8 +11,7 @@ from fastnn.tensor import Tensor, as_tensor
 class Parameter(Tensor):
     """A tensor that becomes a parameter of the module to which it is assigned. It shares the memory of `data`.
 
-    >>> import fastnn
-    >>> Parameter(fastnn.tensor([1.0, 2.0]))
+    >>> nn.Parameter(fastnn.tensor([1.0, 2.0]))
     Parameter containing:
     tensor([1., 2.], requires_grad=True)
     """
@@ -45,3 +43,12 @@ def write(tensor: Tensor, values: np.ndarray) -> Tensor:
     np.copyto(tensor.array, values, casting="unsafe")
     tensor._version[0] += 1
     return tensor
+
+
+def zero_grads(parameters: Iterable[Tensor], set_to_none: bool) -> None:
+    """Drop the gradients of all parameters or, with False, fill them with zeros."""
+    for p in parameters:
+        if set_to_none:
+            p.grad = None
+        elif p.grad is not None:
+            write(p.grad, np.zeros(()))

@@ -1,6 +1,4 @@
 """Helpers over the parameters of a network: clipping of gradients, and all parameters as one vector."""
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable
 
@@ -12,8 +10,7 @@ from fastnn.tensor import Tensor, float32
 
 
 def _grads(parameters: Tensor | Iterable[Tensor]) -> list[Tensor]:
-    tensors = [parameters] if isinstance(parameters, Tensor) else parameters
-    return [p.grad for p in tensors if p.grad is not None]
+    return [p.grad for p in ([parameters] if isinstance(parameters, Tensor) else parameters) if p.grad is not None]
 
 
 def _norm(a: np.ndarray, norm_type: float) -> float:
@@ -26,18 +23,16 @@ def _norm(a: np.ndarray, norm_type: float) -> float:
     return float((np.abs(flat, dtype=np.float64) ** norm_type).sum() ** (1 / norm_type))
 
 
-def clip_grad_norm_(
-    parameters: Tensor | Iterable[Tensor], max_norm: float, norm_type: float = 2.0, error_if_nonfinite: bool = False
-) -> Tensor:
+def clip_grad_norm_(parameters: Tensor | Iterable[Tensor], max_norm: float, norm_type: float = 2.0,
+                    error_if_nonfinite: bool = False) -> Tensor:
     """Scale all gradients in place by min(1, max_norm / (norm + 1e-6)), where norm is that of all of them together.
 
     `norm_type` is the p of the p-norm, positive; `inf` (or "inf") gives the largest magnitude. Returns the norm before
     clipping, a 0-d tensor of the gradients' dtype. Raises RuntimeError if `error_if_nonfinite` and it is inf or NaN.
 
-    >>> import fastnn
     >>> p = fastnn.zeros(2, requires_grad=True)
     >>> p.grad = fastnn.tensor([3.0, 4.0])
-    >>> fastnn.nn.utils.clip_grad_norm_(p, max_norm=1.0), p.grad
+    >>> nn.utils.clip_grad_norm_(p, max_norm=1.0), p.grad
     (tensor(5.), tensor([0.6, 0.8]))
 
     Reference: Pascanu et al., On the difficulty of training recurrent neural networks, ICML 2013.
@@ -50,10 +45,9 @@ def clip_grad_norm_(
         raise RuntimeError(f"clip_grad_norm_: the norm of the gradients is {total}, and error_if_nonfinite is set")
     factor = max_norm / (total + 1e-6)
     with np.errstate(all="ignore"):
-        if not factor >= 1:  # NaN is passed on
-            for grad in grads:
-                grad.array *= factor
-                grad._version[0] += 1
+        for grad in () if factor >= 1 else grads:  # NaN is passed on
+            grad.array *= factor
+            grad._version[0] += 1
         return Tensor(np.array(total).astype(np.result_type(*(grad.dtype for grad in grads)) if grads else float32))
 
 
@@ -70,15 +64,10 @@ def parameters_to_vector(parameters: Iterable[Tensor]) -> Tensor:
 
 
 def vector_to_parameters(vec: Tensor, parameters: Iterable[Tensor]) -> None:
-    """Copy the elements of `vec`, as `parameters_to_vector` orders them, into the parameters.
-
-    Raises ValueError (ShapeError) if `vec` is not a vector of as many elements as the parameters have.
-    """
+    """The reverse of `parameters_to_vector`: copy `vec` into the parameters. ShapeError unless it has their size."""
     parameters = list(parameters)
-    needed = sum(p.numel() for p in parameters)
+    *starts, needed = np.cumsum([0, *(p.numel() for p in parameters)]).tolist()
     if vec.shape != (needed,):
         raise ShapeError(f"vector_to_parameters: vec has shape {vec.shape}, but the parameters need ({needed},)")
-    start = 0
-    for p in parameters:
+    for p, start in zip(parameters, starts, strict=True):
         p.data = vec.array[start : start + p.numel()].reshape(p.shape)
-        start += p.numel()
