@@ -301,3 +301,14 @@ def test_kernel_checks_its_arguments():
     with pytest.raises(ValueError):
         backend.optimizer.adam_step([ok], [ok], [], [], [], 1, 0.1, 0.9, 0.9, 1e-8, 0.0, False, False, 1)
     assert ok.tolist() == [1, 1, 1, 1]
+
+
+@pytest.mark.parametrize("make", [lambda p: optim.SGD(p, momentum=0.9), lambda p: optim.Adam(p, amsgrad=True)])
+def test_state_follows_a_cast_of_the_model(make):
+    model = fastnn.nn.Conv2d(2, 3, (2, 3)).double()
+    optimizer = make(model.parameters())
+    for cast in (model.double, model.float, model.double):
+        model(fastnn.ones(4, 2, 2, 4, dtype=cast().weight.dtype)).sum().backward()
+        optimizer.step()
+    held = [v for state in optimizer.state.values() for v in state.values() if v.shape]
+    assert {v.dtype for v in held} == {fastnn.float64}

@@ -93,7 +93,7 @@ def dirac_(tensor: Tensor, groups: int = 1) -> Tensor:
         raise ValueError(f"dirac_: the first size of shape {tensor.shape} must be divisible by groups={groups}")
     values, outputs, centre = np.zeros(tensor.shape), tensor.shape[0] // groups, (n // 2 for n in tensor.shape[2:])
     channels = np.arange(min(outputs, tensor.shape[1]))
-    values[(np.arange(groups)[:, None] * outputs + channels, channels, *centre)] = 1
+    values[(np.arange(groups)[:, None] * outputs + channels, channels, *centre)] = 1  # type: ignore[index]
     return write(tensor, values)
 
 

@@ -308,7 +308,8 @@ class Module:
         return f"{type(self).__name__}({body})"
 
 
-_KINDS = {"_parameters": ("parameter", Parameter), "_buffers": ("buffer", Tensor), "_modules": ("module", Module)}
+_KINDS: dict[str, tuple[str, Any]] = {
+    "_parameters": ("parameter", Parameter), "_buffers": ("buffer", Tensor), "_modules": ("module", Module)}
 
 
 class FunctionModule(Module):

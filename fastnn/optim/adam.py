@@ -1,6 +1,4 @@
 """Adam and AdamW."""
-from __future__ import annotations
-
 from collections.abc import Iterable
 
 import numpy as np
@@ -20,11 +18,9 @@ class Adam(Optimizer):
     uses the largest v so far, `maximize` climbs. Raises ValueError for a negative lr, eps or weight_decay, or a beta
     outside [0, 1).
 
-    >>> import fastnn
     >>> p = fastnn.tensor([1.0, -2.0], requires_grad=True)
-    >>> optimizer = fastnn.optim.Adam([p], lr=0.5)
     >>> (p * p).sum().backward()
-    >>> optimizer.step()
+    >>> optim.Adam([p], lr=0.5).step()
     >>> p
     tensor([ 0.5, -1.5], requires_grad=True)
 
@@ -32,15 +28,12 @@ class Adam(Optimizer):
     Adam and beyond, ICLR 2018 (amsgrad); Loshchilov and Hutter, Decoupled weight decay regularization, ICLR 2019.
     """
 
-    def __init__(
-        self, params: Iterable[Tensor] | Iterable[Group], lr: float = 1e-3, betas: tuple[float, float] = (0.9, 0.999),
-        eps: float = 1e-8, weight_decay: float = 0, amsgrad: bool = False, *, maximize: bool = False,
-        decoupled_weight_decay: bool = False,
-    ) -> None:
-        super().__init__(params, {
-            "lr": lr, "betas": tuple(betas), "eps": eps, "weight_decay": weight_decay, "amsgrad": amsgrad,
-            "maximize": maximize, "decoupled_weight_decay": decoupled_weight_decay,
-        })
+    def __init__(self, params: Iterable[Tensor] | Iterable[Group], lr: float = 1e-3,
+                 betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8, weight_decay: float = 0,
+                 amsgrad: bool = False, *, maximize: bool = False, decoupled_weight_decay: bool = False) -> None:
+        super().__init__(params, {"lr": lr, "betas": tuple(betas), "eps": eps, "weight_decay": weight_decay,
+                                  "amsgrad": amsgrad, "maximize": maximize,
+                                  "decoupled_weight_decay": decoupled_weight_decay})
 
     def check(self, options: Group) -> None:
         owner = type(self).__name__
@@ -59,15 +52,13 @@ class Adam(Optimizer):
             values, grads, self.memory(params, "exp_avg"), self.memory(params, "exp_avg_sq"),
             self.memory(params, "max_exp_avg_sq") if group["amsgrad"] else [], kind, group["lr"], *group["betas"],
             group["eps"], group["weight_decay"], group["decoupled_weight_decay"], group["maximize"],
-            backend.n_threads(),
-        )
+            backend.n_threads())
 
 
 class AdamW(Adam):
     """Adam with decoupled weight decay: p is multiplied by 1 − lr·weight_decay before each step. See `Adam`."""
 
-    def __init__(
-        self, params: Iterable[Tensor] | Iterable[Group], lr: float = 1e-3, betas: tuple[float, float] = (0.9, 0.999),
-        eps: float = 1e-8, weight_decay: float = 1e-2, amsgrad: bool = False, *, maximize: bool = False,
-    ) -> None:
+    def __init__(self, params: Iterable[Tensor] | Iterable[Group], lr: float = 1e-3,
+                 betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8, weight_decay: float = 1e-2,
+                 amsgrad: bool = False, *, maximize: bool = False) -> None:
         super().__init__(params, lr, betas, eps, weight_decay, amsgrad, maximize=maximize, decoupled_weight_decay=True)

@@ -3,8 +3,6 @@
 A schedule is a `get_lr`, which computes new rates from the present ones, so that schedules and changes by hand compose.
 Formulae are evaluated in PyTorch's order.
 """
-from __future__ import annotations
-
 import math
 import warnings
 from collections import Counter
@@ -34,8 +32,7 @@ class LRScheduler:
             elif "initial_lr" not in group:
                 raise KeyError(f"param 'initial_lr' is not specified in param_groups[{i}] when resuming an optimizer")
         self.base_lrs = [group["initial_lr"] for group in optimizer.param_groups]
-        self.last_epoch = last_epoch
-        self._step_count = 0
+        self.last_epoch, self._step_count = last_epoch, 0
         self.step()
 
     def get_lr(self) -> list[float]:
@@ -83,17 +80,7 @@ class LambdaLR(LRScheduler):
 
 
 class StepLR(LRScheduler):
-    """lr is multiplied by `gamma` every `step_size` epochs.
-
-    >>> import fastnn
-    >>> optimizer = fastnn.optim.SGD([fastnn.zeros(1, requires_grad=True)], lr=1.0)
-    >>> schedule = fastnn.optim.lr_scheduler.StepLR(optimizer, step_size=2, gamma=0.5)
-    >>> for _ in range(4):
-    ...     optimizer.step()
-    ...     schedule.step()
-    >>> schedule.get_last_lr()
-    [0.25]
-    """
+    """lr is multiplied by `gamma` every `step_size` epochs."""
 
     def __init__(self, optimizer: Optimizer, step_size: int, gamma: float = 0.1, last_epoch: int = -1) -> None:
         if step_size < 1:

@@ -1,6 +1,4 @@
 """What all optimizers share: parameter groups, state, and the way a step is taken."""
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from copy import deepcopy
@@ -11,6 +9,7 @@ import numpy as np
 from fastnn import layout
 from fastnn.autograd import enable_grad
 from fastnn.errors import ShapeError
+from fastnn.nn.parameter import zero_grads
 from fastnn.tensor import Tensor, float32
 
 Array = np.ndarray
@@ -73,19 +72,12 @@ class Optimizer:
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Forget the gradients of all parameters, or fill them with zeros."""
-        for p in self._params():
-            if set_to_none:
-                p.grad = None
-            elif p.grad is not None:
-                p.grad.array.fill(0)
-                p.grad._version[0] += 1
+        zero_grads(self._params(), set_to_none)
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Update all parameters that have a gradient. `closure` computes the loss anew, and its result is returned."""
-        loss = None
-        if closure is not None:
-            with enable_grad():
-                loss = closure()
+        with enable_grad():
+            loss = closure() if closure else None
         self.stepped = True
         for group in self.param_groups:
             kinds = defaultdict(list)
@@ -104,10 +96,12 @@ class Optimizer:
         return loss
 
     def memory(self, params: list[Tensor], key: str) -> list[Array]:
-        """The arrays of state under `key`, zeros where there are none yet."""
+        """The arrays of state under `key`: zeros where there are none yet, cast if `Module.to` has cast a parameter."""
         for p in params:
-            if self.state[p].get(key) is None:
-                self.state[p][key] = Tensor(np.zeros_like(p.array))
+            held = self.state[p].get(key)
+            if held is None or held.dtype != p.dtype:
+                array = np.zeros_like(p.array) if held is None else layout.match(held.array, p.array)
+                self.state[p][key] = Tensor(array)
         return [self.state[p][key].array for p in params]
 
     def state_dict(self) -> dict[str, Any]:
@@ -119,10 +113,8 @@ class Optimizer:
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take over a copy of what `state_dict` returned, here or in PyTorch (as fastnn tensors).
-
-        Raises ValueError, before anything is changed, if groups or shapes do not fit.
-        """
+        """Take over a copy of what `state_dict` returned, here or in PyTorch (as fastnn tensors). Raises ValueError,
+        before anything is changed, if groups or shapes do not fit."""
         saved = state_dict["param_groups"]
         sizes, needed = ([len(group["params"]) for group in groups] for groups in (saved, self.param_groups))
         if sizes != needed:

@@ -1,6 +1,4 @@
 """Stochastic gradient descent, with momentum."""
-from __future__ import annotations
-
 from collections.abc import Iterable
 
 from fastnn import backend
@@ -17,25 +15,20 @@ class SGD(Optimizer):
     `maximize` climbs. Raises ValueError for a negative lr, momentum or weight_decay, and for `nesterov` without
     momentum or with dampening.
 
-    >>> import fastnn
     >>> p = fastnn.tensor([1.0, 2.0], requires_grad=True)
-    >>> optimizer = fastnn.optim.SGD([p], lr=0.5)
     >>> (p * p).sum().backward()
-    >>> optimizer.step()
+    >>> optim.SGD([p], lr=0.25).step()
     >>> p
-    tensor([0., 0.], requires_grad=True)
+    tensor([0.5, 1. ], requires_grad=True)
 
     Reference: Sutskever et al., On the importance of initialization and momentum in deep learning, ICML 2013.
     """
 
-    def __init__(
-        self, params: Iterable[Tensor] | Iterable[Group], lr: float = 1e-3, momentum: float = 0, dampening: float = 0,
-        weight_decay: float = 0, nesterov: bool = False, *, maximize: bool = False,
-    ) -> None:
-        super().__init__(params, {
-            "lr": lr, "momentum": momentum, "dampening": dampening, "weight_decay": weight_decay, "nesterov": nesterov,
-            "maximize": maximize,
-        })
+    def __init__(self, params: Iterable[Tensor] | Iterable[Group], lr: float = 1e-3, momentum: float = 0,
+                 dampening: float = 0, weight_decay: float = 0, nesterov: bool = False, *,
+                 maximize: bool = False) -> None:
+        super().__init__(params, {"lr": lr, "momentum": momentum, "dampening": dampening, "weight_decay": weight_decay,
+                                  "nesterov": nesterov, "maximize": maximize})
 
     def check(self, options: Group) -> None:
         check_signs("SGD", options, lr="learning rate", momentum="momentum value", weight_decay="weight_decay value")
@@ -49,5 +42,4 @@ class SGD(Optimizer):
         backend.optimizer.sgd_step(
             values, grads, self.memory(params, "momentum_buffer") if group["momentum"] != 0 else [], group["lr"],
             group["momentum"], group["dampening"], group["weight_decay"], group["nesterov"], group["maximize"], kind,
-            backend.n_threads(),
-        )
+            backend.n_threads())
