@@ -283,12 +283,15 @@ cdef void plan_forward(const Conv* c, Dense* d) noexcept nogil:
     d.x, d.y, d.b, d.begin = c.x, c.y, c.b, 0
 
 
-cdef void forward(const Conv* c, Dense* d, floating* kind) noexcept nogil:
+cdef void forward(const Conv* c, Py_ssize_t _, floating* kind) noexcept nogil:
+    cdef Dense d
     if c.depthwise:
         depthwise_pack(c, kind)
         share(<Unit> depthwise_unit[floating], c, c.N * c.oH, c.threads)
     else:
-        dense(d, c, kind)
+        plan_forward(c, &d)
+        plan_dense(&d, c)
+        dense(&d, c, kind)
 
 
 cdef Py_ssize_t phase(
@@ -330,7 +333,7 @@ cdef bint plan_phase(const Conv* c, Py_ssize_t ph, Py_ssize_t pw, Dense* d) noex
     return d.kH > 0 and d.kW > 0
 
 
-cdef void backward_input(const Conv* c, floating* kind) noexcept nogil:
+cdef void backward_input(const Conv* c, Py_ssize_t _, floating* kind) noexcept nogil:
     cdef Py_ssize_t ph, pw, i, j, k
     cdef Dense d
     if c.depthwise:
@@ -358,7 +361,6 @@ cdef Py_ssize_t plan_weight(Conv* c) noexcept nogil:
     c.nv = vectors_for(c.f, c.lanes)
     c.width = c.nv * c.lanes
     c.panels = parts(c.f, c.width)
-    c.size = c.kH * c.kW * c.c * c.F
     c.high, c.wide = (c.oH - 1) * c.sh + (c.kH - 1) * c.dh + 1, (c.oW - 1) * c.sw + c.kW
     c.spans = c.groups == 1 and c.C < SPAN and c.kW > 1 and c.dw == 1
     c.rows = c.kW * c.c if c.spans else c.c
@@ -457,7 +459,7 @@ cdef void merge_unit(const Conv* c, Py_ssize_t unit, floating* kind) noexcept no
             (<floating*> c.w)[j] += (<floating*> c.sums)[k * c.size + j]
 
 
-cdef void backward_weight(Conv* c, floating* kind) noexcept nogil:
+cdef void backward_weight(Conv* c, Py_ssize_t _, floating* kind) noexcept nogil:
     c.sums, c.edge, c.padded = c.room, c.room + c.edge_at * c.itemsize, c.room + c.padded_at * c.itemsize
     if c.depthwise:
         share(<Unit> depthwise_weight_unit[floating], c, c.chunks, c.threads)
@@ -473,8 +475,8 @@ cdef void backward_weight(Conv* c, floating* kind) noexcept nogil:
 # Entry points ----------------------------------------------------------------------------------------------------
 
 cdef int read(
-    Conv* c, cnp.ndarray x, cnp.ndarray weight, bias, cnp.ndarray y, tuple stride, tuple padding, tuple dilation,
-    Py_ssize_t groups, int n_threads
+    Conv* c, cnp.ndarray x, cnp.ndarray weight, bias, cnp.ndarray y, stride, padding, dilation, int groups,
+    int n_threads
 ) except -1:
     """Fill in the convolution and check that the arrays fit it: the input (or its gradient) and so on."""
     cdef int kind = cnp.PyArray_TYPE(x), size
@@ -490,6 +492,7 @@ cdef int read(
     c.top, c.left = padding
     c.dh, c.dw = dilation
     c.groups, c.c, c.f = groups, c.C // groups, c.F // groups
+    c.size = c.kH * c.kW * c.c * c.F
     if (
         kind != cnp.PyArray_TYPE(y) or kind != cnp.PyArray_TYPE(weight) or cnp.PyArray_DIM(y, 0) != c.N
         or c.c * groups != c.C or c.f * groups != c.F or cnp.PyArray_DIM(weight, 0) != c.F
@@ -508,14 +511,23 @@ cdef int read(
     c.w_f, c.w_c = cnp.PyArray_STRIDE(weight, 0) // size, cnp.PyArray_STRIDE(weight, 1) // size
     c.w_h, c.w_w = cnp.PyArray_STRIDE(weight, 2) // size, cnp.PyArray_STRIDE(weight, 3) // size
     c.depthwise = groups == c.C and c.F == c.C and c.C > 1
-    c.lanes = lanes(<float*> NULL) if is_f32(x) else lanes(<double*> NULL)
+    c.lanes = lanes(<float*> NULL) if size == 4 else lanes(<double*> NULL)
     c.threads = threads_for(c.N * c.oH * c.oW * c.F * c.c * c.kH * c.kW // 16, n_threads)
     return 0
 
 
+cdef int run(Conv* c, Unit single, Unit double_, Py_ssize_t need) except -1:
+    """One pass, of the instance for the dtype, with working memory for `need` elements."""
+    cdef void* block = scratch_acquire(need * c.itemsize)
+    c.room = <Bytes> scratch_align(block)
+    with nogil:
+        (single if c.itemsize == 4 else double_)(c, 0, NULL)
+    scratch_release(block)
+    return 0
+
+
 def conv2d(
-    cnp.ndarray x, cnp.ndarray weight, bias, cnp.ndarray y_out, tuple stride, tuple padding, tuple dilation,
-    Py_ssize_t groups, int n_threads
+    cnp.ndarray x, cnp.ndarray weight, bias, cnp.ndarray y_out, stride, padding, dilation, int groups, int n_threads
 ):
     """y[n,f,oh,ow] = b[f] + Σ x[n, c, oh·sh − top + kh·dh, ow·sw − left + kw·dw] · weight[f, c, kh, kw].
 
@@ -524,25 +536,14 @@ def conv2d(
     """
     cdef Conv c
     cdef Dense d
-    cdef Py_ssize_t need
     read(&c, x, weight, bias, y_out, stride, padding, dilation, groups, n_threads)
-    if cnp.PyArray_SIZE(y_out) == 0:
-        return
-    plan_forward(&c, &d)
-    need = c.kH * c.kW * c.C if c.depthwise else plan_dense(&d, &c)
-    cdef void* block = scratch_acquire(need * c.itemsize)
-    c.room = <char*> scratch_align(block)
-    with nogil:
-        if c.itemsize == 4:
-            forward(&c, &d, <float*> NULL)
-        else:
-            forward(&c, &d, <double*> NULL)
-    scratch_release(block)
+    if cnp.PyArray_SIZE(y_out):
+        plan_forward(&c, &d)
+        run(&c, <Unit> forward[float], <Unit> forward[double], c.size if c.depthwise else plan_dense(&d, &c))
 
 
 def conv2d_backward_input(
-    cnp.ndarray dy, cnp.ndarray weight, cnp.ndarray dx_out, tuple stride, tuple padding, tuple dilation,
-    Py_ssize_t groups, int n_threads
+    cnp.ndarray dy, cnp.ndarray weight, cnp.ndarray dx_out, stride, padding, dilation, int groups, int n_threads
 ):
     """The gradient of conv2d's input from dy; arrays as there."""
     cdef Conv c
@@ -552,24 +553,17 @@ def conv2d_backward_input(
     if cnp.PyArray_SIZE(dy) == 0:
         dx_out.fill(0)
         return
-    need = c.kH * c.kW * c.C if c.depthwise else 1
-    for ph in range(min(c.sh, c.H)):
-        for pw in range(min(c.sw, c.W)):
-            if not c.depthwise and plan_phase(&c, ph, pw, &d):
-                need = max(need, plan_dense(&d, &c))
-    cdef void* block = scratch_acquire(need * c.itemsize)
-    c.room = <char*> scratch_align(block)
-    with nogil:
-        if c.itemsize == 4:
-            backward_input(&c, <float*> NULL)
-        else:
-            backward_input(&c, <double*> NULL)
-    scratch_release(block)
+    need = c.size
+    if not c.depthwise:
+        for ph in range(min(c.sh, c.H)):
+            for pw in range(min(c.sw, c.W)):
+                if plan_phase(&c, ph, pw, &d):
+                    need = max(need, plan_dense(&d, &c))
+    run(&c, <Unit> backward_input[float], <Unit> backward_input[double], need)
 
 
 def conv2d_backward_weight(
-    cnp.ndarray dy, cnp.ndarray x, cnp.ndarray dweight_out, tuple stride, tuple padding, tuple dilation,
-    Py_ssize_t groups, int n_threads
+    cnp.ndarray dy, cnp.ndarray x, cnp.ndarray dweight_out, stride, padding, dilation, int groups, int n_threads
 ):
     """The gradient of conv2d's weight, (F, C/groups, kH, kW) with memory in the order kH, kW, C, F."""
     cdef Conv c
@@ -579,14 +573,7 @@ def conv2d_backward_weight(
     if cnp.PyArray_SIZE(dy) == 0:
         dweight_out.fill(0)
         return
-    cdef void* block = scratch_acquire(plan_weight(&c) * c.itemsize)
-    c.room = <char*> scratch_align(block)
-    with nogil:
-        if c.itemsize == 4:
-            backward_weight(&c, <float*> NULL)
-        else:
-            backward_weight(&c, <double*> NULL)
-    scratch_release(block)
+    run(&c, <Unit> backward_weight[float], <Unit> backward_weight[double], plan_weight(&c))
 
 
 # The im2col matrix itself ----------------------------------------------------------------------------------------
@@ -625,10 +612,11 @@ cdef void col2im_unit(const Conv* c, Py_ssize_t unit, floating* kind) noexcept n
                     x[(j * c.sw - c.left + kw * c.dw) * c.C + channel] += from_[j]
 
 
-cdef int read_columns(
-    Conv* c, cnp.ndarray x, cnp.ndarray columns, tuple kernel, tuple stride, tuple padding, tuple dilation, tuple size,
-    int n_threads
+cdef int columns_pass(
+    cnp.ndarray x, cnp.ndarray columns, kernel, stride, padding, dilation, size, int n_threads, bint back
 ) except -1:
+    cdef Conv c
+    cdef Unit unit
     check_rows(x)
     check_plain(columns)
     c.kH, c.kW = kernel
@@ -646,28 +634,20 @@ cdef int read_columns(
     c.N, c.C, c.H, c.W = cnp.PyArray_DIM(x, 0), cnp.PyArray_DIM(x, 1), cnp.PyArray_DIM(x, 2), cnp.PyArray_DIM(x, 3)
     c.x, c.y = cnp.PyArray_BYTES(x), cnp.PyArray_BYTES(columns)
     c.threads = threads_for(cnp.PyArray_SIZE(columns), n_threads)
+    if back:
+        unit = <Unit> col2im_unit[float] if is_f32(x) else <Unit> col2im_unit[double]
+    else:
+        unit = <Unit> im2col_unit[float] if is_f32(x) else <Unit> im2col_unit[double]
+    with nogil:
+        share(unit, &c, c.N * c.H if back else c.N * c.C * c.kH * c.kW, c.threads)
     return 0
 
 
-def im2col(
-    cnp.ndarray x, cnp.ndarray columns_out, tuple kernel, tuple stride, tuple padding, tuple dilation, tuple size,
-    int n_threads
-):
+def im2col(cnp.ndarray x, cnp.ndarray columns_out, kernel, stride, padding, dilation, size, int n_threads):
     """columns (N, C·kH·kW, oH·oW) of the windows of x (N, C, H, W); `size` is (oH, oW)."""
-    cdef Conv c
-    read_columns(&c, x, columns_out, kernel, stride, padding, dilation, size, n_threads)
-    cdef Unit unit = <Unit> im2col_unit[float] if is_f32(x) else <Unit> im2col_unit[double]
-    with nogil:
-        share(unit, &c, c.N * c.C * c.kH * c.kW, c.threads)
+    columns_pass(x, columns_out, kernel, stride, padding, dilation, size, n_threads, False)
 
 
-def col2im(
-    cnp.ndarray columns, cnp.ndarray x_out, tuple kernel, tuple stride, tuple padding, tuple dilation, tuple size,
-    int n_threads
-):
+def col2im(cnp.ndarray columns, cnp.ndarray x_out, kernel, stride, padding, dilation, size, int n_threads):
     """x (N, C, H, W), the sum of all window values read from each pixel: im2col's transpose."""
-    cdef Conv c
-    read_columns(&c, x_out, columns, kernel, stride, padding, dilation, size, n_threads)
-    cdef Unit unit = <Unit> col2im_unit[float] if is_f32(columns) else <Unit> col2im_unit[double]
-    with nogil:
-        share(unit, &c, c.N * c.H, c.threads)
+    columns_pass(x_out, columns, kernel, stride, padding, dilation, size, n_threads, True)
