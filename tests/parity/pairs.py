@@ -19,7 +19,8 @@ import torch
 
 import fastnn
 
-torch.set_num_threads(1)
+for library in (torch, fastnn):
+    library.set_num_threads(1)  # two pools of threads would wait for each other
 
 ROOT = Path(__file__).parents[2]
 LIBS = (fastnn, torch)
