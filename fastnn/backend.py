@@ -19,7 +19,7 @@ from fastnn.errors import ArgumentError
 FAMILIES = ("activation", "conv", "dropout", "matmul", "normalization", "optimizer", "pooling", "softmax")
 
 try:
-    from fastnn import _runtime
+    from fastnn import _runtime  # type: ignore[attr-defined]
 except ImportError as error:
     if os.environ.get("FASTNN_KERNELS") != "reference":
         raise ImportError(

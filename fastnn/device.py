@@ -16,7 +16,7 @@ class device:
     __slots__ = ("index", "type")
 
     def __init__(self, type: str | device) -> None:
-        name = type.type if isinstance(type, device) else type
+        name = "cpu" if isinstance(type, device) else type
         if not isinstance(name, str):
             raise TypeError(f"device: type must be a str such as 'cpu', but a {name.__class__.__name__} came")
         if name not in ("cpu", "cpu:0"):

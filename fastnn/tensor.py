@@ -178,7 +178,7 @@ class Tensor:
     @property
     def grad_fn(self) -> Node | None:
         """The node of the operation that made it."""
-        return _edge(self) if not self.is_leaf else None
+        return None if self.is_leaf else self._node
 
     def size(self, dim: int | None = None) -> Any:
         return self.array.shape if dim is None else self.array.shape[dim]

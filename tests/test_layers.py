@@ -36,9 +36,9 @@ def test_linear_without_inputs_has_zero_bias():
 
 
 def test_linear_refuses():
-    with pytest.raises(ValueError, match="Linear: .*negative"):
+    with pytest.raises(ValueError, match=r"Linear: .*negative"):
         nn.Linear(-1, 2)
-    with pytest.raises(TypeError, match="Linear: .*integers"):
+    with pytest.raises(TypeError, match=r"Linear: .*integers"):
         nn.Linear(2, 2.5)
 
 

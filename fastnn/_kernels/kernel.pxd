@@ -58,7 +58,7 @@ cdef inline bint is_f32(cnp.ndarray a) noexcept:
 
 
 cdef inline bint has_order(cnp.ndarray a, bint channels_last) noexcept:
-    """Whether a's memory is dense, in C order or, if 4-D, in the order N, H, W, C. Strides of size-1 axes are not read."""
+    """Whether a's memory is dense, in C order or, asked so, N, H, W, C. Strides of size-1 axes are not read."""
     cdef Py_ssize_t expected = cnp.PyArray_ITEMSIZE(a)
     cdef int i, axis, n = cnp.PyArray_NDIM(a)
     if not cnp.PyArray_ISBEHAVED_RO(a):
@@ -112,13 +112,13 @@ cdef inline int check_same(cnp.ndarray a, cnp.ndarray b) except -1:
     """The same dtype, shape and memory order. Call it after one of the checks above on `a`."""
     cdef int axis, n = cnp.PyArray_NDIM(a)
     cdef bint same = n == cnp.PyArray_NDIM(b) and cnp.PyArray_TYPE(a) == cnp.PyArray_TYPE(b)
-    cdef bint filled = cnp.PyArray_SIZE(a) != 0
+    cdef bint strided = cnp.PyArray_SIZE(a) != 0
     if same:
         for axis in range(n):
             if cnp.PyArray_DIM(a, axis) != cnp.PyArray_DIM(b, axis):
                 same = False
-            elif filled and cnp.PyArray_DIM(a, axis) != 1 and cnp.PyArray_STRIDE(a, axis) != cnp.PyArray_STRIDE(b, axis):
-                same = False
+            elif strided and cnp.PyArray_DIM(a, axis) != 1:
+                same = same and cnp.PyArray_STRIDE(a, axis) == cnp.PyArray_STRIDE(b, axis)
     if not same or not cnp.PyArray_ISBEHAVED_RO(b):
         raise ValueError("kernel: two arrays differ in dtype, shape or memory order")
     return 0

@@ -9,7 +9,7 @@ matrices, bandwidth for few rows.
 """
 cimport numpy as cnp
 from cython cimport floating
-from fastnn._kernels.kernel cimport Unit, check_float, check_plain, check_rows, is_f32, n_channels, n_rows
+from fastnn._kernels.kernel cimport Unit, check_float, check_plain, check_rows, n_channels, n_rows
 from fastnn._kernels.kernel cimport scratch_acquire, scratch_align, scratch_release, share, threads_for
 from fastnn._kernels.tile cimport TILE_ROWS, Walk, cut, dot, lanes, parts, tile, vectors_for
 
@@ -128,7 +128,7 @@ def matmul(cnp.ndarray a, cnp.ndarray b, bias, cnp.ndarray c_out, int n_threads)
     Each matrix is contiguous along one of its two axes; c along its last.
     """
     cdef int d = cnp.PyArray_NDIM(a)
-    cdef Py_ssize_t n, stack, a_stack, b_stack, size = cnp.PyArray_ITEMSIZE(a)
+    cdef Py_ssize_t _n, n, stack, a_stack, b_stack, size = cnp.PyArray_ITEMSIZE(a)
     cdef Product p
     check_float(a)
     check_float(b)
@@ -167,7 +167,7 @@ def matmul(cnp.ndarray a, cnp.ndarray b, bias, cnp.ndarray c_out, int n_threads)
     p.partial = p.packed + p.wide * p.K * size
     a_stack, b_stack = cnp.PyArray_STRIDE(a, 0), cnp.PyArray_STRIDE(b, 0)
     with nogil:
-        for n in range(stack):
+        for _n in range(stack):
             if size == 4:
                 multiply(&p, <float*> NULL)
             else:

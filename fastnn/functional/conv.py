@@ -103,7 +103,7 @@ def conv2d(
 
 
 def _columns(
-    op: str, size: tuple[int, int], kernel_size: IntOrPair, dilation: IntOrPair, padding: IntOrPair, stride: IntOrPair
+    op: str, size: tuple[int, ...], kernel_size: IntOrPair, dilation: IntOrPair, padding: IntOrPair, stride: IntOrPair
 ) -> tuple:
     kernel, strides = pair(kernel_size, op, "kernel_size", 1), pair(stride, op, "stride", 1)
     before, dilations = pair(padding, op, "padding"), pair(dilation, op, "dilation", 1)

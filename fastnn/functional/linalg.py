@@ -96,7 +96,7 @@ def matmul(input: Tensor, other: Tensor) -> Tensor:
             return da, None
         if b2.ndim == 2:  # the sum over stacks is part of the product
             rows = a2.reshape(math.prod(a2.shape[:-1]), a2.shape[-1])
-            return da, _product(rows.T, g.reshape(len(rows), g.shape[-1])).reshape(b.shape)
+            return da, _product(rows.T, g.reshape(len(rows), full.shape[-1])).reshape(b.shape)
         return da, unbroadcast(_matmul(a2.swapaxes(-1, -2), g), b2.shape).reshape(b.shape)
 
     return record(full.reshape(shape), (input, other), matmul, saved=(input, other))
@@ -166,6 +166,6 @@ def _operator(self: Tensor, other: Any) -> Any:
     return matmul(self, other) if isinstance(other, Tensor) else NotImplemented
 
 
-Tensor.__matmul__ = _operator  # type: ignore[attr-defined]
+Tensor.__matmul__ = _operator  # type: ignore[attr-defined, operator]
 for _name, _function in {"matmul": matmul, "mm": mm, "bmm": bmm}.items():
     setattr(Tensor, _name, _function)

@@ -9,7 +9,7 @@ IntOrPair = int | Sequence[int]
 
 
 def pair(value: IntOrPair, op: str, name: str, least: int = 0) -> tuple[int, int]:
-    """`value` as (height, width). DTypeError if it is neither an int nor a pair of ints, ArgumentError if below `least`."""
+    """`value` as (height, width). DTypeError unless it is an int or a pair of ints, ArgumentError if below `least`."""
     items = tuple(value) if isinstance(value, (tuple, list)) else (value, value)
     try:
         h, w = (operator.index(item) for item in (items * 2 if len(items) == 1 else items))

@@ -21,7 +21,8 @@ def col2im(columns, x_out, kernel, stride, padding, dilation, size, n_threads):
     (kH, kW), (sh, sw), (top, left), (dh, dw), (oH, oW) = kernel, stride, padding, dilation, size
     N, C, H, W = x_out.shape
     windows = columns.reshape(N, C, kH, kW, oH, oW)
-    padded = np.zeros((N, C, max(H + top, (oH - 1) * sh + (kH - 1) * dh + 1), max(W + left, (oW - 1) * sw + (kW - 1) * dw + 1)))
+    tall, wide = max(H + top, (oH - 1) * sh + (kH - 1) * dh + 1), max(W + left, (oW - 1) * sw + (kW - 1) * dw + 1)
+    padded = np.zeros((N, C, tall, wide))
     for kh in range(kH):
         for kw in range(kW):
             h, w = kh * dh, kw * dw
