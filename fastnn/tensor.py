@@ -318,8 +318,7 @@ class Tensor:
 
         return record(out, (self,), to) if after.kind == "f" else Tensor(out)
 
-    def type_as(self, other: Tensor) -> Tensor:
-        return self.to(other.dtype)
+    type = type_as = to
 
     def cpu(self) -> Tensor:
         return self

@@ -228,6 +228,7 @@ def test_casts(method, dtype):
 def test_casts_carry_gradients():
     check(lambda lib, x: (x.float(), x.double()), normal(3))
     check(lambda lib, x: x.to(lib.float32) * 2, normal(3))
+    check(lambda lib, x: (x.type(lib.float64) * 2, x.type_as(lib.ones(1)), (x > 0).type(lib.float32).sum()), normal(3))
     check(lambda lib, x: x.to("cpu").to(lib.device("cpu")).to(lib.device("cpu"), lib.float64).cpu(), normal(3))
 
 
