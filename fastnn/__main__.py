@@ -23,8 +23,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(required=True, metavar="command")
 
     text = ("Trains a network, holding out a tenth of the training images for validation, and scores it on the test "
-            "images once, at the end. The learning rate falls to zero along half a cosine; "
-            "a tenth of each label is spread over all classes.")
+            "images at the end. The rate falls along half a cosine; a tenth of each label is spread over all classes.")
     command = commands.add_parser("train", help="train a network on images and score it", description=text)
     command.set_defaults(run=_train, parser=command)
     whole, number = _number(int, 1), _number(float, 0)
@@ -99,7 +98,6 @@ def _verify(arguments: argparse.Namespace) -> int:
 
 def _number(kind: Callable, low: float) -> Callable[[str], float]:
     """A parser of finite numbers of at least `low`."""
-
     def parse(text: str) -> float:
         value = kind(text)
         if not low <= value < math.inf:

@@ -1,6 +1,4 @@
 """Grad modes, `grad`, and `Function`: PyTorch's ways to steer the tape."""
-from __future__ import annotations
-
 import functools
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -38,11 +36,8 @@ class set_grad_enabled:
     def __call__(self, function: Callable) -> Callable:
         @functools.wraps(function)
         def wrapped(*args: Any, **kwargs: Any) -> Any:
-            before, tape._mode.grad = tape._mode.grad, self.mode
-            try:
+            with enable_grad() if self.mode else no_grad():
                 return function(*args, **kwargs)
-            finally:
-                tape._mode.grad = before
 
         if type(self) is set_grad_enabled:
             tape._mode.grad = self.before[0]
@@ -77,21 +72,15 @@ class inference_mode(no_grad):
         self.mode, self.before = not mode and is_grad_enabled(), []
 
 
-def grad(
-    outputs: Tensor | Sequence[Tensor],
-    inputs: Tensor | Sequence[Tensor],
-    grad_outputs: Tensor | Sequence[Tensor | None] | None = None,
-    retain_graph: bool | None = None,
-    create_graph: bool = False,
-    allow_unused: bool = False,
-) -> tuple[Tensor | None, ...]:
+def grad(outputs: Tensor | Sequence[Tensor], inputs: Tensor | Sequence[Tensor],
+         grad_outputs: Tensor | Sequence[Tensor | None] | None = None, retain_graph: bool | None = None,
+         create_graph: bool = False, allow_unused: bool = False) -> tuple[Tensor | None, ...]:
     """Gradients of the sum of `outputs` with respect to `inputs`; `.grad` of leaves is left alone.
 
     Raises RuntimeError if an input is not part of the graph, unless `allow_unused`, which gives None for it.
 
-    >>> import fastnn
     >>> x = fastnn.tensor(3.0, requires_grad=True)
-    >>> grad(x * x, x)
+    >>> fastnn.autograd.grad(x * x, x)
     (tensor(6.),)
     """
     tape.refuse_create_graph("grad", create_graph)
@@ -105,8 +94,8 @@ def grad(
             raise AutogradError(f"grad: input {i} does not require grad")
     starts = [tape.start_gradient("grad", root, g) for root, g in zip(roots, given, strict=True)]
     found = tape.backward(roots, starts, bool(retain_graph), sources)
-    if not allow_unused and any(g is None for g in found):
-        missing = [i for i, g in enumerate(found) if g is None]
+    missing = [i for i, g in enumerate(found) if g is None]
+    if missing and not allow_unused:
         raise AutogradError(f"grad: inputs {missing} were not used in the graph; allow_unused=True gives None for them")
     return tuple(None if g is None else Tensor(g) for g in found)
 
@@ -116,20 +105,15 @@ class Context:
 
     needs_input_grad: tuple[bool, ...] = ()
 
-    def __init__(self) -> None:
-        self._saved: tuple = ()
-        self._versions: tuple = ()
-        self._plain: tuple = ()
-        self._materialize = True
+    saved_tensors: tuple = ()
+    _versions: tuple = ()
+    _plain: tuple = ()
+    _materialize = True
 
     def save_for_backward(self, *tensors: Tensor | None) -> None:
         """Keep inputs or outputs; changing them in place before the backward pass is an error then."""
-        self._saved = tensors
+        self.saved_tensors = tensors
         self._versions = tuple((t._version, t._version[0]) for t in tensors if t is not None)
-
-    @property
-    def saved_tensors(self) -> tuple:
-        return self._saved
 
     def mark_non_differentiable(self, *tensors: Tensor) -> None:
         """Outputs that have no gradient."""
@@ -143,8 +127,7 @@ class Context:
 class Function:
     """An operation of one's own, with its derivative.
 
-    >>> import fastnn
-    >>> class Cube(Function):
+    >>> class Cube(fastnn.autograd.Function):
     ...     @staticmethod
     ...     def forward(ctx, x):
     ...         ctx.save_for_backward(x)
@@ -174,29 +157,22 @@ class Function:
         received: list[np.ndarray | None] = [None] * len(outputs)
 
         def function(_: np.ndarray) -> list[np.ndarray | None]:
-            for counter, value in ctx._versions:
-                if counter[0] != value:
-                    raise AutogradError(f"{cls.__name__}: a tensor saved for backward has been changed in place")
-            grads = [
-                Tensor(g) if g is not None
-                else Tensor(np.zeros(o.shape, o.dtype)) if ctx._materialize and isinstance(o, Tensor) else None
-                for g, o in zip(received, outputs, strict=True)
-            ]
+            if any(counter[0] != value for counter, value in ctx._versions):
+                raise AutogradError(f"{cls.__name__}: a tensor saved for backward has been changed in place")
+            grads = [Tensor(np.zeros(out.shape, out.dtype) if g is None else g)
+                     if g is not None or (ctx._materialize and isinstance(out, Tensor)) else None
+                     for g, out in zip(received, outputs, strict=True)]
             received[:] = [None] * len(outputs)
             with no_grad():
                 back = cls.backward(ctx, *grads)
             back = back if isinstance(back, tuple) else (back,)
             if len(back) < len(args) or any(g is not None for g in back[len(args):]):
                 raise AutogradError(f"{cls.__name__}: backward returned {len(back)} gradients for {len(args)} inputs")
-            found: list[np.ndarray | None] = []
-            for a, g in zip(args, back, strict=False):
-                if isinstance(a, Tensor):
-                    if g is not None and g.shape != a.shape:
-                        raise ShapeError(
-                            f"{cls.__name__}: backward returned shape {g.shape} for an input of {a.shape}"
-                        )
-                    found.append(None if g is None else g.array.astype(a.dtype, copy=False))
-            return found
+            pairs = [(a, g) for a, g in zip(args, back, strict=False) if isinstance(a, Tensor)]
+            for a, g in pairs:
+                if g is not None and g.shape != a.shape:
+                    raise ShapeError(f"{cls.__name__}: backward returned shape {g.shape} for an input of {a.shape}")
+            return [None if g is None else g.array.astype(a.dtype, copy=False) for a, g in pairs]
 
         # All outputs meet in one node, which runs backward once; they reach it through `received`.
         meet = record(np.zeros(()), inputs, function)
@@ -204,9 +180,7 @@ class Function:
             return result
         wrapped = tuple(
             cls._output(meet, out, i, received) if isinstance(out, Tensor) and out.is_floating_point()
-            and not any(out is plain for plain in ctx._plain) else out
-            for i, out in enumerate(outputs)
-        )
+            and not any(out is plain for plain in ctx._plain) else out for i, out in enumerate(outputs))
         return wrapped if isinstance(result, tuple) else wrapped[0]
 
     @staticmethod

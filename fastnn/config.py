@@ -1,9 +1,8 @@
 """What a bug report should contain."""
-from __future__ import annotations
-
 import platform
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -23,19 +22,16 @@ def openmp_runtimes() -> list[str]:
 
 def config() -> dict[str, str]:
     """Version, kernels, threads, OpenMP, NumPy, compiler and flags, as text."""
-    build = backend._runtime.build() if backend._runtime else {"compiler": "none", "flags": "", "openmp": 0}
+    none: dict[str, Any] = {"compiler": "none", "flags": "", "openmp": 0}
+    build = backend._runtime.build() if backend._runtime else none
     supported = ", ".join(backend.instruction_sets()) or "none"
+    openmp = f"version {build['openmp']}; loaded: {', '.join(openmp_runtimes()) or 'unknown'}"
     return {
-        "fastnn": f"{__version__} in {Path(__file__).parent}",
-        "kernels": backend.kernel_set,
+        "fastnn": f"{__version__} in {Path(__file__).parent}", "kernels": backend.kernel_set,
         "instruction set": f"{backend.isa} (this machine runs: {supported})",
         "threads": f"{backend.get_num_threads()} ({backend.threads_reason})",
-        "OpenMP": f"version {build['openmp']}; loaded: {', '.join(openmp_runtimes()) or 'unknown'}"
-        if build["openmp"] else "not built in",
-        "compiler": build["compiler"],
-        "flags": build["flags"],
-        "NumPy": np.__version__,
-        "Python": sys.version.replace("\n", " "),
+        "OpenMP": openmp if build["openmp"] else "not built in", "compiler": build["compiler"], "flags": build["flags"],
+        "NumPy": np.__version__, "Python": sys.version.replace("\n", " "),
         "machine": f"{platform.platform()} {platform.machine()}",
     }
 

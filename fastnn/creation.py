@@ -3,8 +3,6 @@
 All take `dtype` (float32), `device` (the CPU, else DeviceError) and `requires_grad`. A size is given as `zeros(2, 3)`
 or `zeros((2, 3))`. Random numbers come from the generator that `manual_seed` starts anew.
 """
-from __future__ import annotations
-
 import math
 import operator
 from collections.abc import Callable, Sequence
@@ -20,10 +18,9 @@ from fastnn.tensor import Tensor, check_dtype, default_dtype, float32, int64
 Array = np.ndarray
 Size = int | Sequence[int]
 
-__all__ = [
-    "arange", "as_tensor", "empty", "empty_like", "eye", "from_numpy", "full", "full_like", "linspace", "ones",
-    "ones_like", "rand", "rand_like", "randint", "randn", "randn_like", "randperm", "tensor", "zeros", "zeros_like",
-]  # fmt: skip
+__all__ = ["arange", "as_tensor", "empty", "empty_like", "eye", "from_numpy", "full", "full_like", "linspace"]
+__all__ += ["ones", "ones_like", "rand", "rand_like", "randint", "randn", "randn_like", "randperm", "tensor"]
+__all__ += ["zeros", "zeros_like"]
 
 
 def _dtype(op: str, dtype: Any, device: Any, default: Any = float32) -> np.dtype:
@@ -46,12 +43,9 @@ def _size(op: str, size: tuple[Any, ...]) -> tuple[int, ...]:
     return shape
 
 
-# From data -------------------------------------------------------------------------------------------------------
-
 def tensor(data: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
     """A copy of numbers, nested sequences, an array or a tensor. Python's floats become float32, its ints int64.
 
-    >>> import fastnn
     >>> fastnn.tensor([[1, 2], [3, 4.5]])
     tensor([[1. , 2. ],
             [3. , 4.5]])
@@ -87,8 +81,6 @@ def as_tensor(data: Any, dtype: Any = None, device: Any = None) -> Tensor:
     return x.to(_dtype("as_tensor", dtype, device, x.dtype))
 
 
-# Filled and random -----------------------------------------------------------------------------------------------
-
 def _makers(name: str, doc: str, fill: Callable[..., Array]) -> tuple[Callable[..., Tensor], Callable[..., Tensor]]:
     """The functions `name` and `name_like`; `fill(shape, dtype)` makes the array."""
     def make(*size: Size, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
@@ -103,15 +95,6 @@ def _makers(name: str, doc: str, fill: Callable[..., Array]) -> tuple[Callable[.
     return make, like
 
 
-def _constant(value: float) -> Callable[..., Array]:
-    def fill(shape: tuple[int, ...], dtype: np.dtype) -> Array:
-        array = layout.empty(shape, dtype)
-        array.fill(value)
-        return array
-
-    return fill
-
-
 def _drawn(name: str, draw: Callable[..., Any]) -> Callable[..., Array]:
     def fill(shape: tuple[int, ...], dtype: np.dtype) -> Array:
         if dtype.kind != "f":
@@ -121,36 +104,31 @@ def _drawn(name: str, draw: Callable[..., Any]) -> Callable[..., Array]:
     return fill
 
 
-zeros, zeros_like = _makers("zeros", "Zeros", _constant(0))
-ones, ones_like = _makers("ones", "Ones", _constant(1))
+zeros, zeros_like = _makers("zeros", "Zeros", np.zeros)
+ones, ones_like = _makers("ones", "Ones", np.ones)
 empty, empty_like = _makers("empty", "Uninitialized memory", layout.empty)
 rand, rand_like = _makers("rand", "Uniform random numbers in [0, 1)", _drawn("rand", backend.generator.random))
-randn, randn_like = _makers(
-    "randn", "Normal random numbers of mean 0 and variance 1", _drawn("randn", backend.generator.standard_normal)
-)
+randn, randn_like = _makers("randn", "Normal random numbers of mean 0 and variance 1",
+                            _drawn("randn", backend.generator.standard_normal))
 
 
-def full(
-    size: Size, fill_value: float, *, dtype: Any = None, device: Any = None, requires_grad: bool = False
-) -> Tensor:
+def full(size: Size, fill_value: float, *, dtype: Any = None, device: Any = None,
+         requires_grad: bool = False) -> Tensor:
     """`fill_value` everywhere; its kind decides the dtype: bool, int64 or float32."""
     wanted = _dtype("full", dtype, device, default_dtype(fill_value))
-    return Tensor(_constant(fill_value)(_size("full", (size,)), wanted), requires_grad)
+    return full_like(empty(_size("full", (size,)), dtype=wanted), fill_value, requires_grad=requires_grad)
 
 
-def full_like(
-    input: Tensor, fill_value: float, *, dtype: Any = None, device: Any = None, requires_grad: bool = False
-) -> Tensor:
+def full_like(input: Tensor, fill_value: float, *, dtype: Any = None, device: Any = None,
+              requires_grad: bool = False) -> Tensor:
     """`fill_value` in the shape, dtype and memory order of `input`."""
     made = empty_like(input, dtype=dtype, device=device, requires_grad=requires_grad)
     made.array.fill(fill_value)
     return made
 
 
-def randint(
-    low: int = 0, high: Any = None, size: Any = None, *, dtype: Any = None, device: Any = None,
-    requires_grad: bool = False,
-) -> Tensor:
+def randint(low: int = 0, high: Any = None, size: Any = None, *, dtype: Any = None, device: Any = None,
+            requires_grad: bool = False) -> Tensor:
     """randint(high, size) or randint(low, high, size): uniform random integers from `low` to `high` - 1."""
     if size is None or high is None:  # only one limit
         low, high, size = (0, low, high) if size is None else (0, low, size)
@@ -168,20 +146,15 @@ def randperm(n: int, *, dtype: Any = None, device: Any = None) -> Tensor:
     return Tensor(order.astype(_dtype("randperm", dtype, device, int64)))
 
 
-# Ranges ----------------------------------------------------------------------------------------------------------
-
 def eye(n: int, m: int | None = None, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
     """The n×m (n×n) matrix with ones on the diagonal, zeros elsewhere."""
     return Tensor(np.eye(*_size("eye", (n, n if m is None else m)), dtype=_dtype("eye", dtype, device)), requires_grad)
 
 
-def arange(
-    start: float, end: float | None = None, step: float = 1, *, dtype: Any = None, device: Any = None,
-    requires_grad: bool = False,
-) -> Tensor:
+def arange(start: float, end: float | None = None, step: float = 1, *, dtype: Any = None, device: Any = None,
+           requires_grad: bool = False) -> Tensor:
     """start, start + step, …, ⌈(end - start) / step⌉ numbers; int64 if all three are ints, else float32.
 
-    >>> import fastnn
     >>> fastnn.arange(3)
     tensor([0, 1, 2])
     """
@@ -195,9 +168,8 @@ def arange(
     return Tensor((start + step * np.arange(n)).astype(wanted), requires_grad)
 
 
-def linspace(
-    start: float, end: float, steps: int, *, dtype: Any = None, device: Any = None, requires_grad: bool = False
-) -> Tensor:
+def linspace(start: float, end: float, steps: int, *, dtype: Any = None, device: Any = None,
+             requires_grad: bool = False) -> Tensor:
     """`steps` evenly spaced numbers from `start` to `end`, both included."""
     n, = _size("linspace", (steps,))
     return Tensor(np.linspace(float(start), float(end), n).astype(_dtype("linspace", dtype, device)), requires_grad)

@@ -5,8 +5,6 @@ safetensors file with PyTorch's keys. The metadata entry "fastnn" is JSON in whi
 strings stand for themselves and all else is an object of one key: {"tensor": name}, {"dict": [[key, value], …]},
 {"list": […]}, {"tuple": […]} or {"float": "nan"}.
 """
-from __future__ import annotations
-
 import contextlib
 import json
 import math
@@ -27,15 +25,11 @@ RESERVED = "__metadata__"  # the one name that a safetensors file does not leave
 def save(obj: Any, path: Path) -> None:
     """Write `obj` to the file `path`, wholly or not at all: a failure at any point leaves an older file as it was.
 
-    `obj` is a state dict, or dicts, lists and tuples, nested, of tensors, None, bools, ints, floats and strings; keys
-    of dicts may be all of these but tensors.
+    `obj`: dicts, lists and tuples, nested, of tensors, None, bools, ints, floats and strings; keys may be all of these
+    but tensors. Raises TypeError, saying where, if something else is in it, ValueError if it contains itself.
 
-    Raises TypeError, saying where, if something else is in it, ValueError if it contains itself.
-
-    >>> import fastnn, os, tempfile
-    >>> path = os.path.join(tempfile.mkdtemp(), "checkpoint.safetensors")
-    >>> fastnn.save({"model": {"weight": fastnn.ones(2)}, "epoch": 3}, path)
-    >>> fastnn.load(path)
+    >>> fastnn.save({"model": {"weight": fastnn.ones(2)}, "epoch": 3}, "checkpoint.safetensors")
+    >>> fastnn.load("checkpoint.safetensors")
     {'model': {'weight': tensor([1., 1.])}, 'epoch': 3}
     """
     from safetensors.numpy import save as serialize
@@ -64,7 +58,6 @@ def load(path: Path, map_location: Any = None, weights_only: bool = True) -> Any
     """What `save` wrote to the file `path`; of a safetensors file of other origin a flat dict of its tensors.
 
     Reading a file executes nothing, whoever made it, also if not `weights_only`. `map_location` can only be the CPU.
-
     Raises OSError if the file cannot be read, ValueError if it is truncated, corrupt, or no safetensors file.
     """
     from safetensors import safe_open
@@ -101,12 +94,10 @@ def _encode(value: Any, path: tuple, arrays: dict[str, np.ndarray]) -> Any:
                 raise TypeError(f"save: a key of {_place(path)} is a {type(key).__name__}, not None, a number or a str")
         return {"dict": [[_encode(k, path, arrays), _encode(v, (*path, k), arrays)] for k, v in value.items()]}
     if isinstance(value, (list, tuple)):
-        kind = "list" if isinstance(value, list) else "tuple"
-        return {kind: [_encode(v, (*path, i), arrays) for i, v in enumerate(value)]}
-    raise TypeError(
-        f"save: {_place(path)} is a {type(value).__name__}; only tensors, dicts, lists, tuples, None, bools, ints, "
-        "floats and strings can be saved"
-    )
+        items = [_encode(v, (*path, i), arrays) for i, v in enumerate(value)]
+        return {"list" if isinstance(value, list) else "tuple": items}
+    raise TypeError(f"save: {_place(path)} is a {type(value).__name__}; only tensors, dicts, lists, tuples, None, "
+                    "bools, ints, floats and strings can be saved")
 
 
 def _place(path: tuple) -> str:
@@ -117,10 +108,8 @@ def _decode(node: Any, tensors: dict[str, Tensor]) -> Any:
     if not isinstance(node, (dict, list)):
         return node
     ((kind, value),) = node.items()  # type: ignore[union-attr]
-    if kind == "tensor":
-        return tensors[value]
-    if kind == "float":
-        return float(value)
+    if kind in ("tensor", "float"):
+        return tensors[value] if kind == "tensor" else float(value)
     if kind == "dict":
         return {_decode(k, tensors): _decode(v, tensors) for k, v in value}
     return {"list": list, "tuple": tuple}[kind](_decode(v, tensors) for v in value)

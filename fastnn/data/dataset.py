@@ -22,11 +22,7 @@ class Dataset:
 class TensorDataset(Dataset):
     """Samples along the first axis of tensors: sample i is ``(tensors[0][i], tensors[1][i], …)``.
 
-    `tensors` are tensors, or arrays, whose memory the dataset shares. Raises ShapeError unless all have one length.
-
-    >>> dataset = TensorDataset(np.zeros((5, 3), np.float32), np.arange(5))
-    >>> len(dataset), dataset[4][1].item()
-    (5, 4)
+    Arrays are taken too; the dataset shares the memory of both. Raises ShapeError unless all have one length.
     """
 
     def __init__(self, *tensors: Tensor | np.ndarray) -> None:
@@ -59,10 +55,8 @@ class Subset(Dataset):
 
 
 def take_batch(dataset: Any, indices: np.ndarray) -> list[Tensor] | None:
-    """The samples at `indices`, (N,) ints, copied out of whole tensors; None if they must be asked for one by one.
-
-    Images stored channels-last give a batch stored channels-last.
-    """
+    """The samples at `indices`, (N,) ints, copied out of whole tensors, whose memory order the batch has; None if they
+    must be asked for one by one."""
     while getattr(type(dataset), "__getitem__", None) is Subset.__getitem__:
         dataset, indices = dataset.dataset, dataset.indices[indices]
     in_memory = getattr(type(dataset), "__getitem__", None) is TensorDataset.__getitem__
@@ -72,14 +66,14 @@ def take_batch(dataset: Any, indices: np.ndarray) -> list[Tensor] | None:
         raise IndexError(f"samples {indices.min()} to {indices.max()} are asked of a dataset of {len(dataset)}")
     batch = []
     for source in (t.array for t in dataset.tensors):
-        out = target = layout.empty((len(indices), *source.shape[1:]), source.dtype, layout.is_channels_last(source))
+        permuted = layout.is_channels_last(source)
+        out = layout.empty((len(indices), *source.shape[1:]), source.dtype, permuted)
         batch.append(Tensor(out))
-        if layout.is_channels_last(source):
-            source, target = source.transpose(0, 2, 3, 1), out.transpose(0, 2, 3, 1)
+        source, out = (a.transpose(0, 2, 3, 1) if permuted else a for a in (source, out))
         if source.flags.c_contiguous:
-            source.take(indices, 0, target, "wrap")  # they are in range; "raise" would buffer the output
+            source.take(indices, 0, out, "wrap")  # they are in range; "raise" would buffer the output
         else:
-            target[...] = source[indices]  # take would copy the whole source
+            out[...] = source[indices]  # take would copy the whole source
     return batch
 
 
@@ -88,9 +82,6 @@ def random_split(dataset: Any, lengths: Sequence[float], generator: Seed = None)
 
     `lengths` add up to the dataset's; or they are fractions that add up to 1, rounded down, the samples left over dealt
     out from the first subset on. `generator` is a seed or a NumPy generator, by default fastnn's own (`manual_seed`).
-
-    >>> [len(part) for part in random_split(TensorDataset(np.arange(10)), [0.75, 0.25], generator=0)]
-    [8, 2]
     """
     n, sizes = len(dataset), list(lengths)
     if abs(sum(sizes) - 1) < 1e-9 and sum(sizes) != n and min(sizes) >= 0:
@@ -105,7 +96,7 @@ def random_split(dataset: Any, lengths: Sequence[float], generator: Seed = None)
 def stratified_split(dataset: TensorDataset, fraction: float, generator: Seed = None) -> tuple[Subset, Subset]:
     """Cuts off `fraction` of the samples of each class, for validation: returns the rest, and the part cut off.
 
-    The classes are the dataset's last tensor, (N,) integers. `generator` as for :func:`random_split`.
+    The classes are the dataset's last tensor, (N,) integers. `generator` as for `random_split`.
     """
     labels = dataset.tensors[-1].array
     if not 0 < fraction < 1 or labels.ndim != 1 or labels.dtype.kind not in "iu":

@@ -14,28 +14,21 @@ from fastnn.tensor import Tensor, as_tensor
 class DataLoader:
     """Batches of `dataset`, epoch after epoch, in order or shuffled, with PyTorch's arguments.
 
-    A TensorDataset, or a Subset of one, is batched by one indexing of each whole tensor; any other dataset is asked
-    for its samples one by one and `collate_fn` joins them. A batch shares no memory with the dataset.
-
-    Args:
-        dataset: anything with ``__getitem__`` and ``__len__``.
-        batch_size: samples a batch; the last may be smaller, unless `drop_last` leaves it out.
-        shuffle: a fresh random order each epoch, from `generator`: a seed, or a NumPy generator; None takes fastnn's
-            own, which :func:`fastnn.manual_seed` seeds.
-        sampler: an iterable of indices, the order to use instead.
-        batch_sampler: an iterable of lists of indices, one a batch; excludes the arguments that say the same.
-        num_workers, pin_memory, persistent_workers: accepted for compatibility; the calling thread loads the samples.
+    A TensorDataset, or a Subset of one, is batched by one indexing of each whole tensor; any other `dataset`, which
+    needs ``__getitem__`` and ``__len__``, is asked for its samples one by one and `collate_fn` joins them. A batch
+    shares no memory with the dataset; the last may be smaller, unless `drop_last` leaves it out. `shuffle` draws a
+    fresh order each epoch from `generator`: a seed, or a NumPy generator, by default fastnn's own (`manual_seed`).
+    `sampler`, an iterable of indices, gives the order instead; `batch_sampler`, of lists of indices, gives the batches.
+    `num_workers`, `pin_memory`, `persistent_workers` change nothing: the calling thread loads the samples.
 
     >>> [x.tolist() for x in DataLoader(range(7), batch_size=3)]
     [[0, 1, 2], [3, 4, 5], [6]]
     """
 
-    def __init__(
-        self, dataset: Any, batch_size: int = 1, shuffle: bool = False, sampler: Iterable[int] | None = None,
-        batch_sampler: Iterable[Sequence[int]] | None = None, num_workers: int = 0,
-        collate_fn: Callable[[list], Any] | None = None, pin_memory: bool = False, drop_last: bool = False,
-        generator: Seed = None, persistent_workers: bool = False,
-    ) -> None:
+    def __init__(self, dataset: Any, batch_size: int = 1, shuffle: bool = False, sampler: Iterable[int] | None = None,
+                 batch_sampler: Iterable[Sequence[int]] | None = None, num_workers: int = 0,
+                 collate_fn: Callable[[list], Any] | None = None, pin_memory: bool = False, drop_last: bool = False,
+                 generator: Seed = None, persistent_workers: bool = False) -> None:
         if not hasattr(dataset, "__getitem__"):
             raise TypeError(f"DataLoader: a dataset needs __getitem__ and __len__, a {type(dataset).__name__} came")
         if isinstance(batch_size, bool) or not isinstance(batch_size, (int, np.integer)) or batch_size < 1:
@@ -83,9 +76,6 @@ def default_collate(batch: Sequence[Any]) -> Any:
     Tensors and arrays are stacked; numbers become a 1-D tensor (Python floats of float64); strings and bytes stay a
     list; mappings, tuples (they become lists), named tuples and lists are joined member by member.
     Raises TypeError for any other kind, ValueError for sequences of unequal length.
-
-    >>> default_collate([{"x": 1, "y": "a"}, {"x": 2, "y": "b"}])
-    {'x': tensor([1, 2]), 'y': ['a', 'b']}
     """
     first = batch[0]
     if isinstance(first, (Tensor, np.ndarray)):

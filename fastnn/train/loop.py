@@ -28,9 +28,8 @@ class Epoch(NamedTuple):
 
 def evaluate(model: nn.Module, batches: Iterable[Any]) -> tuple[float, float]:
     """Mean cross-entropy and accuracy of `model` in evaluation mode, over batches of images and labels; else NaN."""
-    training = model.training
+    training, loss, right, count = model.training, 0.0, 0, 0
     model.eval()
-    loss, right, count = 0.0, 0, 0
     with no_grad():
         for x, y in batches:
             scores = model(x)
@@ -41,10 +40,8 @@ def evaluate(model: nn.Module, batches: Iterable[Any]) -> tuple[float, float]:
     return (loss / count, right / count) if count else (math.nan, math.nan)
 
 
-def fit(
-    model: nn.Module, optimizer: Optimizer, training: DataLoader, validation: DataLoader, epochs: int,
-    scheduler: Any = None, label_smoothing: float = 0.0,
-) -> list[Epoch]:
+def fit(model: nn.Module, optimizer: Optimizer, training: DataLoader, validation: DataLoader, epochs: int,
+        scheduler: Any = None, label_smoothing: float = 0.0) -> list[Epoch]:
     """Trains a classifier on cross-entropy; shows a progress bar, if this is a terminal, and prints a line each epoch.
 
     `training` and `validation` give batches of images and labels; `scheduler.step()` is called after each epoch.
@@ -67,8 +64,8 @@ def fit(
                 right += (scores.argmax(1) == y).sum().item()
                 count += len(y)
                 rate = count / (time.perf_counter() - start)
-                figures = f"loss {loss_sum / count:.4f}, accuracy {right / count:.4f}, {rate:.0f} images/s"
-                bar.set_postfix_str(figures, refresh=False)
+                bar.set_postfix_str(f"loss {loss_sum / count:.4f}, accuracy {right / count:.4f}, {rate:.0f} images/s",
+                                    refresh=False)
                 bar.update()
             if not math.isfinite(loss_sum):
                 raise FloatingPointError(f"the training loss is {loss_sum} in epoch {epoch}: try a lower learning rate")

@@ -10,6 +10,7 @@ twin's do once rounded to the dtype, integers be equal, bits not depend on the t
 
 import importlib
 import inspect
+import itertools
 import math
 import pkgutil
 import time
@@ -69,13 +70,12 @@ def run(names: Sequence[str] = (), isas: Sequence[str] = (), show: Callable[[Row
         raise ValueError("verify: this build has no compiled kernels")
     if unknown := {*names} - known | {*isas} - {*present}:
         raise ValueError(f"verify: no kernel, family or instruction set here is called {', '.join(sorted(unknown))}")
+    chosen = [kernel for kernel in every if not names or {kernel, kernel.split(".")[0]} & {*names}]
     rows = []
-    for kernel in every:
-        if not names or kernel in names or kernel.split(".")[0] in names:
-            for dtype in (np.float32, np.float64):
-                for row in _check(kernel, np.dtype(dtype), isas or present):
-                    rows.append(row)
-                    show(row)
+    for kernel, dtype in itertools.product(chosen, (np.float32, np.float64)):
+        for row in _check(kernel, np.dtype(dtype), isas or present):
+            rows.append(row)
+            show(row)
     return rows
 
 
@@ -102,8 +102,7 @@ def _check(kernel: str, dtype: np.dtype, isas: Sequence[str]) -> Iterator[Row]:
         largest = max((args for args, _ in cases), key=lambda args: sum(a.nbytes for a in _arrays(args)))
         twin_seconds = _seconds(twin, largest)
         for isa in isas:
-            function = _find(f"fastnn._kernels.{isa}", family, name)
-            error, problem = 0.0, ""
+            function, error, speedup, problem = _find(f"fastnn._kernels.{isa}", family, name), 0.0, 0.0, ""
             bits: list[set[int]] = [set() for _ in cases]
             try:
                 for n_threads in THREADS:  # outermost: to change their number takes longer than most cases
@@ -112,13 +111,13 @@ def _check(kernel: str, dtype: np.dtype, isas: Sequence[str]) -> Iterator[Row]:
                         seen.add(hash(_bits(results)))
                         for is_output, result, start, true in zip(outputs, results, args, truth, strict=True):
                             if is_output:
-                                for pair in zip(_arrays(result), _arrays(true), strict=True):
-                                    error = max(error, _error(*pair, terms, dtype))
+                                pairs = zip(_arrays(result), _arrays(true), strict=True)
+                                error = max([error, *(_error(*pair, terms, dtype) for pair in pairs)])
                             elif _bits(result) != _bits(start):
                                 problem = "writes to its input"
                 speedup = twin_seconds / _seconds(function, largest)
             except Exception as e:  # a kernel that refuses a case is a finding, not the end of the run
-                speedup, problem = 0.0, f"{type(e).__name__}: {e}"
+                problem = f"{type(e).__name__}: {e}"
             same_bits = all(len(seen) <= 1 for seen in bits)
             yield Row(kernel, isa, dtype.name, len(cases), error, same_bits, speedup, problem)
 
@@ -133,7 +132,6 @@ def _find(package: str, family: str, name: str) -> Any:
 
 def _call(function: Callable, args: Sequence, n_threads: int, dtype: np.dtype | None = None) -> list:
     """Copies `args`, floating-point arrays as `dtype` if given, calls the function, and returns the copies."""
-
     def copy(value: Any) -> Any:
         if isinstance(value, (list, tuple)):
             return type(value)(map(copy, value))

@@ -16,11 +16,9 @@ def _channels(rng, shape, dtype):
 def batch_norm(rng, dtype):
     for i, shape in enumerate(_SHAPES):
         x = special(rng, shape, dtype) if i == 2 else normal(rng, shape, dtype)
+        x = x + 3 * x[:1] if i == 4 else x  # a first row unlike the others
         _, _, weight, bias = _channels(rng, shape, dtype)
-        if i == 3:
-            weight = None
-        if i == 4:
-            x, bias = x + 3 * x[:1], None  # a first row unlike the others
+        weight, bias = None if i == 3 else weight, None if i == 4 else bias
         yield (x, weight, bias, 0.1, out(shape, dtype), *np.zeros((3, shape[1]), dtype)), x.size // shape[1]
 
 
@@ -38,8 +36,7 @@ def batch_norm_backward(rng, dtype):
 
 
 def batch_norm_eval_backward(rng, dtype):
-    for i, shape in enumerate([*_SHAPES, (0, 3), (2, 0, 3, 1)]):
-        mean, rstd, weight, _ = _channels(rng, shape, dtype)
-        sums = (None, None) if i == 3 else np.zeros((2, shape[1]), dtype)
-        x, dy = normal(rng, shape, dtype), normal(rng, shape, dtype)
-        yield (dy, x, mean, rstd, weight, out(shape, dtype), *sums), max(1, len(x) * x[0:1, 0:1].size)
+    for i, ((x, mean, rstd, weight, _, dx), _) in enumerate(batch_norm_eval(rng, dtype)):
+        sums = (None, None) if i == 3 else np.zeros((2, x.shape[1]), dtype)
+        x, dy = normal(rng, x.shape, dtype), normal(rng, x.shape, dtype)
+        yield (dy, x, mean, rstd, weight, dx, *sums), max(1, len(x) * x[0:1, 0:1].size)

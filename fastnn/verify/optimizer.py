@@ -1,20 +1,17 @@
 """Cases of the optimizer kernels: lists of parameters, gradients and state, of mixed sizes, orders and dtypes."""
-from collections.abc import Iterator
-
 import numpy as np
 
 from fastnn.verify.arrays import normal, special
 
-Cases = Iterator[tuple[tuple, int]]
 SIZES = ((), (0,), (1,), (63,), (130, 17), (8, 3, 3, 5), (129, 130))  # the last is longer than a unit of work
 
 
-def _weights(rng: np.random.Generator, dtype: np.dtype, make=normal) -> list[np.ndarray]:
+def _weights(rng, dtype, make=normal):
     """Parameters of all sizes, 4-D ones channels-last, and a convolution weight in the memory order H, W, I, O."""
     return [*(make(rng, shape, dtype) for shape in SIZES), make(rng, (3, 5, 4, 7), dtype).transpose(3, 2, 0, 1)]
 
 
-def sgd_step(rng: np.random.Generator, dtype: np.dtype) -> Cases:
+def sgd_step(rng, dtype):
     for momentum, dampening, decay, nesterov, maximize, first, make in (
         (0.0, 0.0, 0.0, False, False, False, normal),
         (0.0, 0.0, 0.1, False, True, False, special),
@@ -29,7 +26,7 @@ def sgd_step(rng: np.random.Generator, dtype: np.dtype) -> Cases:
     yield ([], [], [], 0.1, 0.0, 0.0, 0.0, False, False, False), 1
 
 
-def adam_step(rng: np.random.Generator, dtype: np.dtype) -> Cases:
+def adam_step(rng, dtype):
     for step, beta1, beta2, eps, decay, decoupled, maximize, amsgrad, make in (
         (1, 0.9, 0.999, 1e-8, 0.0, False, False, False, normal),
         (100000, 0.9, 0.999, 1e-8, 0.0, False, True, False, special),

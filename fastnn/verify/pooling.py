@@ -1,7 +1,7 @@
 """Cases of the pooling kernels."""
 import numpy as np
 
-from fastnn.verify.arrays import normal, out, special
+from fastnn.verify.arrays import normal, out, special, window_size
 
 # N, C, H, W; kernel, stride, padding, dilation
 _WINDOWS = [
@@ -18,44 +18,29 @@ _ADAPTIVE = [((2, 1, 5, 7), (2, 3)), ((1, 17, 3, 4), (5, 4)), ((3, 130, 8, 7), (
              ((8, 32, 16, 16), (1, 1))]
 
 
-def _size(shape, kernel, stride, padding, dilation):
-    size = ((shape[2 + a] + 2 * padding[a] - dilation[a] * (kernel[a] - 1) - 1) // stride[a] + 1 for a in (0, 1))
-    return (*shape[:2], *size)
-
-
-def _places(rng, shape, kernel):
-    n = kernel[0] * kernel[1]
-    place = out(shape, np.uint8 if n <= 256 else np.int32)
-    place[...] = rng.integers(0, n, shape)
-    return place
-
-
 def max_pool2d(rng, dtype):
-    for shape, *geometry in _WINDOWS:
-        size = _size(shape, *geometry)
-        yield (special(rng, shape, dtype), out(size, dtype), 0 * _places(rng, size, geometry[0]), *geometry), 1
+    for shape, kernel, *geometry in _WINDOWS:
+        size = (*shape[:2], *window_size(shape, kernel, *geometry))
+        places = out(size, np.uint8 if np.prod(kernel) <= 256 else np.int32)
+        yield (special(rng, shape, dtype), out(size, dtype), places, kernel, *geometry), 1
 
 
 def max_pool2d_backward(rng, dtype):
-    for shape, *geometry in _WINDOWS:
-        dy = normal(rng, _size(shape, *geometry), dtype)
-        yield (dy, _places(rng, dy.shape, geometry[0]), out(shape, dtype), *geometry), np.prod(geometry[0])
-
-
-def _averages():
-    for i, (shape, *geometry, _) in enumerate(_WINDOWS):
-        yield shape, _size(shape, *geometry, (1, 1)), geometry, (i % 2 == 0, (0, 0, 3, -2)[i % 4])
+    for (x, y, places, kernel, *geometry), _ in max_pool2d(rng, dtype):
+        places[...] = rng.integers(0, np.prod(kernel), y.shape)
+        yield (normal(rng, y.shape, dtype), places, out(x.shape, dtype), kernel, *geometry), np.prod(kernel)
 
 
 def avg_pool2d(rng, dtype):
-    for i, (shape, size, geometry, settings) in enumerate(_averages()):
+    for i, (shape, *geometry, _) in enumerate(_WINDOWS):
         x = special(rng, shape, dtype) if i < 2 else normal(rng, shape, dtype)
-        yield (x, out(size, dtype), *geometry, *settings), np.prod(geometry[0])
+        y = out((*shape[:2], *window_size(shape, *geometry)), dtype)
+        yield (x, y, *geometry, i % 2 == 0, (0, 0, 3, -2)[i % 4]), np.prod(geometry[0])
 
 
 def avg_pool2d_backward(rng, dtype):
-    for shape, size, geometry, settings in _averages():
-        yield (normal(rng, size, dtype), out(shape, dtype), *geometry, *settings), np.prod(geometry[0])
+    for (x, y, *arguments), terms in avg_pool2d(rng, dtype):
+        yield (normal(rng, y.shape, dtype), out(x.shape, dtype), *arguments), terms
 
 
 def adaptive_avg_pool2d(rng, dtype):
