@@ -1,91 +1,82 @@
 """Dropout, with a mask from a counter-based generator.
 
 The random number of an element depends on the key and on the element's position in memory alone, so every thread starts
-where it likes and all instruction sets draw the same mask (philox.h). Elements go in groups of 64, whose mask is one
-64-bit word; the chunks of the threads are multiples of it. The generator's integer multiplications are what the forward
-pass costs; the backward pass is bound by bandwidth, to which the mask adds 1/32.
+where it likes and all instruction sets draw the same mask (philox.h). Elements go in groups of 64, whose mask is two
+32-bit halves of a word. A unit of work is short, so that drawing the mask of one overlaps with scaling in another. The
+generator's integer multiplications are what the forward pass costs; the backward pass is bound by bandwidth, to which
+the mask adds 1/32.
 """
 cimport numpy as cnp
 from cython cimport floating
-from cython.parallel cimport prange
-from libc.stdint cimport uint8_t, uint32_t, uint64_t
-from fastnn._kernels.kernel cimport CHUNK, check_dense, check_same, is_f32, threads_for
+from libc.stdint cimport uint32_t, uint64_t
+from fastnn._kernels.kernel cimport Unit, check_dense, check_same, is_f32, share, threads_for
 
 cnp.import_array()
 
 cdef extern from "philox.h" nogil:
-    void philox_64(uint64_t group, uint64_t key, uint32_t* words)
-    uint64_t pack_64(const uint8_t* bytes)
-    void unpack_64(uint64_t bits, uint8_t* bytes)
+    const uint32_t* philox_bit
+    void philox_mask(uint64_t group, uint64_t key, uint32_t least, uint32_t* mask)
 
 cdef enum:
-    TILE = 1024  # elements whose mask is held unpacked
+    UNIT = 1024  # elements; a multiple of 64
+
+cdef struct Job:
+    bint draws  # the mask; else reads it
+    uint64_t key
+    double p
+    uint32_t* mask
+    void* x
+    void* y
+    Py_ssize_t size
 
 
-cdef void _chunk(
-    const floating* x, bint draw, uint64_t key, double p, uint64_t group, uint64_t* mask, floating* y, Py_ssize_t n
-) noexcept nogil:
-    """y of n elements, the first of which belongs to `group`; the mask is drawn or read."""
-    cdef uint32_t words[64]
-    cdef uint8_t keep[TILE]
-    cdef uint32_t least = <uint32_t> min(p * 4294967296.0, 4294967295.0)
-    cdef floating scale = 1 / (1 - p) if p < 1 else 0
-    cdef Py_ssize_t tile, g, i, k
-    for tile in range((n + TILE - 1) // TILE):
-        k = min(<Py_ssize_t> TILE, n - tile * TILE)
-        for g in range((k + 63) // 64):
-            if draw:
-                philox_64(group + g, key, words)
-                for i in range(64):
-                    keep[64 * g + i] = words[i] >= least
-                for i in range(k - 64 * g, 64):
-                    keep[64 * g + i] = 0
-                mask[g] = pack_64(keep + 64 * g)
-            else:
-                unpack_64(mask[g], keep + 64 * g)
-        for i in range(k):
-            y[i] = x[i] * (scale if keep[i] != 0 else <floating> 0)
-        x += TILE
-        y += TILE
-        mask += TILE // 64
-        group += TILE // 64
+cdef inline void scale_32(const floating* x, uint32_t mask, floating scale, floating* y, Py_ssize_t n) noexcept nogil:
+    cdef Py_ssize_t i
+    for i in range(n):
+        y[i] = x[i] * (scale if mask & philox_bit[i] else <floating> 0)
 
 
-cdef void _all(
-    floating _, cnp.ndarray x, bint draw, uint64_t key, double p, cnp.ndarray mask, cnp.ndarray y, int n_threads
-) noexcept nogil:
-    cdef const floating* px = <const floating*> cnp.PyArray_DATA(x)
-    cdef floating* py = <floating*> cnp.PyArray_DATA(y)
-    cdef uint64_t* bits = <uint64_t*> cnp.PyArray_DATA(mask)
-    cdef Py_ssize_t i, group, n = cnp.PyArray_SIZE(x), units = (n + CHUNK - 1) // CHUNK
-    if n_threads == 1:
-        _chunk(px, draw, key, p, 0, bits, py, n)
-        return
-    for i in prange(units, schedule="static", num_threads=n_threads):
-        group = i * (CHUNK // 64)
-        _chunk(
-            px + i * CHUNK, draw, key, p, group, bits + group, py + i * CHUNK, min(<Py_ssize_t> CHUNK, n - i * CHUNK)
-        )
+cdef void draw(const Job* job, Py_ssize_t begin, Py_ssize_t n) noexcept nogil:
+    """The mask of n elements from `begin` on; bits beyond the last are 0."""
+    cdef uint32_t least = <uint32_t> min(job.p * 4294967296.0, 4294967295.0)
+    cdef uint32_t* mask = job.mask + begin // 32
+    cdef Py_ssize_t i
+    for i in range((n + 63) // 64):
+        philox_mask(begin // 64 + i, job.key, least, mask + 2 * i)
+    if n % 64:
+        mask[n // 32] &= philox_bit[n % 32] - 1
+    if 0 < n % 64 < 32:
+        mask[n // 32 + 1] = 0
 
 
-cdef int _run(
-    cnp.ndarray x, bint draw, uint64_t key, double p, cnp.ndarray mask, cnp.ndarray y, int n_threads
-) except -1:
+cdef void drop(const Job* job, Py_ssize_t unit, floating* kind) noexcept nogil:
+    cdef Py_ssize_t begin = unit * UNIT, n = min(<Py_ssize_t> UNIT, job.size - begin), i
+    cdef floating scale = 1 / (1 - job.p) if job.p < 1 else 0
+    cdef const floating* x = <floating*> job.x + begin
+    cdef const uint32_t* mask = job.mask + begin // 32
+    cdef floating* y = <floating*> job.y + begin
+    if job.draws:
+        draw(job, begin, n)
+    for i in range(n // 32):
+        scale_32(x + 32 * i, mask[i], scale, y + 32 * i, 32)
+    if n % 32:
+        i = n // 32
+        scale_32(x + 32 * i, mask[i], scale, y + 32 * i, n % 32)
+
+
+cdef int run(cnp.ndarray x, bint draws, uint64_t key, double p, cnp.ndarray mask, cnp.ndarray y, int threads) except -1:
     check_dense(x)
     check_same(x, y)
     cdef Py_ssize_t n = cnp.PyArray_SIZE(x)
-    if (cnp.PyArray_TYPE(mask) != cnp.NPY_UINT64 or cnp.PyArray_NDIM(mask) != 1 or not cnp.PyArray_ISBEHAVED_RO(mask)
-            or not cnp.PyArray_IS_C_CONTIGUOUS(mask) or cnp.PyArray_DIM(mask, 0) != (n + 63) // 64):
+    if (cnp.PyArray_TYPE(mask) != cnp.NPY_UINT64 or cnp.PyArray_NDIM(mask) != 1 or not cnp.PyArray_ISCARRAY_RO(mask)
+            or cnp.PyArray_DIM(mask, 0) != (n + 63) // 64):
         raise ValueError(f"kernel: the mask of {n} elements must be a C-contiguous uint64 vector, a bit an element")
     if not 0 <= p <= 1:
         raise ValueError(f"kernel: p must be from 0 to 1, but {p} came")
-    cdef int t = threads_for((8 if draw else 2) * n, n_threads)
-    cdef bint single = is_f32(x)
+    cdef Job job = Job(draws, key, p, <uint32_t*> cnp.PyArray_DATA(mask), cnp.PyArray_DATA(x), cnp.PyArray_DATA(y), n)
+    cdef Unit unit = <Unit> drop[float] if is_f32(x) else <Unit> drop[double]
     with nogil:
-        if single:
-            _all(<float> 0, x, draw, key, p, mask, y, t)
-        else:
-            _all(<double> 0, x, draw, key, p, mask, y, t)
+        share(unit, &job, (n + UNIT - 1) // UNIT, threads_for((8 if draws else 2) * n, threads))
     return 0
 
 
@@ -95,9 +86,9 @@ def dropout(cnp.ndarray x, double p, uint64_t seed, cnp.ndarray mask_out, cnp.nd
     Bit i of the mask belongs to element i in memory order: it is 1 where word (i // 16) % 4 of the Philox-4x32-10 block
     16·(i // 64) + i % 16, under the key `seed`, is at least min(⌊2³²·p⌋, 2³² − 1). Bits beyond the last element are 0.
     """
-    _run(x, True, seed, p, mask_out, y_out, n_threads)
+    run(x, True, seed, p, mask_out, y_out, n_threads)
 
 
 def dropout_backward(cnp.ndarray dy, cnp.ndarray mask, double p, cnp.ndarray dx_out, int n_threads):
     """dx = dy / (1 − p) where the mask's bit is 1, else 0·dy."""
-    _run(dy, False, 0, p, mask, dx_out, n_threads)
+    run(dy, False, 0, p, mask, dx_out, n_threads)

@@ -1,5 +1,4 @@
-/* Philox-4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011), 16 blocks at a time, and
- * packing of 64 bytes that are 0 or 1 into 64 bits.
+/* Masks from Philox-4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011), 16 blocks at a time.
  *
  * A block's counter is its number, and its four 32-bit words go to elements 16 apart, so that the lanes of a vector are
  * neighbours in memory: element 64 g + 16 w + l has word w of block 16 g + l. Words sit in 64-bit lanes, for that is what
@@ -25,17 +24,24 @@
 #define PHILOX_MUL(a, b) ((philox_word) _mm_mul_epu32((__m128i) (a), (__m128i) (b)))
 #endif
 typedef uint64_t philox_word __attribute__((vector_size(8 * PHILOX_LANES)));
+#define PHILOX_INLINE static inline __attribute__((always_inline)) /* so that the keys stay in registers */
 #else
 #define PHILOX_LANES 1
 #define PHILOX_MUL(a, b) (((a) & 0xFFFFFFFFu) * (b))
 typedef uint64_t philox_word;
+#define PHILOX_INLINE static inline
 #endif
 
-/* the words of the 64 elements of a group */
-static inline void philox_64(uint64_t group, uint64_t key, uint32_t words[64])
+#define FOUR_BITS(i) 1u << (i), 2u << (i), 4u << (i), 8u << (i)
+static const uint32_t philox_bit[32] = {
+    FOUR_BITS(0), FOUR_BITS(4), FOUR_BITS(8), FOUR_BITS(12), FOUR_BITS(16), FOUR_BITS(20), FOUR_BITS(24), FOUR_BITS(28)};
+
+/* Whether the words of the 64 elements of a group are at least `least`, in the bits of two numbers */
+PHILOX_INLINE void philox_mask(uint64_t group, uint64_t key, uint32_t least, uint32_t mask[2])
 {
     static const uint64_t lane[8] = {0, 1, 2, 3, 4, 5, 6, 7};
     const philox_word zero = {0}, factor0 = zero + 0xD2511F53u, factor2 = zero + 0xCD9E8D57u;
+    uint32_t words[64];
     for (int first = 0; first < 16; first += 2 * PHILOX_LANES) {
         uint32_t key0 = (uint32_t) key, key1 = (uint32_t) (key >> 32);
         philox_word c[2][4];
@@ -45,7 +51,7 @@ static inline void philox_64(uint64_t group, uint64_t key, uint32_t words[64])
             c[v][1] = c[v][0] >> 32;
             c[v][2] = c[v][3] = zero;
         }
-        for (int round = 0; round < 10; round++) {
+        for (int round = 0; round < 10; round++, key0 += 0x9E3779B9u, key1 += 0xBB67AE85u)
             for (int v = 0; v < 2; v++) {
                 const philox_word a = PHILOX_MUL(c[v][0], factor0), b = PHILOX_MUL(c[v][2], factor2);
                 c[v][0] = (b >> 32) ^ c[v][1] ^ (zero + key0);
@@ -53,36 +59,15 @@ static inline void philox_64(uint64_t group, uint64_t key, uint32_t words[64])
                 c[v][1] = b;
                 c[v][3] = a;
             }
-            key0 += 0x9E3779B9u;
-            key1 += 0xBB67AE85u;
-        }
         for (int v = 0; v < 2; v++)
-            for (int w = 0; w < 4; w++) {
-                uint64_t lanes[PHILOX_LANES];
-                memcpy(lanes, &c[v][w], sizeof lanes);
+            for (int w = 0; w < 4; w++)
                 for (int l = 0; l < PHILOX_LANES; l++)
-                    words[16 * w + first + v * PHILOX_LANES + l] = (uint32_t) lanes[l];
-            }
+                    words[16 * w + first + v * PHILOX_LANES + l] = (uint32_t) ((uint64_t *) &c[v][w])[l];
     }
-}
-
-/* bit i of the result is byte i, each of which is 0 or 1 (little-endian) */
-static inline uint64_t pack_64(const uint8_t bytes[64])
-{
-    uint64_t bits = 0, eight;
-    for (int i = 0; i < 64; i += 8) {
-        memcpy(&eight, bytes + i, 8);
-        bits |= ((eight * 0x0102040810204080u) >> 56) << i;
-    }
-    return bits;
-}
-
-/* the inverse; a set bit becomes some byte that is not 0 */
-static inline void unpack_64(uint64_t bits, uint8_t bytes[64])
-{
-    for (int i = 0; i < 64; i += 8) {
-        const uint64_t eight = (((bits >> i) & 0xFF) * 0x0101010101010101u) & 0x8040201008040201u;
-        memcpy(bytes + i, &eight, 8);
+    for (int half = 0; half < 2; half++) {
+        mask[half] = 0;
+        for (int i = 0; i < 32; i++)
+            mask[half] |= words[32 * half + i] >= least ? philox_bit[i] : 0;
     }
 }
 
