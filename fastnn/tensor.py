@@ -331,14 +331,14 @@ class Tensor:
         """Keep `.grad` of this tensor too, although an operation made it."""
         if not self.requires_grad:
             raise AutogradError("retain_grad: this tensor does not require grad")
-        if self._node is not None:
-            self._node.retain = weakref.ref(self)
+        if not self.is_leaf:
+            self._node.retain = weakref.ref(self)  # type: ignore[union-attr]
 
     def register_hook(self, hook: Callable[[Tensor], Tensor | None]) -> RemovableHandle:
         """Call `hook(grad)` when the gradient of this tensor is complete; what it returns replaces the gradient."""
         if not self.requires_grad:
             raise AutogradError("register_hook: this tensor does not require grad")
-        holder: Any = self._node or self
+        holder: Any = _edge(self)
         name = "_hooks" if holder is self else "hooks"
         if getattr(holder, name) is None:
             setattr(holder, name, [])
@@ -444,7 +444,8 @@ def shadow(x: Tensor) -> Tensor:
     if not _mode.grad:
         return x
     out = Tensor(x.array.copy(order="K"))
-    out._requires_grad, out._node = x.requires_grad, x._node
+    _rebased(x)
+    out._requires_grad, out._node = x._requires_grad, x._node
     return out
 
 

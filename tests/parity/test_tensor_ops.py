@@ -791,6 +791,22 @@ def test_in_place(name):
     check(IN_PLACE[name], X345, 1.5 + normal(4, 5) ** 2)
 
 
+def test_in_place_on_views_that_changes_of_the_base_left_behind():
+    def case(lib, x, v):
+        y, z = x * 1, x * 1
+        part, whole = y[1:], z.squeeze()
+        y.mul_(1.5)
+        part.mul_(v[0])
+        z *= v.sum()
+        whole.div_(3)
+        first, second = y[:2], y[1:]
+        second.mul_(2)
+        first.mul_(v[1])
+        return y, part, z, whole, first * second
+
+    check(case, X345, positive(5))
+
+
 def test_in_place_on_the_base_reaches_the_view():
     def case(lib, x):
         y = x * 1
