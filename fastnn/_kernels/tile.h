@@ -49,18 +49,14 @@ typedef struct {
     ptrdiff_t b[3]; /* and in B */
 } Walk;
 
-#define ROWS_UP_TO_6(F, ...) F(1, __VA_ARGS__) F(2, __VA_ARGS__) F(3, __VA_ARGS__) F(4, __VA_ARGS__) F(5, __VA_ARGS__) F(6, __VA_ARGS__)
-#if TILE_ROWS == 14
-#define EACH_ROWS(F, ...) ROWS_UP_TO_6(F, __VA_ARGS__) F(7, __VA_ARGS__) F(8, __VA_ARGS__) F(9, __VA_ARGS__) \
-    F(10, __VA_ARGS__) F(11, __VA_ARGS__) F(12, __VA_ARGS__) F(13, __VA_ARGS__) F(14, __VA_ARGS__)
-#elif TILE_ROWS == 12
-#define EACH_ROWS(F, ...) ROWS_UP_TO_6(F, __VA_ARGS__) F(7, __VA_ARGS__) F(8, __VA_ARGS__) F(9, __VA_ARGS__) \
+#define ROWS_4(F, ...) F(1, __VA_ARGS__) F(2, __VA_ARGS__) F(3, __VA_ARGS__) F(4, __VA_ARGS__)
+#define ROWS_6(F, ...) ROWS_4(F, __VA_ARGS__) F(5, __VA_ARGS__) F(6, __VA_ARGS__)
+#define ROWS_12(F, ...) ROWS_6(F, __VA_ARGS__) F(7, __VA_ARGS__) F(8, __VA_ARGS__) F(9, __VA_ARGS__) \
     F(10, __VA_ARGS__) F(11, __VA_ARGS__) F(12, __VA_ARGS__)
-#elif TILE_ROWS == 6
-#define EACH_ROWS(F, ...) ROWS_UP_TO_6(F, __VA_ARGS__)
-#else
-#define EACH_ROWS(F, ...) F(1, __VA_ARGS__) F(2, __VA_ARGS__) F(3, __VA_ARGS__) F(4, __VA_ARGS__)
-#endif
+#define ROWS_14(F, ...) ROWS_12(F, __VA_ARGS__) F(13, __VA_ARGS__) F(14, __VA_ARGS__)
+#define JOIN_AS_IS(a, b) a##b
+#define JOIN(a, b) JOIN_AS_IS(a, b)
+#define EACH_ROWS JOIN(ROWS_, TILE_ROWS)
 
 /* `row` is a literal 1 in the instances for rows side by side, and `step` in those for rows far apart. Rows far apart
    are reached from one pointer for each three of them, which x86 addresses with the scales 0, 1 and 2. */
