@@ -2,7 +2,7 @@
 
 import pytest
 
-from .pairs import check, check_raises, integers, normal
+from .pairs import check, check_either, check_raises, integers, normal, seeded
 
 X = normal(3, 4)
 
@@ -398,3 +398,61 @@ MISTAKES = {
 @pytest.mark.parametrize("name", MISTAKES)
 def test_mistakes(name):
     check_raises(MISTAKES[name], X)
+
+
+# ---------------------------------------------------------------- random programs
+
+
+def write_row(lib, a, b, k):
+    a[k % len(a)] = b.mean()
+
+
+def write_masked(lib, a, b, k):
+    a[a > 0.3] = 0.2
+
+
+STEPS = [
+    # views
+    lambda lib, a, b, k: a[k % len(a)],
+    lambda lib, a, b, k: a.transpose(0, -1),
+    lambda lib, a, b, k: a[..., ::2],
+    lambda lib, a, b, k: a.unsqueeze(k % (a.ndim + 1)),
+    lambda lib, a, b, k: a.squeeze(),
+    lambda lib, a, b, k: a.permute(*reversed(range(a.ndim))),
+    # results of their own
+    lambda lib, a, b, k: a * b if a.shape == b.shape else a * b.mean(),
+    lambda lib, a, b, k: lib.tanh(a),
+    lambda lib, a, b, k: (a * a + 0.1).sqrt(),
+    lambda lib, a, b, k: a.sum(k % a.ndim, keepdim=True),
+    lambda lib, a, b, k: a.flip(k % a.ndim),
+    lambda lib, a, b, k: lib.cat([a, a], k % a.ndim),
+    lambda lib, a, b, k: lib.where(a > 0, a, b.mean()),
+    lambda lib, a, b, k: a.detach() * b.sum(),
+    lambda lib, a, b, k: a.clone(),
+    # changes in place
+    lambda lib, a, b, k: a.mul_(1.5) is None,
+    lambda lib, a, b, k: a.add_(b.sum() * 0.1) is None,
+    lambda lib, a, b, k: a.div_(2).sub_(b.mean()) is None,
+    lambda lib, a, b, k: a[..., :1].copy_(lib.sin(a.detach()[..., :1]) * b.mean()) is None,
+    write_row,
+    write_masked,
+]
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_random_programs(seed):
+    """Views, views of views, and changes in place of any of them, in any order: the same gradients, or both refuse."""
+    for draw in range(60):
+        rng = seeded("program", seed, draw)
+        plan = rng.integers(0, 10**6, (int(rng.integers(3, 14)), 4)).tolist()
+
+        def case(lib, x, y):
+            tensors = [x * 1, y * 1]
+            for step, i, j, k in plan:
+                a, b = tensors[i % len(tensors)], tensors[j % len(tensors)]
+                new = STEPS[step % len(STEPS)](lib, a, b, k) if a.ndim and len(a) else None
+                if new is not None and new is not False and new.numel() < 1000:
+                    tensors.append(new)
+            return tensors
+
+        check_either(case, normal(3, 4, seed=seed), normal(2, 3, 4, seed=seed), dtypes=("float64",))

@@ -988,29 +988,6 @@ def test_numpy_operands():
     check(lambda lib, x: float(np.mean(x.detach().numpy())), X345)
 
 
-def test_chained_arithmetic_of_random_draws():
-    """Random expressions of several operations, broadcast shapes and views."""
-    rng = seeded("expressions")
-    unary = ["tanh", "sigmoid", "exp", "abs", "square", "sin", "neg"]
-    for _, depth in itertools.product(range(20), (3, 6)):
-        plan = rng.integers(0, 6, depth).tolist()
-        names = [unary[i] for i in rng.integers(0, len(unary), depth)]
-
-        def case(lib, x, y, plan=plan, names=names):
-            values = [x, y]
-            for step, name in zip(plan, names, strict=True):
-                a, b = values[-1], values[-2]
-                new = [
-                    lambda: a * b, lambda: a + b.mean(0, keepdim=True), lambda: getattr(lib.tanh(a), name)(),
-                    lambda: lib.maximum(a, b).flip(0), lambda: (lib.tanh(a) - b)[:, lib.tensor([0, 2, 1, 3])],
-                    lambda: (a.T @ b).sum() * lib.tanh(a),
-                ][step]()  # fmt: skip
-                values.append(lib.tanh(new))
-            return values[-1], values[-2]
-
-        check(case, normal(5, 4), normal(5, 4, seed=1), dtypes=("float64",))
-
-
 # ---------------------------------------------------------------- more of the same kinds
 
 MORE_UNARY = ["reciprocal", "floor", "ceil", "round", "sign", "trunc"]
