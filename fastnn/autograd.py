@@ -75,9 +75,8 @@ class inference_mode(no_grad):
 def grad(outputs: Tensor | Sequence[Tensor], inputs: Tensor | Sequence[Tensor],
          grad_outputs: Tensor | Sequence[Tensor | None] | None = None, retain_graph: bool | None = None,
          create_graph: bool = False, allow_unused: bool = False) -> tuple[Tensor | None, ...]:
-    """Gradients of the sum of `outputs` with respect to `inputs`; `.grad` of leaves is left alone.
-
-    Raises RuntimeError if an input is not part of the graph, unless `allow_unused`, which gives None for it.
+    """Gradients of the sum of `outputs` with respect to `inputs`; `.grad` of leaves is left alone. RuntimeError if an
+    input is not part of the graph, unless `allow_unused`, which gives None for it.
 
     >>> x = fastnn.tensor(3.0, requires_grad=True)
     >>> fastnn.autograd.grad(x * x, x)
@@ -104,7 +103,6 @@ class Context:
     """What `Function.forward` leaves for `Function.backward`; attributes may be set on it."""
 
     needs_input_grad: tuple[bool, ...] = ()
-
     saved_tensors: tuple = ()
     _versions: tuple = ()
     _plain: tuple = ()

@@ -14,7 +14,6 @@ Seed = int | np.random.Generator | None
 
 class Dataset:
     """Base class: a subclass defines ``__getitem__(index)``, one sample, and ``__len__()``, their number."""
-
     def __getitem__(self, index: int) -> Any:
         raise NotImplementedError(f"{type(self).__name__} does not define __getitem__")
 
@@ -27,8 +26,8 @@ class TensorDataset(Dataset):
 
     def __init__(self, *tensors: Tensor | np.ndarray) -> None:
         self.tensors = tuple(as_tensor(t) for t in tensors)
-        if not tensors or len({t.shape[:1] for t in self.tensors}) > 1 or not self.tensors[0].ndim:
-            shapes = [t.shape for t in self.tensors]
+        shapes = [t.shape for t in self.tensors]
+        if len({shape[:1] for shape in shapes}) != 1 or () in shapes:
             raise ShapeError(f"TensorDataset: needs tensors of one length along axis 0, got the shapes {shapes}")
 
     def __getitem__(self, index: int) -> tuple[Tensor, ...]:
@@ -100,8 +99,8 @@ def stratified_split(dataset: TensorDataset, fraction: float, generator: Seed = 
     """
     labels = dataset.tensors[-1].array
     if not 0 < fraction < 1 or labels.ndim != 1 or labels.dtype.kind not in "iu":
-        raise ValueError(f"stratified_split: needs 0 < fraction < 1 and (N,) integer labels, got {fraction} and "
-                         f"{labels.shape} {labels.dtype}")
+        raise ValueError("stratified_split: needs 0 < fraction < 1 and (N,) integer labels, "
+                         f"got {fraction} and {labels.shape} {labels.dtype}")
     order = as_generator(generator).permutation(len(labels))
     order = order[np.argsort(labels[order], kind="stable")]  # by class, at random within
     chosen = np.diff(np.floor(np.arange(len(order) + 1) * fraction + 0.5)) > 0

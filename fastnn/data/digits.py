@@ -1,5 +1,4 @@
 """The handwritten digits that ship with fastnn."""
-
 from pathlib import Path
 
 import numpy as np

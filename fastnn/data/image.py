@@ -11,9 +11,6 @@ def resize(images: Tensor | np.ndarray, size: int | tuple[int, int]) -> Tensor:
     """Bilinear interpolation of images (N, C, H, W), floating point, to (N, C, *size); no gradient.
 
     Output row i lies at input row (i + ½) · H / oH − ½, cut off at 0 and H − 1 (PyTorch's ``align_corners=False``).
-
-    >>> resize(np.array([[[[0.0, 1.0]]]]), (1, 4)).tolist()
-    [[[[0.0, 0.25, 0.75, 1.0]]]]
     """
     array, sizes = as_tensor(images).array, pair(size, "resize", "size")
     if array.ndim != 4 or array.dtype.kind != "f" or 0 in array.shape[2:] or min(sizes) < 1:

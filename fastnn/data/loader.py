@@ -16,9 +16,7 @@ class DataLoader:
 
     A TensorDataset, or a Subset of one, is batched by one indexing of each whole tensor; any other `dataset`, which
     needs ``__getitem__`` and ``__len__``, is asked for its samples one by one and `collate_fn` joins them. A batch
-    shares no memory with the dataset; the last may be smaller, unless `drop_last` leaves it out. `shuffle` draws a
-    fresh order each epoch from `generator`: a seed, or a NumPy generator, by default fastnn's own (`manual_seed`).
-    `sampler`, an iterable of indices, gives the order instead; `batch_sampler`, of lists of indices, gives the batches.
+    shares no memory with the dataset. `generator`: a seed, or a NumPy generator, by default fastnn's (`manual_seed`).
     `num_workers`, `pin_memory`, `persistent_workers` change nothing: the calling thread loads the samples.
 
     >>> [x.tolist() for x in DataLoader(range(7), batch_size=3)]
@@ -42,7 +40,6 @@ class DataLoader:
         self.generator = as_generator(generator)
 
     def __len__(self) -> int:
-        """Batches an epoch."""
         if self.batch_sampler is not None:
             return len(self.batch_sampler)  # type: ignore[arg-type]
         n = len(self.dataset if self.sampler is None else self.sampler)  # type: ignore[arg-type]
@@ -71,12 +68,9 @@ class DataLoader:
 
 
 def default_collate(batch: Sequence[Any]) -> Any:
-    """Joins samples into a batch, as PyTorch does, by the kind of the first sample.
-
-    Tensors and arrays are stacked; numbers become a 1-D tensor (Python floats of float64); strings and bytes stay a
-    list; mappings, tuples (they become lists), named tuples and lists are joined member by member.
-    Raises TypeError for any other kind, ValueError for sequences of unequal length.
-    """
+    """Joins samples into a batch, as PyTorch does, by the kind of the first sample: tensors and arrays are stacked,
+    numbers become a 1-D tensor, strings and bytes stay a list, mappings, tuples and lists are joined member by member.
+    Raises TypeError for any other kind, ValueError for sequences of unequal length."""
     first = batch[0]
     if isinstance(first, (Tensor, np.ndarray)):
         return stack([as_tensor(sample) for sample in batch])

@@ -11,7 +11,6 @@ from fastnn.tensor import Tensor
 
 class _Numbered(Module):
     """A list of members named by their numbers: what Sequential, ModuleList and ParameterList share."""
-
     _registry = "_modules"
 
     def __init__(self, items: Iterable[Any] = ()) -> None:
@@ -46,12 +45,10 @@ class _Numbered(Module):
         self._replace(items)
 
     def append(self, item: Any) -> Self:
-        """Add an item at the end."""
         self._register(self._registry, str(len(self)), item)
         return self
 
     def extend(self, items: Iterable[Any]) -> Self:
-        """Add items at the end."""
         for item in list(items):
             self.append(item)
         return self
@@ -73,10 +70,8 @@ class Sequential(_Numbered):
 
     They are named "0", "1", … or, given an OrderedDict, by its keys. A slice holds the same modules.
 
-    >>> nn.Sequential(nn.Flatten(), nn.Linear(6, 2))[1:]
-    Sequential(
-      (1): Linear(in_features=6, out_features=2, bias=True)
-    )
+    >>> nn.Sequential(nn.Flatten(), nn.Linear(6, 2))(fastnn.zeros(5, 2, 3)).shape
+    (5, 2)
     """
 
     def __init__(self, *modules: Any) -> None:
@@ -109,7 +104,6 @@ class ModuleList(_Numbered):
 
 class ParameterList(_Numbered):
     """A list of parameters, which it registers; tensors become parameters."""
-
     _registry = "_parameters"
 
     def _register(self, registry: str, name: str, value: Any) -> None:

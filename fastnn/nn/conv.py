@@ -8,11 +8,7 @@ from fastnn.tensor import Tensor
 
 
 class Conv2d(Weighted):
-    """Cross-correlation with learned kernels: y[n, o] = b[o] + Σ_c w[o, c] ⋆ x[n, c].
-
-    `kernel_size`, `stride`, `dilation`: an int or a pair (height, width). `padding`: zeros on both sides of each axis,
-    likewise, or 'valid' (0), or 'same', which keeps the size (stride 1 only). `groups`: channels are split into that
-    many parts that do not see each other; in_channels makes it depthwise.
+    """Cross-correlation with learned kernels: y[n, o] = b[o] + Σ_c w[o, c] ⋆ x[n, c]; arguments as in PyTorch.
 
     Shape: x (N, in_channels, H, W) → y (N, out_channels, oH, oW), both also without N, where
     oH = ⌊(H + 2·padding − dilation·(kH − 1) − 1) / stride⌋ + 1 and oW likewise; weight (out_channels,

@@ -8,9 +8,8 @@ from fastnn import backend
 from fastnn.nn.parameter import write
 from fastnn.tensor import Tensor
 
-_GAINS = {"sigmoid": 1.0, "tanh": 5 / 3, "relu": math.sqrt(2.0), "selu": 0.75, "linear": 1.0} | dict.fromkeys(
-    [f"conv{kind}{n}d" for kind in ("", "_transpose") for n in (1, 2, 3)], 1.0
-)
+_GAINS = {"tanh": 5 / 3, "relu": math.sqrt(2.0), "selu": 0.75} | dict.fromkeys(
+    ["linear", "sigmoid", *(f"conv{kind}{n}d" for kind in ("", "_transpose") for n in (1, 2, 3))], 1.0)
 
 
 def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
@@ -135,9 +134,7 @@ def kaiming_normal_(tensor: Tensor, a: float = 0, mode: str = "fan_in", nonlinea
 def orthogonal_(tensor: Tensor, gain: float = 1) -> Tensor:
     """gain · Q, where Q is (shape[0], the rest) with orthonormal rows or columns. Reference: Saxe et al. 2013."""
     _check_ndim("orthogonal_", tensor, 2)
-    if tensor.numel() == 0:
-        return tensor
-    values = backend.generator.standard_normal((tensor.shape[0], tensor.numel() // tensor.shape[0]))
+    values = backend.generator.standard_normal((tensor.shape[0], math.prod(tensor.shape[1:])))
     wide = values.shape[0] < values.shape[1]
     q, r = np.linalg.qr(values.T if wide else values)
     q *= np.sign(np.diag(r))  # makes Q uniform among such matrices (Mezzadri 2006)

@@ -37,9 +37,7 @@ class Weighted(Module):
 
 
 class Linear(Weighted):
-    """y = x Wᵀ + b over the last axis: x (*, in_features) → y (*, out_features).
-
-    The weight is (out_features, in_features), the bias (out_features,), both from U(−k, k), k = 1 / √in_features.
+    """y = x Wᵀ + b: x (*, in_features) → y (*, out_features), W (out_features, in_features), b (out_features,).
 
     >>> nn.Linear(20, 30)(fastnn.zeros(128, 20)).shape
     (128, 30)

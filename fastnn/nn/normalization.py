@@ -58,20 +58,10 @@ class _BatchNorm(Module):
 
 
 class BatchNorm1d(_BatchNorm):
-    """Batch normalization of (N, C) or (N, C, L), C = num_features.
-
-    `eps` is added to the variance under the root. `momentum`: weight of a batch in the running statistics; None
-    averages all batches evenly. `affine`: whether there are a weight (at first 1) and, unless `bias` is false, a bias
-    (at first 0). `track_running_stats`: without running statistics evaluation uses the batch's own too.
-
-    >>> nn.BatchNorm1d(3)(fastnn.randn(4, 3)).shape
-    (4, 3)
-    """
-
+    """Batch normalization of (N, C) or (N, C, L), C = num_features; momentum=None averages all batches evenly."""
     _shapes: ClassVar[dict[int, str]] = {2: "(N, C)", 3: "(N, C, L)"}
 
 
 class BatchNorm2d(_BatchNorm):
-    """Batch normalization of (N, C, H, W), C = num_features; arguments as of BatchNorm1d."""
-
+    """Batch normalization of (N, C, H, W), C = num_features; momentum=None averages all batches evenly."""
     _shapes: ClassVar[dict[int, str]] = {4: "(N, C, H, W)"}

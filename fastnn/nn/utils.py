@@ -30,11 +30,6 @@ def clip_grad_norm_(parameters: Tensor | Iterable[Tensor], max_norm: float, norm
     `norm_type` is the p of the p-norm, positive; `inf` (or "inf") gives the largest magnitude. Returns the norm before
     clipping, a 0-d tensor of the gradients' dtype. Raises RuntimeError if `error_if_nonfinite` and it is inf or NaN.
 
-    >>> p = fastnn.zeros(2, requires_grad=True)
-    >>> p.grad = fastnn.tensor([3.0, 4.0])
-    >>> nn.utils.clip_grad_norm_(p, max_norm=1.0), p.grad
-    (tensor(5.), tensor([0.6, 0.8]))
-
     Reference: Pascanu et al., On the difficulty of training recurrent neural networks, ICML 2013.
     """
     grads, norm_type, max_norm = _grads(parameters), float(norm_type), float(max_norm)

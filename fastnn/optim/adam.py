@@ -15,17 +15,9 @@ class Adam(Optimizer):
         p = p − lr · m/(1 − β₁ˢ) / (√(v/(1 − β₂ˢ)) + eps)
 
     weight_decay·p is added to d; if `decoupled_weight_decay`, p is multiplied by 1 − lr·weight_decay instead. `amsgrad`
-    uses the largest v so far, `maximize` climbs. Raises ValueError for a negative lr, eps or weight_decay, or a beta
-    outside [0, 1).
+    uses the largest v so far, `maximize` climbs. ValueError for a negative lr, eps, weight_decay, a beta not in [0, 1).
 
-    >>> p = fastnn.tensor([1.0, -2.0], requires_grad=True)
-    >>> (p * p).sum().backward()
-    >>> optim.Adam([p], lr=0.5).step()
-    >>> p
-    tensor([ 0.5, -1.5], requires_grad=True)
-
-    Reference: Kingma and Ba, Adam: a method for stochastic optimization, ICLR 2015; Reddi et al., On the convergence of
-    Adam and beyond, ICLR 2018 (amsgrad); Loshchilov and Hutter, Decoupled weight decay regularization, ICLR 2019.
+    References: Kingma, Ba, ICLR 2015; amsgrad: Reddi et al., ICLR 2018; decoupled: Loshchilov, Hutter, ICLR 2019.
     """
 
     def __init__(self, params: Iterable[Tensor] | Iterable[Group], lr: float = 1e-3,

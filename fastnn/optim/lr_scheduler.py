@@ -16,11 +16,8 @@ Rate = Callable[[int], float]
 
 
 class LRScheduler:
-    """Base class: a subclass computes the rates of all groups for `last_epoch` in `get_lr`.
-
-    `last_epoch` is −1 to begin; else the epoch after which to go on, the groups having their "initial_lr" already.
-    Raises TypeError if `optimizer` is none, KeyError if "initial_lr" is missing.
-    """
+    """Base class: a subclass computes the rates of all groups for `last_epoch` in `get_lr`. `last_epoch` is −1 to begin,
+    else the epoch after which to go on; KeyError if a group has no "initial_lr" then."""
 
     def __init__(self, optimizer: Optimizer, last_epoch: int = -1) -> None:
         if not isinstance(optimizer, Optimizer):
@@ -115,10 +112,7 @@ class ExponentialLR(LRScheduler):
 
 
 class CosineAnnealingLR(LRScheduler):
-    """lr = eta_min + (initial_lr − eta_min)·(1 + cos(π·epoch/T_max))/2: down to eta_min at T_max, and up again.
-
-    Reference: Loshchilov and Hutter, SGDR: stochastic gradient descent with warm restarts, ICLR 2017.
-    """
+    """lr = eta_min + (initial_lr − eta_min)·(1 + cos(π·epoch/T_max))/2: down to eta_min at T_max, and up again."""
 
     def __init__(self, optimizer: Optimizer, T_max: int, eta_min: float = 0.0, last_epoch: int = -1) -> None:
         self.T_max, self.eta_min = T_max, eta_min

@@ -19,9 +19,9 @@ Group = dict[str, Any]
 class Optimizer:
     """Base class. A subclass gives its options as `defaults` and defines `check`, `kind` and `update`.
 
-    `params` are tensors, or dicts that hold tensors under "params" and options of their own beside. Raises TypeError
-    for other things and for sets, whose order changes from run to run; ValueError if there is nothing to optimize, a
-    parameter comes twice or is not a leaf, or an option is out of range.
+    `params` are tensors, or dicts of "params" and options of their own. Raises TypeError for other things and for sets,
+    whose order changes from run to run; ValueError if there are none, one comes twice or is not a leaf, or an option is
+    out of range.
     """
 
     def __init__(self, params: Iterable[Tensor] | Iterable[Group], defaults: Group) -> None:
@@ -107,10 +107,8 @@ class Optimizer:
     def state_dict(self) -> dict[str, Any]:
         """State and options in PyTorch's format, parameters numbered through; the tensors are shared, not copied."""
         number = {p: i for i, p in enumerate(self._params())}
-        return {
-            "state": {number[p]: dict(state) for p, state in self.state.items()},
-            "param_groups": [group | {"params": [number[p] for p in group["params"]]} for group in self.param_groups],
-        }
+        groups = [group | {"params": [number[p] for p in group["params"]]} for group in self.param_groups]
+        return {"state": {number[p]: dict(state) for p, state in self.state.items()}, "param_groups": groups}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take over a copy of what `state_dict` returned, here or in PyTorch (as fastnn tensors). Raises ValueError,

@@ -1,13 +1,12 @@
 """Every compiled kernel against its NumPy twin in float64, on this machine.
 
-The kernels are found by walking the compiled modules; ``fastnn/verify/<family>.py`` holds for each kernel a generator
-of its name, which yields the arguments of a case and K, the number of terms of its longest sum. A kernel without cases
-fails. Each case runs on all instruction sets of this machine, in float32 and float64, on 1, 2 and 3 threads. Every
-number must lie within 8 ε √K · max(1, largest finite |truth|) of the twin's (independent rounding errors add up as √K:
-Higham, Mary, "A new approach to probabilistic rounding error analysis", 2019); infinities and NaN must sit where the
-twin's do once rounded to the dtype, integers be equal, bits not depend on the threads, inputs not be written to.
+Kernels are found by walking the compiled modules; ``fastnn/verify/<family>.py`` holds for each a generator of its name,
+which yields the arguments of a case and K, the number of terms of its longest sum. Every case runs on all instruction
+sets, in float32 and float64, on 1, 2 and 3 threads. A number must lie within 8 ε √K · max(1, largest finite |truth|)
+of the twin's (independent rounding errors add up as √K: Higham, Mary, "A new approach to probabilistic rounding error
+analysis", 2019); infinities and NaN must sit where the twin's do once rounded to the dtype, integers be equal, bits not
+depend on the threads, inputs not be written to.
 """
-
 import importlib
 import inspect
 import itertools
@@ -28,7 +27,6 @@ THREADS = (1, 2, 3)
 
 class Row(NamedTuple):
     """What one kernel of one instruction set did in one dtype."""
-
     kernel: str  # "pooling.max_pool2d"
     isa: str
     dtype: str
@@ -44,8 +42,8 @@ class Row(NamedTuple):
 
     def __str__(self) -> str:
         bits, verdict = "equal" if self.same_bits else "DIFFER", "" if self.ok else f"  FAILED {self.problem}"
-        figures = f"{self.cases:5} {self.error:9.3f} {bits:>6} {self.speedup:7.1f}x"
-        return f"{self.kernel:38} {self.isa:8} {self.dtype:8} {figures}{verdict}"
+        return (f"{self.kernel:38} {self.isa:8} {self.dtype:8} {self.cases:5} {self.error:9.3f} {bits:>6} "
+                f"{self.speedup:7.1f}x{verdict}")
 
 
 def kernels() -> list[str]:
@@ -64,14 +62,12 @@ def run(names: Sequence[str] = (), isas: Sequence[str] = (), show: Callable[[Row
 
     `show` is called with each row as it comes. Raises ValueError if a name is not known, or nothing is compiled.
     """
-    every, present = kernels(), backend.instruction_sets()
-    known = {*every, *(kernel.split(".")[0] for kernel in every)}
-    if not every:
+    names_of, present = {kernel: {kernel, kernel.split(".")[0]} for kernel in kernels()}, backend.instruction_sets()
+    if not names_of:
         raise ValueError("verify: this build has no compiled kernels")
-    if unknown := {*names} - known | {*isas} - {*present}:
+    if unknown := {*names}.difference(*names_of.values()) | {*isas} - {*present}:
         raise ValueError(f"verify: no kernel, family or instruction set here is called {', '.join(sorted(unknown))}")
-    chosen = [kernel for kernel in every if not names or {kernel, kernel.split(".")[0]} & {*names}]
-    rows = []
+    chosen, rows = [kernel for kernel, known in names_of.items() if not names or known & {*names}], []
     for kernel, dtype in itertools.product(chosen, (np.float32, np.float64)):
         for row in _check(kernel, np.dtype(dtype), isas or present):
             rows.append(row)
@@ -91,8 +87,8 @@ def report(names: Sequence[str] = ()) -> int:
 def _check(kernel: str, dtype: np.dtype, isas: Sequence[str]) -> Iterator[Row]:
     family, name = kernel.split(".")
     twin, make_cases = _find("fastnn.reference", family, name), _find("fastnn.verify", family, name)
-    if twin is None or make_cases is None:
-        missing = "twin in fastnn/reference" if twin is None else "cases in fastnn/verify"
+    if not (twin and make_cases):
+        missing = "cases in fastnn/verify" if twin else "twin in fastnn/reference"
         yield Row(kernel, "-", dtype.name, problem=f"no {missing}/{family}.py")
         return
     outputs = [parameter.endswith("_out") for parameter in inspect.signature(twin).parameters][:-1]  # not n_threads

@@ -13,12 +13,9 @@ def _weights(rng, dtype, make=normal):
 
 def sgd_step(rng, dtype):
     for momentum, dampening, decay, nesterov, maximize, first, make in (
-        (0.0, 0.0, 0.0, False, False, False, normal),
-        (0.0, 0.0, 0.1, False, True, False, special),
-        (0.9, 0.0, 0.0, False, False, True, normal),
-        (0.9, 0.3, 0.1, False, False, False, normal),
-        (0.9, 0.0, 0.0, True, False, False, special),
-        (0.9, 0.0, 0.1, True, True, True, special),
+        (0.0, 0.0, 0.0, False, False, False, normal), (0.0, 0.0, 0.1, False, True, False, special),
+        (0.9, 0.0, 0.0, False, False, True, normal), (0.9, 0.3, 0.1, False, False, False, normal),
+        (0.9, 0.0, 0.0, True, False, False, special), (0.9, 0.0, 0.1, True, True, True, special),
     ):
         params, grads = _weights(rng, dtype), _weights(rng, dtype, make)
         buffers = _weights(rng, dtype) if momentum else []
