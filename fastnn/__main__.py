@@ -70,14 +70,12 @@ def _train(arguments: argparse.Namespace) -> int:
     if min(kept.tensors[0].shape[2:]) < SMALLEST[name]:
         kept, test = (data.TensorDataset(data.resize(x, 28), y) for x, y in (kept.tensors, test.tensors))
     training, validation = data.stratified_split(kept, 0.1)
-    images, labels = kept.tensors
-    classes = sorted({*labels.tolist()})
-    model = MODELS[name](images.shape[1:], len(classes))
+    classes = sorted({*kept.tensors[1].tolist()})
+    model = MODELS[name](kept.tensors[0].shape[1:], len(classes))
     weights, (method, rate, decay) = list(model.parameters()), OPTIMIZERS[arguments.optimizer]
     options = {"momentum": arguments.momentum} if method is optim.SGD else {}
-    options["lr"] = rate if arguments.lr is None else arguments.lr
-    options["weight_decay"] = decay if arguments.weight_decay is None else arguments.weight_decay
-    optimizer = method(weights, **options)
+    optimizer = method(weights, lr=rate if arguments.lr is None else arguments.lr,
+                       weight_decay=decay if arguments.weight_decay is None else arguments.weight_decay, **options)
     print(f"{name}: {sum(p.numel() for p in weights):,} parameters; {len(training)} images to train on, "
           f"{len(validation)} to validate, {len(test)} to test; {fastnn.get_num_threads()} threads")
     batches = data.DataLoader(training, arguments.batch_size, shuffle=True)

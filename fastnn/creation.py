@@ -32,10 +32,8 @@ def _dtype(op: str, dtype: Any, device: Any, default: Any = float32) -> np.dtype
 
 def _size(op: str, size: tuple[Any, ...]) -> tuple[int, ...]:
     """The sizes of `op(2, 3)` and of `op((2, 3))`."""
-    if len(size) == 1 and isinstance(size[0], Sequence):
-        size = tuple(size[0])
     try:
-        shape = tuple(operator.index(n) for n in size)
+        shape = tuple(map(operator.index, size[0] if len(size) == 1 and isinstance(size[0], Sequence) else size))
     except TypeError:
         raise TypeError(f"{op}: sizes must be integers, but {size} came") from None
     if min(shape, default=0) < 0:

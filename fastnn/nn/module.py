@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from functools import partialmethod
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
 
 import numpy as np
@@ -196,11 +197,7 @@ class Module:
         """The module of a dotted name, this one for ""; AttributeError if there is none."""
         return self._get("_modules", target) if target else self
 
-    def get_parameter(self, target: str) -> Parameter:
-        return self._get("_parameters", target)
-
-    def get_buffer(self, target: str) -> Tensor:
-        return self._get("_buffers", target)
+    get_parameter, get_buffer = partialmethod(_get, "_parameters"), partialmethod(_get, "_buffers")
 
     # Modes and dtypes
 

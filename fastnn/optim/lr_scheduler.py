@@ -16,8 +16,8 @@ Rate = Callable[[int], float]
 
 
 class LRScheduler:
-    """Base class: a subclass computes the rates of all groups for `last_epoch` in `get_lr`. `last_epoch` is −1 to begin,
-    else the epoch after which to go on; KeyError if a group has no "initial_lr" then."""
+    """Base class: a subclass computes the rates of all groups for `last_epoch` in `get_lr`. It is −1 to begin, else the
+    epoch after which to go on; KeyError if a group has no "initial_lr" then."""
 
     def __init__(self, optimizer: Optimizer, last_epoch: int = -1) -> None:
         if not isinstance(optimizer, Optimizer):

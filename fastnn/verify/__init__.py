@@ -7,12 +7,12 @@ of the twin's (independent rounding errors add up as √K: Higham, Mary, "A new 
 analysis", 2019); infinities and NaN must sit where the twin's do once rounded to the dtype, integers be equal, bits not
 depend on the threads, inputs not be written to.
 """
-import importlib
+import importlib.util
 import inspect
 import itertools
 import math
 import pkgutil
-import time
+import timeit
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -120,10 +120,8 @@ def _check(kernel: str, dtype: np.dtype, isas: Sequence[str]) -> Iterator[Row]:
 
 def _find(package: str, family: str, name: str) -> Any:
     """The function, or None."""
-    try:
-        return getattr(importlib.import_module(f"{package}.{family}"), name, None)
-    except ModuleNotFoundError:
-        return None
+    found = importlib.util.find_spec(f"{package}.{family}")
+    return getattr(importlib.import_module(found.name), name, None) if found else None
 
 
 def _call(function: Callable, args: Sequence, n_threads: int, dtype: np.dtype | None = None) -> list:
@@ -135,7 +133,7 @@ def _call(function: Callable, args: Sequence, n_threads: int, dtype: np.dtype | 
             return value.astype(dtype if dtype and value.dtype.kind == "f" else value.dtype, order="K")
         return value
 
-    copies = [copy(value) for value in args]
+    copies = copy(list(args))
     function(*copies, n_threads)
     return copies
 
@@ -154,8 +152,7 @@ def _error(got: np.ndarray, truth: np.ndarray, terms: int, dtype: np.dtype) -> f
     """The largest error in units of the tolerance."""
     if got.dtype.kind != "f":
         return 0.0 if np.array_equal(got, truth) else math.inf
-    rounded = truth.astype(got.dtype)
-    finite = np.isfinite(rounded)
+    finite = np.isfinite(rounded := truth.astype(got.dtype))
     if not np.array_equal(got[~finite], rounded[~finite], equal_nan=True) or not np.isfinite(got[finite]).all():
         return math.inf
     truth = truth[finite]
@@ -165,10 +162,8 @@ def _error(got: np.ndarray, truth: np.ndarray, terms: int, dtype: np.dtype) -> f
 
 def _seconds(function: Callable, args: Sequence) -> float:
     """The shortest time of one call, out of twenty or of as many as fit into 50 ms."""
-    args = _call(function, args, backend.n_threads())
+    args = [*_call(function, args, backend.n_threads()), backend.n_threads()]
     times: list[float] = []
     while len(times) < 20 and sum(times) < 0.05:
-        start = time.perf_counter()
-        function(*args, backend.n_threads())
-        times.append(time.perf_counter() - start)
+        times.append(timeit.timeit(lambda: function(*args), number=1))
     return min(times)
