@@ -21,7 +21,7 @@ import numpy as np
 
 from fastnn import layout
 from fastnn.device import CPU, device
-from fastnn.errors import AutogradError, DTypeError, ShapeError
+from fastnn.errors import ArgumentError, AutogradError, DTypeError, ShapeError
 
 Array = np.ndarray
 Backward = Callable[[Array], Sequence[Array | None]]
@@ -458,6 +458,8 @@ def inplace(x: Tensor, result: Tensor) -> Tensor:
         raise ShapeError(f"in-place operation: the result has shape {result.shape}, but the tensor has {x.shape}")
     if not np.can_cast(result.dtype, x.dtype, "same_kind"):
         raise DTypeError(f"in-place operation: the result is {result.dtype}, which cannot be written into {x.dtype}")
+    if not x.array.flags.writeable:
+        raise ArgumentError("in-place operation: an expanded or read-only tensor cannot be changed; clone() it first")
     root = x if x._view is None else x._view.root
     if _mode.grad and root._requires_grad and root._node is None:
         raise AutogradError("in-place operation: a leaf that requires grad cannot be changed while grad mode is on")

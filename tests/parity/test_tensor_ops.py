@@ -866,6 +866,8 @@ IN_PLACE_MISTAKES = {
     "float into int": lambda lib, x: x.long().add_(0.5),
     "int division": lambda lib, x: x.long().__itruediv__(2),
     "copy shape": lambda lib, x: (x * 1).copy_(x[0, 0, :3]),
+    "expanded": lambda lib, x: (x[:1] * 1).expand(3, 4, 5).mul_(2),
+    "expanded by assignment": lambda lib, x: (x[:1] * 1).expand(3, 4, 5).__setitem__((slice(None), 0), 1.0),
     "saved output": _saved_output,
     "saved operand": _saved_operand,
     "saved view": _saved_view,
