@@ -11,9 +11,8 @@ Scalars are formed in double and rounded once to the parameter's dtype, as in Py
 cimport numpy as cnp
 from cython cimport floating
 from libc.math cimport pow, sqrt, sqrtf
-from fastnn._kernels.kernel cimport (
-    CHUNK, check_float, check_same, is_f32, scratch_acquire, scratch_align, scratch_release, share, threads_for
-)
+from fastnn._kernels.kernel cimport CHUNK, Unit, check_float, check_same, is_f32
+from fastnn._kernels.kernel cimport scratch_acquire, scratch_align, scratch_release, share, threads_for
 
 cnp.import_array()
 
@@ -71,23 +70,15 @@ cdef Py_ssize_t fill(Slot* slots, tuple columns) except -1:
     return start
 
 
-cdef void update_chunk(const void* task, Py_ssize_t i, void* kind) noexcept nogil:
+cdef void update_chunk(const Job* job, Py_ssize_t i, void* kind) noexcept nogil:
     """Update the elements i·CHUNK, …, (i + 1)·CHUNK − 1 of the line."""
-    cdef const Job* job = <const Job*> task
     cdef const Slot* slot
-    cdef Py_ssize_t begin = i * CHUNK, low = 0, high = job.n_slots, middle, lo, hi
-    while high - low > 1:  # the last slot that starts at or before `begin`
-        middle = (low + high) // 2
-        if job.slots[middle].start <= begin:
-            low = middle
-        else:
-            high = middle
-    while low < job.n_slots and job.slots[low].start < begin + CHUNK:
-        slot = &job.slots[low]
-        lo, hi = max(<Py_ssize_t> 0, begin - slot.start), min(slot.size, begin + CHUNK - slot.start)
+    cdef Py_ssize_t k, lo, hi
+    for k in range(job.n_slots):
+        slot = &job.slots[k]
+        lo, hi = max(<Py_ssize_t> 0, i * CHUNK - slot.start), min(slot.size, (i + 1) * CHUNK - slot.start)
         if lo < hi:
             job.update[slot.single](job, slot, lo, hi - lo, NULL)
-        low += 1
 
 
 cdef int run(tuple columns, Job* job, int n_threads) except -1:
@@ -97,13 +88,13 @@ cdef int run(tuple columns, Job* job, int n_threads) except -1:
     job.n_slots = len(columns[0])
     for i in range(1, len(columns)):
         if len(columns[i]) != job.n_slots and (columns[i] or i < len(columns) - 1):
-            raise ValueError(f"kernel: {job.n_slots} parameters came with {len(columns[i])} gradients or states")
+            raise ValueError(f"kernel: {job.n_slots} parameters came with {len(columns[i])} gradients or arrays of state")
     cdef void* block = scratch_acquire((job.n_slots + 1) * sizeof(Slot))
     job.slots = <Slot*> scratch_align(block)
     try:
         length = fill(job.slots, columns)
         with nogil:
-            share(update_chunk, job, (length + CHUNK - 1) // CHUNK, threads_for(3 * length, n_threads))
+            share(<Unit> update_chunk, job, (length + CHUNK - 1) // CHUNK, threads_for(3 * length, n_threads))
     finally:
         scratch_release(block)
     return 0
@@ -167,7 +158,8 @@ cdef inline void adam(
         square = b2 * square + w2 * d * d
         top = square
         if amsgrad:
-            top = square if square > x[i] or square != square else x[i]  # NaN stays
+            top = x[i]
+            top = square if (top < square) | (square != square) else top  # NaN stays
             x[i] = top
         root = <floating> (sqrtf(top) if floating is float else sqrt(top))
         m[i], v[i] = mean, square
@@ -186,8 +178,8 @@ def adam_step(
     list params_out, list grads, list exp_avgs_out, list exp_avg_sqs_out, list max_exp_avg_sqs_out, double step,
     double lr, double beta1, double beta2, double eps, double weight_decay, bint decoupled, bint maximize, int n_threads
 ):
-    """d = ±g;  d += weight_decay·p or, decoupled, p *= 1 − lr·weight_decay;  m = β₁m + (1 − β₁)d;
-    v = β₂v + (1 − β₂)d²;  p −= lr/(1 − β₁ˢ) · m / (√v/√(1 − β₂ˢ) + eps) in step s = 1, 2, …
+    """d = ±g;  d += weight_decay·p, or, decoupled, p *= 1 − lr·weight_decay;  m = β₁m + (1 − β₁)d;  v = β₂v + (1 − β₂)d²;
+    p −= lr/(1 − β₁ˢ) · m / (√v/√(1 − β₂ˢ) + eps) in step s = 1, 2, …
 
     With max_exp_avg_sqs_out (else an empty list) the largest v so far stands under the root.
     """

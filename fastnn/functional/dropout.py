@@ -6,8 +6,6 @@ key and on the position in memory, not on threads or instruction set. Inputs are
 ValueError unless 0 <= p <= 1; `inplace=True` writes into the input and returns it. The input itself comes back
 when not training.
 """
-from __future__ import annotations
-
 import numpy as np
 
 from fastnn import backend, layout
@@ -64,6 +62,8 @@ def dropout2d(input: Tensor, p: float = 0.5, training: bool = True, inplace: boo
     if not training or p == 0:
         return input
     factor = _drop(np.ones(a.shape[:2], a.dtype), p)[0][:, :, np.newaxis, np.newaxis]  # (N, C, 1, 1)
+    if layout.is_channels_last(a):  # (N, C, 1, W), so that NumPy's inner loop is a whole row of pixels
+        factor = layout.channels_last(np.broadcast_to(factor, (*a.shape[:2], 1, a.shape[3])))
 
     def dropout2d(grad: Array) -> tuple[Array]:
         with np.errstate(invalid="ignore"):
