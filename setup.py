@@ -36,14 +36,13 @@ NO_COMPILER = (
 )
 NO_OPENMP = "warning: no working OpenMP was found; fastnn is built to run on one thread."
 
-X86 = platform.machine().lower() in ("x86_64", "amd64")
-SETS = {  # instruction set: flags for GCC and Clang, flags for MSVC
-    "baseline": (["-march=x86-64-v2"] if X86 else [], []),  # on aarch64 the compiler's default, which has NEON
-    **({
-        "avx2": (["-march=x86-64-v3"], ["/arch:AVX2"]),
-        "avx512": (["-march=x86-64-v4", "-mprefer-vector-width=512"], ["/arch:AVX512"]),
-    } if X86 else {}),
-}
+SETS = {"baseline": []}  # instruction set: compiler flags; on aarch64 the compiler's default, which has NEON
+if platform.machine().lower() in ("x86_64", "amd64") and sys.platform != "win32":
+    SETS = {
+        "baseline": ["-march=x86-64-v2"],
+        "avx2": ["-march=x86-64-v3"],
+        "avx512": ["-march=x86-64-v4", "-mprefer-vector-width=512"],  # without it Clang splits the vectors
+    }
 
 
 def names() -> list[str]:
@@ -99,7 +98,7 @@ class BuildKernels(build_ext):
 
         msvc = self.compiler.compiler_type == "msvc"
         if msvc:
-            compile_args, link_args = ["/O2"], []
+            compile_args, link_args = ["/O2", "/std:c11"], []
             openmp = (["/openmp"], [])
         else:
             compile_args = ["-O3", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math", "-g0"]
@@ -118,7 +117,7 @@ class BuildKernels(build_ext):
             print(NO_OPENMP, file=sys.stderr)
         for ext in self.extensions:
             isa = "baseline" if ext.name == RUNTIME else ext.name.split(".")[2]
-            ext.extra_compile_args = [*compile_args, *SETS[isa][msvc]]
+            ext.extra_compile_args = [*compile_args, *SETS[isa]]
             ext.extra_link_args = list(link_args)
             ext.include_dirs = [numpy.get_include(), str(KERNELS)]
             ext.define_macros = [("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION"), ("CYTHON_USE_TYPE_SPECS", "1")]

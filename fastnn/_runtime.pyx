@@ -2,19 +2,7 @@
 cdef extern from *:
     """
     #include "openmp.h"
-    #if defined(_MSC_VER)
-    #include <intrin.h>
-    #include <immintrin.h>
-    static int bit(int leaf, int reg, int n) { int r[4]; __cpuidex(r, leaf, 0); return (r[reg] >> n) & 1; }
-    static int system_saves(unsigned long long mask) { return bit(1, 2, 27) && (_xgetbv(0) & mask) == mask; }
-    static int has_avx2(void) { return system_saves(0x6) && bit(7, 1, 5) && bit(1, 2, 12) && bit(7, 1, 8); }
-    static int has_avx512(void) {
-        return has_avx2() && system_saves(0xe6) && bit(7, 1, 16) && bit(7, 1, 17) && bit(7, 1, 28) && bit(7, 1, 30)
-            && bit(7, 1, 31);
-    }
-    static int has_baseline(void) { return 1; }
-    #define COMPILER "MSVC"
-    #elif defined(__x86_64__)
+    #if defined(__x86_64__) && defined(__GNUC__)
     /* these built-ins ask the processor and, by XGETBV, the operating system, which must save the registers */
     #define HAS(name) (__builtin_cpu_supports(name) != 0)
     static int has_baseline(void) { return HAS("ssse3") && HAS("sse4.2") && HAS("popcnt"); }

@@ -7,7 +7,7 @@ overlap the border, or channels are grouped, the band is first copied with its b
 where it stays in cache. A 1×1 convolution without stride is one long row of pixels.
 
 Gradient of the input. For stride 1 the same walk with flipped, transposed weights; for stride s, the s² phases of
-the input see disjoint sets of taps, each a dense convolution of its own. Phases that no tap reaches are zeros.
+the input see disjoint sets of taps, each a dense convolution of its own (a walk of no steps where no tap reaches).
 
 Gradient of the weight. The same tile with values of a window as rows and filters as columns, walking over images and
 pixels; nothing is transposed. Border pixels are left out by the bounds of the walk, except for few channels, where
@@ -44,7 +44,7 @@ ctypedef struct Conv:  # a convolution, its arrays, and how its weight gradient 
     Py_ssize_t w_f, w_c, w_h, w_w  # the weight's steps
     Bytes x, w, b, y, room
     int lanes, itemsize, threads
-    bint depthwise
+    bint depthwise, back  # back: of the im2col matrix, the way from columns to pixels
     Py_ssize_t bands, items, chunks, blocks, tile_rows, rows, panels, tiles, size, high, wide, edge_at, padded_at
     Bytes sums, edge, padded
     int width, nv
@@ -74,7 +74,7 @@ cdef Py_ssize_t plan_dense(Dense* d, const Conv* c) noexcept nogil:
     d.panels = parts(d.columns, d.width)
     d.panel_size = d.kH * d.kW * d.run * d.width
     d.padded_row = (d.oW - 1) * d.sw + (d.kW - 1) * d.dw + 1
-    d.copied = (
+    d.copied = d.kH * d.kW > 0 and (
         d.groups > 1 or d.top > 0 or d.left > 0 or d.padded_row - d.left > d.W
         or (d.oH - 1) * d.sh + (d.kH - 1) * d.dh + 1 - d.top > d.H)
     d.long_row = d.band_size = 0
@@ -84,7 +84,7 @@ cdef Py_ssize_t plan_dense(Dense* d, const Conv* c) noexcept nogil:
         d.N, d.oH, d.oW, d.bands = parts(d.long_row, LONG_ROW), 1, LONG_ROW, 1
     else:
         overlap = max(<Py_ssize_t> 0, (d.kH - 1) * d.dh + 1 - d.sh)
-        rows = max(<Py_ssize_t> 1, (BAND_BYTES // (d.padded_row * d.run * d.itemsize) - overlap) // d.sh)
+        rows = max(<Py_ssize_t> 1, (BAND_BYTES // (max(d.padded_row, 1) * d.run * d.itemsize) - overlap) // d.sh)
         d.bands = parts(d.oH, min(rows, max(parts(d.oH * d.N, MANY), <Py_ssize_t> 4)))
         if d.copied:
             d.band_size = ((parts(d.oH, d.bands) - 1) * d.sh + (d.kH - 1) * d.dh + 1) * d.padded_row * d.run
@@ -315,11 +315,8 @@ cdef Py_ssize_t phase(
     return parts(size - at, stride)
 
 
-cdef bint plan_phase(const Conv* c, Py_ssize_t ph, Py_ssize_t pw, Dense* d) noexcept nogil:
-    """The dense walk over dY that gives the positions (ph, pw), (ph + sh, pw), … of dX, taps running backward.
-
-    False if no tap reaches them.
-    """
+cdef void plan_phase(const Conv* c, Py_ssize_t ph, Py_ssize_t pw, Dense* d) noexcept nogil:
+    """The dense walk over dY that gives the positions (ph, pw), (ph + sh, pw), … of dX, taps running backward."""
     cdef Py_ssize_t last_h, step_h, shift_h, last_w, step_w, shift_w, corner = (ph * c.W + pw) * c.C
     d.oH = phase(ph, c.H, c.top, c.sh, c.dh, c.kH, &last_h, &step_h, &d.kH, &shift_h)
     d.oW = phase(pw, c.W, c.left, c.sw, c.dw, c.kW, &last_w, &step_w, &d.kW, &shift_w)
@@ -330,11 +327,10 @@ cdef bint plan_phase(const Conv* c, Py_ssize_t ph, Py_ssize_t pw, Dense* d) noex
     d.image_out, d.row_out, d.pixel_out = c.H * c.W * c.C, c.sh * c.W * c.C, c.sw * c.C
     d.x, d.y, d.b = c.y, c.x + corner * c.itemsize, NULL
     d.begin = last_h * c.w_h + last_w * c.w_w
-    return d.kH > 0 and d.kW > 0
 
 
 cdef void backward_input(const Conv* c, Py_ssize_t _, floating* kind) noexcept nogil:
-    cdef Py_ssize_t ph, pw, i, j, k
+    cdef Py_ssize_t ph, pw
     cdef Dense d
     if c.depthwise:
         depthwise_pack(c, kind)
@@ -342,16 +338,9 @@ cdef void backward_input(const Conv* c, Py_ssize_t _, floating* kind) noexcept n
         return
     for ph in range(min(c.sh, c.H)):
         for pw in range(min(c.sw, c.W)):
-            if plan_phase(c, ph, pw, &d):
-                plan_dense(&d, c)
-                dense(&d, c, kind)
-                continue
-            for i in range(c.N):
-                for j in range(d.oH):
-                    for k in range(d.oW):
-                        memset(
-                            <floating*> d.y + i * d.image_out + j * d.row_out + k * d.pixel_out, 0,
-                            c.C * sizeof(floating))
+            plan_phase(c, ph, pw, &d)
+            plan_dense(&d, c)
+            dense(&d, c, kind)
 
 
 # The weight's gradient -------------------------------------------------------------------------------------------
@@ -557,8 +546,8 @@ def conv2d_backward_input(
     if not c.depthwise:
         for ph in range(min(c.sh, c.H)):
             for pw in range(min(c.sw, c.W)):
-                if plan_phase(&c, ph, pw, &d):
-                    need = max(need, plan_dense(&d, &c))
+                plan_phase(&c, ph, pw, &d)
+                need = max(need, plan_dense(&d, &c))
     run(&c, <Unit> backward_input[float], <Unit> backward_input[double], need)
 
 
@@ -578,45 +567,35 @@ def conv2d_backward_weight(
 
 # The im2col matrix itself ----------------------------------------------------------------------------------------
 
-cdef void im2col_unit(const Conv* c, Py_ssize_t unit, floating* kind) noexcept nogil:
-    """One row of the matrix: one value of the window, c·kH·kW + kh·kW + kw, at every position of one image."""
-    cdef Py_ssize_t tap = unit % (c.kH * c.kW), channel = unit // (c.kH * c.kW) % c.C, n = unit // (c.kH * c.kW * c.C)
-    cdef Py_ssize_t kh = tap // c.kW, kw = tap % c.kW, i, j, ih, first, last
-    cdef floating* columns = <floating*> c.y + unit * c.oH * c.oW
-    memset(columns, 0, c.oH * c.oW * sizeof(floating))
-    within(kw * c.dw - c.left, c.sw, c.oW, c.W, &first, &last)
-    for i in range(c.oH):
-        ih = i * c.sh - c.top + kh * c.dh
-        if 0 <= ih < c.H:
-            for j in range(first, last):
-                columns[i * c.oW + j] = (<floating*> c.x)[
-                    ((n * c.H + ih) * c.W + j * c.sw - c.left + kw * c.dw) * c.C + channel]
-
-
-cdef void col2im_unit(const Conv* c, Py_ssize_t unit, floating* kind) noexcept nogil:
-    """One row of pixels of one image: the sum of the matrix's values that were read from each."""
-    cdef Py_ssize_t n = unit // c.H, ih = unit % c.H, channel, kh, kw, i, j, first, last
-    cdef const floating* from_
-    cdef floating* x = <floating*> c.x + unit * c.W * c.C
-    memset(x, 0, c.W * c.C * sizeof(floating))
+cdef void columns_unit(const Conv* c, Py_ssize_t unit, floating* kind) noexcept nogil:
+    """One channel of one image: every value of a window is copied, or with `back` added to the pixel it came from."""
+    cdef Py_ssize_t pixels = c.oH * c.oW, n = unit // c.C, kh, kw, i, j, top, bottom, left, right
+    cdef floating* column = <floating*> c.y + unit * c.kH * c.kW * pixels
+    cdef floating* x = <floating*> c.x + n * c.H * c.W * c.C + unit % c.C
+    cdef floating* row
+    if not c.back:
+        memset(column, 0, c.kH * c.kW * pixels * sizeof(floating))
+    for i in range(c.H * c.W if c.back else 0):
+        x[i * c.C] = 0
     for kh in range(c.kH):
-        i = ih + c.top - kh * c.dh
-        if i < 0 or i % c.sh or i // c.sh >= c.oH:
-            continue
+        within(kh * c.dh - c.top, c.sh, c.oH, c.H, &top, &bottom)
         for kw in range(c.kW):
-            within(kw * c.dw - c.left, c.sw, c.oW, c.W, &first, &last)
-            for channel in range(c.C):
-                from_ = <floating*> c.y
-                from_ += ((((n * c.C + channel) * c.kH + kh) * c.kW + kw) * c.oH + i // c.sh) * c.oW
-                for j in range(first, last):
-                    x[(j * c.sw - c.left + kw * c.dw) * c.C + channel] += from_[j]
+            within(kw * c.dw - c.left, c.sw, c.oW, c.W, &left, &right)
+            for i in range(top, bottom):
+                row = x + ((i * c.sh - c.top + kh * c.dh) * c.W - c.left + kw * c.dw) * c.C
+                for j in range(left, right):
+                    if c.back:
+                        row[j * c.sw * c.C] += column[i * c.oW + j]
+                    else:
+                        column[i * c.oW + j] = row[j * c.sw * c.C]
+            column += pixels
 
 
 cdef int columns_pass(
     cnp.ndarray x, cnp.ndarray columns, kernel, stride, padding, dilation, size, int n_threads, bint back
 ) except -1:
     cdef Conv c
-    cdef Unit unit
+    cdef bint single = is_f32(x)
     check_rows(x)
     check_plain(columns)
     c.kH, c.kW = kernel
@@ -634,12 +613,9 @@ cdef int columns_pass(
     c.N, c.C, c.H, c.W = cnp.PyArray_DIM(x, 0), cnp.PyArray_DIM(x, 1), cnp.PyArray_DIM(x, 2), cnp.PyArray_DIM(x, 3)
     c.x, c.y = cnp.PyArray_BYTES(x), cnp.PyArray_BYTES(columns)
     c.threads = threads_for(cnp.PyArray_SIZE(columns), n_threads)
-    if back:
-        unit = <Unit> col2im_unit[float] if is_f32(x) else <Unit> col2im_unit[double]
-    else:
-        unit = <Unit> im2col_unit[float] if is_f32(x) else <Unit> im2col_unit[double]
+    c.back = back
     with nogil:
-        share(unit, &c, c.N * c.H if back else c.N * c.C * c.kH * c.kW, c.threads)
+        share(<Unit> columns_unit[float] if single else <Unit> columns_unit[double], &c, c.N * c.C, c.threads)
     return 0
 
 
