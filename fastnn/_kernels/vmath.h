@@ -27,15 +27,13 @@ enum { RELU, LEAKY_RELU, SIGMOID, TANH, ELU, BACKWARD };
     case op:                                                                                                              \
         for (ptrdiff_t i = 0; i < n; i++) {                                                                               \
             const vm_real x = in[i], g = dy[i];                                                                           \
-            (void) g;                                                                                                     \
-            out[i] = value;                                                                                               \
+            out[i] = ((void) g, value);                                                                                   \
         }                                                                                                                 \
         break;
 
 /* Per dtype (f: C's suffix of its functions): number type and its bits, mantissa bits, exponent bias, ln 2 in two parts;
  * exp is 0 below LEAST, expm1 rounds to -1 below FLAT. */
 #define VM_DEFINE(f, real, uint, MANTISSA, BIAS, LN2_HI, LN2_LO, LEAST, FLAT)                                             \
-                                                                                                                          \
 /* expm1(r), and 2^(k + shift) in *scale */                                                                               \
 static inline real vm_reduce_##f(real x, int shift, real *scale)                                                          \
 {                                                                                                                         \
@@ -48,33 +46,28 @@ static inline real vm_reduce_##f(real x, int shift, real *scale)                
     memcpy(scale, &bits, sizeof t);                                                                                       \
     return r + r * r * VM_Q_##f(r);                                                                                       \
 }                                                                                                                         \
-                                                                                                                          \
 static inline real vm_exp_##f(real x)                                                                                     \
 {                                                                                                                         \
     real scale; /* 2^64 times too large, since 2^k may be subnormal */                                                    \
     const real p = vm_reduce_##f(x < (real) LEAST ? (real) LEAST : x, 64, &scale);                                        \
     return ((real) 1 + p) * scale * (real) 0x1p-64;                                                                       \
 }                                                                                                                         \
-                                                                                                                          \
 static inline real vm_expm1_##f(real x)                                                                                   \
 {                                                                                                                         \
     real scale;                                                                                                           \
     const real p = vm_reduce_##f(x < (real) FLAT ? (real) FLAT : x, 0, &scale);                                           \
     return scale * p + (scale - (real) 1);                                                                                \
 }                                                                                                                         \
-                                                                                                                          \
 static inline real vm_sigmoid_##f(real x)                                                                                 \
 {                                                                                                                         \
     const real z = vm_exp_##f(-fabs##f(x)), s = (real) 1 / ((real) 1 + z);                                                \
     return x < (real) 0 ? z * s : s; /* neither overflows, nor loses the small values */                                  \
 }                                                                                                                         \
-                                                                                                                          \
 static inline real vm_tanh_##f(real x)                                                                                    \
 {                                                                                                                         \
     const real t = vm_expm1_##f((real) -2 * fabs##f(x));                                                                  \
     return copysign##f(t / ((real) 2 + t), x);                                                                            \
 }                                                                                                                         \
-                                                                                                                          \
 /* out from the input, or backward from the gradient dy of the output `in`; a: the slope or alpha. NaN fails comparisons, \
  * which are written so that it passes. */                                                                                \
 static inline void vm_apply_##f(int op, real a, const real *dy, const real *in, real *out, ptrdiff_t n)                   \

@@ -2,8 +2,6 @@
 
 Inputs are float32 or float64 of any shape, else DTypeError; `inplace=True` writes into the input and returns it.
 """
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from typing import Any
@@ -38,11 +36,10 @@ def _activation(op: str, x: Tensor, *params: float, inplace: bool = False, read_
     a = layout.dense(float_array(op, x))
     y = layout.empty_like(a)
     getattr(backend.activation, op)(a, *params, y, backend.n_threads())
-    read = a if read_input else y
+    read, kernel = a if read_input else y, getattr(backend.activation, f"{op}_backward")
 
     def backward(grad: Array) -> tuple[Array]:
         dx = layout.empty_like(read)
-        kernel = getattr(backend.activation, f"{op}_backward")
         kernel(layout.match(grad, read), read, *params, dx, backend.n_threads())
         return (dx,)
 
@@ -72,9 +69,9 @@ def leaky_relu(input: Tensor, negative_slope: float = 0.01, inplace: bool = Fals
 
 
 def elu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
-    """x where x > 0, else alpha·(exp(x) − 1). The gradient at 0 is alpha. (Clevert, Unterthiner, Hochreiter 2016.)
+    """x where x > 0, else alpha·(exp(x) − 1), the gradient at 0 is alpha. (Clevert, Unterthiner, Hochreiter 2016.)
 
-    Raises ValueError if alpha is negative: the output would not tell the signs of the input.
+    ValueError if alpha is negative: the output would not tell the signs of the input.
     """
     if not alpha >= 0:
         raise ValueError(f"elu: alpha must be at least 0, but {alpha} came")
@@ -135,9 +132,7 @@ def _along(op: str, x: Tensor, dim: int, dtype: Any) -> Tensor:
 
 
 def softmax(input: Tensor, dim: int, dtype: Any = None) -> Tensor:
-    """exp(x) / Σ exp(x), the sum along `dim`; computed from x minus its maximum, so that nothing overflows.
-
-    `dtype`: convert to it first. Raises IndexError if there is no axis `dim`.
+    """exp(x) / Σ exp(x) along `dim`, of x in `dtype`, less its maximum lest it overflow; IndexError if there is no `dim`.
 
     >>> import fastnn
     >>> softmax(fastnn.tensor([[1.0, 1.0], [0.0, 1000.0]]), dim=1)

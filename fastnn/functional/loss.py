@@ -1,5 +1,4 @@
 """Losses: cross-entropy, negative log-likelihood, mean squared error."""
-from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
@@ -53,8 +52,7 @@ def _class_arrays(op: str, input: Tensor, target: Tensor, weight: Tensor | None)
 
 
 def _reduce_classes(
-    op: str, input: Tensor, target: Tensor, loss: Array, row_weight: Array, gradient: Callable[[Array], Array],
-    reduction: str,
+    op: str, input: Tensor, target: Tensor, loss: Array, row_weight: Array, gradient: Callable, reduction: str
 ) -> Tensor:
     """Reduce the losses (M,) of rows; `gradient` turns gradients (M,) of losses into that of the input.
 
@@ -79,17 +77,12 @@ def cross_entropy(
 ) -> Tensor:
     """Cross-entropy between the softmax p of logits and classes t: −(1 − ε)·w[t]·log p[t] − ε/C·Σ w·log p.
 
-    Args:
-        input: logits, float32 or float64, (N, C), (N, C, d1, ...) or (C,).
-        target: classes 0..C − 1, int64, (N,), (N, d1, ...) or (); or probabilities of the classes, of input's shape and
-            dtype (then the loss is −Σ w·q·log p, with q = (1 − ε)·target + ε/C).
-        weight: w of the classes, (C,), input's dtype; None: all 1.
-        ignore_index: positions with this target count for nothing (class targets only).
-        reduction: "none": the loss of each position; "sum"; or "mean": Σ loss / Σ w[t] over the positions that count,
-            or over the number of positions if targets are probabilities. NaN if that is 0.
-        label_smoothing: ε, from 0 to 1.
-
-    Raises ShapeError or DTypeError if the arguments do not fit together, IndexError if a target is no class.
+    `input`: logits, float32 or float64, (N, C), (N, C, d1, ...) or (C,). `target`: classes, int64, (N,), (N, d1, ...)
+    or (); or probabilities of the classes, like `input` (the loss is −Σ w·q·log p then, with q = (1 − ε)·target + ε/C).
+    `weight`: w of the classes (C,), input's dtype; None: all 1. Positions whose class is `ignore_index` do not count.
+    `reduction`: "none"; "sum"; or "mean": Σ loss / Σ w[t], or / the number of positions for probabilities, NaN if that
+    is 0. `label_smoothing`: ε, from 0 to 1. ShapeError or DTypeError if arguments do not fit together, IndexError if
+    a target is no class.
 
     >>> import fastnn
     >>> cross_entropy(fastnn.tensor([[0.0, 0.0], [5.0, 1005.0]]), fastnn.tensor([0, 1]), reduction="none")
@@ -100,32 +93,28 @@ def cross_entropy(
     if not 0 <= label_smoothing <= 1:
         raise ArgumentError(f"{op}: label_smoothing must be from 0 to 1, but {label_smoothing} came")
     if target.shape == input.shape and input.ndim:
-        return _soft_cross_entropy(input, target, weight, reduction, label_smoothing)
+        return _reduce(_soft_cross_entropy(op, input, target, weight, label_smoothing), reduction)
     x, back, t, w = _class_arrays(op, input, target, weight)
-    loss, row_weight, unit = np.empty(len(x), x.dtype), np.empty(len(x), x.dtype), layout.empty(x.shape, x.dtype)
-    n_threads = backend.n_threads()
-    backend.softmax.cross_entropy(x, t, w, label_smoothing, ignore_index, loss, row_weight, unit, n_threads)
+    (loss, counted), unit = np.empty((2, len(x)), x.dtype), layout.empty(x.shape, x.dtype)
+    backend.softmax.cross_entropy(x, t, w, label_smoothing, ignore_index, loss, counted, unit, backend.n_threads())
 
     def gradient(dloss: Array) -> Array:
         dx = layout.empty(unit.shape, unit.dtype)
         backend.softmax.cross_entropy_backward(dloss, unit, dx, backend.n_threads())
         return back(dx)
 
-    return _reduce_classes(op, input, target, loss, row_weight, gradient, reduction)
+    return _reduce_classes(op, input, target, loss, counted, gradient, reduction)
 
 
-def _soft_cross_entropy(
-    input: Tensor, target: Tensor, weight: Tensor | None, reduction: str, label_smoothing: float
-) -> Tensor:
+def _soft_cross_entropy(op: str, input: Tensor, target: Tensor, weight: Tensor | None, smoothing: float) -> Tensor:
     """Cross-entropy for targets that are probabilities, which may have gradients too: composed of other operations."""
-    x, q = float_array("cross_entropy", input), float_array("cross_entropy", target, "target of the input's shape")
+    x, q = float_array(op, input), float_array(op, target, "target of the input's shape")
     if x.dtype != q.dtype:
-        raise DTypeError(f"cross_entropy: target is {q.dtype}, but input is {x.dtype}; use target.to(input.dtype)")
-    dim, w = _class_weight("cross_entropy", x, weight)
+        raise DTypeError(f"{op}: target is {q.dtype}, but input is {x.dtype}; use target.to(input.dtype)")
+    dim, w = _class_weight(op, x, weight)
     w = w.reshape(-1, *(1,) * (x.ndim - dim - 1))
-    smooth = add(mul(target, 1 - label_smoothing), label_smoothing / max(len(w), 1)) if label_smoothing else target
-    loss = neg(sum(mul(mul(log_softmax(input, dim), smooth), Tensor(w)), dim))
-    return _reduce(loss, reduction)
+    smooth = add(mul(target, 1 - smoothing), smoothing / max(len(w), 1)) if smoothing else target
+    return neg(sum(mul(mul(log_softmax(input, dim), smooth), Tensor(w)), dim))
 
 
 def nll_loss(
