@@ -45,31 +45,6 @@ cdef bint is_packed(cnp.ndarray a) noexcept:
     return True
 
 
-cdef Py_ssize_t fill(Slot* slots, tuple columns) except -1:
-    """Check the arrays, enter them into the table, and return the length of the line."""
-    cdef Py_ssize_t i, column, start = 0
-    cdef cnp.ndarray a, p
-    for i in range(len(columns[0])):
-        for column in range(len(columns)):
-            slots[i].data[column] = NULL
-            if columns[column]:
-                if not isinstance(columns[column][i], cnp.ndarray):
-                    raise TypeError(f"kernel: a {type(columns[column][i]).__name__} came where an array is needed")
-                a = columns[column][i]
-                if column == 0:
-                    p = a
-                    check_float(p)
-                    if not is_packed(p):
-                        raise ValueError("kernel: a parameter has gaps in its memory")
-                check_same(p, a)
-                if column != 1 and not cnp.PyArray_ISWRITEABLE(a):
-                    raise ValueError("kernel: a parameter or its state is read-only")
-                slots[i].data[column] = <char*> cnp.PyArray_DATA(a)
-        slots[i].size, slots[i].start, slots[i].single = cnp.PyArray_SIZE(p), start, is_f32(p)
-        start += (slots[i].size + 63) // 64 * 64  # threads share no cache line
-    return start
-
-
 cdef void update_chunk(const Job* job, Py_ssize_t i, void* kind) noexcept nogil:
     """Update the elements i·CHUNK, …, (i + 1)·CHUNK − 1 of the line."""
     cdef const Slot* slot
@@ -82,21 +57,42 @@ cdef void update_chunk(const Job* job, Py_ssize_t i, void* kind) noexcept nogil:
 
 
 cdef int run(tuple columns, Job* job, int n_threads) except -1:
-    """Run the job. `columns`: parameters, gradients, and lists of state, of which the last may be empty."""
-    cdef Py_ssize_t i, length
+    """Check the arrays and run the job. `columns`: parameters, gradients, lists of state, the last of them maybe empty."""
+    cdef Py_ssize_t i, column, length = 0
+    cdef cnp.ndarray a, p
+    cdef Slot* slot
     columns = tuple(map(tuple, columns))  # keeps the arrays alive, whatever becomes of the lists
     job.n_slots = len(columns[0])
     for i in range(1, len(columns)):
         if len(columns[i]) != job.n_slots and (columns[i] or i < len(columns) - 1):
             raise ValueError(f"kernel: {job.n_slots} parameters came with {len(columns[i])} gradients or arrays of state")
-    cdef void* block = scratch_acquire((job.n_slots + 1) * sizeof(Slot))
-    job.slots = <Slot*> scratch_align(block)
+    cdef void* room = scratch_acquire((job.n_slots + 1) * sizeof(Slot))
+    job.slots = <Slot*> scratch_align(room)
     try:
-        length = fill(job.slots, columns)
+        for i in range(job.n_slots):
+            slot = &job.slots[i]
+            for column in range(len(columns)):
+                slot.data[column] = NULL
+                if not columns[column]:
+                    continue
+                if not isinstance(columns[column][i], cnp.ndarray):
+                    raise TypeError(f"kernel: a {type(columns[column][i]).__name__} came where an array is needed")
+                a = columns[column][i]
+                if column == 0:
+                    p = a
+                    check_float(p)
+                    if not is_packed(p):
+                        raise ValueError("kernel: a parameter has gaps in its memory")
+                check_same(p, a)
+                if column != 1 and not cnp.PyArray_ISWRITEABLE(a):
+                    raise ValueError("kernel: a parameter or its state is read-only")
+                slot.data[column] = cnp.PyArray_BYTES(a)
+            slot.size, slot.start, slot.single = cnp.PyArray_SIZE(p), length, is_f32(p)
+            length += (slot.size + 63) // 64 * 64  # threads share no cache line
         with nogil:
             share(<Unit> update_chunk, job, (length + CHUNK - 1) // CHUNK, threads_for(3 * length, n_threads))
     finally:
-        scratch_release(block)
+        scratch_release(room)
     return 0
 
 
@@ -136,7 +132,7 @@ def sgd_step(
     run((params_out, grads, momentum_buffers_out), &job, n_threads)
 
 
-cdef inline void adam(
+cdef inline void adam_loop(
     const Job* job, const Slot* s, Py_ssize_t lo, Py_ssize_t n, floating* kind, bint amsgrad
 ) noexcept nogil:
     cdef floating* p = <floating*> s.data[0] + lo
@@ -166,12 +162,11 @@ cdef inline void adam(
         p[i] = keep * value - lr * (mean / (scale * root + eps))
 
 
-cdef void adam_plain(const Job* job, const Slot* s, Py_ssize_t lo, Py_ssize_t n, floating* kind) noexcept nogil:
-    adam(job, s, lo, n, kind, False)
-
-
-cdef void adam_amsgrad(const Job* job, const Slot* s, Py_ssize_t lo, Py_ssize_t n, floating* kind) noexcept nogil:
-    adam(job, s, lo, n, kind, True)
+cdef void adam(const Job* job, const Slot* s, Py_ssize_t lo, Py_ssize_t n, floating* kind) noexcept nogil:
+    if s.data[4] == NULL:  # a loop of its own, else GCC vectorizes neither
+        adam_loop(job, s, lo, n, kind, False)
+    else:
+        adam_loop(job, s, lo, n, kind, True)
 
 
 def adam_step(
@@ -188,8 +183,5 @@ def adam_step(
     job.scale, job.sign = 1 / sqrt(1 - pow(beta2, step)), -1 if maximize else 1
     job.decay = 0 if decoupled else weight_decay
     job.keep = 1 - lr * weight_decay if decoupled else 1
-    if max_exp_avg_sqs_out:  # a loop of its own, else GCC vectorizes neither
-        job.update[0], job.update[1] = <Update> adam_amsgrad[double], <Update> adam_amsgrad[float]
-    else:
-        job.update[0], job.update[1] = <Update> adam_plain[double], <Update> adam_plain[float]
+    job.update[0], job.update[1] = <Update> adam[double], <Update> adam[float]
     run((params_out, grads, exp_avgs_out, exp_avg_sqs_out, max_exp_avg_sqs_out), &job, n_threads)
