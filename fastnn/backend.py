@@ -59,8 +59,8 @@ def load(kernel_set: str, isa: str) -> dict[str, Any]:
         return {family: importlib.import_module(f"{package}.{family}") for family in FAMILIES}
     except ImportError as error:
         raise ImportError(
-            f"fastnn: {package} is missing from this build; build it again by 'pip install .', or choose another set by "
-            f"FASTNN_ISA. The reason: {error}"
+            f"fastnn: {package} is missing from this build; build it again by 'pip install .', or choose another set "
+            f"by FASTNN_ISA. The reason: {error}"
         ) from error
 
 
