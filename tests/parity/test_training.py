@@ -105,17 +105,18 @@ def follow(models, optimizers):
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [("float64", 1e-9), ("float32", 1e-3)])
-@pytest.mark.parametrize(("name", "n"), [("mlp", 32), ("cnn", 32), ("resnet20", 16)])
+@pytest.mark.parametrize(("name", "n"), [("mlp", 128), ("cnn", 32), ("resnet20", 16)])
 def test_twenty_steps(name, n, dtype, tolerance):
     """The distance between the libraries' parameters, relative to the distance that training has moved them.
 
-    resnet20 in float32 starts every step from PyTorch's weights, and the differences of the steps are summed: run
-    freely, PyTorch's own float32 is 40% off its float64 after 20 steps, because each ReLU that rounding turns on or
-    off changes the gradient by a thousandth.
+    cnn and resnet20 in float32 start every step from PyTorch's weights and optimizer state, and the differences of the
+    steps are summed. Run freely they measure luck: a ReLU or a pooling window that rounding decides the other way (one
+    in ten batches) changes the gradient by a thousandth, and training multiplies that. PyTorch's own float32 resnet20
+    is 40% off its float64 after 20 steps.
     """
     pair = models(name, dtype)
     optimizers = {lib: optimizer(lib, name, model) for lib, model in pair.items()}
-    following = name == "resnet20" and dtype == "float32"
+    following = name != "mlp" and dtype == "float32"
 
     def weights(lib):
         return [to_numpy(p).astype(np.float64) for p in pair[lib].parameters()]
