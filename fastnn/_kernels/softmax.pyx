@@ -150,9 +150,8 @@ cdef void block(const Job* job, Py_ssize_t unit, floating* kind) noexcept nogil:
 cdef int check_vector(cnp.ndarray a, cnp.ndarray x, int axis) except -1:
     """One element of x's dtype for each index along the axis of the matrix x."""
     check_plain(a)
-    if cnp.PyArray_NDIM(x) != 2:
-        raise ValueError("kernel: an array that is not 2-D came where one is needed")
-    if cnp.PyArray_NDIM(a) != 1 or cnp.PyArray_DIM(a, 0) != cnp.PyArray_DIM(x, axis) or is_f32(a) != is_f32(x):
+    if (cnp.PyArray_NDIM(x) != 2 or cnp.PyArray_NDIM(a) != 1 or cnp.PyArray_DIM(a, 0) != cnp.PyArray_DIM(x, axis)
+            or cnp.PyArray_TYPE(a) != cnp.PyArray_TYPE(x)):
         raise ValueError("kernel: a vector does not fit the matrix in length or dtype")
     return 0
 

@@ -33,6 +33,8 @@ def float_array(op: str, x: Tensor, name: str = "input") -> Array:
 
 def _activation(op: str, x: Tensor, *params: float, inplace: bool = False, read_input: bool = False) -> Tensor:
     """The kernel `op` on x. Its backward kernel reads the output, or with `read_input` the input."""
+    if op in ("sigmoid", "tanh") and isinstance(x, Tensor) and x.array.dtype.kind != "f":
+        x = x.to(float32)
     a = layout.dense(float_array(op, x))
     y = layout.empty_like(a)
     getattr(backend.activation, op)(a, *params, y, backend.n_threads())
@@ -85,17 +87,12 @@ def sigmoid(input: Tensor) -> Tensor:
     >>> sigmoid(fastnn.tensor([-1000.0, 0.0, 2.0]))
     tensor([0.    , 0.5   , 0.8808])
     """
-    return _activation("sigmoid", _real("sigmoid", input))
+    return _activation("sigmoid", input)
 
 
 def tanh(input: Tensor) -> Tensor:
     """(exp(x) − exp(−x)) / (exp(x) + exp(−x)); integers become float32."""
-    return _activation("tanh", _real("tanh", input))
-
-
-def _real(op: str, x: Tensor) -> Tensor:
-    check_tensor(op, x)
-    return x if x.array.dtype.kind == "f" else x.to(float32)
+    return _activation("tanh", input)
 
 
 # Along one axis --------------------------------------------------------------------------------------------------
@@ -132,7 +129,7 @@ def _along(op: str, x: Tensor, dim: int, dtype: Any) -> Tensor:
 
 
 def softmax(input: Tensor, dim: int, dtype: Any = None) -> Tensor:
-    """exp(x) / Σ exp(x) along `dim`, of x in `dtype`, less its maximum lest it overflow; IndexError if there is no `dim`.
+    """exp(x) / Σ exp(x) along `dim`, x converted to `dtype` first; never overflows. IndexError if there is no `dim`.
 
     >>> import fastnn
     >>> softmax(fastnn.tensor([[1.0, 1.0], [0.0, 1000.0]]), dim=1)
