@@ -9,7 +9,6 @@ import importlib
 import math
 import os
 import threading
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -73,11 +72,13 @@ activation, conv, dropout, matmul, normalization, optimizer, pooling, softmax = 
 def _quota() -> float:
     """Processors that the control group grants, infinity if it does not say."""
     try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()[:2]  # version 2
+        with open("/sys/fs/cgroup/cpu.max") as file:  # version 2 (open, because importing pathlib takes 7 ms)
+            quota, period = file.read().split()[:2]
     except (OSError, ValueError):
         try:
-            folder = Path("/sys/fs/cgroup/cpu")
-            quota, period = ((folder / f"cpu.cfs_{name}_us").read_text().strip() for name in ("quota", "period"))
+            folder = "/sys/fs/cgroup/cpu/cpu.cfs_"
+            with open(folder + "quota_us") as one, open(folder + "period_us") as two:
+                quota, period = one.read().strip(), two.read().strip()
         except OSError:
             return math.inf
     return int(quota) / int(period) if quota not in ("max", "-1") else math.inf

@@ -1,7 +1,7 @@
 """What a bug report should contain."""
+import os
 import platform
 import sys
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,11 +13,12 @@ from fastnn._version import __version__
 def openmp_runtimes() -> list[str]:
     """OpenMP libraries loaded into this process (Linux only): more than one can slow each other down."""
     try:
-        maps = Path("/proc/self/maps").read_text()
+        with open("/proc/self/maps") as file:
+            maps = file.read()
     except OSError:
         return []
     files = {line.split()[-1] for line in maps.splitlines() if "/" in line}
-    return sorted(file for file in files if Path(file).name.startswith(("libgomp", "libomp", "libiomp")))
+    return sorted(file for file in files if os.path.basename(file).startswith(("libgomp", "libomp", "libiomp")))
 
 
 def config() -> dict[str, str]:
@@ -27,7 +28,7 @@ def config() -> dict[str, str]:
     supported = ", ".join(backend.instruction_sets()) or "none"
     openmp = f"version {build['openmp']}; loaded: {', '.join(openmp_runtimes()) or 'unknown'}"
     return {
-        "fastnn": f"{__version__} in {Path(__file__).parent}", "kernels": backend.kernel_set,
+        "fastnn": f"{__version__} in {os.path.dirname(__file__)}", "kernels": backend.kernel_set,
         "instruction set": f"{backend.isa} (this machine runs: {supported})",
         "threads": f"{backend.get_num_threads()} ({backend.threads_reason})",
         "OpenMP": openmp if build["openmp"] else "not built in", "compiler": build["compiler"], "flags": build["flags"],

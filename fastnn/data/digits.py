@@ -1,5 +1,5 @@
 """The handwritten digits that ship with fastnn."""
-from pathlib import Path
+import os.path
 
 import numpy as np
 
@@ -15,6 +15,6 @@ def digits(train: bool = True) -> TensorDataset:
     Source: Alpaydin, Kaynak, "Optical Recognition of Handwritten Digits", UCI Machine Learning Repository, 1998,
     doi 10.24432/C50P49, CC BY 4.0: the 1797 images of its own test part, in the 17 grey levels of the original.
     """
-    with np.load(Path(__file__).with_name("digits.npz"), allow_pickle=False) as file:
+    with np.load(os.path.join(os.path.dirname(__file__), "digits.npz"), allow_pickle=False) as file:
         part = slice(file["n_train"]) if train else slice(file["n_train"], None)
         return TensorDataset(file["images"][part, None].astype(np.float32) / 16, file["labels"][part].astype(np.int64))
