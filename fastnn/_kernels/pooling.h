@@ -1,78 +1,92 @@
-/* The inner loops of pooling, over the n channels of one position: contiguous, and branch-free since a mispredicted
- * branch costs more than ten channels; the compiler vectorizes them. They are C for `restrict`: without it, a test for
- * overlap at every call would cost as much as the work. `first`: nothing has been written to this position yet. */
+/* Pooling of one window, all its taps for some channels at a time: four vectors, one, 16 bytes or a single channel.
+   Sums and maxima stay in registers, and no branch depends on data. */
 #ifndef FASTNN_POOLING_H
 #define FASTNN_POOLING_H
-
-#include <stddef.h>
+#include <math.h>
 #include <stdint.h>
-#include <string.h>
+#include "tile.h"
 
-/* A later tap replaces the maximum only if it is greater or NaN, as in PyTorch. */
-#define POOL_TAKE(sfx, real, uint, tap, number)                                                                       \
-    {                                                                                                                 \
-        const real v = tap[l];                                                                                        \
-        const uint take = -(uint) ((v > pool_real_##sfx(b)) | (v != v));                                              \
-        b = (pool_bits_##sfx(v) & take) | (b & ~take);                                                                \
-        at = (number & (int32_t) take) | (at & ~(int32_t) take);                                                      \
+#if defined(__GNUC__)
+#define FEW(real) (16 / sizeof(real))
+#define POOL_TYPE(type, lanes) __attribute__((vector_size(lanes * sizeof(type)), aligned(sizeof(type)), may_alias)) type
+#define POOL_SELECT(mask, a, b) (((Whole)(a) & (mask)) | ((Whole)(b) & ~(mask)))
+#define POOL_CONVERT __builtin_convertvector
+#else
+#define FEW(real) 1
+#define POOL_TYPE(type, lanes) type
+#define POOL_SELECT(mask, a, b) ((mask) ? (a) : (b))
+#define POOL_CONVERT(a, type) ((type)(a))
+#endif
+
+typedef struct { /* the taps of a window that lie inside the image */
+    ptrdiff_t rows, cols, row, col; /* how many, and elements of x from one to the next */
+    int32_t number, width; /* the first one's number, and by how much it rises from row to row */
+    int maximum, narrow, backward, fresh; /* narrow: places are bytes; fresh: backward overwrites */
+    double scale; /* 1 for a maximum */
+} Taps;
+
+/* Forward y = the taps' maximum, and place = the number of the tap it is from; or y = their sum * scale.
+   Backward each tap += y * scale; for a maximum, where place tells its number. `u` counts vectors. */
+#define POOL_LANES(name, real, whole, lanes, vectors)                                                                  \
+    TILE_INLINE void name(const Taps *t, real *x, real *y, void *place) {                                              \
+        typedef POOL_TYPE(real, (lanes)) Real;                                                                         \
+        typedef POOL_TYPE(whole, (lanes)) Whole;                                                                       \
+        typedef POOL_TYPE(uint8_t, (lanes)) Narrow;                                                                    \
+        typedef POOL_TYPE(int32_t, (lanes)) Wide;                                                                      \
+        Real best[vectors], v;                                                                                         \
+        Whole at[vectors], number, take;                                                                               \
+        UNROLLED for (int u = 0; u < vectors; u++) {                                                                   \
+            best[u] = (Real){0} + (real)(t->maximum ? -INFINITY : 0);                                                  \
+            at[u] = (Whole){0} + (whole)t->number;                                                                     \
+            if (t->backward) best[u] = ((Real *)y)[u] * (real)t->scale;                                                \
+            if (t->backward && t->maximum)                                                                             \
+                at[u] = t->narrow ? POOL_CONVERT(((Narrow *)place)[u], Whole)                                          \
+                                  : POOL_CONVERT(((Wide *)place)[u], Whole);                                           \
+        }                                                                                                              \
+        for (ptrdiff_t i = 0; i < t->rows; i++)                                                                        \
+            for (ptrdiff_t j = 0; j < t->cols; j++) {                                                                  \
+                Real *tap = (Real *)(x + i * t->row + j * t->col);                                                     \
+                number = (Whole){0} + (whole)(t->number + i * t->width + j);                                           \
+                UNROLLED for (int u = 0; u < vectors; u++)                                                             \
+                    if (t->backward) {                                                                                 \
+                        take = at[u] == number;                                                                        \
+                        v = t->maximum ? (Real)POOL_SELECT(take, best[u], (Real){0}) : best[u];                        \
+                        if (!t->fresh) v += tap[u];                                                                    \
+                        tap[u] = v;                                                                                    \
+                    } else if (t->maximum) { /* a later tap wins only if it is greater or NaN, as in PyTorch */        \
+                        v = tap[u];                                                                                    \
+                        take = (v > best[u]) | (v != v);                                                               \
+                        best[u] = (Real)POOL_SELECT(take, v, best[u]);                                                 \
+                        at[u] = POOL_SELECT(take, number, at[u]);                                                      \
+                    } else                                                                                             \
+                        best[u] += tap[u];                                                                             \
+            }                                                                                                          \
+        if (t->backward) return;                                                                                       \
+        UNROLLED for (int u = 0; u < vectors; u++) {                                                                   \
+            ((Real *)y)[u] = best[u] * (real)t->scale;                                                                 \
+            if (t->maximum && t->narrow) ((Narrow *)place)[u] = POOL_CONVERT(at[u], Narrow);                           \
+            else if (t->maximum) ((Wide *)place)[u] = POOL_CONVERT(at[u], Wide);                                       \
+        }                                                                                                              \
     }
 
-#define POOL_DEFINE(sfx, real, uint)                                                                                  \
-                                                                                                                      \
-static inline uint pool_bits_##sfx(real x) { uint u; memcpy(&u, &x, sizeof u); return u; }                            \
-static inline real pool_real_##sfx(uint u) { real x; memcpy(&x, &u, sizeof x); return x; }                            \
-                                                                                                                      \
-static inline void pool_max_##sfx(real *__restrict y, int32_t *__restrict place, real **taps, const int32_t *numbers, \
-                                  ptrdiff_t n, const int first)                                                       \
-{                                                                                                                     \
-    const real *p0 = taps[0], *p1 = taps[1], *p2 = taps[2], *p3 = taps[3]; /* may be the same */                      \
-    const int32_t k0 = numbers[0], k1 = numbers[1], k2 = numbers[2], k3 = numbers[3];                                 \
-    for (ptrdiff_t l = 0; l < n; l++) {                                                                               \
-        uint b = pool_bits_##sfx(first ? p0[l] : y[l]);                                                               \
-        int32_t at = first ? k0 : place[l];                                                                           \
-        if (!first) POOL_TAKE(sfx, real, uint, p0, k0)                                                                \
-        POOL_TAKE(sfx, real, uint, p1, k1)                                                                            \
-        POOL_TAKE(sfx, real, uint, p2, k2)                                                                            \
-        POOL_TAKE(sfx, real, uint, p3, k3)                                                                            \
-        y[l] = pool_real_##sfx(b);                                                                                    \
-        place[l] = at;                                                                                                \
-    }                                                                                                                 \
-}                                                                                                                     \
-                                                                                                                      \
-/* Four taps: if place is given, y = the maximum of them and of y, place[start:] = the number of the tap it came from;\
- * otherwise y = (the sum of them and of y) * scale. y counts unless first. */                                        \
-static inline void pool_##sfx(real *__restrict y, int32_t *place, ptrdiff_t start, real **taps,                       \
-                              const int32_t *numbers, real scale, ptrdiff_t n, int first)                             \
-{                                                                                                                     \
-    const real *p0 = taps[0], *p1 = taps[1], *p2 = taps[2], *p3 = taps[3];                                            \
-    if (place && first)                                                                                               \
-        pool_max_##sfx(y, place + start, taps, numbers, n, 1);                                                        \
-    else if (place)                                                                                                   \
-        pool_max_##sfx(y, place + start, taps, numbers, n, 0);                                                        \
-    else                                                                                                              \
-        for (ptrdiff_t l = 0; l < n; l++) {                                                                           \
-            const real s = (p0[l] + p1[l]) + (p2[l] + p3[l]);                                                         \
-            y[l] = (first ? s : y[l] + s) * scale;                                                                    \
-        }                                                                                                             \
-}                                                                                                                     \
-                                                                                                                      \
-/* dx (+)= dy where place[start:], if place is given, is number; otherwise dx (+)= dy * scale */                      \
-static inline void pool_backward_##sfx(real *__restrict dx, const real *__restrict dy, const int32_t *__restrict place,\
-                                       ptrdiff_t start, int32_t number, real scale, ptrdiff_t n, int first)           \
-{                                                                                                                     \
-    if (place)                                                                                                        \
-        for (ptrdiff_t l = 0; l < n; l++) {                                                                           \
-            const real d = pool_real_##sfx(pool_bits_##sfx(dy[l]) & -(uint) (place[start + l] == number));            \
-            dx[l] = first ? d : dx[l] + d;                                                                            \
-        }                                                                                                             \
-    else                                                                                                              \
-        for (ptrdiff_t l = 0; l < n; l++)                                                                             \
-            dx[l] = first ? dy[l] * scale : dx[l] + dy[l] * scale;                                                    \
-}
+/* The same for n channels. Forward, the last few may be computed twice. */
+#define POOL(sfx, real, whole)                                                                                         \
+    POOL_LANES(pool_four_##sfx, real, whole, LANES_##sfx, 4)                                                           \
+    POOL_LANES(pool_full_##sfx, real, whole, LANES_##sfx, 1)                                                           \
+    POOL_LANES(pool_few_##sfx, real, whole, FEW(real), 1)                                                              \
+    POOL_LANES(pool_one_##sfx, real, whole, 1, 1)                                                                      \
+    static void pool_##sfx(const Taps *t, real *x, real *y, char *place, ptrdiff_t n) {                                \
+        const ptrdiff_t full = LANES_##sfx, few = FEW(real), size = t->narrow ? 1 : 4;                                 \
+        for (ptrdiff_t c = 0, done; c < n; c += done) {                                                                \
+            if (n - c < few && n >= few && !t->backward) c = n - few;                                                  \
+            done = n - c >= 4 * full ? 4 * full : n - c >= full ? full : n - c >= few ? few : 1;                       \
+            if (done == 4 * full) pool_four_##sfx(t, x + c, y + c, place + c * size);                                  \
+            else if (done == full) pool_full_##sfx(t, x + c, y + c, place + c * size);                                 \
+            else if (done == few) pool_few_##sfx(t, x + c, y + c, place + c * size);                                   \
+            else pool_one_##sfx(t, x + c, y + c, place + c * size);                                                    \
+        }                                                                                                              \
+    }
 
-POOL_DEFINE(f32, float, uint32_t)
-POOL_DEFINE(f64, double, uint64_t)
-
-#undef POOL_TAKE
-#undef POOL_DEFINE
+POOL(f32, float, int32_t)
+POOL(f64, double, int64_t)
 #endif

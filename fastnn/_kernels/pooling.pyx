@@ -1,266 +1,149 @@
 """Pooling over the H and W of channels-last images.
 
-Every pooling is one walk over windows: a table for each axis says where the window of each output begins, which of its
-taps lie inside the image, and which outputs an input may belong to. A unit of work is one row of what is written: of y
-forward, of dx backward. All C channels of a position are contiguous, and the loops of pooling.h run along them, four
-taps of a window at a time, so that a 2×2 window takes one pass.
+All are one walk over windows: for each output, where its window begins and which of its taps lie inside the image. A
+unit of work is one row of y forward. Backward adds into dx window by window: a unit is an image, or a block of its
+channels, so that no two units write to one place; where windows tile the image, it writes instead. The taps of one
+window are pooling.h's. Cuts and the order of sums depend on shapes only.
 
-Max pooling records where in its window each maximum was found, in one byte if the window has at most 256 places; ties
-go to the first place in row-major order and NaN wins, as in PyTorch. The backward pass gathers: each element of dx is
-put together from the windows that hold it, in a fixed order, so that it needs no zeros beforehand, no atomic, no
-second thread. Bandwidth is the limit for 16 channels and more; below that, the instructions spent on each position.
+A maximum records in which tap it was found, in one byte if the window has at most 256 places; ties go to the first
+place in row-major order and NaN wins, as in PyTorch. Its gradient goes to that place alone. Bandwidth is the limit for
+16 channels and more; below that, the instructions spent on each window.
 """
 cimport numpy as cnp
 from cython cimport floating
-from cython.parallel cimport prange
-from libc.math cimport INFINITY
-from libc.stdint cimport int32_t, uint8_t
+from libc.stdint cimport int32_t
 from libc.string cimport memset
-from fastnn._kernels.kernel cimport (
-    check_rows, has_order, is_f32, omp_get_thread_num, scratch_acquire, scratch_align, scratch_release, threads_for,
-)
+from fastnn._kernels.kernel cimport Unit, check_rows, has_order, is_f32, share, threads_for
+from fastnn._kernels.tile cimport cut, parts
 
 cnp.import_array()
 
 cdef extern from "pooling.h" nogil:
-    void pool_f32(float*, int32_t*, Py_ssize_t, float**, const int32_t*, float, Py_ssize_t, bint)
-    void pool_f64(double*, int32_t*, Py_ssize_t, double**, const int32_t*, double, Py_ssize_t, bint)
-    void pool_backward_f32(float*, const float*, const int32_t*, Py_ssize_t, int32_t, float, Py_ssize_t, bint)
-    void pool_backward_f64(double*, const double*, const int32_t*, Py_ssize_t, int32_t, double, Py_ssize_t, bint)
+    ctypedef struct Taps:
+        Py_ssize_t rows, cols, row, col
+        int32_t number, width
+        int maximum, narrow, backward, fresh
+        double scale
 
+    void pool_f32(const Taps* t, float* x, float* y, char* place, Py_ssize_t n)
+    void pool_f64(const Taps* t, double* x, double* y, char* place, Py_ssize_t n)
 
-cdef struct Window:
-    Py_ssize_t at, end  # where tap 0 lies, and one past the last; tap k lies at `at + k * dilation`
-    Py_ssize_t lo, hi   # taps lo to hi - 1 lie inside the image
-    double share        # weight in an average
+cdef enum:
+    BLOCK = 64  # channels of a unit of backward work
+    MANY = 16  # images that need no such units to keep threads busy
+    LARGEST = 2147483647  # size of a window or a step
 
+ctypedef char* Bytes  # an array of either dtype
 
-cdef struct Axis:
-    Py_ssize_t size, out, kernel, dilation
-    Window* window      # of each output
-    Py_ssize_t* first   # input i lies between the first and last taps of outputs first[i] to last[i] - 1 only
-    Py_ssize_t* last
+ctypedef struct Axis:
+    Py_ssize_t size, out, kernel, stride, padding, dilation  # kernel 0: windows cover the axis evenly
+    bint padded  # padding counts in averages
 
+ctypedef struct Window:  # along one axis
+    Py_ssize_t at, first, taps  # where its first tap inside the image lies, which one that is, and how many are there
+    Py_ssize_t length  # that an average counts
 
-cdef struct Plan:
-    Py_ssize_t N, C
+ctypedef struct Pool:
+    Py_ssize_t C, bands, blocks, divisor
     Axis h, w
-    void* filler     # C numbers that change no result, for taps that a window lacks to a multiple of four
-    void* place      # NULL: average
-    bint narrow      # places are stored in bytes, and buffer is a row of int32 for each thread
-    int32_t* buffer
-    bint backward
+    Bytes x, y, place
+    Taps taps  # what all windows have in common
 
 
-# Windows ----------------------------------------------------------------------------------------------------------
-
-cdef void* _room(Axis* a, cnp.ndarray x, cnp.ndarray y, int axis, void* memory) noexcept:
-    """Lay the tables of an axis into `memory`; returns where they end."""
-    a.size, a.out = cnp.PyArray_DIM(x, axis), cnp.PyArray_DIM(y, axis)
-    a.window = <Window*> memory
-    a.first = <Py_ssize_t*> (a.window + a.out)
-    a.last = a.first + a.size
-    return a.last + a.size
-
-
-cdef int _slide(Axis* a, Py_ssize_t kernel, Py_ssize_t stride, Py_ssize_t padding, Py_ssize_t dilation,
-                bint count_include_pad) except -1:
-    """Windows of one kernel size, a stride apart."""
-    cdef Py_ssize_t o
-    cdef Window* w
-    if kernel < 1 or stride < 1 or padding < 0 or dilation < 1:
-        raise ValueError("kernel: kernel, stride and dilation must be positive, padding not negative")
-    a.kernel, a.dilation = kernel, dilation
-    for o in range(a.out):
-        w = a.window + o
-        w.at = o * stride - padding
-        w.end = w.at + (kernel - 1) * dilation + 1
-        w.lo = max(<Py_ssize_t> 0, dilation - 1 - w.at) // dilation
-        w.hi = max(w.lo, min(kernel, max(<Py_ssize_t> 0, a.size - w.at + dilation - 1) // dilation))
-        w.share = min(kernel, a.size + padding - w.at) if count_include_pad else w.hi - w.lo
-    return 0
+cdef inline Window window(const Axis* a, Py_ssize_t o) noexcept nogil:
+    """The window of output o."""
+    cdef Window w
+    cdef Py_ssize_t begin = o * a.stride - a.padding, last = a.kernel
+    if a.kernel == 0:
+        w.at, w.first = o * a.size // a.out, 0
+        w.taps = w.length = parts((o + 1) * a.size, a.out) - w.at
+        return w
+    w.first = parts(-begin, a.dilation) if begin < 0 else 0
+    if begin + (a.kernel - 1) * a.dilation >= a.size:
+        last = parts(a.size - begin, a.dilation)
+    w.at, w.taps = begin + w.first * a.dilation, last - w.first
+    w.length = min(a.kernel, a.size + a.padding - begin) if a.padded else w.taps
+    return w
 
 
-cdef void _divide(Axis* a) noexcept:
-    """Windows that cover the axis evenly."""
-    cdef Py_ssize_t o
-    cdef Window* w
-    a.kernel = a.dilation = 1
-    for o in range(a.out):
-        w = a.window + o
-        w.at, w.end = o * a.size // a.out, ((o + 1) * a.size + a.out - 1) // a.out
-        w.lo, w.hi = 0, w.end - w.at
-        w.share = w.hi
-
-
-cdef void _finish(Axis* a, double divisor) noexcept:
-    """From lengths to shares, 1/divisor unless it is 0; from the bounds of each window to the windows of each input."""
-    cdef Py_ssize_t i, first = 0, last = 0
-    for i in range(a.out):
-        a.window[i].share = 1 / (divisor if divisor != 0 else max(1., a.window[i].share))
-    for i in range(a.size):
-        while first < a.out and a.window[first].end <= i:
-            first += 1
-        while last < a.out and a.window[last].at <= i:
-            last += 1
-        a.first[i], a.last[i] = first, last
-
-
-# Rows -------------------------------------------------------------------------------------------------------------
-
-cdef void _row(floating* x, floating* y, const Plan* p, Py_ssize_t unit, int32_t* buffer) noexcept nogil:
-    """One row of y, and of place if it is a maximum."""
-    cdef Py_ssize_t oh = unit % p.h.out, ow, i, j, n, t, u, C = p.C, row = unit * p.w.out * C
-    cdef int32_t* place = buffer if p.narrow or p.place == NULL else <int32_t*> p.place + row
-    cdef uint8_t* narrow = <uint8_t*> p.place + row
-    cdef floating* taps[4]
-    cdef int32_t numbers[4]
-    cdef floating scale = 1
-    cdef Window h = p.h.window[oh], w
-    x += unit // p.h.out * p.h.size * p.w.size * C
-    for ow in range(p.w.out):
-        w = p.w.window[ow]
-        i, j = h.lo, w.lo
-        n = (h.hi - i) * (w.hi - j)
-        for t in range(0, max(<Py_ssize_t> 1, n), 4):
-            for u in range(4):
-                taps[u], numbers[u] = <floating*> p.filler, 0
-                if t + u < n:
-                    taps[u] = x + ((h.at + i * p.h.dilation) * p.w.size + w.at + j * p.w.dilation) * C
-                    numbers[u] = <int32_t> (i * p.w.kernel + j)
-                    j += 1
-                    if j == w.hi:
-                        i, j = i + 1, w.lo
-            if p.place == NULL:
-                scale = <floating> (h.share * w.share if t + 4 >= n else 1)
+cdef void pool_unit(const Pool* p, Py_ssize_t unit, floating* kind) noexcept nogil:
+    """One band of rows of y and one block of channels of one image."""
+    cdef Py_ssize_t image = unit // (p.bands * p.blocks), band = unit // p.blocks % p.bands, block = unit % p.blocks
+    cdef Py_ssize_t C = p.C, c = cut(C, p.blocks, block), n = cut(C, p.blocks, block + 1) - c, oh, ow, o, at
+    cdef floating* x = <floating*> p.x + image * p.h.size * p.w.size * C + c
+    cdef floating* y = <floating*> p.y
+    cdef Window h, w
+    cdef Taps t = p.taps
+    if t.backward and not t.fresh and n == C:
+        memset(x, 0, p.h.size * p.w.size * C * sizeof(floating))
+    elif t.backward and not t.fresh:
+        for at in range(p.h.size * p.w.size):
+            memset(x + at * C, 0, n * sizeof(floating))
+    for oh in range(cut(p.h.out, p.bands, band), cut(p.h.out, p.bands, band + 1)):
+        h = window(&p.h, oh)
+        for ow in range(p.w.out):
+            w = window(&p.w, ow)
+            t.rows, t.cols = h.taps, w.taps
+            t.number = <int32_t> (h.first * t.width + w.first) if h.taps > 0 and w.taps > 0 else 0
+            if not t.maximum:
+                t.scale = 1. / (p.divisor if p.divisor != 0 else max(<Py_ssize_t> 1, h.length * w.length))
+            at, o = (h.at * p.w.size + w.at) * C, ((image * p.h.out + oh) * p.w.out + ow) * C + c
             if floating is float:
-                pool_f32(y + row + ow * C, place, ow * C, taps, numbers, scale, C, t == 0)
+                pool_f32(&t, x + at, y + o, p.place + (o if t.narrow else 4 * o), n)
             else:
-                pool_f64(y + row + ow * C, place, ow * C, taps, numbers, scale, C, t == 0)
-    if p.narrow:
-        for i in range(p.w.out * C):
-            narrow[i] = <uint8_t> place[i]
+                pool_f64(&t, x + at, y + o, p.place + (o if t.narrow else 4 * o), n)
 
 
-cdef void _row_backward(
-    floating* dx, const floating* dy, const Plan* p, Py_ssize_t unit, int32_t* buffer
-) noexcept nogil:
-    """One row of dx."""
-    cdef Py_ssize_t ih = unit % p.h.size, iw, oh, ow, i, j, row, C = p.C
-    cdef int32_t* place = buffer
-    cdef bint first, fresh = True  # nothing is written to this position yet, to this row
-    cdef floating scale = 1
-    dx += unit * p.w.size * C
-    for oh in range(p.h.first[ih], p.h.last[ih]):
-        i = (ih - p.h.window[oh].at) // p.h.dilation
-        if p.h.window[oh].at + i * p.h.dilation != ih:
-            continue
-        row = (unit // p.h.size * p.h.out + oh) * p.w.out * C
-        if p.narrow:
-            for j in range(p.w.out * C):
-                place[j] = (<uint8_t*> p.place)[row + j]
-        elif p.place != NULL:
-            place = <int32_t*> p.place + row
-        for iw in range(p.w.size):
-            first = fresh
-            for ow in range(p.w.first[iw], p.w.last[iw]):
-                j = iw - p.w.window[ow].at
-                if p.w.dilation > 1:
-                    if j % p.w.dilation != 0:
-                        continue
-                    j //= p.w.dilation
-                j += i * p.w.kernel  # the number of the tap
-                if p.place == NULL:
-                    scale = <floating> (p.h.window[oh].share * p.w.window[ow].share)
-                if floating is float:
-                    pool_backward_f32(dx + iw * C, dy + row + ow * C, place, ow * C, <int32_t> j, scale, C, first)
-                else:
-                    pool_backward_f64(dx + iw * C, dy + row + ow * C, place, ow * C, <int32_t> j, scale, C, first)
-                first = False
-            if first:  # between windows
-                memset(dx + iw * C, 0, C * sizeof(floating))
-        fresh = False
-    if fresh:
-        memset(dx, 0, p.w.size * C * sizeof(floating))
+cdef bint fits(const Axis* a) noexcept:
+    return min(a.kernel, a.stride, a.dilation, a.padding + 1) >= 1 and (
+        max(a.kernel, a.stride, a.dilation, a.padding) < LARGEST)
 
 
-cdef void _unit(floating* x, floating* y, const Plan* p, Py_ssize_t unit, int thread) noexcept nogil:
-    cdef int32_t* buffer = p.buffer + thread * p.w.out * p.C if p.narrow else NULL
-    if p.backward:
-        _row_backward(x, y, p, unit, buffer)
-    else:
-        _row(x, y, p, unit, buffer)
+cdef bint tiles(const Axis* a) noexcept:
+    """Whether each input belongs to exactly one window."""
+    if a.kernel == 0:
+        return a.out > 0 and a.size % a.out == 0
+    return a.kernel == a.stride and a.dilation == 1 and a.padding == 0 and a.out * a.stride >= a.size
 
 
-cdef void _rows(floating* x, floating* y, const Plan* p, int n_threads) noexcept nogil:
-    cdef Py_ssize_t c, i, units = p.N * (p.h.size if p.backward else p.h.out)
-    for c in range(p.C):
-        (<floating*> p.filler)[c] = <floating> (0 if p.place == NULL else -INFINITY)
-    if n_threads == 1:
-        for i in range(units):
-            _unit(x, y, p, i, 0)
-    else:
-        for i in prange(units, schedule="static", num_threads=n_threads):
-            _unit(x, y, p, i, omp_get_thread_num())
-
-
-# Kernels ----------------------------------------------------------------------------------------------------------
-
-cdef int _check(cnp.ndarray x, cnp.ndarray y, cnp.ndarray place, Py_ssize_t places) except -1:
-    """x and y agree in dtype, N and C; place is like y, uint8 if the window has at most 256 places, else int32."""
-    cdef int axis
-    cdef bint good
+cdef int run(
+    cnp.ndarray x, cnp.ndarray y, cnp.ndarray place, tuple geometry, bint padded, Py_ssize_t divisor, bint backward,
+    int n_threads
+) except -1:
+    """x to y, or dy in `y` to dx in `x`. geometry: kernel, stride, padding, dilation; None: y's shape decides."""
+    cdef Pool p
+    cdef int axis, threads
+    cdef Py_ssize_t places
+    (p.h.kernel, p.w.kernel), (p.h.stride, p.w.stride), (p.h.padding, p.w.padding), (p.h.dilation, p.w.dilation) = (
+        geometry or ((1, 1), (1, 1), (0, 0), (1, 1)))
+    cdef bint good = fits(&p.h) and fits(&p.w)
     check_rows(x)
     check_rows(y)
-    good = cnp.PyArray_NDIM(x) == 4 and cnp.PyArray_NDIM(y) == 4 and cnp.PyArray_TYPE(x) == cnp.PyArray_TYPE(y)
+    good = good and cnp.PyArray_NDIM(x) == 4 and cnp.PyArray_NDIM(y) == 4 and cnp.PyArray_TYPE(x) == cnp.PyArray_TYPE(y)
     good = good and cnp.PyArray_DIM(x, 0) == cnp.PyArray_DIM(y, 0) and cnp.PyArray_DIM(x, 1) == cnp.PyArray_DIM(y, 1)
+    places, p.taps.scale = p.h.kernel * p.w.kernel, 1
+    p.taps.maximum, p.taps.narrow, p.taps.backward = place is not None, places <= 256, backward
+    p.place = cnp.PyArray_BYTES(y if place is None else place)
     if place is not None:
-        good = good and cnp.PyArray_NDIM(place) == 4 and has_order(place, True)
-        good = good and cnp.PyArray_TYPE(place) == (<int> cnp.NPY_UINT8 if places <= 256 else <int> cnp.NPY_INT32)
+        good = good and cnp.PyArray_NDIM(place) == 4 and has_order(place, True) and places < LARGEST
+        good = good and cnp.PyArray_TYPE(place) == (<int> cnp.NPY_UINT8 if p.taps.narrow else <int> cnp.NPY_INT32)
         for axis in range(4 if good else 0):
             good = good and cnp.PyArray_DIM(place, axis) == cnp.PyArray_DIM(y, axis)
     if not good:
-        raise ValueError("kernel: the arrays of a pooling do not fit together in dtype, shape or memory order")
-    return 0
-
-
-cdef int _pool(
-    cnp.ndarray x, cnp.ndarray y, cnp.ndarray place, tuple geometry, bint count_include_pad, Py_ssize_t divisor,
-    bint backward, int n_threads
-) except -1:
-    """x to y, or dy in `y` to dx in `x`. geometry: kernel, stride, padding, dilation; None: y's shape decides."""
-    cdef Plan p
-    cdef bint single
-    cdef Py_ssize_t kH, kW, sH, sW, pH, pW, dH, dW
-    (kH, kW), (sH, sW), (pH, pW), (dH, dW) = geometry or ((1, 1),) * 4
-    _check(x, y, place, kH * kW)
-    single = is_f32(x)
-    cdef int t = threads_for(cnp.PyArray_SIZE(x) + cnp.PyArray_SIZE(y) * min(kH * kW, <Py_ssize_t> 64), n_threads)
-    p.N, p.C = cnp.PyArray_DIM(x, 0), cnp.PyArray_DIM(x, 1)
-    cdef Py_ssize_t length = p.C * sizeof(double) + (
-        (cnp.PyArray_DIM(y, 2) + cnp.PyArray_DIM(y, 3)) * sizeof(Window)
-        + (cnp.PyArray_DIM(x, 2) + cnp.PyArray_DIM(x, 3)) * 2 * sizeof(Py_ssize_t))
-    cdef void* block = scratch_acquire(length + t * cnp.PyArray_DIM(y, 3) * p.C * sizeof(int32_t))
-    try:
-        p.buffer = <int32_t*> (<char*> scratch_align(block) + length)
-        p.filler = _room(&p.w, x, y, 3, _room(&p.h, x, y, 2, scratch_align(block)))
-        p.place = NULL if place is None else cnp.PyArray_DATA(place)
-        p.narrow, p.backward = place is not None and kH * kW <= 256, backward
-        if geometry is None:
-            _divide(&p.h)
-            _divide(&p.w)
-        else:
-            _slide(&p.h, kH, sH, pH, dH, count_include_pad)
-            _slide(&p.w, kW, sW, pW, dW, count_include_pad)
-        _finish(&p.h, divisor)
-        _finish(&p.w, divisor != 0)
-        with nogil:
-            if single:
-                _rows(<float*> cnp.PyArray_DATA(x), <float*> cnp.PyArray_DATA(y), &p, t)
-            else:
-                _rows(<double*> cnp.PyArray_DATA(x), <double*> cnp.PyArray_DATA(y), &p, t)
-    finally:
-        scratch_release(block)
+        raise ValueError("kernel: the arrays and sizes of a pooling do not fit together")
+    p.C, p.x, p.y = cnp.PyArray_DIM(x, 1), cnp.PyArray_BYTES(x), cnp.PyArray_BYTES(y)
+    p.h.size, p.w.size, p.h.out, p.w.out = (
+        cnp.PyArray_DIM(x, 2), cnp.PyArray_DIM(x, 3), cnp.PyArray_DIM(y, 2), cnp.PyArray_DIM(y, 3))
+    p.h.padded, p.w.padded, p.divisor = padded, padded, divisor
+    p.bands, p.blocks = 1 if backward else p.h.out, parts(p.C, BLOCK) if backward and cnp.PyArray_DIM(x, 0) < MANY else 1
+    p.taps.row, p.taps.col, p.taps.width = p.h.dilation * p.w.size * p.C, p.w.dilation * p.C, <int32_t> p.w.kernel
+    if geometry is None:
+        p.h.kernel = p.w.kernel = 0
+    p.taps.fresh = tiles(&p.h) and tiles(&p.w)
+    threads = threads_for(cnp.PyArray_SIZE(x) + cnp.PyArray_SIZE(y) * min(places, <Py_ssize_t> 64), n_threads)
+    cdef Unit unit = <Unit> pool_unit[float] if is_f32(x) else <Unit> pool_unit[double]
+    with nogil:
+        share(unit, &p, cnp.PyArray_DIM(x, 0) * p.bands * p.blocks, threads)
     return 0
 
 
@@ -268,21 +151,21 @@ def max_pool2d(
     cnp.ndarray x, cnp.ndarray y_out, cnp.ndarray place_out not None, kernel, stride, padding, dilation, int n_threads
 ):
     """y[oh, ow] = max over (i, j) of x[oh·sH − pH + i·dH, ow·sW − pW + j·dW]; place = i·kW + j of the winner."""
-    _pool(x, y_out, place_out, (kernel, stride, padding, dilation), False, 0, False, n_threads)
+    run(x, y_out, place_out, (kernel, stride, padding, dilation), False, 0, False, n_threads)
 
 
 def max_pool2d_backward(
     cnp.ndarray dy, cnp.ndarray place not None, cnp.ndarray dx_out, kernel, stride, padding, dilation, int n_threads
 ):
     """dx = Σ dy over the windows whose maximum was found here, as `place` tells."""
-    _pool(dx_out, dy, place, (kernel, stride, padding, dilation), False, 0, True, n_threads)
+    run(dx_out, dy, place, (kernel, stride, padding, dilation), False, 0, True, n_threads)
 
 
 def avg_pool2d(
     cnp.ndarray x, cnp.ndarray y_out, kernel, stride, padding, bint count_include_pad, Py_ssize_t divisor, int n_threads
 ):
     """y = Σ x over the window / `divisor`; if that is 0, / the window's size, with padding counted or not."""
-    _pool(x, y_out, None, (kernel, stride, padding, (1, 1)), count_include_pad, divisor, False, n_threads)
+    run(x, y_out, None, (kernel, stride, padding, (1, 1)), count_include_pad, divisor, False, n_threads)
 
 
 def avg_pool2d_backward(
@@ -290,14 +173,14 @@ def avg_pool2d_backward(
     int n_threads
 ):
     """dx = Σ over the windows that hold this element of dy / what the window was divided by."""
-    _pool(dx_out, dy, None, (kernel, stride, padding, (1, 1)), count_include_pad, divisor, True, n_threads)
+    run(dx_out, dy, None, (kernel, stride, padding, (1, 1)), count_include_pad, divisor, True, n_threads)
 
 
 def adaptive_avg_pool2d(cnp.ndarray x, cnp.ndarray y_out, int n_threads):
     """y[o] = the mean of x[⌊o·size/out⌋ : ⌈(o + 1)·size/out⌉] along H and W; a 1×1 output is the global average."""
-    _pool(x, y_out, None, None, False, 0, False, n_threads)
+    run(x, y_out, None, None, False, 0, False, n_threads)
 
 
 def adaptive_avg_pool2d_backward(cnp.ndarray dy, cnp.ndarray dx_out, int n_threads):
     """dx = Σ over the windows that hold this element of dy / the window's size."""
-    _pool(dx_out, dy, None, None, False, 0, True, n_threads)
+    run(dx_out, dy, None, None, False, 0, True, n_threads)
