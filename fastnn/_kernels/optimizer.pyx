@@ -57,7 +57,7 @@ cdef void update_chunk(const Job* job, Py_ssize_t i, void* kind) noexcept nogil:
 
 
 cdef int run(tuple columns, Job* job, int n_threads) except -1:
-    """Check the arrays and run the job. `columns`: parameters, gradients, lists of state, the last of them maybe empty."""
+    """Check the arrays and run the job. `columns`: parameters, gradients, lists of state, the last one maybe empty."""
     cdef Py_ssize_t i, column, length = 0
     cdef cnp.ndarray a, p
     cdef Slot* slot
@@ -65,7 +65,7 @@ cdef int run(tuple columns, Job* job, int n_threads) except -1:
     job.n_slots = len(columns[0])
     for i in range(1, len(columns)):
         if len(columns[i]) != job.n_slots and (columns[i] or i < len(columns) - 1):
-            raise ValueError(f"kernel: {job.n_slots} parameters came with {len(columns[i])} gradients or arrays of state")
+            raise ValueError(f"kernel: {job.n_slots} parameters came with {len(columns[i])} gradients or states")
     cdef void* room = scratch_acquire((job.n_slots + 1) * sizeof(Slot))
     job.slots = <Slot*> scratch_align(room)
     try:
@@ -173,8 +173,8 @@ def adam_step(
     list params_out, list grads, list exp_avgs_out, list exp_avg_sqs_out, list max_exp_avg_sqs_out, double step,
     double lr, double beta1, double beta2, double eps, double weight_decay, bint decoupled, bint maximize, int n_threads
 ):
-    """d = ±g;  d += weight_decay·p, or, decoupled, p *= 1 − lr·weight_decay;  m = β₁m + (1 − β₁)d;  v = β₂v + (1 − β₂)d²;
-    p −= lr/(1 − β₁ˢ) · m / (√v/√(1 − β₂ˢ) + eps) in step s = 1, 2, …
+    """d = ±g;  d += weight_decay·p or, decoupled, p *= 1 − lr·weight_decay;  m = β₁m + (1 − β₁)d;
+    v = β₂v + (1 − β₂)d²;  p −= lr/(1 − β₁ˢ) · m / (√v/√(1 − β₂ˢ) + eps) in step s = 1, 2, …
 
     With max_exp_avg_sqs_out (else an empty list) the largest v so far stands under the root.
     """
