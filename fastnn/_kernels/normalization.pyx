@@ -13,268 +13,217 @@ by the shape (Chan, Golub, LeVeque, "Updating formulae and a pairwise algorithm 
 """
 cimport numpy as cnp
 from cython cimport floating
-from cython.parallel cimport prange
 from libc.math cimport sqrt
-from libc.string cimport memset
-from fastnn._kernels.kernel cimport (
-    check_rows, check_same, is_f32, n_channels, n_rows, omp_get_thread_num, scratch_acquire, scratch_align,
-    scratch_release, threads_for,
-)
+from libc.string cimport memcpy, memset
+from fastnn._kernels.kernel cimport Unit, check_plain, check_rows, check_same, n_channels, n_rows, omp_get_thread_num
+from fastnn._kernels.kernel cimport scratch_acquire, scratch_align, scratch_release, share, threads_for
+from fastnn._kernels.tile cimport parts
 
 cnp.import_array()
 
 cdef enum:
     LANES = 512  # numbers in a wide row, if C allows
-    DEPTH = 64   # wide rows in a block
+    DEPTH = 64  # wide rows in a block
 
+ctypedef char* Bytes  # an array of either dtype, or NULL
 
-ctypedef void* address
-
-cdef struct Job:
-    Py_ssize_t rows, C
-    Py_ssize_t lanes    # in a wide row
-    Py_ssize_t height   # rows in a block
-    Py_ssize_t blocks
-    double* channels    # scratch: three numbers a channel
-    double* parts       # two numbers a channel for each block, at least one block; those of the first are the result
-    void* wide          # four wide rows in the array's dtype, the parameters of a pass, then three for each thread
+ctypedef struct Norm:
+    Py_ssize_t rows, C, lanes, height, blocks  # lanes of a wide row, rows of a block
+    Bytes dy, x, out, mean, rstd, var, weight, bias, dweight, dbias
+    double* sums  # two numbers a channel for each block, at least one block; those of the first are the result
+    Bytes wide  # four wide rows, the parameters of a pass, then three for each thread
     bint training
     double eps
-    int n_threads
-    address dy, x, out, mean, rstd, var, weight, bias, dweight, dbias  # NULL where there is no such array
+    int threads
 
 
-# Reduction --------------------------------------------------------------------------------------------------------
-
-cdef void _spread(const double* values, floating* wide, const Job* job) noexcept nogil:
-    """Repeat the numbers of the channels over a wide row."""
-    cdef Py_ssize_t c, i
-    for i in range(job.lanes // max(<Py_ssize_t> 1, job.C)):
-        for c in range(job.C):
-            wide[i * job.C + c] = <floating> values[c]
+cdef void repeat(floating* wide, const Norm* b) noexcept nogil:
+    """The first C numbers of a wide row over the rest of it."""
+    cdef Py_ssize_t done = b.C
+    while done < b.lanes:
+        memcpy(wide + done, wide, min(done, b.lanes - done) * sizeof(floating))
+        done *= 2
 
 
-cdef void _sums(
-    const floating* dy, const floating* x, const floating* shift, Py_ssize_t n, floating* s, const Job* job,
-    double* part
-) noexcept nogil:
-    """Σ dy and Σ dy·d, or if dy is NULL Σ d and Σ d², with d = x − shift, per channel over n elements."""
-    cdef floating* q = s + job.lanes  # s has room for two wide rows
-    cdef Py_ssize_t c, i = 0, k, C = job.C
+cdef void reduce_unit(const Norm* b, Py_ssize_t block, floating* kind) noexcept nogil:
+    """Of one block and each channel: Σ dy and Σ dy·(x − mean), or without dy the mean and squared deviations."""
+    cdef Py_ssize_t C = b.C, start = block * b.height * C, rows = min(b.height, b.rows - block * b.height), c, i, k
+    cdef Py_ssize_t n = rows * C, first = min(b.lanes // C, rows)
+    cdef const floating* dy = <floating*> b.dy
+    cdef const floating* x = <floating*> b.x + start
+    cdef floating* s = <floating*> b.wide + (4 + 3 * omp_get_thread_num()) * b.lanes
+    cdef floating* q = s + b.lanes
+    cdef floating* shift = <floating*> b.wide if dy != NULL else q + b.lanes
+    cdef double* total = b.sums + block * 2 * C
     cdef floating d, g
-    memset(s, 0, 2 * job.lanes * sizeof(floating))
+    if dy == NULL:
+        memset(total, 0, C * sizeof(double))
+        for i in range(first):
+            for c in range(C):
+                total[c] += x[i * C + c]
+        for c in range(C):
+            shift[c] = <floating> (total[c] / first)
+        repeat(shift, b)
+    memset(s, 0, 2 * b.lanes * sizeof(floating))
+    i = 0
     while i < n:
-        for k in range(min(job.lanes, n - i)):
+        for k in range(min(b.lanes, n - i)):
             d = x[i + k] - shift[k]
-            g = d if dy == NULL else dy[i + k]
+            g = d if dy == NULL else dy[start + i + k]
             s[k] += g
             q[k] += g * d
-        i += job.lanes
-    memset(part, 0, 2 * C * sizeof(double))
-    for i in range(job.lanes // C):
+        i += b.lanes
+    memset(total, 0, 2 * C * sizeof(double))
+    for i in range(b.lanes // C):
         for c in range(C):
-            part[c] += s[i * C + c]
-            part[C + c] += q[i * C + c]
+            total[c] += s[i * C + c]
+            total[C + c] += q[i * C + c]
+    for c in range(C if dy == NULL else 0):
+        total[C + c] = max(total[C + c] - total[c] * total[c] / rows, 0.)  # NaN stays
+        total[c] = shift[c] + total[c] / rows
 
 
-cdef void _statistics(const floating* x, Py_ssize_t rows, floating* work, const Job* job, double* part) noexcept nogil:
-    """Mean and squared deviations of each channel of a block; work: three wide rows."""
-    cdef Py_ssize_t c, i, C = job.C, first = min(job.lanes // C, rows)
-    memset(part, 0, C * sizeof(double))
-    for i in range(first):
-        for c in range(C):
-            part[c] += x[i * C + c]
-    for c in range(C):
-        part[c] /= first
-    _spread(part, work, job)
-    _sums(<const floating*> NULL, x, work, rows * C, work + job.lanes, job, part)
-    for c in range(C):
-        part[C + c] -= part[c] * part[c] / rows
-        part[C + c] = 0 if part[C + c] < 0 else part[C + c]
-        part[c] = work[c] + part[c] / rows
-
-
-cdef void _merge(bint statistics, const Job* job) noexcept nogil:
-    """Merge the blocks' statistics, or sums, in pairs, into those of the first."""
-    cdef Py_ssize_t c, i, pair, C = job.C, step = 1
-    cdef double n_a, n_b, delta
-    cdef double* a
-    cdef double* b
-    while step < job.blocks:
-        for pair in range((job.blocks + step - 1) // (2 * step)):
+cdef void reduce(const Norm* b, floating* kind) noexcept nogil:
+    """reduce_unit of all blocks, merged in pairs into the first."""
+    cdef Py_ssize_t pair, c, i, C = b.C, step = 1
+    cdef double n, m, delta
+    cdef double* to
+    cdef double* from_
+    share(<Unit> reduce_unit[floating], b, b.blocks, b.threads)
+    while step < b.blocks:
+        for pair in range(parts(b.blocks - step, 2 * step)):
             i = pair * 2 * step
-            a, b = job.parts + i * 2 * C, job.parts + (i + step) * 2 * C
-            n_a = step * job.height
-            n_b = min(job.rows - (i + step) * job.height, step * job.height)
+            to, from_ = b.sums + i * 2 * C, b.sums + (i + step) * 2 * C
+            n, m = step * b.height, min(b.rows - (i + step) * b.height, step * b.height)
             for c in range(C):
-                delta = b[c] - a[c]
-                a[c] += delta * (n_b / (n_a + n_b)) if statistics else b[c]
-                a[C + c] += b[C + c] + (delta * delta * (n_a * n_b / (n_a + n_b)) if statistics else 0)
+                delta = from_[c] - to[c]
+                to[c] += from_[c] if b.dy != NULL else delta * (m / (n + m))
+                to[C + c] += from_[C + c] + (0 if b.dy != NULL else delta * delta * (n * m / (n + m)))
         step *= 2
 
 
-# Passes -----------------------------------------------------------------------------------------------------------
-
-cdef void _affine(
-    const floating* dy, const floating* x, const floating* m, floating* out, Py_ssize_t n, Py_ssize_t lanes
-) noexcept nogil:
-    """out = (x − m)·a + b, or if dy is not NULL (x − m)·a + (dy − b)·c; wide rows a, b, c follow m."""
-    cdef const floating* a = m + lanes
-    cdef const floating* b = a + lanes
-    cdef const floating* c = b + lanes
-    cdef Py_ssize_t i = 0, k
-    while i < n:
-        for k in range(min(lanes, n - i)):
-            out[i + k] = (x[i + k] - m[k]) * a[k] + (b[k] if dy == NULL else (dy[i + k] - b[k]) * c[k])
-        i += lanes
-
-
-cdef void _block(
-    const floating* dy, const floating* x, floating* out, const Job* job, Py_ssize_t i, int thread
-) noexcept nogil:
-    cdef floating* wide = <floating*> job.wide
-    cdef floating* work = wide + (4 + 3 * thread) * job.lanes
-    cdef double* part = job.parts + i * 2 * job.C
-    cdef Py_ssize_t start = i * job.height * job.C, rows = min(job.height, job.rows - i * job.height)
-    x += start
-    if dy != NULL:
-        dy += start
-    if out != NULL:
-        _affine(dy, x, wide, out + start, rows * job.C, job.lanes)
-    elif dy != NULL:
-        _sums(dy, x, wide, rows * job.C, work, job, part)
-    else:
-        _statistics(x, rows, work, job, part)
+cdef void map_unit(const Norm* b, Py_ssize_t block, floating* kind) noexcept nogil:
+    """out = (x − m)·s + t, or with dy (x − m)·s + (dy − t)·u, of one block; m, s, t, u are the wide rows."""
+    cdef const floating* m = <floating*> b.wide
+    cdef const floating* s = m + b.lanes
+    cdef const floating* t = s + b.lanes
+    cdef const floating* u = t + b.lanes
+    cdef Py_ssize_t start = block * b.height * b.C, end = min(start + b.height * b.C, b.rows * b.C), i = start, k
+    cdef const floating* dy
+    cdef const floating* x
+    cdef floating* out
+    while i < end:
+        dy, x, out = <floating*> b.dy + i, <floating*> b.x + i, <floating*> b.out + i
+        for k in range(min(b.lanes, end - i)):
+            out[k] = (x[k] - m[k]) * s[k] + (t[k] if b.dy == NULL else (dy[k] - t[k]) * u[k])
+        i += b.lanes
 
 
-cdef void _pass(const floating* dy, const floating* x, floating* out, const Job* job) noexcept nogil:
-    """If `out` is given `_affine`, else sums with dy or statistics without, of all blocks."""
-    cdef Py_ssize_t i
-    if job.n_threads == 1:
-        for i in range(job.blocks):
-            _block(dy, x, out, job, i, 0)
-    else:
-        for i in prange(job.blocks, schedule="static", num_threads=job.n_threads):
-            _block(dy, x, out, job, i, omp_get_thread_num())
-    if out == NULL:
-        _merge(dy == NULL, job)
-
-
-cdef void _forward(floating* x, const Job* job) noexcept nogil:
-    cdef floating* mean = <floating*> job.mean
-    cdef floating* rstd = <floating*> job.rstd
-    cdef floating* weight = <floating*> job.weight
-    cdef floating* bias = <floating*> job.bias
-    cdef floating* wide = <floating*> job.wide
-    cdef Py_ssize_t c, C = job.C
-    if job.training:
-        _pass(<const floating*> NULL, x, <floating*> NULL, job)
+cdef void forward(Norm* b, floating* kind) noexcept nogil:
+    cdef Py_ssize_t c, C = b.C
+    cdef floating* m = <floating*> b.wide
+    cdef floating* s = m + b.lanes
+    cdef floating* t = s + b.lanes
+    if b.training:
+        reduce(b, kind)
         for c in range(C):
-            mean[c] = <floating> job.parts[c]
-            (<floating*> job.var)[c] = <floating> (job.parts[C + c] / job.rows)
-            rstd[c] = <floating> (1 / sqrt(job.parts[C + c] / job.rows + job.eps))
+            (<floating*> b.mean)[c] = <floating> b.sums[c]
+            (<floating*> b.var)[c] = <floating> (b.sums[C + c] / b.rows)
+            (<floating*> b.rstd)[c] = <floating> (1 / sqrt(b.sums[C + c] / b.rows + b.eps))
     for c in range(C):
-        job.channels[c] = mean[c]
-        job.channels[C + c] = <double> rstd[c] * (weight[c] if weight != NULL else 1)
-        job.channels[2 * C + c] = bias[c] if bias != NULL else 0
+        m[c] = (<floating*> b.mean)[c]
+        s[c] = (<floating*> b.rstd)[c] * ((<floating*> b.weight)[c] if b.weight != NULL else 1)
+        t[c] = (<floating*> b.bias)[c] if b.bias != NULL else 0
     for c in range(3):
-        _spread(job.channels + c * C, wide + c * job.lanes, job)
-    _pass(<const floating*> NULL, x, <floating*> job.out, job)
+        repeat(m + c * b.lanes, b)
+    share(<Unit> map_unit[floating], b, b.blocks, b.threads)
 
 
-cdef void _backward(floating* x, const Job* job) noexcept nogil:
-    cdef floating* dy = <floating*> job.dy
-    cdef floating* dx = <floating*> job.out
-    cdef floating* mean = <floating*> job.mean
-    cdef floating* rstd = <floating*> job.rstd
-    cdef floating* weight = <floating*> job.weight
-    cdef floating* wide = <floating*> job.wide
-    cdef Py_ssize_t c, C = job.C
-    cdef double* sums = job.parts
-    memset(sums, 0, 2 * C * sizeof(double))
+cdef void backward(Norm* b, floating* kind) noexcept nogil:
+    cdef Py_ssize_t c, C = b.C
+    cdef floating* m = <floating*> b.wide
+    cdef floating* s = m + b.lanes
+    cdef floating* t = s + b.lanes
+    cdef floating* u = t + b.lanes
+    cdef double rstd, scale
+    memset(b.sums, 0, 2 * C * sizeof(double))
     for c in range(C):
-        job.channels[c] = mean[c]
-    _spread(job.channels, wide, job)
-    if job.dweight != NULL:
-        _pass(dy, x, <floating*> NULL, job)
+        m[c] = (<floating*> b.mean)[c]
+    repeat(m, b)
+    if b.dweight != NULL:
+        reduce(b, kind)
         for c in range(C):
-            (<floating*> job.dbias)[c] = <floating> sums[c]
-            (<floating*> job.dweight)[c] = <floating> (sums[C + c] * rstd[c])
-    if dx == NULL:
+            (<floating*> b.dbias)[c] = <floating> b.sums[c]
+            (<floating*> b.dweight)[c] = <floating> (b.sums[C + c] * (<floating*> b.rstd)[c])
+    if b.out == NULL:
         return
     for c in range(C):
-        job.channels[c] = <double> rstd[c] * (weight[c] if weight != NULL else 1)
-        job.channels[C + c] = sums[c] / job.rows if job.training else 0
-        job.channels[2 * C + c] = -job.channels[c] * rstd[c] * rstd[c] * sums[C + c] / job.rows
-    if job.training:  # dx = (x − mean)·a + (dy − b)·c
-        _spread(job.channels + 2 * C, wide + job.lanes, job)
-        _spread(job.channels + C, wide + 2 * job.lanes, job)
-        _spread(job.channels, wide + 3 * job.lanes, job)
-        _pass(dy, x, dx, job)
-    else:  # dx = (dy − 0)·a + 0
-        memset(wide, 0, 3 * job.lanes * sizeof(floating))
-        _spread(job.channels, wide + job.lanes, job)
-        _pass(<const floating*> NULL, dy, dx, job)
+        rstd = (<floating*> b.rstd)[c]
+        scale = rstd * ((<floating*> b.weight)[c] if b.weight != NULL else 1)
+        if b.training:
+            s[c], t[c] = <floating> (-scale * rstd * rstd * b.sums[C + c] / b.rows), <floating> (b.sums[c] / b.rows)
+            u[c] = <floating> scale
+        else:  # (dy − 0)·scale + 0
+            m[c], s[c], t[c] = 0, <floating> scale, 0
+    for c in range(4):
+        repeat(m + c * b.lanes, b)
+    if not b.training:
+        b.x, b.dy = b.dy, NULL
+    share(<Unit> map_unit[floating], b, b.blocks, b.threads)
 
 
-cdef void _steps(floating* x, const Job* job) noexcept nogil:
-    if job.dy == NULL:
-        _forward(x, job)
+cdef void steps(Norm* b, floating* kind) noexcept nogil:
+    if b.dy == NULL:
+        forward(b, kind)
     else:
-        _backward(x, job)
+        backward(b, kind)
 
 
-# Kernels ----------------------------------------------------------------------------------------------------------
-
-cdef void* _like(cnp.ndarray a, cnp.ndarray x) except? NULL:
+cdef Bytes like(cnp.ndarray a, cnp.ndarray x) except? NULL:
     """The data of `a`, which is like x; NULL for None."""
     if a is None:
         return NULL
     check_same(x, a)
-    return cnp.PyArray_DATA(a)
+    return cnp.PyArray_BYTES(a)
 
 
-cdef void* _channels(cnp.ndarray a, cnp.ndarray x) except? NULL:
+cdef Bytes channels(cnp.ndarray a, cnp.ndarray x) except? NULL:
     """The data of `a`, which has one number a channel of x, in x's dtype; NULL for None."""
     if a is None:
         return NULL
-    if not (cnp.PyArray_NDIM(a) == 1 and cnp.PyArray_DIM(a, 0) == n_channels(x)
-            and cnp.PyArray_TYPE(a) == cnp.PyArray_TYPE(x) and cnp.PyArray_ISCARRAY_RO(a)):
-        raise ValueError("kernel: one number a channel, contiguous and in the dtype of the input, is needed")
-    return cnp.PyArray_DATA(a)
+    check_plain(a)
+    if cnp.PyArray_NDIM(a) != 1 or cnp.PyArray_DIM(a, 0) != n_channels(x) or cnp.PyArray_TYPE(a) != cnp.PyArray_TYPE(x):
+        raise ValueError("kernel: one number a channel, in the dtype of the input, is needed")
+    return cnp.PyArray_BYTES(a)
 
 
-cdef int _run(
+cdef int run(
     cnp.ndarray dy, cnp.ndarray x, cnp.ndarray mean, cnp.ndarray rstd, cnp.ndarray var, cnp.ndarray weight,
     cnp.ndarray bias, cnp.ndarray out, cnp.ndarray dweight, cnp.ndarray dbias, double eps, bint training, int n_threads
 ) except -1:
     """Forward (x to out) if dy is None, else backward (dy to out)."""
-    cdef Job job
-    cdef bint single
+    cdef Norm b
+    cdef Py_ssize_t group, n_sums, size = cnp.PyArray_ITEMSIZE(x)
     check_rows(x)
-    job.dy, job.x, job.out = _like(dy, x), cnp.PyArray_DATA(x), _like(out, x)
-    job.mean, job.rstd, job.var = _channels(mean, x), _channels(rstd, x), _channels(var, x)
-    job.weight, job.bias = _channels(weight, x), _channels(bias, x)
-    job.dweight, job.dbias = _channels(dweight, x), _channels(dbias, x)
-    if (dweight is None) != (dbias is None):
-        raise ValueError("kernel: dweight_out and dbias_out are both None or neither")
-    job.rows, job.C = n_rows(x) if n_channels(x) > 0 else 0, n_channels(x)
-    cdef Py_ssize_t group = max(<Py_ssize_t> 1, LANES // max(<Py_ssize_t> 1, job.C))
-    job.lanes, job.height = group * job.C, DEPTH * group
-    job.blocks = (job.rows + job.height - 1) // job.height
-    job.training, job.eps, job.n_threads = training, eps, threads_for(2 * job.rows * job.C, n_threads)
-    cdef Py_ssize_t parts = 2 * job.C * max(<Py_ssize_t> 1, job.blocks)
-    cdef void* block = scratch_acquire(8 * (3 * job.C + parts + (4 + 3 * job.n_threads) * job.lanes))
-    job.channels = <double*> scratch_align(block)
-    job.parts = job.channels + 3 * job.C
-    job.wide = job.parts + parts
-    single = is_f32(x)
+    b.dy, b.x, b.out, b.mean, b.rstd = like(dy, x), like(x, x), like(out, x), channels(mean, x), channels(rstd, x)
+    b.var, b.weight, b.bias = channels(var, x), channels(weight, x), channels(bias, x)
+    b.dweight, b.dbias, b.C, b.training, b.eps = channels(dweight, x), channels(dbias, x), n_channels(x), training, eps
+    b.rows = n_rows(x) if b.C > 0 else 0
+    if (dweight is None) != (dbias is None) or (var is not None and b.rows == 0):
+        raise ValueError("kernel: batch_norm needs at least one row; dweight_out and dbias_out are both None or neither")
+    group = max(<Py_ssize_t> 1, LANES // max(<Py_ssize_t> 1, b.C))
+    b.lanes, b.height = group * b.C, DEPTH * group
+    b.blocks, b.threads = parts(b.rows, b.height), threads_for(2 * b.rows * b.C, n_threads)
+    n_sums = 2 * b.C * max(<Py_ssize_t> 1, b.blocks)
+    cdef void* room = scratch_acquire(8 * n_sums + (4 + 3 * b.threads) * b.lanes * size)
+    b.sums = <double*> scratch_align(room)
+    b.wide = <Bytes> (b.sums + n_sums)
     with nogil:
-        if single:
-            _steps(<float*> job.x, &job)
+        if size == 4:
+            steps(&b, <float*> NULL)
         else:
-            _steps(<double*> job.x, &job)
-    scratch_release(block)
+            steps(&b, <double*> NULL)
+    scratch_release(room)
     return 0
 
 
@@ -286,9 +235,7 @@ def batch_norm(
 
     x: (N, C) or (N, C, H, W), at least one row; the rest: (C,). weight and bias may be None.
     """
-    if n_rows(x) == 0:
-        raise ValueError("kernel: batch_norm needs at least one row")
-    _run(None, x, mean_out, rstd_out, var_out, weight, bias, y_out, None, None, eps, True, n_threads)
+    run(None, x, mean_out, rstd_out, var_out, weight, bias, y_out, None, None, eps, True, n_threads)
 
 
 def batch_norm_eval(
@@ -296,7 +243,7 @@ def batch_norm_eval(
     cnp.ndarray y_out not None, int n_threads
 ):
     """y = (x − mean)·rstd·weight + bias with given mean and rstd."""
-    _run(None, x, mean, rstd, None, weight, bias, y_out, None, None, 0, False, n_threads)
+    run(None, x, mean, rstd, None, weight, bias, y_out, None, None, 0, False, n_threads)
 
 
 def batch_norm_backward(
@@ -308,7 +255,7 @@ def batch_norm_backward(
 
     The gradient passes through the statistics of the R rows too. dx_out may be None.
     """
-    _run(dy, x, mean, rstd, None, weight, None, dx_out, dweight_out, dbias_out, 0, True, n_threads)
+    run(dy, x, mean, rstd, None, weight, None, dx_out, dweight_out, dbias_out, 0, True, n_threads)
 
 
 def batch_norm_eval_backward(
@@ -316,4 +263,4 @@ def batch_norm_eval_backward(
     cnp.ndarray weight, cnp.ndarray dx_out, cnp.ndarray dweight_out, cnp.ndarray dbias_out, int n_threads
 ):
     """dbias = Σ dy, dweight = Σ dy·x̂, dx = weight·rstd·dy. dx_out may be None; so may dweight_out with dbias_out."""
-    _run(dy, x, mean, rstd, None, weight, None, dx_out, dweight_out, dbias_out, 0, False, n_threads)
+    run(dy, x, mean, rstd, None, weight, None, dx_out, dweight_out, dbias_out, 0, False, n_threads)
