@@ -1,9 +1,8 @@
 """Batch normalization: statistics of each channel over all rows, and the element-wise passes around them.
 
 An array is R rows (R = N, or N·H·W) of C adjacent channels. It is walked in wide rows, max(1, LANES // C) rows side
-by side, so that inner loops are long, contiguous and vectorized however few channels there are; lane k of a wide row
-belongs to channel k % C. DEPTH wide rows make a block, the unit of work of every pass. Bandwidth is the limit: forward
-reads x twice and writes y, backward reads dy and x twice and writes dx.
+by side, so that inner loops are long, contiguous and vectorized however few channels there are. DEPTH wide rows make a
+block, the unit of work. Bandwidth is the limit: forward reads x twice and writes y, backward reads dy and x twice.
 
 Sums run down a block in the array's dtype, lane by lane, then over lanes and blocks in float64. Variances come from
 deviations from a shift, the mean of the block's first wide row: with s = Σ(x − shift) and q = Σ(x − shift)² over n
@@ -15,7 +14,7 @@ cimport numpy as cnp
 from cython cimport floating
 from libc.math cimport sqrt
 from libc.string cimport memcpy, memset
-from fastnn._kernels.kernel cimport Unit, check_plain, check_rows, check_same, n_channels, n_rows, omp_get_thread_num
+from fastnn._kernels.kernel cimport Unit, check_rows, check_same, has_order, n_channels, n_rows, omp_get_thread_num
 from fastnn._kernels.kernel cimport scratch_acquire, scratch_align, scratch_release, share, threads_for
 from fastnn._kernels.tile cimport parts
 
@@ -119,81 +118,56 @@ cdef void map_unit(const Norm* b, Py_ssize_t block, floating* kind) noexcept nog
         i += b.lanes
 
 
-cdef void forward(Norm* b, floating* kind) noexcept nogil:
-    cdef Py_ssize_t c, C = b.C
-    cdef floating* m = <floating*> b.wide
-    cdef floating* s = m + b.lanes
-    cdef floating* t = s + b.lanes
-    if b.training:
-        reduce(b, kind)
-        for c in range(C):
-            (<floating*> b.mean)[c] = <floating> b.sums[c]
-            (<floating*> b.var)[c] = <floating> (b.sums[C + c] / b.rows)
-            (<floating*> b.rstd)[c] = <floating> (1 / sqrt(b.sums[C + c] / b.rows + b.eps))
-    for c in range(C):
-        m[c] = (<floating*> b.mean)[c]
-        s[c] = (<floating*> b.rstd)[c] * ((<floating*> b.weight)[c] if b.weight != NULL else 1)
-        t[c] = (<floating*> b.bias)[c] if b.bias != NULL else 0
-    for c in range(3):
-        repeat(m + c * b.lanes, b)
-    share(<Unit> map_unit[floating], b, b.blocks, b.threads)
-
-
-cdef void backward(Norm* b, floating* kind) noexcept nogil:
+cdef void steps(Norm* b, floating* kind) noexcept nogil:
+    """Reduce what there is to reduce, derive the wide rows m, s, t, u from the sums, and map."""
     cdef Py_ssize_t c, C = b.C
     cdef floating* m = <floating*> b.wide
     cdef floating* s = m + b.lanes
     cdef floating* t = s + b.lanes
     cdef floating* u = t + b.lanes
-    cdef double rstd, scale
+    cdef floating* mean = <floating*> b.mean
+    cdef floating* rstd = <floating*> b.rstd
+    cdef double scale
     memset(b.sums, 0, 2 * C * sizeof(double))
-    for c in range(C):
-        m[c] = (<floating*> b.mean)[c]
+    if b.var != NULL:
+        reduce(b, kind)
+        for c in range(C):
+            mean[c] = <floating> b.sums[c]
+            (<floating*> b.var)[c] = <floating> (b.sums[C + c] / b.rows)
+            rstd[c] = <floating> (1 / sqrt(b.sums[C + c] / b.rows + b.eps))
+    memcpy(m, mean, C * sizeof(floating))
     repeat(m, b)
     if b.dweight != NULL:
         reduce(b, kind)
         for c in range(C):
             (<floating*> b.dbias)[c] = <floating> b.sums[c]
-            (<floating*> b.dweight)[c] = <floating> (b.sums[C + c] * (<floating*> b.rstd)[c])
+            (<floating*> b.dweight)[c] = <floating> (b.sums[C + c] * rstd[c])
     if b.out == NULL:
         return
     for c in range(C):
-        rstd = (<floating*> b.rstd)[c]
-        scale = rstd * ((<floating*> b.weight)[c] if b.weight != NULL else 1)
-        if b.training:
-            s[c], t[c] = <floating> (-scale * rstd * rstd * b.sums[C + c] / b.rows), <floating> (b.sums[c] / b.rows)
-            u[c] = <floating> scale
-        else:  # (dy − 0)·scale + 0
-            m[c], s[c], t[c] = 0, <floating> scale, 0
+        scale = <double> rstd[c] * ((<floating*> b.weight)[c] if b.weight != NULL else 1)
+        s[c], t[c], u[c] = <floating> scale, (<floating*> b.bias)[c] if b.bias != NULL else 0, <floating> scale
+        if b.dy != NULL and b.training:
+            s[c] = <floating> (-scale * rstd[c] * rstd[c] * b.sums[C + c] / b.rows)
+            t[c] = <floating> (b.sums[c] / b.rows)
+        elif b.dy != NULL:
+            m[c] = 0
     for c in range(4):
         repeat(m + c * b.lanes, b)
-    if not b.training:
+    if not b.training and b.dy != NULL:  # dx = (dy − 0)·scale + 0
         b.x, b.dy = b.dy, NULL
     share(<Unit> map_unit[floating], b, b.blocks, b.threads)
 
 
-cdef void steps(Norm* b, floating* kind) noexcept nogil:
-    if b.dy == NULL:
-        forward(b, kind)
-    else:
-        backward(b, kind)
-
-
-cdef Bytes like(cnp.ndarray a, cnp.ndarray x) except? NULL:
-    """The data of `a`, which is like x; NULL for None."""
+cdef Bytes data(cnp.ndarray a, cnp.ndarray x, bint whole) except? NULL:
+    """The data of `a`, NULL for None: an array like x if `whole`, else one number a channel of x."""
     if a is None:
         return NULL
-    check_same(x, a)
-    return cnp.PyArray_BYTES(a)
-
-
-cdef Bytes channels(cnp.ndarray a, cnp.ndarray x) except? NULL:
-    """The data of `a`, which has one number a channel of x, in x's dtype; NULL for None."""
-    if a is None:
-        return NULL
-    check_plain(a)
-    if cnp.PyArray_NDIM(a) != 1 or cnp.PyArray_DIM(a, 0) != n_channels(x) or cnp.PyArray_TYPE(a) != cnp.PyArray_TYPE(x):
-        raise ValueError("kernel: one number a channel, in the dtype of the input, is needed")
+    if whole:
+        check_same(x, a)
+    elif cnp.PyArray_NDIM(a) != 1 or cnp.PyArray_DIM(a, 0) != n_channels(x) or not has_order(a, False) \
+            or cnp.PyArray_TYPE(a) != cnp.PyArray_TYPE(x):
+        raise ValueError("kernel: one number a channel, contiguous and in the dtype of the input, is needed")
     return cnp.PyArray_BYTES(a)
 
 
@@ -205,9 +179,11 @@ cdef int run(
     cdef Norm b
     cdef Py_ssize_t group, n_sums, size = cnp.PyArray_ITEMSIZE(x)
     check_rows(x)
-    b.dy, b.x, b.out, b.mean, b.rstd = like(dy, x), like(x, x), like(out, x), channels(mean, x), channels(rstd, x)
-    b.var, b.weight, b.bias = channels(var, x), channels(weight, x), channels(bias, x)
-    b.dweight, b.dbias, b.C, b.training, b.eps = channels(dweight, x), channels(dbias, x), n_channels(x), training, eps
+    b.dy, b.x, b.out = data(dy, x, True), cnp.PyArray_BYTES(x), data(out, x, True)
+    b.mean, b.rstd, b.var = data(mean, x, False), data(rstd, x, False), data(var, x, False)
+    b.weight, b.bias = data(weight, x, False), data(bias, x, False)
+    b.dweight, b.dbias = data(dweight, x, False), data(dbias, x, False)
+    b.C, b.training, b.eps = n_channels(x), training, eps
     b.rows = n_rows(x) if b.C > 0 else 0
     if (dweight is None) != (dbias is None) or (var is not None and b.rows == 0):
         raise ValueError("kernel: batch_norm needs at least one row; dweight_out and dbias_out are both None or neither")

@@ -1,6 +1,4 @@
 """Batch normalization (Ioffe and Szegedy, 2015; CS231n, lecture 7)."""
-from __future__ import annotations
-
 import numpy as np
 
 from fastnn import backend, layout
@@ -18,12 +16,6 @@ def _rows(a: Array) -> Array:
     return layout.contiguous(a) if a.ndim == 2 else layout.channels_last(a if a.ndim == 4 else a[..., None])
 
 
-def _like(x: Array, ndim: int) -> tuple[Array, Array]:
-    """A new array like x, and what a tensor of `ndim` dimensions sees of it."""
-    out = layout.empty(x.shape, x.dtype, x.ndim == 4)
-    return out, out[..., 0] if ndim == 3 else out
-
-
 def batch_norm(
     input: Tensor, running_mean: Tensor | None, running_var: Tensor | None, weight: Tensor | None = None,
     bias: Tensor | None = None, training: bool = False, momentum: float = 0.1, eps: float = 1e-5,
@@ -33,9 +25,7 @@ def batch_norm(
     In training μ and the biased variance σ² are those of the batch, over all axes but C, and the gradient passes
     through them; the running statistics, if given, become (1 − momentum)·old + momentum·new, with the unbiased
     variance. Otherwise they are μ and σ². An empty batch changes no statistics.
-
     Shape: input and output (N, C), (N, C, L) or (N, C, H, W); the others (C,), all of one float dtype.
-
     Raises ShapeError if shapes do not fit or there is one value a channel in training, ArgumentError if statistics are
     missing in evaluation, DTypeError for integers or mixed dtypes.
 
@@ -62,27 +52,28 @@ def batch_norm(
     x, kernels = _rows(input.array), backend.normalization
     w, b = (None if t is None else layout.contiguous(t.array) for t in (weight, bias))
     mean, rstd, var = np.zeros((3, C), x.dtype)
-    out, y = _like(x, input.ndim)
-    learn = training and x.size > 0
+    y = layout.empty(x.shape, x.dtype, x.ndim == 4)
+    learn, has_statistics = training and x.size > 0, running_mean is not None and running_var is not None
     if learn:
-        kernels.batch_norm(x, w, b, eps, out, mean, rstd, var, backend.n_threads())
-        if running_mean is not None and running_var is not None:
-            for running, new in ((running_mean, mean), (running_var, var * (rows / (rows - 1)))):
-                running.array[...] = (1 - momentum) * running.array + momentum * new
-                running._version[0] += 1
+        kernels.batch_norm(x, w, b, eps, y, mean, rstd, var, backend.n_threads())
+        for running, new in ((running_mean, mean), (running_var, var * (rows / (rows - 1)))) if has_statistics else ():
+            running.array[...] = (1 - momentum) * running.array + momentum * new  # type: ignore[union-attr]
+            running._version[0] += 1  # type: ignore[union-attr]
     else:
         if running_mean is not None and running_var is not None:
             mean[...], rstd[...] = running_mean.array, 1 / np.sqrt(running_var.array.astype(np.float64) + eps)
-        kernels.batch_norm_eval(x, mean, rstd, w, b, out, backend.n_threads())
+        kernels.batch_norm_eval(x, mean, rstd, w, b, y, backend.n_threads())
     inputs = tuple(t for t in (input, weight, bias) if t is not None)
     needed = [t is not None and t.requires_grad for t in (input, weight, bias)]
+    shape = input.shape
 
     def backward(grad: Array) -> tuple[Array | None, ...]:
-        dout, dx = _like(x, grad.ndim) if needed[0] else (None, None)
+        dx = layout.empty(x.shape, x.dtype, x.ndim == 4) if needed[0] else None
         dweight, dbias = np.empty((2, C), x.dtype) if learn or any(needed[1:]) else (None, None)
         kernel = kernels.batch_norm_backward if learn else kernels.batch_norm_eval_backward
-        kernel(_rows(grad), x, mean, rstd, w, dout, dweight, dbias, backend.n_threads())
+        kernel(_rows(grad), x, mean, rstd, w, dx, dweight, dbias, backend.n_threads())
         grads = zip((input, weight, bias), needed, (dx, dweight, dbias), strict=True)
-        return tuple(g if need else None for t, need, g in grads if t is not None)
+        return tuple(g.reshape(t.shape) if need else None for t, need, g in grads if t is not None)  # type: ignore
 
-    return record(layout.contiguous(y) if y.ndim == 3 else y, inputs, backward, saved=inputs[:1 + (weight is not None)])
+    out = y if y.ndim == len(shape) else layout.contiguous(y[..., 0])
+    return record(out, inputs, backward, saved=inputs[:1 + (weight is not None)])

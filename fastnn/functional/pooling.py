@@ -1,17 +1,14 @@
 """Pooling over windows of H and W.
 
-Inputs have the shape (N, C, H, W) or (C, H, W) and float dtype; outputs (N, C, oH, oW) or (C, oH, oW). Sizes are ints
-or pairs (height, width). A window of kH taps, dilation apart, stands at every stride-th position of the input with
-`padding` places added on both sides, so that
+Inputs (N, C, H, W) or (C, H, W) of float dtype; outputs (N, C, oH, oW) or (C, oH, oW). Sizes are ints or pairs (height,
+width). Windows of kH taps, dilation apart, stand at every stride-th position of the input with `padding` on both sides:
 
     oH = ⌊(H + 2·padding − dilation·(kH − 1) − 1) / stride⌋ + 1,    oW likewise;
 
-`ceil_mode` rounds up, as long as the window begins inside the input or its left padding. Errors: ShapeError for an
-input of another number of dimensions, or too small; ArgumentError for a size out of range, and for padding of more
-than half the kernel; DTypeError for integers.
+`ceil_mode` rounds up, as long as the window begins inside the input or its left padding. Raises ShapeError for an input
+of another number of dimensions or too small, ArgumentError for a size out of range or padding above half the kernel,
+DTypeError for integers.
 """
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -48,33 +45,30 @@ def _windows(
     if padding[0] > kernel[0] // 2 or padding[1] > kernel[1] // 2:
         raise ArgumentError(f"{op}: padding={padding} must be at most half of kernel_size={kernel}")
     geometry = kernel, stride, padding, dilation
-    size = (
-        output_size(op, x.shape[2 + a], kernel[a], stride[a], padding[a], dilation[a], ceil_mode) for a in (0, 1)
-    )
+    size = (output_size(op, *axis, ceil_mode) for axis in zip(x.shape[2:], *geometry, strict=True))
     return geometry, layout.empty((*x.shape[:2], *size), x.dtype, True)
 
 
 def _record(input: Tensor, y: Array, fill: Callable[[Array, Array, int], None]) -> Tensor:
     """The output; `fill(dy, dx, n_threads)` computes dx."""
-    batched, (H, W) = input.ndim == 4, input.shape[-2:]
+    shape = input.shape
 
     def backward(grad: Array) -> tuple[Array]:
-        dy = layout.channels_last(grad if batched else grad[None])
-        dx = layout.empty((*dy.shape[:2], H, W), dy.dtype, True)
+        dy = layout.channels_last(grad.reshape(y.shape))
+        dx = layout.empty((*y.shape[:2], *shape[-2:]), y.dtype, True)
         fill(dy, dx, backend.n_threads())
-        return (dx if batched else dx[0],)
+        return (dx.reshape(shape),)
 
-    return record(y if batched else layout.contiguous(y[0]), (input,), backward)
+    return record(y if len(shape) == 4 else layout.contiguous(y[0]), (input,), backward)
 
 
 def max_pool2d(
     input: Tensor, kernel_size: IntOrPair, stride: IntOrPair | None = None, padding: IntOrPair = 0,
     dilation: IntOrPair = 1, ceil_mode: bool = False, return_indices: bool = False,
 ) -> Tensor | tuple[Tensor, Tensor]:
-    """The maximum of each window; padding never wins. `stride` is the kernel size if not given.
-
-    `return_indices` adds, as int64 of the output's shape, where in its H·W plane each maximum was found. Of equal
-    values the first in row-major order wins, NaN wins over all; the winner gets the whole gradient.
+    """The maximum of each window; padding never wins. `stride` is the kernel size if not given. `return_indices` adds,
+    as int64 of the output's shape, where in its H·W plane each maximum was found. Of equal values the first in
+    row-major order wins, NaN wins over all; the winner gets the whole gradient.
 
     >>> import fastnn
     >>> max_pool2d(fastnn.arange(16.0).view(1, 1, 4, 4), 2, return_indices=True)[1].tolist()
@@ -115,7 +109,6 @@ def avg_pool2d(
 
 def adaptive_avg_pool2d(input: Tensor, output_size: int | Sequence[int | None] | None) -> Tensor:
     """Means of windows such that the output has the size asked for; None keeps a size; 1 is global average pooling.
-
     Output o of O covers the inputs ⌊o·H/O⌋ to ⌈(o + 1)·H/O⌉ − 1.
 
     >>> import fastnn

@@ -1,4 +1,4 @@
-"""Twins of the pooling kernels: one pass over the places of a window, each a strided slice of the input."""
+"""Twins of the pooling kernels: maxima by the places of a window, each a strided slice; averages by windows."""
 import numpy as np
 
 
@@ -7,15 +7,13 @@ def _places(kernel, stride, padding, dilation, size, out):
     def axis(k, a):  # outputs o with 0 <= o * stride + k * dilation - padding < size
         offset = k * dilation[a] - padding[a]
         first = max(0, -(offset // stride[a]))
-        last = min(out[a], (size[a] - 1 - offset) // stride[a] + 1)
+        count = max(0, min(out[a], (size[a] - 1 - offset) // stride[a] + 1) - first)
         start = first * stride[a] + offset
-        count = max(0, last - first)
         return slice(first, first + count), slice(start, start + count * stride[a], stride[a])
 
-    for i in range(kernel[0]):
-        for j in range(kernel[1]):
-            (rows, from_rows), (cols, from_cols) = axis(i, 0), axis(j, 1)
-            yield i * kernel[1] + j, (..., rows, cols), (..., from_rows, from_cols)
+    for i, j in np.ndindex(*kernel):
+        (rows, from_rows), (cols, from_cols) = axis(i, 0), axis(j, 1)
+        yield i * kernel[1] + j, (..., rows, cols), (..., from_rows, from_cols)
 
 
 def max_pool2d(x, y_out, place_out, kernel, stride, padding, dilation, n_threads):
@@ -35,52 +33,37 @@ def max_pool2d_backward(dy, place, dx_out, kernel, stride, padding, dilation, n_
     dx_out[...] = dx
 
 
-def _avg_windows(size, out, kernel, stride, padding, count_include_pad):
-    """Of one axis, for each output: its window [start, stop), and the number of places that it is divided by."""
-    start = np.arange(out) * stride - padding
-    stop = np.minimum(start + kernel, size + padding)
-    inside = np.maximum(start, 0), np.minimum(stop, size)
-    return list(zip(*inside, stop - start if count_include_pad else inside[1] - inside[0], strict=True))
+def _windows(x, y, kernel=None, stride=None, padding=None, count_include_pad=False, divisor=0):
+    """For each output its position, its window in x, and what the sum is divided by; without kernel y decides."""
+    def axis(o, a):
+        size, out = x.shape[2 + a], y.shape[2 + a]
+        if kernel is None:
+            return slice(o * size // out, -(-(o + 1) * size // out)), 0
+        start = o * stride[a] - padding[a]
+        stop = min(start + kernel[a], size + padding[a])
+        return slice(max(start, 0), min(stop, size)), stop - start
 
-
-def _adaptive_windows(size, out):
-    bounds = [(o * size // out, -(-(o + 1) * size // out)) for o in range(out)]
-    return [(start, stop, stop - start) for start, stop in bounds]
-
-
-def _average(x, y_out, rows, cols, divisor=0):
-    for oh, (top, bottom, height) in enumerate(rows):
-        for ow, (left, right, width) in enumerate(cols):
-            total = x[:, :, top:bottom, left:right].sum((2, 3), np.float64)
-            y_out[:, :, oh, ow] = total / (divisor or max(1, height * width))
-
-
-def _average_backward(dy, dx_out, rows, cols, divisor=0):
-    dx = np.zeros(dx_out.shape)
-    for oh, (top, bottom, height) in enumerate(rows):
-        for ow, (left, right, width) in enumerate(cols):
-            share = dy[:, :, oh, ow, None, None] / np.float64(divisor or max(1, height * width))
-            dx[:, :, top:bottom, left:right] += share
-    dx_out[...] = dx
-
-
-def _avg_axes(size, out, kernel, stride, padding, count_include_pad):
-    return (_avg_windows(size[a], out[a], kernel[a], stride[a], padding[a], count_include_pad) for a in (0, 1))
+    for oh, ow in np.ndindex(y.shape[2:]):
+        (rows, height), (cols, width) = axis(oh, 0), axis(ow, 1)
+        inside = (rows.stop - rows.start) * (cols.stop - cols.start)
+        yield (..., oh, ow), (..., rows, cols), divisor or max(1, height * width if count_include_pad else inside)
 
 
 def avg_pool2d(x, y_out, kernel, stride, padding, count_include_pad, divisor, n_threads):
-    axes = _avg_axes(x.shape[2:], y_out.shape[2:], kernel, stride, padding, count_include_pad)
-    _average(x, y_out, *axes, divisor)
+    for o, window, count in _windows(x, y_out, kernel, stride, padding, count_include_pad, divisor):
+        y_out[o] = x[window].sum((2, 3), np.float64) / count
 
 
 def avg_pool2d_backward(dy, dx_out, kernel, stride, padding, count_include_pad, divisor, n_threads):
-    axes = _avg_axes(dx_out.shape[2:], dy.shape[2:], kernel, stride, padding, count_include_pad)
-    _average_backward(dy, dx_out, *axes, divisor)
+    dx = np.zeros(dx_out.shape)
+    for o, window, count in _windows(dx, dy, kernel, stride, padding, count_include_pad, divisor):
+        dx[window] += dy[o][..., None, None] / np.float64(count)
+    dx_out[...] = dx
 
 
 def adaptive_avg_pool2d(x, y_out, n_threads):
-    _average(x, y_out, *map(_adaptive_windows, x.shape[2:], y_out.shape[2:]))
+    avg_pool2d(x, y_out, None, None, None, False, 0, n_threads)
 
 
 def adaptive_avg_pool2d_backward(dy, dx_out, n_threads):
-    _average_backward(dy, dx_out, *map(_adaptive_windows, dx_out.shape[2:], dy.shape[2:]))
+    avg_pool2d_backward(dy, dx_out, None, None, None, False, 0, n_threads)
