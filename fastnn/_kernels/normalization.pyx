@@ -186,7 +186,7 @@ cdef int run(
     b.C, b.training, b.eps = n_channels(x), training, eps
     b.rows = n_rows(x) if b.C > 0 else 0
     if (dweight is None) != (dbias is None) or (var is not None and b.rows == 0):
-        raise ValueError("kernel: batch_norm needs at least one row; dweight_out and dbias_out are both None or neither")
+        raise ValueError("kernel: batch_norm needs a row; dweight_out and dbias_out are both None or neither")
     group = max(<Py_ssize_t> 1, LANES // max(<Py_ssize_t> 1, b.C))
     b.lanes, b.height = group * b.C, DEPTH * group
     b.blocks, b.threads = parts(b.rows, b.height), threads_for(2 * b.rows * b.C, n_threads)

@@ -23,6 +23,7 @@ typedef struct { /* the taps of a window that lie inside the image */
     int32_t number, width; /* the first one's number, and by how much it rises from row to row */
     int maximum, narrow, backward, fresh; /* narrow: places are bytes; fresh: backward overwrites */
     double scale; /* 1 for a maximum */
+    const char *end; /* of x */
 } Taps;
 
 /* Forward y = the taps' maximum, and place = the number of the tap it is from; or y = their sum * scale.
@@ -69,7 +70,7 @@ typedef struct { /* the taps of a window that lie inside the image */
         }                                                                                                              \
     }
 
-/* The same for n channels. Forward, the last few may be computed twice. */
+/* The same for n channels. Forward, the last few may be computed twice, and memory after the channels be read. */
 #define POOL(sfx, real, whole)                                                                                         \
     POOL_LANES(pool_four_##sfx, real, whole, LANES_##sfx, 4)                                                           \
     POOL_LANES(pool_full_##sfx, real, whole, LANES_##sfx, 1)                                                           \
@@ -77,6 +78,14 @@ typedef struct { /* the taps of a window that lie inside the image */
     POOL_LANES(pool_one_##sfx, real, whole, 1, 1)                                                                      \
     static void pool_##sfx(const Taps *t, real *x, real *y, char *place, ptrdiff_t n) {                                \
         const ptrdiff_t full = LANES_##sfx, few = FEW(real), size = t->narrow ? 1 : 4;                                 \
+        if (n < few && !t->backward && (char *)(x + (t->rows - 1) * t->row + (t->cols - 1) * t->col + few) <= t->end) { \
+            real lanes[FEW(real)];                                                                                     \
+            char places[4 * FEW(real)];                                                                                \
+            pool_few_##sfx(t, x, lanes, places);                                                                       \
+            for (ptrdiff_t c = 0; c < n; c++) y[c] = lanes[c];                                                         \
+            for (ptrdiff_t c = 0; c < n * size && t->maximum; c++) place[c] = places[c];                               \
+            return;                                                                                                    \
+        }                                                                                                              \
         for (ptrdiff_t c = 0, done; c < n; c += done) {                                                                \
             if (n - c < few && n >= few && !t->backward) c = n - few;                                                  \
             done = n - c >= 4 * full ? 4 * full : n - c >= full ? full : n - c >= few ? few : 1;                       \

@@ -24,6 +24,7 @@ cdef extern from "pooling.h" nogil:
         int32_t number, width
         int maximum, narrow, backward, fresh
         double scale
+        const char* end
 
     void pool_f32(const Taps* t, float* x, float* y, char* place, Py_ssize_t n)
     void pool_f64(const Taps* t, double* x, double* y, char* place, Py_ssize_t n)
@@ -134,8 +135,9 @@ cdef int run(
     p.C, p.x, p.y = cnp.PyArray_DIM(x, 1), cnp.PyArray_BYTES(x), cnp.PyArray_BYTES(y)
     p.h.size, p.w.size, p.h.out, p.w.out = (
         cnp.PyArray_DIM(x, 2), cnp.PyArray_DIM(x, 3), cnp.PyArray_DIM(y, 2), cnp.PyArray_DIM(y, 3))
-    p.h.padded, p.w.padded, p.divisor = padded, padded, divisor
-    p.bands, p.blocks = 1 if backward else p.h.out, parts(p.C, BLOCK) if backward and cnp.PyArray_DIM(x, 0) < MANY else 1
+    p.h.padded, p.w.padded, p.divisor, p.taps.end = padded, padded, divisor, p.x + cnp.PyArray_NBYTES(x)
+    p.bands = 1 if backward else p.h.out
+    p.blocks = parts(p.C, BLOCK) if backward and cnp.PyArray_DIM(x, 0) < MANY else 1
     p.taps.row, p.taps.col, p.taps.width = p.h.dilation * p.w.size * p.C, p.w.dilation * p.C, <int32_t> p.w.kernel
     if geometry is None:
         p.h.kernel = p.w.kernel = 0

@@ -53,15 +53,16 @@ def batch_norm(
     w, b = (None if t is None else layout.contiguous(t.array) for t in (weight, bias))
     mean, rstd, var = np.zeros((3, C), x.dtype)
     y = layout.empty(x.shape, x.dtype, x.ndim == 4)
-    learn, has_statistics = training and x.size > 0, running_mean is not None and running_var is not None
+    learn = training and x.size > 0
     if learn:
         kernels.batch_norm(x, w, b, eps, y, mean, rstd, var, backend.n_threads())
-        for running, new in ((running_mean, mean), (running_var, var * (rows / (rows - 1)))) if has_statistics else ():
-            running.array[...] = (1 - momentum) * running.array + momentum * new  # type: ignore[union-attr]
-            running._version[0] += 1  # type: ignore[union-attr]
-    else:
-        if running_mean is not None and running_var is not None:
-            mean[...], rstd[...] = running_mean.array, 1 / np.sqrt(running_var.array.astype(np.float64) + eps)
+        for running, new in ((running_mean, mean), (running_var, var * (rows / (rows - 1)))):
+            if running is not None:
+                running.array[...] = (1 - momentum) * running.array + momentum * new
+                running._version[0] += 1
+    elif running_mean is not None and running_var is not None:
+        mean[...], rstd[...] = running_mean.array, 1 / np.sqrt(running_var.array.astype(np.float64) + eps)
+    if not learn:
         kernels.batch_norm_eval(x, mean, rstd, w, b, y, backend.n_threads())
     inputs = tuple(t for t in (input, weight, bias) if t is not None)
     needed = [t is not None and t.requires_grad for t in (input, weight, bias)]

@@ -14,7 +14,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from fastnn import backend, layout
-from fastnn.errors import ArgumentError, DTypeError, ShapeError
+from fastnn.errors import ArgumentError, ShapeError
+from fastnn.functional.linalg import same_float
 from fastnn.functional.sizes import IntOrPair, output_size, pair
 from fastnn.tensor import Tensor, record
 
@@ -26,11 +27,10 @@ Pair = tuple[int, int]
 
 def _images(op: str, input: Tensor) -> Array:
     """The input as channels-last images (N, C, H, W)."""
+    same_float(op, input=input)
     a = input.array
     if a.ndim not in (3, 4) or 0 in a.shape[-3:]:
         raise ShapeError(f"{op}: input must be (N, C, H, W) or (C, H, W), only N may be 0, but its shape is {a.shape}")
-    if a.dtype.kind != "f":
-        raise DTypeError(f"{op}: input must be float32 or float64, but it is {a.dtype}; convert it by .float()")
     return layout.channels_last(a if a.ndim == 4 else a[None])
 
 
