@@ -63,11 +63,16 @@ typedef struct { /* the taps of a window that lie inside the image */
                         best[u] += tap[u];                                                                             \
             }                                                                                                          \
         if (t->backward) return;                                                                                       \
+        Whole found[vectors];                                                                                          \
         UNROLLED for (int u = 0; u < vectors; u++) {                                                                   \
             ((Real *)y)[u] = best[u] * (real)t->scale;                                                                 \
-            if (t->maximum && t->narrow) ((Narrow *)place)[u] = POOL_CONVERT(at[u], Narrow);                           \
-            else if (t->maximum) ((Wide *)place)[u] = POOL_CONVERT(at[u], Wide);                                       \
+            found[u] = at[u];                                                                                          \
         }                                                                                                              \
+        if (!t->maximum) return;                                                                                       \
+        if (t->narrow)                                                                                                 \
+            for (int l = 0; l < (int)(lanes * vectors); l++) ((uint8_t *)place)[l] = (uint8_t)((whole *)found)[l];     \
+        else                                                                                                           \
+            for (int l = 0; l < (int)(lanes * vectors); l++) ((int32_t *)place)[l] = (int32_t)((whole *)found)[l];     \
     }
 
 /* The same for n channels. Forward, the last few may be computed twice, and memory after the channels be read. */
