@@ -27,9 +27,10 @@ typedef struct { /* the taps of a window that lie inside the image */
 } Taps;
 
 /* Forward y = the taps' maximum, and place = the number of the tap it is from; or y = their sum * scale.
-   Backward each tap += y * scale; for a maximum, where place tells its number. `u` counts vectors. */
+   Backward each tap += y * scale; for a maximum, where place tells its number. `u` counts vectors. `t` comes by value,
+   so that no store can change it. */
 #define POOL_LANES(name, real, whole, lanes, vectors)                                                                  \
-    TILE_INLINE void name(const Taps *t, real *x, real *y, void *place) {                                              \
+    TILE_INLINE void name(const Taps t, real *x, real *y, void *place) {                                               \
         typedef POOL_TYPE(real, (lanes)) Real;                                                                         \
         typedef POOL_TYPE(whole, (lanes)) Whole;                                                                       \
         typedef POOL_TYPE(uint8_t, (lanes)) Narrow;                                                                    \
@@ -37,24 +38,24 @@ typedef struct { /* the taps of a window that lie inside the image */
         Real best[vectors], v;                                                                                         \
         Whole at[vectors], number, take;                                                                               \
         UNROLLED for (int u = 0; u < vectors; u++) {                                                                   \
-            best[u] = (Real){0} + (real)(t->maximum ? -INFINITY : 0);                                                  \
-            at[u] = (Whole){0} + (whole)t->number;                                                                     \
-            if (t->backward) best[u] = ((Real *)y)[u] * (real)t->scale;                                                \
-            if (t->backward && t->maximum)                                                                             \
-                at[u] = t->narrow ? POOL_CONVERT(((Narrow *)place)[u], Whole)                                          \
+            best[u] = (Real){0} + (real)(t.maximum ? -INFINITY : 0);                                                   \
+            at[u] = (Whole){0} + (whole)t.number;                                                                      \
+            if (t.backward) best[u] = ((Real *)y)[u] * (real)t.scale;                                                  \
+            if (t.backward && t.maximum)                                                                               \
+                at[u] = t.narrow ? POOL_CONVERT(((Narrow *)place)[u], Whole)                                           \
                                   : POOL_CONVERT(((Wide *)place)[u], Whole);                                           \
         }                                                                                                              \
-        for (ptrdiff_t i = 0; i < t->rows; i++)                                                                        \
-            for (ptrdiff_t j = 0; j < t->cols; j++) {                                                                  \
-                Real *tap = (Real *)(x + i * t->row + j * t->col);                                                     \
-                number = (Whole){0} + (whole)(t->number + i * t->width + j);                                           \
+        for (ptrdiff_t i = 0; i < t.rows; i++)                                                                         \
+            for (ptrdiff_t j = 0; j < t.cols; j++) {                                                                   \
+                Real *tap = (Real *)(x + i * t.row + j * t.col);                                                       \
+                number = (Whole){0} + (whole)(t.number + i * t.width + j);                                             \
                 UNROLLED for (int u = 0; u < vectors; u++)                                                             \
-                    if (t->backward) {                                                                                 \
+                    if (t.backward) {                                                                                  \
                         take = at[u] == number;                                                                        \
-                        v = t->maximum ? (Real)POOL_SELECT(take, best[u], (Real){0}) : best[u];                        \
-                        if (!t->fresh) v += tap[u];                                                                    \
+                        v = t.maximum ? (Real)POOL_SELECT(take, best[u], (Real){0}) : best[u];                         \
+                        if (!t.fresh) v += tap[u];                                                                     \
                         tap[u] = v;                                                                                    \
-                    } else if (t->maximum) { /* a later tap wins only if it is greater or NaN, as in PyTorch */        \
+                    } else if (t.maximum) { /* a later tap wins only if it is greater or NaN, as in PyTorch */         \
                         v = tap[u];                                                                                    \
                         take = (v > best[u]) | (v != v);                                                               \
                         best[u] = (Real)POOL_SELECT(take, v, best[u]);                                                 \
@@ -62,14 +63,14 @@ typedef struct { /* the taps of a window that lie inside the image */
                     } else                                                                                             \
                         best[u] += tap[u];                                                                             \
             }                                                                                                          \
-        if (t->backward) return;                                                                                       \
+        if (t.backward) return;                                                                                        \
         Whole found[vectors];                                                                                          \
         UNROLLED for (int u = 0; u < vectors; u++) {                                                                   \
-            ((Real *)y)[u] = best[u] * (real)t->scale;                                                                 \
+            ((Real *)y)[u] = best[u] * (real)t.scale;                                                                  \
             found[u] = at[u];                                                                                          \
         }                                                                                                              \
-        if (!t->maximum) return;                                                                                       \
-        if (t->narrow)                                                                                                 \
+        if (!t.maximum) return;                                                                                        \
+        if (t.narrow)                                                                                                  \
             for (int l = 0; l < (int)(lanes * vectors); l++) ((uint8_t *)place)[l] = (uint8_t)((whole *)found)[l];     \
         else                                                                                                           \
             for (int l = 0; l < (int)(lanes * vectors); l++) ((int32_t *)place)[l] = (int32_t)((whole *)found)[l];     \
@@ -86,7 +87,7 @@ typedef struct { /* the taps of a window that lie inside the image */
         if (n < few && !t->backward && (char *)(x + (t->rows - 1) * t->row + (t->cols - 1) * t->col + few) <= t->end) { \
             real lanes[FEW(real)];                                                                                     \
             char places[4 * FEW(real)];                                                                                \
-            pool_few_##sfx(t, x, lanes, places);                                                                       \
+            pool_few_##sfx(*t, x, lanes, places);                                                                      \
             for (ptrdiff_t c = 0; c < n; c++) y[c] = lanes[c];                                                         \
             for (ptrdiff_t c = 0; c < n * size && t->maximum; c++) place[c] = places[c];                               \
             return;                                                                                                    \
@@ -94,10 +95,10 @@ typedef struct { /* the taps of a window that lie inside the image */
         for (ptrdiff_t c = 0, done; c < n; c += done) {                                                                \
             if (n - c < few && n >= few && !t->backward) c = n - few;                                                  \
             done = n - c >= 4 * full ? 4 * full : n - c >= full ? full : n - c >= few ? few : 1;                       \
-            if (done == 4 * full) pool_four_##sfx(t, x + c, y + c, place + c * size);                                  \
-            else if (done == full) pool_full_##sfx(t, x + c, y + c, place + c * size);                                 \
-            else if (done == few) pool_few_##sfx(t, x + c, y + c, place + c * size);                                   \
-            else pool_one_##sfx(t, x + c, y + c, place + c * size);                                                    \
+            if (done == 4 * full) pool_four_##sfx(*t, x + c, y + c, place + c * size);                                 \
+            else if (done == full) pool_full_##sfx(*t, x + c, y + c, place + c * size);                                \
+            else if (done == few) pool_few_##sfx(*t, x + c, y + c, place + c * size);                                  \
+            else pool_one_##sfx(*t, x + c, y + c, place + c * size);                                                   \
         }                                                                                                              \
     }
 
