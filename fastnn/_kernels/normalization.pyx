@@ -177,13 +177,15 @@ cdef int run(
 ) except -1:
     """Forward (x to out) if dy is None, else backward (dy to out)."""
     cdef Norm b
-    cdef Py_ssize_t group, n_sums, size = cnp.PyArray_ITEMSIZE(x)
+    cdef Py_ssize_t group, n_sums, size
+    if x is None or mean is None or rstd is None:
+        raise ValueError("kernel: batch norm needs an input, mean and rstd")
     check_rows(x)
     b.dy, b.x, b.out = data(dy, x, True), cnp.PyArray_BYTES(x), data(out, x, True)
     b.mean, b.rstd, b.var = data(mean, x, False), data(rstd, x, False), data(var, x, False)
     b.weight, b.bias = data(weight, x, False), data(bias, x, False)
     b.dweight, b.dbias = data(dweight, x, False), data(dbias, x, False)
-    b.C, b.training, b.eps = n_channels(x), training, eps
+    b.C, b.training, b.eps, size = n_channels(x), training, eps, cnp.PyArray_ITEMSIZE(x)
     b.rows = n_rows(x) if b.C > 0 else 0
     if (dweight is None) != (dbias is None) or (var is not None and b.rows == 0):
         raise ValueError("kernel: batch_norm needs a row; dweight_out and dbias_out are both None or neither")
@@ -203,10 +205,7 @@ cdef int run(
     return 0
 
 
-def batch_norm(
-    cnp.ndarray x not None, cnp.ndarray weight, cnp.ndarray bias, double eps, cnp.ndarray y_out not None,
-    cnp.ndarray mean_out not None, cnp.ndarray rstd_out not None, cnp.ndarray var_out not None, int n_threads
-):
+def batch_norm(x, weight, bias, eps, y_out, mean_out, rstd_out, var_out, n_threads):
     """y = (x − mean)·rstd·weight + bias, rstd = 1/√(var + eps), with mean and biased variance over the rows of x.
 
     x: (N, C) or (N, C, H, W), at least one row; the rest: (C,). weight and bias may be None.
@@ -214,19 +213,12 @@ def batch_norm(
     run(None, x, mean_out, rstd_out, var_out, weight, bias, y_out, None, None, eps, True, n_threads)
 
 
-def batch_norm_eval(
-    cnp.ndarray x not None, cnp.ndarray mean not None, cnp.ndarray rstd not None, cnp.ndarray weight, cnp.ndarray bias,
-    cnp.ndarray y_out not None, int n_threads
-):
+def batch_norm_eval(x, mean, rstd, weight, bias, y_out, n_threads):
     """y = (x − mean)·rstd·weight + bias with given mean and rstd."""
     run(None, x, mean, rstd, None, weight, bias, y_out, None, None, 0, False, n_threads)
 
 
-def batch_norm_backward(
-    cnp.ndarray dy not None, cnp.ndarray x not None, cnp.ndarray mean not None, cnp.ndarray rstd not None,
-    cnp.ndarray weight, cnp.ndarray dx_out, cnp.ndarray dweight_out not None, cnp.ndarray dbias_out not None,
-    int n_threads
-):
+def batch_norm_backward(dy, x, mean, rstd, weight, dx_out, dweight_out, dbias_out, n_threads):
     """dbias = Σ dy, dweight = Σ dy·x̂, dx = weight·rstd·(dy − dbias/R − x̂·dweight/R), x̂ = (x − mean)·rstd.
 
     The gradient passes through the statistics of the R rows too. dx_out may be None.
@@ -234,9 +226,6 @@ def batch_norm_backward(
     run(dy, x, mean, rstd, None, weight, None, dx_out, dweight_out, dbias_out, 0, True, n_threads)
 
 
-def batch_norm_eval_backward(
-    cnp.ndarray dy not None, cnp.ndarray x not None, cnp.ndarray mean not None, cnp.ndarray rstd not None,
-    cnp.ndarray weight, cnp.ndarray dx_out, cnp.ndarray dweight_out, cnp.ndarray dbias_out, int n_threads
-):
+def batch_norm_eval_backward(dy, x, mean, rstd, weight, dx_out, dweight_out, dbias_out, n_threads):
     """dbias = Σ dy, dweight = Σ dy·x̂, dx = weight·rstd·dy. dx_out may be None; so may dweight_out with dbias_out."""
     run(dy, x, mean, rstd, None, weight, None, dx_out, dweight_out, dbias_out, 0, False, n_threads)

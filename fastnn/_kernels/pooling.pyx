@@ -117,6 +117,8 @@ cdef int run(
     cdef Py_ssize_t places
     (p.h.kernel, p.w.kernel), (p.h.stride, p.w.stride), (p.h.padding, p.w.padding), (p.h.dilation, p.w.dilation) = (
         geometry or ((1, 1), (1, 1), (0, 0), (1, 1)))
+    if x is None or y is None:
+        raise ValueError("kernel: a pooling needs its arrays")
     cdef bint good = fits(&p.h) and fits(&p.w)
     check_rows(x)
     check_rows(y)
@@ -149,40 +151,31 @@ cdef int run(
     return 0
 
 
-def max_pool2d(
-    cnp.ndarray x, cnp.ndarray y_out, cnp.ndarray place_out not None, kernel, stride, padding, dilation, int n_threads
-):
+def max_pool2d(x, y_out, cnp.ndarray place_out not None, kernel, stride, padding, dilation, n_threads):
     """y[oh, ow] = max over (i, j) of x[oh·sH − pH + i·dH, ow·sW − pW + j·dW]; place = i·kW + j of the winner."""
     run(x, y_out, place_out, (kernel, stride, padding, dilation), False, 0, False, n_threads)
 
 
-def max_pool2d_backward(
-    cnp.ndarray dy, cnp.ndarray place not None, cnp.ndarray dx_out, kernel, stride, padding, dilation, int n_threads
-):
+def max_pool2d_backward(dy, cnp.ndarray place not None, dx_out, kernel, stride, padding, dilation, n_threads):
     """dx = Σ dy over the windows whose maximum was found here, as `place` tells."""
     run(dx_out, dy, place, (kernel, stride, padding, dilation), False, 0, True, n_threads)
 
 
-def avg_pool2d(
-    cnp.ndarray x, cnp.ndarray y_out, kernel, stride, padding, bint count_include_pad, Py_ssize_t divisor, int n_threads
-):
+def avg_pool2d(x, y_out, kernel, stride, padding, count_include_pad, divisor, n_threads):
     """y = Σ x over the window / `divisor`; if that is 0, / the window's size, with padding counted or not."""
     run(x, y_out, None, (kernel, stride, padding, (1, 1)), count_include_pad, divisor, False, n_threads)
 
 
-def avg_pool2d_backward(
-    cnp.ndarray dy, cnp.ndarray dx_out, kernel, stride, padding, bint count_include_pad, Py_ssize_t divisor,
-    int n_threads
-):
+def avg_pool2d_backward(dy, dx_out, kernel, stride, padding, count_include_pad, divisor, n_threads):
     """dx = Σ over the windows that hold this element of dy / what the window was divided by."""
     run(dx_out, dy, None, (kernel, stride, padding, (1, 1)), count_include_pad, divisor, True, n_threads)
 
 
-def adaptive_avg_pool2d(cnp.ndarray x, cnp.ndarray y_out, int n_threads):
+def adaptive_avg_pool2d(x, y_out, n_threads):
     """y[o] = the mean of x[⌊o·size/out⌋ : ⌈(o + 1)·size/out⌉] along H and W; a 1×1 output is the global average."""
     run(x, y_out, None, None, False, 0, False, n_threads)
 
 
-def adaptive_avg_pool2d_backward(cnp.ndarray dy, cnp.ndarray dx_out, int n_threads):
+def adaptive_avg_pool2d_backward(dy, dx_out, n_threads):
     """dx = Σ over the windows that hold this element of dy / the window's size."""
     run(dx_out, dy, None, None, False, 0, True, n_threads)
