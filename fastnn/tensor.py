@@ -508,6 +508,7 @@ def start_gradient(op: str, x: Tensor, gradient: Tensor | Array | None) -> Array
     return array.astype(x.dtype, copy=False)
 
 
+@np.errstate(all="ignore")
 def backward(
     roots: Sequence[Tensor], gradients: Sequence[Array], retain_graph: bool = False,
     inputs: Sequence[Tensor] | None = None,

@@ -73,9 +73,6 @@ def test_hand_computed_values():
     assert fastnn.sqrt(tensor([4.0, 9.0])).tolist() == [2, 3]
     assert (tensor([7, -7]) // 2).tolist() == [3, -4]
     assert (tensor([7, -7]) % 3).tolist() == [1, 2]
-    assert fastnn.div(tensor([7.0, -7.0]), 2, rounding_mode="trunc").tolist() == [3, -3]
-    assert fastnn.div(tensor([7, -7]), tensor([-2, 2]), rounding_mode="trunc").tolist() == [-3, -3]
-    assert fastnn.div(tensor([7.0, -7.0]), 2, rounding_mode="floor").tolist() == [3, -4]
     assert fastnn.round(tensor([0.5, 1.5, -2.5])).tolist() == [0, 2, -2]
     assert fastnn.sign(tensor([-2.0, 0.0, 3.0, float("nan")])).tolist() == [-1, 0, 1, 0]
     assert fastnn.add(tensor([1.0]), tensor([2.0]), alpha=-3).item() == -5
@@ -130,7 +127,6 @@ def test_gradients_have_the_dtypes_of_their_operands():
         (lambda x: x**1, [0.0, 3.0], [1, 1]),
         (lambda x: 0.0**x, [0.0, 2.0], [0, 0]),
         (lambda x: fastnn.floor(x), [0.5], [0]),
-        (lambda x: fastnn.div(x, 2, rounding_mode="floor"), [0.5], [0]),
         (lambda x: x % 2, [3.5], [1]),
     ],
 )
@@ -263,7 +259,6 @@ def test_in_place_refuses():
         (lambda: fastnn.exp(1.0), TypeError, "exp: a Tensor is needed, but a float came"),
         (lambda: fastnn.clamp(fastnn.ones(2)), ValueError, "min or max"),
         (lambda: fastnn.where(fastnn.ones(2), 1.0, 2.0), DTypeError, "condition must be a bool tensor"),
-        (lambda: fastnn.div(fastnn.ones(2), 2, rounding_mode="up"), ValueError, "rounding_mode"),
     ],
 )
 def test_bad_input(call, error, message):

@@ -20,7 +20,6 @@ OPERATIONS = {
     "permute to 4-D": (lambda x: fastnn.permute(x, (-1, 0, 2, 1)), lambda a: np.einsum("nchw->wnhc", a)),
     "transpose": (lambda x: x.transpose(1, -1), lambda a: np.einsum("nchw->nwhc", a)),
     "swapaxes": (lambda x: x.swapaxes(0, 2), lambda a: np.einsum("nchw->hcnw", a)),
-    "movedim": (lambda x: x.movedim((0, 1), (-1, 0)), lambda a: np.einsum("nchw->chwn", a)),
     "T": (lambda x: x[0, 0].T, lambda a: np.einsum("hw->wh", a[0, 0])),
     "t": (lambda x: x[0, 1].t(), lambda a: np.einsum("hw->wh", a[0, 1])),
     "mT": (lambda x: x.mT, lambda a: np.einsum("nchw->ncwh", a)),

@@ -4,17 +4,16 @@ Integers, slices, None and Ellipsis give a view; tensors, arrays and lists of in
 integers are applied before arrays of indices, steps are positive, and gradients of repeated indices add up.
 Errors: IndexError for an index out of range or of a wrong dtype, ValueError for a step below 1.
 """
-from __future__ import annotations
-
 import operator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from fastnn import layout
 from fastnn.errors import DTypeError, RangeError, ShapeError
-from fastnn.functional.elementwise import where
-from fastnn.functional.shape import Index, axis_of, broadcast_to, install, reshape, take_view, zeros_maker
+from fastnn.functional.elementwise import named, where
+from fastnn.functional.shape import axis_of, broadcast_to, install, reshape, selection, take_view
 from fastnn.tensor import Tensor, as_tensor, bool_, inplace, int64, record, unbroadcast
 
 Array = np.ndarray
@@ -22,71 +21,54 @@ Array = np.ndarray
 __all__ = ["gather", "index_select", "masked_fill", "masked_select", "one_hot", "tril", "triu"]
 
 
-def _parse(index: Any, shape: tuple[int, ...]) -> tuple[Index, Index | None]:
+def _parse(index: Any, shape: tuple[int, ...]) -> tuple[tuple, tuple | None]:
     """The part of an index that makes a view, and the arrays (None if there are none) to index the view with."""
     items = [_item(i) for i in (index if isinstance(index, tuple) else (index,))]
     used = sum(i.ndim if isinstance(i, Array) and i.dtype == bool_ else i is not None and i is not ... for i in items)
     if used > len(shape):
         raise IndexError(f"index: {used} indices for a tensor of shape {shape}")
-    if not any(i is ... for i in items):
-        items.append(...)
+    rest = [i for i in items if i is ...]
+    if len(rest) > 1:
+        raise IndexError("index: only one Ellipsis is allowed")
     basic: list[Any] = []
     arrays: list[Any] = []
-    for i in items:
-        if isinstance(i, Array):
-            basic += [slice(None)] * (i.ndim if i.dtype == bool_ else 1)
-            arrays.append(i)
-        elif i is ...:
-            if ... in basic:
-                raise IndexError("index: only one Ellipsis is allowed")
-            basic.append(i)
-            arrays += [slice(None)] * (len(shape) - used)
-        else:
-            basic.append(i)
-            arrays += [] if isinstance(i, int) else [slice(None)]
+    for i in items if rest else [*items, ...]:
+        is_array = isinstance(i, Array)
+        basic += [slice(None)] * (i.ndim if i.dtype == bool_ else 1) if is_array else [i]
+        arrays += [i] if is_array else [slice(None)] * (len(shape) - used if i is ... else not isinstance(i, int))
     return tuple(basic), tuple(arrays) if any(isinstance(i, Array) for i in items) else None
 
 
 def _item(i: Any) -> Any:
     """One index as an int, slice, None, Ellipsis, or an array of int64 or bool."""
+    if i is None or i is ... or type(i) is int:
+        return i
     if isinstance(i, slice):
         if i.step is not None and operator.index(i.step) < 1:
             raise ValueError(f"index: the step of a slice must be positive, but {i.step} came; use flip")
         return slice(*(None if v is None else operator.index(v) for v in (i.start, i.stop, i.step)))
-    if i is None or i is ...:
-        return i
-    if isinstance(i, int) and not isinstance(i, bool):
-        return i
     array = np.array(i.array if isinstance(i, Tensor) else i)  # a copy, as the gradient reads it later
-    if array.dtype == bool_:
-        return array
-    if array.dtype.kind not in "iu" and (array.size or isinstance(i, Tensor | Array)):
+    if array.dtype.kind not in "biu" and (array.size or isinstance(i, Tensor | Array)):
         raise IndexError(f"index: integers or bools are needed, but {i!r} came")
-    return array.astype(int64, copy=False) if array.ndim else int(array)
+    return array if array.dtype == bool_ else array.astype(int64, copy=False) if array.ndim else int(array)
 
 
-def _select(a: Array, arrays: Index) -> Array:
+def _select(a: Array, arrays: tuple) -> Array:
     """a[arrays], in channels-last memory if a 4-D `a` is."""
-    if not layout.is_channels_last(a):
-        return a[arrays]
-    first, *rest = arrays
-    if isinstance(first, Array) and first.ndim == 1 and all(isinstance(i, slice) for i in rest):
+    order, (first, *rest) = layout.is_channels_last(a), arrays
+    if order and isinstance(first, Array) and first.ndim == 1 and all(isinstance(i, slice) for i in rest):
         return a.transpose(0, 2, 3, 1)[first].transpose(0, 3, 1, 2)  # some of the images, each a block of memory
     y = a[arrays]
-    return layout.channels_last(y) if y.ndim == 4 else y
+    return layout.channels_last(y) if order and y.ndim == 4 else y
 
 
-def _take(x: Tensor, arrays: Index) -> Tensor:
+def _take(x: Tensor, arrays: tuple) -> Tensor:
     """x[arrays], a copy."""
-    zeros = zeros_maker(x.array)
-
-    def index(g: Array) -> tuple[Array]:
-        gx = zeros(g.dtype)
+    def add(gx: Array, g: Array) -> None:
         places = np.arange(gx.size).reshape(gx.shape)[arrays]
         gx += np.bincount(places.ravel(), g.ravel(), gx.size).reshape(gx.shape)  # in float64 and in a fixed order
-        return (gx,)
 
-    return record(_select(x.array, arrays), (x,), index)
+    return record(_select(x.array, arrays), (x,), selection("index", x.array, add))
 
 
 def getitem(x: Tensor, index: Any) -> Tensor:
@@ -183,22 +165,16 @@ def one_hot(x: Tensor, num_classes: int = -1) -> Tensor:
     return Tensor((classes[..., None] == np.arange(n)).astype(int64))
 
 
-def _below(op: str, x: Tensor, diagonal: int) -> Array:
-    """Which elements of a matrix are on or below a diagonal."""
-    if x.ndim < 2:
-        raise ShapeError(f"{op}: at least 2 dimensions are needed, but the shape is {x.shape}")
-    return np.tri(x.shape[-2], x.shape[-1], diagonal, dtype=bool_)
+def _triangle(name: str, word: str, keep: Callable[..., Array]) -> Callable[..., Tensor]:
+    def op(x: Tensor, diagonal: int = 0) -> Tensor:
+        if x.ndim < 2:
+            raise ShapeError(f"{name}: at least 2 dimensions are needed, but the shape is {x.shape}")
+        return where(Tensor(keep(*x.shape[-2:], diagonal)), x, False)
+
+    return named(op, name, f"The elements of each matrix on and {word} a diagonal, 0 elsewhere.")
 
 
-def tril(x: Tensor, diagonal: int = 0) -> Tensor:
-    """The elements of each matrix on and below a diagonal, 0 elsewhere."""
-    return where(Tensor(_below("tril", x, diagonal)), x, False)
-
-
-def triu(x: Tensor, diagonal: int = 0) -> Tensor:
-    """The elements of each matrix on and above a diagonal, 0 elsewhere."""
-    return where(Tensor(~_below("triu", x, diagonal - 1)), x, False)
-
-
+tril = _triangle("tril", "below", lambda m, n, k: np.tri(m, n, k, bool_))
+triu = _triangle("triu", "above", lambda m, n, k: ~np.tri(m, n, k - 1, bool_))
 install(**{name: globals()[name] for name in __all__ if name != "one_hot"}, __getitem__=getitem, __setitem__=setitem)
 install(masked_fill_=lambda self, mask, value: inplace(self, masked_fill(self, mask, value)))

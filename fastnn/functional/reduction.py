@@ -5,8 +5,6 @@ size 1. NumPy's `axis` and `keepdims` are accepted as well. float32 is summed wi
 NumPy's pairwise sum along contiguous memory, else in float64. Errors: IndexError for a dim out of range, RangeError
 for a reduction of nothing, DTypeError for a dtype that the operation does not take.
 """
-from __future__ import annotations
-
 import functools
 import math
 from collections.abc import Callable, Sequence
@@ -17,11 +15,12 @@ import numpy as np
 from fastnn import layout
 from fastnn.errors import DTypeError, RangeError, ShapeError
 from fastnn.functional.elementwise import abs as absolute
-from fastnn.functional.elementwise import maximum, minimum
-from fastnn.functional.shape import axes_of, axis_of, flatten, install, squeeze, zeros_maker
+from fastnn.functional.elementwise import maximum, minimum, named, times
+from fastnn.functional.shape import axes_of, axis_of, install, selection, squeeze
 from fastnn.tensor import Tensor, bool_, float32, float64, int64, record, uint8
 
 Array = np.ndarray
+Axes = tuple[int, ...]
 Dim = int | Sequence[int] | None
 
 __all__ = [
@@ -37,66 +36,56 @@ class ValuesIndices(NamedTuple):
     indices: Tensor
 
 
-# Arguments and sums ----------------------------------------------------------------------------------------------
+# Reductions ------------------------------------------------------------------------------------------------------
 
-def _public(op: Callable, name: str = "", doc: str = "") -> Callable:
-    """Let `op` take `axis` and `keepdims` for `dim` and `keepdim`; name and document what a factory made."""
-    op.__name__, op.__doc__ = name or op.__name__, doc or op.__doc__
-
-    @functools.wraps(op)
-    def renamed(*args: Any, **kwargs: Any) -> Any:
-        for alias, name in (("axis", "dim"), ("keepdims", "keepdim")):
-            if alias in kwargs and name in kwargs:
-                raise TypeError(f"{op.__name__}: {name} and {alias} mean the same; give one")
-            if alias in kwargs:
-                kwargs[name] = kwargs.pop(alias)
-        return op(*args, **kwargs)
-
-    return renamed
-
-
-def _frame(op: str, x: Tensor, dim: Dim, keepdim: bool, floats: bool = False, some: bool = False) -> tuple:
-    """The array, the axes to reduce, the shape with them at size 1, that of the result; maybe only `floats`, `some`."""
+def _reduce(
+    op: str, x: Tensor, dim: Dim, keepdim: bool, forward: Callable[[Array, Axes, int], tuple[Array, Any]],
+    floats: bool = False, some: bool = False,
+) -> Tensor:
+    """y, slope = forward(array, axes, number of elements reduced), y with the axes kept at size 1. The slope dy/dx is a
+    number, a function of no arguments that computes it from what it saved, or None. `floats`: only floats are taken,
+    `some`: not none."""
     a, axes = x.array, axes_of(op, dim, x.ndim)
+    n = math.prod([a.shape[i] for i in axes])
     if floats and a.dtype.kind != "f":
         raise DTypeError(f"{op}: a float tensor is needed, but its dtype is {a.dtype}; convert it with .float()")
-    if some and a.size == 0 and not math.prod(a.shape[i] for i in axes):
+    if some and not n:
         raise RangeError(f"{op}: nothing to reduce in a tensor of shape {a.shape}")
-    kept = tuple([1 if i in axes else n for i, n in enumerate(a.shape)])
-    return a, axes, kept, kept if keepdim else tuple([n for i, n in enumerate(a.shape) if i not in axes])
+    y, slope = forward(a, axes, n)
+    before, kept = a.shape, tuple([1 if i in axes else size for i, size in enumerate(a.shape)])
+    y = np.asarray(y).reshape(kept if keepdim else [size for i, size in enumerate(before) if i not in axes])
+
+    def backward(g: Array) -> tuple[Array]:
+        g = g.reshape(kept)
+        return (times(g, slope()) if callable(slope) else np.broadcast_to(g * slope, before),)
+
+    backward.__qualname__ = op
+    return Tensor(y) if slope is None else record(y, (x,), backward, (x,) if callable(slope) else (), callable(slope))
 
 
-def _sum(a: Array, axes: tuple[int, ...]) -> Array:
+def _sum(a: Array, axes: Axes) -> Array:
     """The sum with the axes kept, in a's dtype, bool and integers in int64."""
     whole = len(axes) == a.ndim
     pairwise = a.flags.c_contiguous and (whole or axes == tuple(range(a.ndim - len(axes), a.ndim)))
-    with np.errstate(all="ignore"):
-        if a.dtype == float32 and not pairwise and not (whole and layout.is_channels_last(a)):
-            return np.add.reduce(a, axes, float64, keepdims=True).astype(float32)
-        return np.asarray(np.add.reduce(a, axes, a.dtype if a.dtype.kind == "f" else int64, keepdims=True))
+    if a.dtype == float32 and not pairwise and not (whole and layout.is_channels_last(a)):
+        return np.add.reduce(a, axes, float64, keepdims=True).astype(float32)
+    return np.asarray(np.add.reduce(a, axes, a.dtype if a.dtype.kind == "f" else int64, keepdims=True))
 
 
-# Sums and moments ------------------------------------------------------------------------------------------------
-
-def _total(name: str, doc: str, average: bool) -> Callable[..., Tensor]:
-    def op(x: Tensor, dim: Dim = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
-        a, axes, kept, shape = _frame(name, x if dtype is None else x.to(dtype), dim, keepdim, floats=average)
-        before, given, n = a.shape, x.dtype, math.prod(a.shape[i] for i in axes) if average else 1
-
-        def backward(g: Array) -> tuple[Array]:
-            g = g if n in (0, 1) else g / g.dtype.type(n)
-            return (np.broadcast_to(g.reshape(kept).astype(given, copy=False), before),)
-
-        backward.__qualname__ = name
-        y = _sum(a, axes)
-        with np.errstate(all="ignore"):
-            return record((np.divide(y, n, out=y) if average else y).reshape(shape), (x,), backward)
-
-    return _public(op, name, doc)
+def _minus(a: Array, b: Array) -> Array:
+    return np.subtract(a, b, out=layout.empty_like(a))
 
 
-sum = _total("sum", "Σ x over `dim`; bool and integers are summed in int64.", False)
-mean = _total("mean", "Σ x / n over `dim`, n elements each.", True)
+def sum(x: Tensor, dim: Dim = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
+    """Σ x over `dim`; bool and integers are summed in int64."""
+    x = x if dtype is None else x.to(dtype)
+    return _reduce("sum", x, dim, keepdim, lambda a, axes, n: (_sum(a, axes), 1))
+
+
+def mean(x: Tensor, dim: Dim = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
+    """Σ x / n over `dim`, n elements each."""
+    x = x if dtype is None else x.to(dtype)
+    return _reduce("mean", x, dim, keepdim, lambda a, axes, n: (_sum(a, axes) / n, 1 / (n or 1)), True)
 
 
 def _moment(name: str, doc: str, root: bool) -> Callable[..., Tensor]:
@@ -105,53 +94,41 @@ def _moment(name: str, doc: str, root: bool) -> Callable[..., Tensor]:
     ) -> Tensor:
         if isinstance(dim, bool):
             return op(x, None, dim, keepdim, correction=correction)  # PyTorch's var(unbiased)
-        a, axes, kept, shape = _frame(name, x, dim, keepdim, floats=True)
-        n = math.prod(a.shape[i] for i in axes)
-        divisor = a.dtype.type(np.maximum(n - (unbiased if correction is None else correction), 0))
-        with np.errstate(all="ignore"):
-            centre = _sum(a, axes) / a.dtype.type(n)
-            d = np.subtract(a, centre, out=layout.empty_like(a))
-            y = np.asarray(_sum(np.square(d, out=d), axes) / divisor)
-            y = np.asarray(np.sqrt(y)) if root else y
 
-        def backward(g: Array) -> tuple[Array]:
-            with np.errstate(all="ignore"):
-                scale = g.reshape(kept) / divisor
-                scale = np.where(y == 0, 0, scale / y).astype(g.dtype) if root else 2 * scale
-                d = np.subtract(a, centre, out=layout.empty_like(a))
-                return (np.multiply(d, scale, out=d),)
+        def forward(a: Array, axes: Axes, n: int) -> tuple[Array, Callable]:
+            divisor = a.dtype.type(np.maximum(n - (unbiased if correction is None else correction), 0))
+            centre = _sum(a, axes) / n
+            y = _sum(np.square(_minus(a, centre)), axes) / divisor
+            if not root:
+                return y, lambda: _minus(a, centre) * (2 / divisor)
+            y = np.sqrt(y)
+            return y, lambda: np.where(y == 0, 0, _minus(a, centre) / (y * divisor))
 
-        backward.__qualname__ = name
-        return record(y.reshape(shape), (x,), backward, saved=(x,), save_output=root)
+        return _reduce(name, x, dim, keepdim, forward, floats=True)
 
-    return _public(op, name, doc)
+    return named(op, name, doc)
 
 
 var = _moment("var", "Σ (x - mean)² / (n - correction) over `dim`; the correction is 1, or 0 if not `unbiased`.", False)
 std = _moment("std", "√var over `dim`, with var's arguments; the gradient is 0 where it is 0.", True)
 
 
-@_public
 def prod(x: Tensor, dim: int | None = None, keepdim: bool = False) -> Tensor:
-    """Π x over `dim`. The gradient is exact with zeros among the factors: the product of the others."""
-    if dim is None or not x.ndim:
-        return prod(flatten(x), axis_of("prod", dim or 0, x.ndim))
-    a, axis = x.array, axis_of("prod", dim, x.ndim)
-    with np.errstate(all="ignore"):
-        y = np.multiply.reduce(a, axis, a.dtype if a.dtype.kind == "f" else int64, keepdims=True)
+    """Π x over `dim`. Also with zeros among the factors, the gradient is the product of the others."""
+    def forward(a: Array, axes: Axes, n: int) -> tuple[Array, Callable]:
+        y = np.multiply.reduce(a, axes, a.dtype if a.dtype.kind == "f" else int64, keepdims=True)
 
-    def product(g: Array) -> tuple[Array]:
-        rows = np.moveaxis(a, axis, -1)
-        ones = np.ones_like(rows[..., :1])
-        with np.errstate(all="ignore"):
-            before = np.cumprod(np.concatenate([ones, rows[..., :-1]], -1), -1)
-            after = np.cumprod(np.concatenate([ones, rows[..., :0:-1]], -1), -1)[..., ::-1]
-            return (np.moveaxis(before * after, -1, axis) * g.reshape(y.shape),)
+        def slope() -> Array:
+            zero = a == 0
+            rest = np.where(zero, 1, a)
+            others = np.multiply.reduce(rest, axes, keepdims=True) / rest
+            return np.where(np.count_nonzero(zero, axes, keepdims=True) == zero, others, 0)
 
-    return record(y if keepdim else np.asarray(y.squeeze(axis)), (x,), product, saved=(x,))
+        return y, slope
+
+    return _reduce("prod", x, dim, keepdim, forward)
 
 
-@_public
 def norm(x: Tensor, p: float | str = 2, dim: Dim = None, keepdim: bool = False) -> Tensor:
     """(Σ |x|ᵖ)^(1/p) over `dim`; p = inf: max |x|, -inf: min |x|, 0: how many are not 0, "fro": 2.
 
@@ -160,43 +137,66 @@ def norm(x: Tensor, p: float | str = 2, dim: Dim = None, keepdim: bool = False) 
     p = 2.0 if p == "fro" else float(p)
     if math.isinf(p):
         return (amax if p > 0 else amin)(absolute(x), dim, keepdim)
-    a, axes, kept, shape = _frame("norm", x, dim, keepdim, floats=True)
-    with np.errstate(all="ignore"):
+
+    def forward(a: Array, axes: Axes, n: int) -> tuple[Array, Callable]:
         if p == 0:
-            y = np.count_nonzero(a, axes, keepdims=True)
-        else:
-            total = _sum(np.square(a) if p == 2 else np.abs(a) ** p, axes)
-            y = np.sqrt(total) if p == 2 else total ** (1 / p)
-    y = np.asarray(y, a.dtype)
+            return np.count_nonzero(a, axes, keepdims=True).astype(a.dtype), lambda: 0 * a
+        y = _sum(np.abs(a) ** p, axes) ** (1 / p)
+        return y, lambda: np.where((y == 0) | (a == 0), 0, np.sign(a) * (np.abs(a) / y) ** (p - 1))
 
-    def norm(g: Array) -> tuple[Array]:
-        with np.errstate(all="ignore"):
-            slope = a / y if p == 2 else np.sign(a) * (np.abs(a) / y) ** (p - 1)
-            flat = (y == 0) | (a == 0) | (p == 0)
-            return (np.where(flat, 0, g.reshape(kept) * slope).astype(a.dtype, copy=False),)
-
-    return record(y.reshape(shape), (x,), norm, saved=(x,), save_output=True)
+    return _reduce("norm", x, dim, keepdim, forward, floats=True)
 
 
-@_public
 def logsumexp(x: Tensor, dim: Dim, keepdim: bool = False) -> Tensor:
     """ln Σ eˣ over `dim`, with the maximum taken out, so that nothing overflows."""
-    a, axes, kept, shape = _frame("logsumexp", x if x.dtype.kind == "f" else x.to(float32), dim, keepdim)
-    with np.errstate(all="ignore"):
+    def forward(a: Array, axes: Axes, n: int) -> tuple[Array, Callable]:
         top = np.max(a, axes, keepdims=True, initial=-np.inf)
-        top = np.where(np.isinf(top), 0, top).astype(a.dtype)
-        e = np.subtract(a, top, out=layout.empty_like(a))
-        y = np.asarray(np.log(_sum(np.exp(e, out=e), axes)) + top)
+        top = np.where(np.isinf(top), 0, top)
+        y = np.log(_sum(np.exp(_minus(a, top)), axes)) + top
+        return y, lambda: np.exp(_minus(a, np.where(np.isneginf(y), 0, y)))
 
-    def logsumexp(g: Array) -> tuple[Array]:
-        with np.errstate(all="ignore"):
-            e = np.subtract(a, np.where(np.isneginf(y), 0, y), out=layout.empty_like(a))
-            return (np.multiply(np.exp(e, out=e), g.reshape(kept), out=e),)
-
-    return record(y.reshape(shape), (x,), logsumexp, saved=(x,), save_output=True)
+    return _reduce("logsumexp", x if x.dtype.kind == "f" else x.to(float32), dim, keepdim, forward)
 
 
-@_public
+def _extreme(name: str, word: str, ufunc: np.ufunc) -> Callable[..., Tensor]:
+    def forward(a: Array, axes: Axes, n: int) -> tuple[Array, Callable]:
+        y = ufunc.reduce(a, axes, keepdims=True)
+
+        def slope() -> Array:
+            ties = (a == y) | (np.isnan(y) & np.isnan(a))
+            return ties / np.count_nonzero(ties, axes, keepdims=True)
+
+        return y, slope
+
+    def op(x: Tensor, dim: Dim = None, keepdim: bool = False) -> Tensor:
+        return _reduce(name, x, dim, keepdim, forward, some=True)
+
+    return named(op, name, f"The {word} over `dim`, NaN if there is one; ties share the gradient evenly.")
+
+
+def _position(name: str, word: str, find: Callable) -> Callable[..., Tensor]:
+    def op(x: Tensor, dim: int | None = None, keepdim: bool = False) -> Tensor:
+        axis = None if dim is None or not x.ndim else axis_of(name, dim, x.ndim)
+        return _reduce(name, x, dim, keepdim, lambda a, *_: (find(a, axis, keepdims=True), None), some=True)
+
+    return named(op, name, f"Where the {word} over `dim` is (int64): the first of ties, or of NaN if there is one.")
+
+
+def _truth(name: str, word: str, ufunc: np.ufunc) -> Callable[..., Tensor]:
+    def op(x: Tensor, dim: Dim = None, keepdim: bool = False) -> Tensor:
+        y = _reduce(name, x, dim, keepdim, lambda a, axes, n: (ufunc.reduce(a, axes, bool_, keepdims=True), None))
+        return y.to(uint8) if x.dtype == uint8 else y
+
+    return named(op, name, f"Whether {word} over `dim` true (not 0); uint8 for uint8, else bool.")
+
+
+amax, amin = _extreme("amax", "largest", np.maximum), _extreme("amin", "smallest", np.minimum)
+argmax, argmin = _position("argmax", "largest", np.argmax), _position("argmin", "smallest", np.argmin)
+all, any = _truth("all", "all elements are", np.logical_and), _truth("any", "an element is", np.logical_or)
+
+
+# Cumulative sums, order ------------------------------------------------------------------------------------------
+
 def cumsum(x: Tensor, dim: int, *, dtype: Any = None) -> Tensor:
     """yᵢ = Σ x over the places 0 to i of `dim`, float32 summed in float64; bool and integers in int64."""
     x = x if dtype is None else x.to(dtype)
@@ -205,53 +205,21 @@ def cumsum(x: Tensor, dim: int, *, dtype: Any = None) -> Tensor:
     def run(values: Array, step: int = 1) -> tuple[Array]:
         y = layout.empty_like(values, values.dtype if values.dtype.kind == "f" else int64)
         along = (*(slice(None),) * axis, slice(None, None, step)) if y.ndim else ()
-        with np.errstate(all="ignore"):
-            y[along] = np.add.accumulate(values[along], axis, wide) if y.ndim else values
+        y[along] = np.add.accumulate(values[along], axis, wide) if y.ndim else values
         return (y,)
 
     return record(run(x.array)[0], (x,), lambda g: run(g, -1))
 
 
-# Extremes --------------------------------------------------------------------------------------------------------
-
-def _extreme(name: str, word: str, ufunc: np.ufunc) -> Callable[..., Tensor]:
-    def op(x: Tensor, dim: Dim = None, keepdim: bool = False) -> Tensor:
-        a, axes, kept, shape = _frame(name, x, dim, keepdim, some=True)
-        y = np.asarray(ufunc.reduce(a, axes, keepdims=True))
-
-        def backward(g: Array) -> tuple[Array]:
-            ties = (a == y) | (np.isnan(y) & np.isnan(a))
-            share = g.reshape(kept) / np.count_nonzero(ties, axes, keepdims=True).astype(a.dtype)
-            return (np.multiply(ties, share, out=layout.empty_like(a)),)
-
-        backward.__qualname__ = name
-        return record(y.reshape(shape), (x,), backward, saved=(x,), save_output=True)
-
-    return _public(op, name, f"The {word} over `dim`, NaN if there is one; ties share the gradient evenly.")
-
-
-def _position(name: str, word: str, find: Callable) -> Callable[..., Tensor]:
-    def op(x: Tensor, dim: int | None = None, keepdim: bool = False) -> Tensor:
-        _frame(name, x, dim, keepdim, some=True)
-        axis = None if dim is None or not x.ndim else axis_of(name, dim, x.ndim)
-        return Tensor(np.asarray(find(x.array, axis, keepdims=keepdim), int64))
-
-    return _public(op, name, f"Where the {word} over `dim` is (int64): the first of ties, or of NaN if there is one.")
-
-
 def _pick(op: str, x: Tensor, indices: Array, axis: int) -> ValuesIndices:
     """The values at different `indices` along `axis`, which get the gradients."""
-    a, before = np.atleast_1d(x.array), x.shape
-    places, shape, zeros = np.atleast_1d(indices), indices.shape if x.ndim else (), zeros_maker(a)
+    places, shape = np.atleast_1d(indices), indices.shape if x.ndim else ()
+    values = np.take_along_axis(np.atleast_1d(x.array), places, axis).reshape(shape)
 
-    def backward(g: Array) -> tuple[Array]:
-        gx = zeros(g.dtype)
-        np.put_along_axis(gx, places, g.reshape(places.shape), axis)
-        return (gx.reshape(before),)
+    def put(gx: Array, g: Array) -> None:
+        np.put_along_axis(np.atleast_1d(gx), places, g.reshape(places.shape), axis)
 
-    backward.__qualname__ = op
-    values = np.take_along_axis(a, places, axis)
-    return ValuesIndices(record(values.reshape(shape), (x,), backward), Tensor(places.reshape(shape).copy()))
+    return ValuesIndices(record(values, (x,), selection(op, x.array, put)), Tensor(places.reshape(shape).copy()))
 
 
 def _either(name: str, word: str, find: Callable, whole: Callable, two: Callable) -> Callable[..., Any]:
@@ -264,28 +232,12 @@ def _either(name: str, word: str, find: Callable, whole: Callable, two: Callable
         found = _pick(name, x, find(x, dim, True).array, axis)
         return found if keepdim else ValuesIndices(*(squeeze(v, axis) for v in found))
 
-    return _public(op, name, f"""The {word} element; ties share the gradient. With `dim` the pair (values, indices)
+    return named(op, name, f"""The {word} element; ties share the gradient. With `dim` the pair (values, indices)
     along it, where the first of ties gets the gradient. With a second tensor the {word} of the two, by element.""")
 
 
-amax, amin = _extreme("amax", "largest", np.maximum), _extreme("amin", "smallest", np.minimum)
-argmax, argmin = _position("argmax", "largest", np.argmax), _position("argmin", "smallest", np.argmin)
 max = _either("max", "largest", argmax, amax, maximum)
 min = _either("min", "smallest", argmin, amin, minimum)
-
-
-# Truth and order ---------------------------------------------------------------------------------------------------
-
-def _truth(name: str, word: str, ufunc: np.ufunc) -> Callable[..., Tensor]:
-    def op(x: Tensor, dim: Dim = None, keepdim: bool = False) -> Tensor:
-        y = ufunc.reduce(x.array, axes_of(name, dim, x.ndim), bool_, keepdims=keepdim)
-        return Tensor(np.asarray(y, uint8 if x.dtype == uint8 else bool_))
-
-    return _public(op, name, f"Whether {word} over `dim` true (not 0); uint8 for uint8, else bool.")
-
-
-all = _truth("all", "all elements are", np.logical_and)
-any = _truth("any", "an element is", np.logical_or)
 
 
 def _order(a: Array, axis: int, descending: bool) -> Array:
@@ -296,20 +248,17 @@ def _order(a: Array, axis: int, descending: bool) -> Array:
     return np.flip(a.shape[axis] - 1 - order, axis)
 
 
-@_public
 def sort(x: Tensor, dim: int = -1, descending: bool = False, stable: bool = True) -> ValuesIndices:
     """(values, indices) in order along `dim`, NaN as the largest. Always stable."""
     axis = axis_of("sort", dim, x.ndim)
     return _pick("sort", x, _order(np.atleast_1d(x.array), axis, descending), axis)
 
 
-@_public
 def argsort(x: Tensor, dim: int = -1, descending: bool = False, stable: bool = True) -> Tensor:
     """The indices of `sort`."""
     return sort(x.detach(), dim, descending, stable).indices
 
 
-@_public
 def topk(x: Tensor, k: int, dim: int = -1, largest: bool = True, sorted: bool = True) -> ValuesIndices:
     """(values, indices) of the `k` largest (or smallest) along `dim`, always sorted; the first of ties wins."""
     axis, a = axis_of("topk", dim, x.ndim), np.atleast_1d(x.array)
@@ -318,4 +267,20 @@ def topk(x: Tensor, k: int, dim: int = -1, largest: bool = True, sorted: bool = 
     return _pick("topk", x, _order(a, axis, largest)[(*(slice(None),) * axis, slice(k))], axis)
 
 
+def _public(op: Callable) -> Callable:
+    """`op` without warnings of NumPy, and with `axis` and `keepdims` for `dim` and `keepdim`."""
+    @functools.wraps(op)
+    def renamed(*args: Any, **kwargs: Any) -> Any:
+        for alias, name in (("axis", "dim"), ("keepdims", "keepdim")) if kwargs else ():
+            if alias in kwargs and name in kwargs:
+                raise TypeError(f"{op.__name__}: {name} and {alias} mean the same; give one")
+            if alias in kwargs:
+                kwargs[name] = kwargs.pop(alias)
+        with np.errstate(all="ignore"):
+            return op(*args, **kwargs)
+
+    return renamed
+
+
+globals().update({name: _public(globals()[name]) for name in __all__})
 install(**{name: globals()[name] for name in __all__})
