@@ -12,7 +12,7 @@ from fastnn.creation import *
 from fastnn.device import cuda, device
 from fastnn.functional.activation import log_softmax, relu, sigmoid, softmax, tanh
 from fastnn.functional.elementwise import *
-from fastnn.functional.indexing import gather, index_select, masked_fill, masked_select, tril, triu
+from fastnn.functional.indexing import gather, index_select, masked_fill, tril, triu
 from fastnn.functional.linalg import bmm, matmul, mm
 from fastnn.functional.reduction import *
 from fastnn.functional.shape import *

@@ -69,12 +69,12 @@ class Node:
 
 
 class View:
-    """How a tensor views another's memory: `fn(root.array)` is the view's array."""
+    """How a tensor views another's memory: `fn(root.array)` is the view's array; `backward` takes its gradient back."""
 
-    __slots__ = ("fn", "node", "root")
+    __slots__ = ("backward", "fn", "node", "root")
 
-    def __init__(self, root: Tensor, fn: Callable[[Array], Array]) -> None:
-        self.root, self.fn, self.node = root, fn, root._node
+    def __init__(self, root: Tensor, fn: Callable[[Array], Array], backward: Backward) -> None:
+        self.root, self.fn, self.backward, self.node = root, fn, backward, root._node
 
 
 class RemovableHandle:
@@ -406,11 +406,12 @@ def view_of(x: Tensor, array: Array, backward: Backward, fn: Callable[[Array], A
     """
     out = record(array, (x,), backward)
     out._version = x._version
-    if x._view is None:
-        out._view = View(x, fn)
+    first = x._view
+    if first is None:
+        out._view = View(x, fn, backward)
     else:
-        first = x._view.fn
-        out._view = View(x._view.root, lambda a: fn(first(a)))
+        back = lambda grad: first.backward(backward(grad)[0])  # type: ignore[arg-type]  # noqa: E731
+        out._view = View(first.root, lambda a: fn(first.fn(a)), back)
     return out
 
 
@@ -419,16 +420,9 @@ def _rebased(x: Tensor) -> bool:
     view = x._view
     if view is None or view.node is view.root._node:
         return False
-    view.node, fn, root = view.root._node, view.fn, view.root
-
-    def view_as(grad: Array) -> tuple[Array]:
-        full = np.zeros_like(root.array, dtype=grad.dtype)
-        fn(full)[...] = grad
-        return (full,)
-
+    root, view.node = view.root, view.root._node
     if root._requires_grad:
-        x._node = Node(x.array, (_edge(root),), view_as, ())
-        x._requires_grad = True
+        x._node, x._requires_grad = Node(x.array, (_edge(root),), view.backward, ()), True
     return root._requires_grad
 
 

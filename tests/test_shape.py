@@ -146,6 +146,18 @@ def test_change_through_a_view_of_channels_last_memory(rng):
     close(x.grad, weight.reshape(2, 3, 4, 5) * np.array([2.0, 1, 1])[:, None, None])
 
 
+def test_a_change_reaches_expanded_views():
+    x = fastnn.ones(1, 3, requires_grad=True)
+    y = x * 1
+    wide = y.expand(2, 3)
+    row = wide[0]
+    y.mul_(3)
+    (wide * fastnn.arange(6).view(2, 3) + 10 * row).sum().backward()
+    assert x.grad.tolist() == [[69, 75, 81]]
+    with pytest.raises(ValueError, match=r"clone\(\) it first"):
+        wide += 1
+
+
 def test_views_of_leaves_are_not_changed_in_place():
     with pytest.raises(AutogradError, match="leaf"):
         fastnn.ones(2, 3, requires_grad=True).view(6).mul_(2)

@@ -31,10 +31,10 @@ __all__ = [
 
 
 class _Quiet(threading.local):
-    """Runs a ufunc with NumPy's floating-point warnings off, for a seventh of the price of np.errstate."""
+    """`run(ufunc, ...)` without NumPy's warnings of overflow and NaN, for a seventh of the price of np.errstate."""
 
     def __init__(self) -> None:
-        context = contextvars.Context()  # where NumPy keeps them; a thread may not enter that of another
+        context = contextvars.Context()  # one a thread, as two may not enter the same
         context.run(np.seterr, all="ignore")
         self.run = context.run
 
@@ -42,22 +42,17 @@ class _Quiet(threading.local):
 _quiet = _Quiet()
 
 
-def _call(op: str, ufunc: Op, dtype: Any, arrays: tuple[Array, ...]) -> Array:
-    """ufunc(*arrays) in canonical memory order, with errors that name `op`."""
+def _apply(op: str, ufunc: Op, rules: tuple[Rule, ...], dtype: Any, xs: tuple[Tensor, ...], *arrays: Array) -> Tensor:
+    """ufunc(*arrays), the arrays of the tensors `xs`, on the tape if there are rules for their gradients."""
     try:
         shape = np.broadcast(*arrays).shape
     except ValueError:
         raise ShapeError(f"{op}: shapes {' and '.join(str(a.shape) for a in arrays)} do not broadcast") from None
     try:
-        return _quiet.run(ufunc, *arrays, out=layout.empty_for(shape, dtype, *arrays))
+        z = _quiet.run(ufunc, *arrays, out=layout.empty_for(shape, dtype, *arrays))
     except (TypeError, ValueError) as error:
         kind = DTypeError if isinstance(error, TypeError) else ArgumentError
         raise kind(f"{op}: cannot take {' and '.join(str(a.dtype) for a in arrays)}: {error}") from None
-
-
-def _apply(op: str, ufunc: Op, rules: tuple[Rule, ...], dtype: Any, xs: tuple[Tensor, ...], *arrays: Array) -> Tensor:
-    """ufunc(*arrays), the arrays of the tensors `xs`, on the tape if there are rules for their gradients."""
-    z = _call(op, ufunc, dtype, arrays)
     wanted = [rule if x.requires_grad else None for x, rule in zip(xs, rules, strict=False)]
     if not any(wanted):
         return Tensor(z)
@@ -85,24 +80,17 @@ def named(op: Op, name: str, doc: str) -> Op:
     return op
 
 
-def _array(op: str, x: Tensor) -> Array:
-    if not isinstance(x, Tensor):
-        raise TypeError(f"{op}: a Tensor is needed, but a {type(x).__name__} came")
-    return x.array
-
-
 # One operand -----------------------------------------------------------------------------------------------------
 
 def _unary(name: str, doc: str, ufunc: Op, slope: Op | None = None, reads="x", real=False, result=None) -> Op:
-    """An operation z(x) with the derivative slope(x) or, if `reads` is "z", slope(z), if it has one.
-
-    `real`: integers become floats; `result`: the dtype of the output if it is not that of the operands.
-    """
+    """An operation z(x) with the derivative slope(x), or slope(z) if that `reads` z, if it has one.
+    `real`: integers become floats; `result`: the dtype of the output if it is not that of the operands."""
     rules = () if slope is None else ((reads, lambda g, z, x: times(g, slope(z if reads == "z" else x))),)
 
     def op(x: Tensor) -> Tensor:
-        a = _array(name, x)
-        a = a.astype(float32) if real and a.dtype.kind != "f" else a
+        if not isinstance(x, Tensor):
+            raise TypeError(f"{name}: a Tensor is needed, but a {type(x).__name__} came")
+        a = x.array.astype(float32) if real and x.array.dtype.kind != "f" else x.array
         return _apply(name, ufunc, rules, result or a.dtype, (x,), a)
 
     return named(op, name, f"{doc}, element by element.")
@@ -236,28 +224,30 @@ def sub(x: Operand, y: Operand, *, alpha: float = 1) -> Tensor:
 
 
 def clamp(x: Tensor, min: Operand | None = None, max: Operand | None = None) -> Tensor:
-    """`x` limited to [min, max], numbers or tensors that broadcast; max wins where min > max.
-
-    The gradient passes on the bounds; bounds that are tensors get the gradients of the elements that they replace.
-    """
+    """`x` limited to [min, max], numbers or tensors, which get the gradients of what they replace; max wins."""
     if min is None and max is None:
         raise ArgumentError("clamp: min or max is needed")
-    raised = x if min is None else _clamp_min(x, min)
-    return raised if max is None else _clamp_max(raised, max)
+    x = x if min is None else _clamp_min(x, min)
+    return x if max is None else _clamp_max(x, max)
 
 
-def where(condition: Tensor, input: Operand, other: Operand) -> Tensor:
-    """`input` where the bool tensor `condition` holds, else `other`; the three broadcast."""
-    if _array("where", condition).dtype != bool_:
-        raise DTypeError(f"where: condition must be a bool tensor, but its dtype is {condition.dtype}")
-    x, y, dtype = _operands(input, other)
+def choose(op: str, name: str, mask: Tensor, x: Operand, y: Operand) -> Tensor:
+    """`where`, with errors that name `op` and its argument."""
+    if not isinstance(mask, Tensor) or mask.dtype != bool_:
+        raise DTypeError(f"{op}: {name} must be a bool tensor, but {getattr(mask, 'dtype', type(mask).__name__)} came")
+    x, y, dtype = _operands(x, y)
 
-    def choose(x: Array, y: Array, w: Array, out: Array) -> Array:
+    def copy(x: Array, y: Array, w: Array, out: Array) -> Array:
         np.copyto(out, y, casting="same_kind")
         np.copyto(out, x, casting="same_kind", where=w)
         return out
 
-    return _apply("where", choose, _CHOICE, dtype, (x, y, condition), x.array, y.array, condition.array)
+    return _apply(op, copy, _CHOICE, dtype, (x, y, mask), x.array, y.array, mask.array)
+
+
+def where(condition: Tensor, input: Operand, other: Operand) -> Tensor:
+    """`input` where the bool tensor `condition` holds, else `other`; the three broadcast."""
+    return choose("where", "condition", condition, input, other)
 
 
 # Installed on Tensor -----------------------------------------------------------------------------------------------

@@ -5,20 +5,19 @@ integers are applied before arrays of indices, steps are positive, and gradients
 Errors: IndexError for an index out of range or of a wrong dtype, ValueError for a step below 1.
 """
 import operator
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from fastnn import layout
 from fastnn.errors import DTypeError, RangeError, ShapeError
-from fastnn.functional.elementwise import named, where
+from fastnn.functional.elementwise import Op, choose, named, where
 from fastnn.functional.shape import axis_of, broadcast_to, install, reshape, selection, take_view
 from fastnn.tensor import Tensor, as_tensor, bool_, inplace, int64, record, unbroadcast
 
 Array = np.ndarray
 
-__all__ = ["gather", "index_select", "masked_fill", "masked_select", "one_hot", "tril", "triu"]
+__all__ = ["gather", "index_select", "masked_fill", "one_hot", "tril", "triu"]
 
 
 def _parse(index: Any, shape: tuple[int, ...]) -> tuple[tuple, tuple | None]:
@@ -136,24 +135,12 @@ def index_select(x: Tensor, dim: int, index: Tensor) -> Tensor:
     return getitem(x, (slice(None),) * axis + (rows,))
 
 
-def _mask(op: str, mask: Any) -> Tensor:
-    if not isinstance(mask, Tensor) or mask.dtype != bool_:
-        raise DTypeError(f"{op}: mask must be a bool tensor, but {getattr(mask, 'dtype', type(mask).__name__)} came")
-    return mask
-
-
 def masked_fill(x: Tensor, mask: Tensor, value: Tensor | float) -> Tensor:
     """`x` with `value`, a number or a 0-d tensor, where `mask` is True; they broadcast."""
     filler = as_tensor(value, x).to(x.dtype)
     if filler.ndim:
         raise ShapeError(f"masked_fill: value must be a number or 0-d tensor, but its shape is {filler.shape}")
-    return where(_mask("masked_fill", mask), filler, x)
-
-
-def masked_select(x: Tensor, mask: Tensor) -> Tensor:
-    """The elements of `x` where `mask` is True, in the order of the indices, 1-D; they broadcast."""
-    shape = np.broadcast_shapes(x.shape, _mask("masked_select", mask).shape)
-    return getitem(broadcast_to(x, shape), np.broadcast_to(mask.array, shape))
+    return choose("masked_fill", "mask", mask, filler, x)
 
 
 def one_hot(x: Tensor, num_classes: int = -1) -> Tensor:
@@ -165,7 +152,7 @@ def one_hot(x: Tensor, num_classes: int = -1) -> Tensor:
     return Tensor((classes[..., None] == np.arange(n)).astype(int64))
 
 
-def _triangle(name: str, word: str, keep: Callable[..., Array]) -> Callable[..., Tensor]:
+def _triangle(name: str, word: str, keep: Op) -> Op:
     def op(x: Tensor, diagonal: int = 0) -> Tensor:
         if x.ndim < 2:
             raise ShapeError(f"{name}: at least 2 dimensions are needed, but the shape is {x.shape}")

@@ -1,21 +1,21 @@
 """Reductions, cumulative sums, sorting.
 
-`dim` is an int or, where more make sense, a sequence of them; None means all. `keepdim` keeps reduced dimensions at
-size 1. NumPy's `axis` and `keepdims` are accepted as well. float32 is summed with a relative error near 3e-7: by
-NumPy's pairwise sum along contiguous memory, else in float64. Errors: IndexError for a dim out of range, RangeError
-for a reduction of nothing, DTypeError for a dtype that the operation does not take.
+`dim` is an int or, where more make sense, a sequence; None means all. NumPy's `axis` and `keepdims` are accepted too.
+float32 is summed with a relative error near 3e-7: by NumPy's pairwise sum along contiguous memory, else in float64.
+Errors: IndexError for a dim out of range, RangeError for a reduction of nothing, DTypeError for a dtype not taken.
 """
 import functools
 import math
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections import namedtuple
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from fastnn import layout
 from fastnn.errors import DTypeError, RangeError, ShapeError
+from fastnn.functional.elementwise import Op, maximum, minimum, named, times
 from fastnn.functional.elementwise import abs as absolute
-from fastnn.functional.elementwise import maximum, minimum, named, times
 from fastnn.functional.shape import axes_of, axis_of, install, selection, squeeze
 from fastnn.tensor import Tensor, bool_, float32, float64, int64, record, uint8
 
@@ -29,22 +29,13 @@ __all__ = [
 ]  # fmt: skip
 
 
-class ValuesIndices(NamedTuple):
-    """Values found along a dimension, and where they were (int64)."""
-
-    values: Tensor
-    indices: Tensor
-
+ValuesIndices = namedtuple("ValuesIndices", "values indices")  # what was found along a dimension, and where (int64)
 
 # Reductions ------------------------------------------------------------------------------------------------------
 
-def _reduce(
-    op: str, x: Tensor, dim: Dim, keepdim: bool, forward: Callable[[Array, Axes, int], tuple[Array, Any]],
-    floats: bool = False, some: bool = False,
-) -> Tensor:
-    """y, slope = forward(array, axes, number of elements reduced), y with the axes kept at size 1. The slope dy/dx is a
-    number, a function of no arguments that computes it from what it saved, or None. `floats`: only floats are taken,
-    `some`: not none."""
+def _reduce(op: str, x: Tensor, dim: Dim, keepdim: bool, forward: Op, *, floats=False, some=False) -> Tensor:
+    """y, slope = forward(array, axes, number of elements reduced): y with the axes kept at size 1; the slope dy/dx as a
+    number, a function that computes it from what it saved, or None. `floats`: no integers; `some`: not of nothing."""
     a, axes = x.array, axes_of(op, dim, x.ndim)
     n = math.prod([a.shape[i] for i in axes])
     if floats and a.dtype.kind != "f":
@@ -85,17 +76,17 @@ def sum(x: Tensor, dim: Dim = None, keepdim: bool = False, *, dtype: Any = None)
 def mean(x: Tensor, dim: Dim = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
     """Σ x / n over `dim`, n elements each."""
     x = x if dtype is None else x.to(dtype)
-    return _reduce("mean", x, dim, keepdim, lambda a, axes, n: (_sum(a, axes) / n, 1 / (n or 1)), True)
+    return _reduce("mean", x, dim, keepdim, lambda a, axes, n: (_sum(a, axes) / n, 1 / (n or 1)), floats=True)
 
 
-def _moment(name: str, doc: str, root: bool) -> Callable[..., Tensor]:
+def _moment(name: str, doc: str, root: bool) -> Op:
     def op(
         x: Tensor, dim: Dim = None, unbiased: bool = True, keepdim: bool = False, *, correction: float | None = None
     ) -> Tensor:
         if isinstance(dim, bool):
             return op(x, None, dim, keepdim, correction=correction)  # PyTorch's var(unbiased)
 
-        def forward(a: Array, axes: Axes, n: int) -> tuple[Array, Callable]:
+        def forward(a: Array, axes: Axes, n: int) -> tuple[Array, Op]:
             divisor = a.dtype.type(np.maximum(n - (unbiased if correction is None else correction), 0))
             centre = _sum(a, axes) / n
             y = _sum(np.square(_minus(a, centre)), axes) / divisor
@@ -115,7 +106,7 @@ std = _moment("std", "√var over `dim`, with var's arguments; the gradient is 0
 
 def prod(x: Tensor, dim: int | None = None, keepdim: bool = False) -> Tensor:
     """Π x over `dim`. Also with zeros among the factors, the gradient is the product of the others."""
-    def forward(a: Array, axes: Axes, n: int) -> tuple[Array, Callable]:
+    def forward(a: Array, axes: Axes, n: int) -> tuple[Array, Op]:
         y = np.multiply.reduce(a, axes, a.dtype if a.dtype.kind == "f" else int64, keepdims=True)
 
         def slope() -> Array:
@@ -130,17 +121,14 @@ def prod(x: Tensor, dim: int | None = None, keepdim: bool = False) -> Tensor:
 
 
 def norm(x: Tensor, p: float | str = 2, dim: Dim = None, keepdim: bool = False) -> Tensor:
-    """(Σ |x|ᵖ)^(1/p) over `dim`; p = inf: max |x|, -inf: min |x|, 0: how many are not 0, "fro": 2.
-
-    The gradient at 0 is 0; that of p = ±inf is shared by ties.
-    """
+    """(Σ |x|ᵖ)^(1/p) over `dim`; p = inf: max |x|, -inf: min |x|, 0: how many are not 0. The gradient at 0 is 0."""
     p = 2.0 if p == "fro" else float(p)
     if math.isinf(p):
         return (amax if p > 0 else amin)(absolute(x), dim, keepdim)
 
-    def forward(a: Array, axes: Axes, n: int) -> tuple[Array, Callable]:
+    def forward(a: Array, axes: Axes, n: int) -> tuple[Array, Op]:
         if p == 0:
-            return np.count_nonzero(a, axes, keepdims=True).astype(a.dtype), lambda: 0 * a
+            return np.count_nonzero(a, axes, keepdims=True).astype(a.dtype), lambda: np.zeros_like(a)
         y = _sum(np.abs(a) ** p, axes) ** (1 / p)
         return y, lambda: np.where((y == 0) | (a == 0), 0, np.sign(a) * (np.abs(a) / y) ** (p - 1))
 
@@ -149,7 +137,7 @@ def norm(x: Tensor, p: float | str = 2, dim: Dim = None, keepdim: bool = False) 
 
 def logsumexp(x: Tensor, dim: Dim, keepdim: bool = False) -> Tensor:
     """ln Σ eˣ over `dim`, with the maximum taken out, so that nothing overflows."""
-    def forward(a: Array, axes: Axes, n: int) -> tuple[Array, Callable]:
+    def forward(a: Array, axes: Axes, n: int) -> tuple[Array, Op]:
         top = np.max(a, axes, keepdims=True, initial=-np.inf)
         top = np.where(np.isinf(top), 0, top)
         y = np.log(_sum(np.exp(_minus(a, top)), axes)) + top
@@ -158,15 +146,11 @@ def logsumexp(x: Tensor, dim: Dim, keepdim: bool = False) -> Tensor:
     return _reduce("logsumexp", x if x.dtype.kind == "f" else x.to(float32), dim, keepdim, forward)
 
 
-def _extreme(name: str, word: str, ufunc: np.ufunc) -> Callable[..., Tensor]:
-    def forward(a: Array, axes: Axes, n: int) -> tuple[Array, Callable]:
+def _extreme(name: str, word: str, ufunc: np.ufunc) -> Op:
+    def forward(a: Array, axes: Axes, n: int) -> tuple[Array, Op]:
         y = ufunc.reduce(a, axes, keepdims=True)
-
-        def slope() -> Array:
-            ties = (a == y) | (np.isnan(y) & np.isnan(a))
-            return ties / np.count_nonzero(ties, axes, keepdims=True)
-
-        return y, slope
+        ties = lambda: (a == y) | (np.isnan(y) & np.isnan(a))  # noqa: E731
+        return y, lambda: ties() / np.count_nonzero(ties(), axes, keepdims=True)
 
     def op(x: Tensor, dim: Dim = None, keepdim: bool = False) -> Tensor:
         return _reduce(name, x, dim, keepdim, forward, some=True)
@@ -174,7 +158,7 @@ def _extreme(name: str, word: str, ufunc: np.ufunc) -> Callable[..., Tensor]:
     return named(op, name, f"The {word} over `dim`, NaN if there is one; ties share the gradient evenly.")
 
 
-def _position(name: str, word: str, find: Callable) -> Callable[..., Tensor]:
+def _position(name: str, word: str, find: Op) -> Op:
     def op(x: Tensor, dim: int | None = None, keepdim: bool = False) -> Tensor:
         axis = None if dim is None or not x.ndim else axis_of(name, dim, x.ndim)
         return _reduce(name, x, dim, keepdim, lambda a, *_: (find(a, axis, keepdims=True), None), some=True)
@@ -182,7 +166,7 @@ def _position(name: str, word: str, find: Callable) -> Callable[..., Tensor]:
     return named(op, name, f"Where the {word} over `dim` is (int64): the first of ties, or of NaN if there is one.")
 
 
-def _truth(name: str, word: str, ufunc: np.ufunc) -> Callable[..., Tensor]:
+def _truth(name: str, word: str, ufunc: np.ufunc) -> Op:
     def op(x: Tensor, dim: Dim = None, keepdim: bool = False) -> Tensor:
         y = _reduce(name, x, dim, keepdim, lambda a, axes, n: (ufunc.reduce(a, axes, bool_, keepdims=True), None))
         return y.to(uint8) if x.dtype == uint8 else y
@@ -222,7 +206,7 @@ def _pick(op: str, x: Tensor, indices: Array, axis: int) -> ValuesIndices:
     return ValuesIndices(record(values, (x,), selection(op, x.array, put)), Tensor(places.reshape(shape).copy()))
 
 
-def _either(name: str, word: str, find: Callable, whole: Callable, two: Callable) -> Callable[..., Any]:
+def _either(name: str, word: str, find: Op, whole: Op, two: Op) -> Op:
     def op(x: Tensor, dim: int | Tensor | None = None, keepdim: bool = False, *, other: Tensor | None = None) -> Any:
         if other is not None or isinstance(dim, Tensor):
             return two(x, dim if other is None else other)
@@ -267,17 +251,15 @@ def topk(x: Tensor, k: int, dim: int = -1, largest: bool = True, sorted: bool = 
     return _pick("topk", x, _order(a, axis, largest)[(*(slice(None),) * axis, slice(k))], axis)
 
 
-def _public(op: Callable) -> Callable:
+def _public(op: Op) -> Op:
     """`op` without warnings of NumPy, and with `axis` and `keepdims` for `dim` and `keepdim`."""
     @functools.wraps(op)
     def renamed(*args: Any, **kwargs: Any) -> Any:
-        for alias, name in (("axis", "dim"), ("keepdims", "keepdim")) if kwargs else ():
-            if alias in kwargs and name in kwargs:
-                raise TypeError(f"{op.__name__}: {name} and {alias} mean the same; give one")
-            if alias in kwargs:
-                kwargs[name] = kwargs.pop(alias)
+        given = {{"axis": "dim", "keepdims": "keepdim"}.get(name, name): value for name, value in kwargs.items()}
+        if len(given) < len(kwargs):
+            raise TypeError(f"{op.__name__}: dim and axis, keepdim and keepdims mean the same; give one")
         with np.errstate(all="ignore"):
-            return op(*args, **kwargs)
+            return op(*args, **given)
 
     return renamed
 

@@ -246,7 +246,7 @@ def _rearranged(x: Tensor, y: Array, inverse: Callable[[Array], Array]) -> Tenso
 
 
 def repeat(x: Tensor, *sizes: Ints) -> Tensor:
-    """`x` repeated sizes[i] times along dimension i (`numpy.tile`); more sizes than dimensions make leading ones."""
+    """`x` repeated sizes[i] times along dimension i; more sizes than dimensions make leading ones."""
     times, old = ints("repeat", sizes), x.shape
     if len(times) < x.ndim or min(times, default=0) < 0:
         raise ShapeError(f"repeat: at least {x.ndim} sizes, none negative, are needed, but {times} came")

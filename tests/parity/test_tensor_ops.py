@@ -1057,7 +1057,6 @@ MORE_SHAPING = {
     "t": lambda lib, x: (x[0].t(), x[0, 0].t()),
     "concat": lambda lib, x: lib.concat([x, x], dim=1),
     "argsort": lambda lib, x: (x.argsort(), lib.argsort(x, dim=0, descending=True)),
-    "masked_select": lambda lib, x: (lib.masked_select(x, x > 0), x.masked_select(x[0, 0] > 0)),
     "masked_fill_": lambda lib, x: (x * 1).masked_fill_(x > 0, 3.0),
 }
 
