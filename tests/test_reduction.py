@@ -199,7 +199,6 @@ def test_sort_and_topk(rng, dim, descending):
         x,
         oracle=lambda x: tuple(v.take([0, 1], dim) for v in oracle(x)),
     )
-    assert (fastnn.argsort(fastnn.Tensor(x), dim, descending).array == oracle(x)[1]).all()
 
 
 def test_sort_is_stable_and_puts_nan_above_all():

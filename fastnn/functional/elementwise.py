@@ -15,9 +15,8 @@ import numpy as np
 from fastnn import layout
 from fastnn.errors import ArgumentError, DTypeError, ShapeError
 from fastnn.functional.shape import expand, install
-from fastnn.tensor import Tensor, as_tensor, bool_, float32, inplace, record, result_dtype, shadow, unbroadcast
+from fastnn.tensor import Array, Tensor, as_tensor, bool_, float32, inplace, record, result_dtype, shadow, unbroadcast
 
-Array = np.ndarray
 Operand = Tensor | bool | int | float | Array
 Op = Callable[..., Any]
 Rule = tuple[str, Op]  # which of output z and operands x, y, w a gradient reads; itself, from (g, z, x, y, w)
@@ -26,13 +25,11 @@ __all__ = [
     "abs", "add", "bitwise_and", "bitwise_not", "bitwise_or", "bitwise_xor", "ceil", "clamp", "cos", "div", "eq", "exp",
     "floor", "floor_divide", "ge", "gt", "isfinite", "isinf", "isnan", "le", "log", "log1p", "logical_and",
     "logical_not", "logical_or", "logical_xor", "lt", "maximum", "minimum", "mul", "ne", "neg", "pow", "reciprocal",
-    "remainder", "round", "rsqrt", "sign", "sin", "sqrt", "square", "sub", "trunc", "where",
-]  # fmt: skip
+    "remainder", "round", "rsqrt", "sign", "sin", "sqrt", "square", "sub", "trunc", "where"]  # fmt: skip
 
 
 class _Quiet(threading.local):
     """`run(ufunc, ...)` without NumPy's warnings of overflow and NaN, for a seventh of the price of np.errstate."""
-
     def __init__(self) -> None:
         context = contextvars.Context()  # one a thread, as two may not enter the same
         context.run(np.seterr, all="ignore")
@@ -53,13 +50,16 @@ def _apply(op: str, ufunc: Op, rules: tuple[Rule, ...], dtype: Any, xs: tuple[Te
     except (TypeError, ValueError) as error:
         kind = DTypeError if isinstance(error, TypeError) else ArgumentError
         raise kind(f"{op}: cannot take {' and '.join(str(a.dtype) for a in arrays)}: {error}") from None
-    wanted = [rule if x.requires_grad else None for x, rule in zip(xs, rules, strict=False)]
-    if not any(wanted):
+    terms: list[Any] = []
+    reads = ""  # what else is there is freed
+    for x, (names, gradient) in zip(xs, rules):  # noqa: B905
+        wanted = x.requires_grad
+        reads += names if wanted else ""
+        terms.append((gradient, x.array.shape, x.array.dtype) if wanted else None)
+    if not any(terms):
         return Tensor(z)
-    reads = "".join([rule[0] for rule in wanted if rule])
-    saved = tuple([x for name, x in zip("xyw", xs, strict=False) if name in reads])
-    read = [a if name in reads else None for name, a in zip("zxyw", (z, *arrays), strict=False)]  # the rest is freed
-    terms = [rule and (rule[1], x.array.shape, x.array.dtype) for x, rule in zip(xs, wanted, strict=False)]
+    read = [a if name in reads else None for name, a in zip("zxyw", (z, *arrays))]  # noqa: B905
+    saved = tuple([x for x, a in zip(xs, read[1:]) if a is not None]) if reads else ()  # noqa: B905
 
     def backward(g: Array) -> tuple[Array | None, ...]:  # the gradients of the broadcast, promoted operands, fitted
         return tuple([t and np.asarray(unbroadcast(t[0](g, *read), t[1]), t[2]) for t in terms])
@@ -79,8 +79,6 @@ def named(op: Op, name: str, doc: str) -> Op:
     op.__name__, op.__qualname__, op.__doc__ = name, name, doc
     return op
 
-
-# One operand -----------------------------------------------------------------------------------------------------
 
 def _unary(name: str, doc: str, ufunc: Op, slope: Op | None = None, reads="x", real=False, result=None) -> Op:
     """An operation z(x) with the derivative slope(x), or slope(z) if that `reads` z, if it has one.
@@ -122,15 +120,12 @@ cos = _unary("cos", "cos x", np.cos, lambda x: -np.sin(x), real=True)
 sign = _unary("sign", "-1, 0 or 1 as x is", _sign, lambda _: 0.0, "")
 floor, ceil, trunc, round = (_unary(name, doc, _whole(ufunc), lambda _: 0.0, "") for name, doc, ufunc in (
     ("floor", "⌊x⌋", np.floor), ("ceil", "⌈x⌉", np.ceil), ("trunc", "x without its fraction", np.trunc),
-    ("round", "The nearest integer, the even one of two", np.rint),
-))  # fmt: skip
+    ("round", "The nearest integer, the even one of two", np.rint)))  # fmt: skip
 bitwise_not = _unary("bitwise_not", "~x of bools or the bits of integers", np.invert)
 logical_not = _unary("logical_not", "x = 0", np.logical_not, result=bool_)
 isnan, isinf, isfinite = (_unary(f"is{word}", f"Whether x is {word}", getattr(np, f"is{word}"), result=bool_)
                           for word in ("nan", "inf", "finite"))  # fmt: skip
 
-
-# Two operands ----------------------------------------------------------------------------------------------------
 
 def _operands(a: Operand, b: Operand) -> tuple[Tensor, Tensor, np.dtype]:
     """Both as Tensors, and the dtype of the result."""
@@ -200,35 +195,30 @@ maximum = _binary("maximum", "The larger of x and y, NaN if one is", np.maximum,
 minimum = _binary("minimum", "The smaller of x and y, NaN if one is", np.minimum, _smaller, _larger)
 _clamp_min = _binary("clamp", "x, at least y", np.maximum, _where(np.greater_equal), _where(np.less))
 _clamp_max = _binary("clamp", "x, at most y", np.minimum, _where(np.less_equal), _where(np.greater))
-eq, ne, lt, le, gt, ge = (_binary(name, f"x {sign} y", ufunc, result=bool_) for name, sign, ufunc in (
-    ("eq", "=", np.equal), ("ne", "≠", np.not_equal), ("lt", "<", np.less), ("le", "≤", np.less_equal),
-    ("gt", ">", np.greater), ("ge", "≥", np.greater_equal),
-))  # fmt: skip
-logical_and, logical_or, logical_xor = (
-    _binary(f"logical_{word}", f"x ≠ 0 {word} y ≠ 0", getattr(np, f"logical_{word}"), result=bool_)
-    for word in ("and", "or", "xor"))  # fmt: skip
-bitwise_and, bitwise_or, bitwise_xor = (
-    _binary(f"bitwise_{word}", f"x {word} y of bools or the bits of integers", getattr(np, f"bitwise_{word}"))
-    for word in ("and", "or", "xor"))  # fmt: skip
+eq, ne, lt, le, gt, ge, logical_and, logical_or, logical_xor = (
+    _binary(name, f"Whether x {sign} y", ufunc, result=bool_) for name, sign, ufunc in (
+        ("eq", "=", np.equal), ("ne", "≠", np.not_equal), ("lt", "<", np.less), ("le", "≤", np.less_equal),
+        ("gt", ">", np.greater), ("ge", "≥", np.greater_equal), ("logical_and", "and", np.logical_and),
+        ("logical_or", "or", np.logical_or), ("logical_xor", "xor", np.logical_xor)))  # fmt: skip
+bitwise_and, bitwise_or, bitwise_xor = (_binary(f"bitwise_{word}", f"x {word} y, by bits", ufunc) for word, ufunc in (
+    ("and", np.bitwise_and), ("or", np.bitwise_or), ("xor", np.bitwise_xor)))  # fmt: skip
 _CHOICE: tuple[Rule, ...] = ("w", lambda g, z, x, y, w: _masked(g, ~w)), ("w", lambda g, z, x, y, w: _masked(g, w))
 
 
-def add(x: Operand, y: Operand, *, alpha: float = 1) -> Tensor:
-    """x + alpha·y, element by element."""
-    return _add(x, y if alpha == 1 else mul(_operands(x, y)[1], alpha))
+def _scaled(op: Op, sign: str) -> Op:
+    scaled = lambda x, y, *, alpha=1: op(x, y if alpha == 1 else mul(_operands(x, y)[1], alpha))  # noqa: E731
+    return named(scaled, op.__name__, f"x {sign} alpha·y, element by element.")
 
 
-def sub(x: Operand, y: Operand, *, alpha: float = 1) -> Tensor:
-    """x - alpha·y, element by element."""
-    return _sub(x, y if alpha == 1 else mul(_operands(x, y)[1], alpha))
+add, sub = _scaled(_add, "+"), _scaled(_sub, "-")
 
 
 def clamp(x: Tensor, min: Operand | None = None, max: Operand | None = None) -> Tensor:
     """`x` limited to [min, max], numbers or tensors, which get the gradients of what they replace; max wins."""
     if min is None and max is None:
         raise ArgumentError("clamp: min or max is needed")
-    x = x if min is None else _clamp_min(x, min)
-    return x if max is None else _clamp_max(x, max)
+    raised = x if min is None else _clamp_min(x, min)
+    return raised if max is None else _clamp_max(raised, max)
 
 
 def choose(op: str, name: str, mask: Tensor, x: Operand, y: Operand) -> Tensor:
@@ -249,8 +239,6 @@ def where(condition: Tensor, input: Operand, other: Operand) -> Tensor:
     """`input` where the bool tensor `condition` holds, else `other`; the three broadcast."""
     return choose("where", "condition", condition, input, other)
 
-
-# Installed on Tensor -----------------------------------------------------------------------------------------------
 
 def _operator(function: Op, reflected: bool = False) -> Op:
     def operator(x: Tensor, y: Any) -> Tensor:
@@ -275,8 +263,7 @@ def copy_(x: Tensor, source: Operand) -> Tensor:
 
 for _name, _op in {
     "add": _add, "sub": _sub, "mul": mul, "truediv": div, "floordiv": floor_divide, "mod": remainder, "pow": pow,
-    "and": bitwise_and, "or": bitwise_or, "xor": bitwise_xor,
-}.items():  # fmt: skip
+    "and": bitwise_and, "or": bitwise_or, "xor": bitwise_xor}.items():  # fmt: skip
     install(**{f"__{_name}__": _operator(_op), f"__r{_name}__": _operator(_op, True), f"__i{_name}__": _changing(_op)})
 _NEVER_IN_PLACE = {"isfinite", "isinf", "isnan", "maximum", "minimum", "where"}
 install(**{name: globals()[name] for name in __all__})

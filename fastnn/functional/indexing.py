@@ -2,7 +2,6 @@
 
 Integers, slices, None and Ellipsis give a view; tensors, arrays and lists of integers or bools a copy. As in PyTorch
 integers are applied before arrays of indices, steps are positive, and gradients of repeated indices add up.
-Errors: IndexError for an index out of range or of a wrong dtype, ValueError for a step below 1.
 """
 import operator
 from typing import Any
@@ -13,9 +12,7 @@ from fastnn import layout
 from fastnn.errors import DTypeError, RangeError, ShapeError
 from fastnn.functional.elementwise import Op, choose, named, where
 from fastnn.functional.shape import axis_of, broadcast_to, install, reshape, selection, take_view
-from fastnn.tensor import Tensor, as_tensor, bool_, inplace, int64, record, unbroadcast
-
-Array = np.ndarray
+from fastnn.tensor import Array, Tensor, as_tensor, bool_, inplace, int64, record, unbroadcast
 
 __all__ = ["gather", "index_select", "masked_fill", "one_hot", "tril", "triu"]
 
@@ -101,19 +98,16 @@ def setitem(x: Tensor, index: Any, value: Tensor | Array | float) -> None:
 
 def _indices(op: str, index: Any, n: int) -> Array:
     if not isinstance(index, Tensor) or index.dtype.kind not in "iu":
-        what = f"dtype {index.dtype}" if isinstance(index, Tensor) else f"a {type(index).__name__}"
-        raise DTypeError(f"{op}: index must be a tensor of integers, but {what} came")
-    array = index.array
-    if array.size and not (array.min() >= 0 and array.max() < n):
-        raise RangeError(f"{op}: an index is out of range: from {array.min()} to {array.max()} came, the size is {n}")
-    return array
+        came = getattr(index, "dtype", type(index).__name__)
+        raise DTypeError(f"{op}: index must be a tensor of integers, but {came} came")
+    a = index.array
+    if a.size and not (a.min() >= 0 and a.max() < n):
+        raise RangeError(f"{op}: an index is out of range: from {a.min()} to {a.max()} came, the size is {n}")
+    return a
 
 
 def gather(x: Tensor, dim: int, index: Tensor) -> Tensor:
-    """y[i, j, …] = x[i, …, index[i, j, …], …], the index taking the place of `dim`; y has the shape of `index`.
-
-    In the other dimensions `index` may be smaller than `x`.
-    """
+    """y[i, j, …] = x[i, …, index[i, j, …], …], the index in the place of `dim`; elsewhere y may be smaller."""
     if not x.ndim and not index.ndim:
         return reshape(gather(reshape(x, 1), dim, reshape(index, 1)), ())
     axis = axis_of("gather", dim, x.ndim)
@@ -145,10 +139,8 @@ def masked_fill(x: Tensor, mask: Tensor, value: Tensor | float) -> Tensor:
 
 def one_hot(x: Tensor, num_classes: int = -1) -> Tensor:
     """int64 tensor of shape (*x.shape, num_classes): 1 at the class that `x` names, 0 elsewhere; -1 means max + 1."""
-    if num_classes < 1 and (num_classes != -1 or not x.array.size):
-        raise ShapeError(f"one_hot: num_classes must be positive, or -1 if there are classes, but {num_classes} came")
     classes = _indices("one_hot", x, np.iinfo(int64).max if num_classes == -1 else num_classes)
-    n = int(classes.max()) + 1 if num_classes == -1 else num_classes
+    n = int(classes.max(initial=-1)) + 1 if num_classes == -1 else num_classes
     return Tensor((classes[..., None] == np.arange(n)).astype(int64))
 
 

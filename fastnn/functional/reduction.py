@@ -17,21 +17,17 @@ from fastnn.errors import DTypeError, RangeError, ShapeError
 from fastnn.functional.elementwise import Op, maximum, minimum, named, times
 from fastnn.functional.elementwise import abs as absolute
 from fastnn.functional.shape import axes_of, axis_of, install, selection, squeeze
-from fastnn.tensor import Tensor, bool_, float32, float64, int64, record, uint8
+from fastnn.tensor import Array, Tensor, bool_, float32, float64, int64, record, uint8
 
-Array = np.ndarray
 Axes = tuple[int, ...]
 Dim = int | Sequence[int] | None
 
 __all__ = [
-    "all", "amax", "amin", "any", "argmax", "argmin", "argsort", "cumsum", "logsumexp", "max", "mean", "min", "norm",
-    "prod", "sort", "std", "sum", "topk", "var",
-]  # fmt: skip
-
+    "all", "amax", "amin", "any", "argmax", "argmin", "cumsum", "logsumexp", "max", "mean", "min", "norm", "prod",
+    "sort", "std", "sum", "topk", "var"]  # fmt: skip
 
 ValuesIndices = namedtuple("ValuesIndices", "values indices")  # what was found along a dimension, and where (int64)
 
-# Reductions ------------------------------------------------------------------------------------------------------
 
 def _reduce(op: str, x: Tensor, dim: Dim, keepdim: bool, forward: Op, *, floats=False, some=False) -> Tensor:
     """y, slope = forward(array, axes, number of elements reduced): y with the axes kept at size 1; the slope dy/dx as a
@@ -104,22 +100,6 @@ var = _moment("var", "Σ (x - mean)² / (n - correction) over `dim`; the correct
 std = _moment("std", "√var over `dim`, with var's arguments; the gradient is 0 where it is 0.", True)
 
 
-def prod(x: Tensor, dim: int | None = None, keepdim: bool = False) -> Tensor:
-    """Π x over `dim`. Also with zeros among the factors, the gradient is the product of the others."""
-    def forward(a: Array, axes: Axes, n: int) -> tuple[Array, Op]:
-        y = np.multiply.reduce(a, axes, a.dtype if a.dtype.kind == "f" else int64, keepdims=True)
-
-        def slope() -> Array:
-            zero = a == 0
-            rest = np.where(zero, 1, a)
-            others = np.multiply.reduce(rest, axes, keepdims=True) / rest
-            return np.where(np.count_nonzero(zero, axes, keepdims=True) == zero, others, 0)
-
-        return y, slope
-
-    return _reduce("prod", x, dim, keepdim, forward)
-
-
 def norm(x: Tensor, p: float | str = 2, dim: Dim = None, keepdim: bool = False) -> Tensor:
     """(Σ |x|ᵖ)^(1/p) over `dim`; p = inf: max |x|, -inf: min |x|, 0: how many are not 0. The gradient at 0 is 0."""
     p = 2.0 if p == "fro" else float(p)
@@ -135,15 +115,29 @@ def norm(x: Tensor, p: float | str = 2, dim: Dim = None, keepdim: bool = False) 
     return _reduce("norm", x, dim, keepdim, forward, floats=True)
 
 
-def logsumexp(x: Tensor, dim: Dim, keepdim: bool = False) -> Tensor:
-    """ln Σ eˣ over `dim`, with the maximum taken out, so that nothing overflows."""
-    def forward(a: Array, axes: Axes, n: int) -> tuple[Array, Op]:
-        top = np.max(a, axes, keepdims=True, initial=-np.inf)
-        top = np.where(np.isinf(top), 0, top)
-        y = np.log(_sum(np.exp(_minus(a, top)), axes)) + top
-        return y, lambda: np.exp(_minus(a, np.where(np.isneginf(y), 0, y)))
+def _reduction(name: str, doc: str, forward: Op, some: bool = False) -> Op:
+    def op(x: Tensor, dim: Dim = None, keepdim: bool = False) -> Tensor:
+        return _reduce(name, x, dim, keepdim, forward, some=some)
 
-    return _reduce("logsumexp", x if x.dtype.kind == "f" else x.to(float32), dim, keepdim, forward)
+    return named(op, name, doc)
+
+
+def _prod(a: Array, axes: Axes, n: int) -> tuple[Array, Op]:
+    def slope() -> Array:
+        zero = a == 0
+        rest = np.where(zero, 1, a)
+        others = np.multiply.reduce(rest, axes, keepdims=True) / rest
+        return np.where(np.count_nonzero(zero, axes, keepdims=True) == zero, others, 0)
+
+    return np.multiply.reduce(a, axes, a.dtype if a.dtype.kind == "f" else int64, keepdims=True), slope
+
+
+def _logsumexp(a: Array, axes: Axes, n: int) -> tuple[Array, Op]:
+    a = a if a.dtype.kind == "f" else a.astype(float32)
+    top = np.max(a, axes, keepdims=True, initial=-np.inf)
+    top = np.where(np.isinf(top), 0, top)
+    y = np.log(_sum(np.exp(_minus(a, top)), axes)) + top
+    return y, lambda: np.exp(_minus(a, np.where(np.isneginf(y), 0, y)))
 
 
 def _extreme(name: str, word: str, ufunc: np.ufunc) -> Op:
@@ -152,34 +146,31 @@ def _extreme(name: str, word: str, ufunc: np.ufunc) -> Op:
         ties = lambda: (a == y) | (np.isnan(y) & np.isnan(a))  # noqa: E731
         return y, lambda: ties() / np.count_nonzero(ties(), axes, keepdims=True)
 
-    def op(x: Tensor, dim: Dim = None, keepdim: bool = False) -> Tensor:
-        return _reduce(name, x, dim, keepdim, forward, some=True)
-
-    return named(op, name, f"The {word} over `dim`, NaN if there is one; ties share the gradient evenly.")
+    return _reduction(name, f"The {word} over `dim`, NaN if there is one; ties share the gradient.", forward, some=True)
 
 
 def _position(name: str, word: str, find: Op) -> Op:
-    def op(x: Tensor, dim: int | None = None, keepdim: bool = False) -> Tensor:
-        axis = None if dim is None or not x.ndim else axis_of(name, dim, x.ndim)
-        return _reduce(name, x, dim, keepdim, lambda a, *_: (find(a, axis, keepdims=True), None), some=True)
+    def forward(a: Array, axes: Axes, n: int) -> tuple[Array, None]:
+        if len(axes) not in (1, a.ndim):
+            raise TypeError(f"{name}: dim must be an int or None, but the dims {axes} came")
+        return find(a, axes[0] if len(axes) == 1 else None, keepdims=True), None
 
-    return named(op, name, f"Where the {word} over `dim` is (int64): the first of ties, or of NaN if there is one.")
-
-
-def _truth(name: str, word: str, ufunc: np.ufunc) -> Op:
-    def op(x: Tensor, dim: Dim = None, keepdim: bool = False) -> Tensor:
-        y = _reduce(name, x, dim, keepdim, lambda a, axes, n: (ufunc.reduce(a, axes, bool_, keepdims=True), None))
-        return y.to(uint8) if x.dtype == uint8 else y
-
-    return named(op, name, f"Whether {word} over `dim` true (not 0); uint8 for uint8, else bool.")
+    return _reduction(name, f"Where the {word} over `dim` is (int64): the first of ties or NaN.", forward, some=True)
 
 
+def _truth(name: str, word: str, find: Op) -> Op:
+    def forward(a: Array, axes: Axes, n: int) -> tuple[Array, None]:
+        return np.asarray(find(a, axes, keepdims=True), uint8 if a.dtype == uint8 else bool_), None
+
+    return _reduction(name, f"Whether {word} over `dim` true (not 0); uint8 for uint8, else bool.", forward)
+
+
+prod = _reduction("prod", "Π x over `dim`; its slope is the product of the other factors, zeros or not.", _prod)
+logsumexp = _reduction("logsumexp", "ln Σ eˣ over `dim`, less its maximum, so that nothing overflows.", _logsumexp)
 amax, amin = _extreme("amax", "largest", np.maximum), _extreme("amin", "smallest", np.minimum)
 argmax, argmin = _position("argmax", "largest", np.argmax), _position("argmin", "smallest", np.argmin)
-all, any = _truth("all", "all elements are", np.logical_and), _truth("any", "an element is", np.logical_or)
+all, any = _truth("all", "all elements are", np.all), _truth("any", "an element is", np.any)
 
-
-# Cumulative sums, order ------------------------------------------------------------------------------------------
 
 def cumsum(x: Tensor, dim: int, *, dtype: Any = None) -> Tensor:
     """yᵢ = Σ x over the places 0 to i of `dim`, float32 summed in float64; bool and integers in int64."""
@@ -236,11 +227,6 @@ def sort(x: Tensor, dim: int = -1, descending: bool = False, stable: bool = True
     """(values, indices) in order along `dim`, NaN as the largest. Always stable."""
     axis = axis_of("sort", dim, x.ndim)
     return _pick("sort", x, _order(np.atleast_1d(x.array), axis, descending), axis)
-
-
-def argsort(x: Tensor, dim: int = -1, descending: bool = False, stable: bool = True) -> Tensor:
-    """The indices of `sort`."""
-    return sort(x.detach(), dim, descending, stable).indices
 
 
 def topk(x: Tensor, k: int, dim: int = -1, largest: bool = True, sorted: bool = True) -> ValuesIndices:

@@ -1,8 +1,8 @@
-"""Shapes: views where memory allows, copies where it does not; joining and splitting.
+"""Shapes: views, which share memory, where memory allows, copies where it does not; joining and splitting.
 
-A view shares memory: a change in place shows in both. 4-D activations are stored channels-last, so a `reshape` or
-`view` that merges C with H or W copies, into the order of the indices (N, C, H, W) that users of PyTorch read.
-Errors: ShapeError for sizes that do not fit, IndexError for a `dim` out of range, TypeError for what is not an int.
+4-D activations are stored channels-last, so a `reshape` or `view` that merges C with H or W copies, into the order of
+the indices (N, C, H, W) that users read. Errors: ShapeError for sizes that do not fit, RangeError for a `dim` out of
+range, TypeError for what is not an int.
 """
 import math
 import operator
@@ -13,18 +13,14 @@ import numpy as np
 
 from fastnn import layout
 from fastnn.errors import RangeError, ShapeError
-from fastnn.tensor import Tensor, record, result_dtype, unbroadcast, view_of
+from fastnn.tensor import Array, Tensor, record, result_dtype, unbroadcast, view_of
 
-Array = np.ndarray
 Ints = int | Sequence[int]
 
 __all__ = [
     "broadcast_to", "cat", "chunk", "concat", "contiguous", "expand", "flatten", "flip", "permute", "repeat", "reshape",
-    "roll", "split", "squeeze", "stack", "swapaxes", "t", "transpose", "unbind", "unflatten", "unsqueeze", "view",
-]  # fmt: skip
+    "roll", "split", "squeeze", "stack", "swapaxes", "t", "transpose", "unflatten", "unsqueeze", "view"]  # fmt: skip
 
-
-# Arguments -------------------------------------------------------------------------------------------------------
 
 def ints(op: str, values: Any) -> tuple[int, ...]:
     """The integers of an int, of a sequence, and of the arguments of `op(1, 2)` and of `op((1, 2))`."""
@@ -55,8 +51,6 @@ def axes_of(op: str, dim: Ints | None, ndim: int) -> tuple[int, ...]:
         raise ShapeError(f"{op}: dim {dim} names a dimension twice")
     return axes if axes and ndim else tuple(range(ndim))
 
-
-# Views -----------------------------------------------------------------------------------------------------------
 
 def selection(name: str, a: Array, put: Callable[[Array, Array], Any]) -> Callable[[Array], tuple[Array]]:
     """The backward pass of a selection from `a`: put(zeros of a's shape and memory order, gradient)."""
@@ -95,8 +89,7 @@ def _fitted(op: str, x: Tensor, first: int, last: int, values: Any) -> Tensor:
     if sizes.count(-1) == 1 and known > 0 and n % known == 0:
         sizes = tuple([n // known if s == -1 else s for s in sizes])
     if min(sizes, default=0) < 0 or math.prod(sizes) != n:
-        where = f"dim {first} of " * (op == "unflatten")
-        raise ShapeError(f"{op}: shape {sizes} does not fit {where}a tensor of shape {x.shape} ({n} elements)")
+        raise ShapeError(f"{op}: shape {sizes} does not fit a tensor of shape {x.shape} ({n} elements)")
     return _reshape(x, (*x.shape[:first], *sizes, *x.shape[last:]), op)
 
 
@@ -174,11 +167,9 @@ def split(x: Tensor, split_size_or_sections: Ints, dim: int = 0) -> tuple[Tensor
     axis, sizes = axis_of("split", dim, x.ndim, 0), split_size_or_sections
     n = x.shape[axis]
     if isinstance(sizes, int):
-        if sizes < (n > 0):
-            raise ShapeError(f"split: the size of a piece must be positive, but {sizes} came")
-        sizes = [min(sizes, n - i) for i in range(0, n, sizes or 1)] or [0]
+        sizes = [min(sizes, n - i) for i in range(0, n, max(sizes, 1))] or [sizes]
     if min(sizes, default=0) < 0 or sum(sizes) != n:
-        raise ShapeError(f"split: sizes {list(sizes)} do not sum to {n}, the size of dim {dim} of shape {x.shape}")
+        raise ShapeError(f"split: sizes {list(sizes)} must be positive and sum to {n}, size {dim} of shape {x.shape}")
     pieces = [slice(end - size, end) for size, end in zip(sizes, np.cumsum(sizes).tolist(), strict=True)]
     return tuple([take_view(x, (*(slice(None),) * axis, piece)) for piece in pieces])
 
@@ -190,14 +181,6 @@ def chunk(x: Tensor, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
     n = x.shape[axis_of("chunk", dim, x.ndim, 0)]
     return split(x, -(-n // chunks) if n else [0] * chunks, dim)
 
-
-def unbind(x: Tensor, dim: int = 0) -> tuple[Tensor, ...]:
-    """Views of the slices along `dim`, without that dimension."""
-    axis = axis_of("unbind", dim, x.ndim, 0)
-    return tuple([take_view(x, (*(slice(None),) * axis, i, ...)) for i in range(x.shape[axis])])
-
-
-# Copies ----------------------------------------------------------------------------------------------------------
 
 def contiguous(x: Tensor) -> Tensor:
     """`x` in C-contiguous memory: itself if it is already, else a copy."""

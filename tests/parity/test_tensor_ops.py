@@ -1046,8 +1046,6 @@ def test_truth(name, dim, keepdim):
 
 
 MORE_SHAPING = {
-    "unbind": lambda lib, x: lib.unbind(x),
-    "unbind dim": lambda lib, x: x.unbind(-1)[2],
     "swapaxes": lambda lib, x: x.swapaxes(0, 2),
     "broadcast_to": lambda lib, x: lib.broadcast_to(x[:, :1], (2, 3, 4, 5)),
     "expand_as": lambda lib, x: x[:, :1].expand_as(x),
@@ -1056,7 +1054,6 @@ MORE_SHAPING = {
     "mT": lambda lib, x: x.mT,
     "t": lambda lib, x: (x[0].t(), x[0, 0].t()),
     "concat": lambda lib, x: lib.concat([x, x], dim=1),
-    "argsort": lambda lib, x: (x.argsort(), lib.argsort(x, dim=0, descending=True)),
     "masked_fill_": lambda lib, x: (x * 1).masked_fill_(x > 0, 3.0),
 }
 
