@@ -177,12 +177,17 @@ def agree(case: Any, ours: list, theirs: list, library: str) -> None:
             sys.exit(f"{case.label}: output {i} differs from {library} by {error:.1e} of its largest value; not timed")
 
 
+PAUSE = 0.08
+"""Seconds between turns: idle threads of OpenBLAS and OpenMP keep their cores busy for up to 30 ms after a call."""
+
+
 def in_turns(workers: list[Worker], rounds: int, seconds: float) -> dict[str, list[float]]:
     """Median time of each worker in each round; in a round all work forwards, then backwards."""
     result: dict[str, list[float]] = {worker.library: [] for worker in workers}
     for _ in range(rounds):
         times: dict[str, list[float]] = {worker.library: [] for worker in workers}
         for worker in [*workers, *reversed(workers)]:
+            time.sleep(PAUSE)
             times[worker.library] += worker.ask("time", seconds)
         for library, values in times.items():
             result[library].append(statistics.median(values))

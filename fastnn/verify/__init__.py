@@ -12,6 +12,7 @@ import inspect
 import itertools
 import math
 import pkgutil
+import time
 import timeit
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -97,6 +98,7 @@ def _check(kernel: str, dtype: np.dtype, isas: Sequence[str]) -> Iterator[Row]:
         truths = [_call(twin, args, 1, np.dtype(np.float64)) for args, _ in cases]
         largest = max((args for args, _ in cases), key=lambda args: sum(a.nbytes for a in _arrays(args)))
         twin_seconds = _seconds(twin, largest)
+        time.sleep(0.08)  # a BLAS called by the twin keeps the cores busy for up to 30 ms
         for isa in isas:
             function, error, speedup, problem = _find(f"fastnn._kernels.{isa}", family, name), 0.0, 0.0, ""
             bits: list[set[int]] = [set() for _ in cases]

@@ -4,7 +4,7 @@ import numpy as np
 from fastnn.verify.arrays import normal, out, special
 
 SIZES = [(1, 1, 1), (1, 33, 70), (3, 130, 65), (5, 17, 9), (14, 32, 40), (15, 33, 257), (29, 10, 31), (6, 5, 0),
-         (0, 4, 3), (100, 70, 120), (9, 12, 4200)]
+         (0, 4, 3), (100, 70, 120), (9, 12, 4200), (130, 250, 784)]
 
 
 def matmul(rng, dtype):
