@@ -29,7 +29,7 @@ demo: $(VENV)/.built  ## train a convolutional network on the digits (under 2 mi
 test: $(VENV)/.built  ## run the tests
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
-parity: $(VENV)/.torch  ## compare with PyTorch, which is installed for it
+parity: $(VENV)/.torch  ## compare with PyTorch and scikit-learn, which are installed for it
 	$(BIN)/python -m pytest tests/parity $(PYTEST_ARGS)
 
 bench: $(VENV)/.built  ## time the kernels and training steps, short version (under 3 minutes)
@@ -64,7 +64,7 @@ $(VENV)/.built: $(VENV)/.installed $(SOURCES)
 	@touch $@
 
 $(VENV)/.torch: $(VENV)/.built
-	$(PIP) install -q '$(TORCH)'
+	$(PIP) install -q '$(TORCH)' scikit-learn
 	@touch $@
 
 $(VENV)/.lint: $(VENV)/.built

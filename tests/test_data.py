@@ -220,12 +220,6 @@ def test_digits():
     assert sum(image.tobytes() in seen for image in test.tensors[0].numpy()) == 0
 
 
-def test_digits_equal_their_source():
-    source = pytest.importorskip("sklearn.datasets").load_digits()
-    images = np.concatenate([digits(train=part).tensors[0].numpy() for part in (True, False)])
-    assert sorted(map(bytes, (images * 16).astype(np.uint8))) == sorted(map(bytes, source.data.astype(np.uint8)))
-
-
 def bilinear(image, size):
     """One pixel at a time, from the definition."""
     h, w = image.shape

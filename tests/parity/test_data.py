@@ -4,6 +4,9 @@ from collections import namedtuple
 
 import numpy as np
 import pytest
+from sklearn.datasets import load_digits
+
+from fastnn.data import digits
 
 from .pairs import check, check_raises, flat, normal
 
@@ -128,3 +131,13 @@ MISTAKES = {
 @pytest.mark.parametrize("name", MISTAKES)
 def test_mistakes(name):
     check_raises(MISTAKES[name])
+
+
+def test_digits_equal_their_source():
+    """The embedded digits, both parts together, are those of scikit-learn, label by label."""
+    source = load_digits()
+    parts = [digits(train=part).tensors for part in (True, False)]
+    images = np.concatenate([x.numpy().reshape(len(x), 64) * 16 for x, _ in parts]).astype(np.uint8)
+    labels = np.concatenate([y.numpy() for _, y in parts])
+    want = zip(source.data.astype(np.uint8), source.target, strict=True)
+    assert sorted((bytes(x), y) for x, y in zip(images, labels, strict=True)) == sorted((bytes(x), y) for x, y in want)
