@@ -1,6 +1,6 @@
 """Grad modes, `grad`, and `Function`: PyTorch's ways to steer the tape."""
-import functools
 from collections.abc import Callable, Sequence
+from contextlib import ContextDecorator
 from typing import Any
 
 import numpy as np
@@ -21,8 +21,26 @@ class set_grad_enabled:
     """Turn recording on or off: as a statement, in a `with` block, or as a decorator."""
 
     def __init__(self, mode: bool) -> None:
-        self.mode, self.before = bool(mode), [tape._mode.grad]
+        self.mode, self.before = bool(mode), tape._mode.grad
+        self.__enter__()
+
+    def __enter__(self) -> None:
         tape._mode.grad = self.mode
+
+    def __exit__(self, *_: object) -> None:
+        tape._mode.grad = self.before
+
+    def __call__(self, function: Callable) -> Callable:
+        self.__exit__()
+        return (enable_grad if self.mode else no_grad)()(function)
+
+
+class enable_grad(ContextDecorator):
+    """Record inside a `no_grad` block."""
+    mode = True
+
+    def __init__(self) -> None:
+        self.before: list[bool] = []
 
     def __enter__(self) -> None:
         self.before.append(tape._mode.grad)
@@ -30,46 +48,24 @@ class set_grad_enabled:
 
     def __exit__(self, *_: object) -> None:
         tape._mode.grad = self.before.pop()
-        if len(self.before) == 1 and type(self) is set_grad_enabled:
-            tape._mode.grad = self.before[0]
 
-    def __call__(self, function: Callable) -> Callable:
-        @functools.wraps(function)
-        def wrapped(*args: Any, **kwargs: Any) -> Any:
-            with enable_grad() if self.mode else no_grad():
-                return function(*args, **kwargs)
-
-        if type(self) is set_grad_enabled:
-            tape._mode.grad = self.before[0]
-        return wrapped
+    def _recreate_cm(self) -> Any:  # for each call of a decorated function, which threads may share
+        return type(self)()
 
 
-class no_grad(set_grad_enabled):
-    """Record nothing inside: `with no_grad():` or `@no_grad()`."""
+class no_grad(enable_grad):
+    """Record nothing inside: `with no_grad():`, `@no_grad()` or `@no_grad`."""
+    mode = False
 
-    def __init__(self, mode: bool = False) -> None:
-        self.mode, self.before = False, []
-
-    def __new__(cls, function: Callable | None = None) -> Any:  # `@no_grad` without brackets works too
-        self = super().__new__(cls)
-        if callable(function):
-            self.__init__()  # type: ignore[misc]
-            return self(function)
-        return self
+    def __new__(cls, function: Callable | None = None) -> Any:
+        return super().__new__(cls) if function is None else cls()(function)
 
 
-class enable_grad(set_grad_enabled):
-    """Record inside a `no_grad` block."""
-
-    def __init__(self) -> None:
-        self.mode, self.before = True, []
-
-
-class inference_mode(no_grad):
+def inference_mode(mode: Any = True) -> Any:
     """The same as `no_grad`; `inference_mode(False)` changes nothing."""
-
-    def __init__(self, mode: bool = True) -> None:
-        self.mode, self.before = not mode and is_grad_enabled(), []
+    if callable(mode):
+        return no_grad(mode)
+    return no_grad() if mode or not is_grad_enabled() else enable_grad()
 
 
 def grad(outputs: Tensor | Sequence[Tensor], inputs: Tensor | Sequence[Tensor],
@@ -82,7 +78,6 @@ def grad(outputs: Tensor | Sequence[Tensor], inputs: Tensor | Sequence[Tensor],
     >>> fastnn.autograd.grad(x * x, x)
     (tensor(6.),)
     """
-    tape.refuse_create_graph("grad", create_graph)
     roots = [outputs] if isinstance(outputs, Tensor) else list(outputs)
     sources = [inputs] if isinstance(inputs, Tensor) else list(inputs)
     given: list = [grad_outputs] if isinstance(grad_outputs, Tensor) else list(grad_outputs or [None] * len(roots))
@@ -91,7 +86,7 @@ def grad(outputs: Tensor | Sequence[Tensor], inputs: Tensor | Sequence[Tensor],
     for i, x in enumerate(sources):
         if not x.requires_grad:
             raise AutogradError(f"grad: input {i} does not require grad")
-    starts = [tape.start_gradient("grad", root, g) for root, g in zip(roots, given, strict=True)]
+    starts = [tape.start_gradient("grad", root, g, create_graph) for root, g in zip(roots, given, strict=True)]
     found = tape.backward(roots, starts, bool(retain_graph), sources)
     missing = [i for i, g in enumerate(found) if g is None]
     if missing and not allow_unused:

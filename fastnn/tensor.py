@@ -100,7 +100,6 @@ class Tensor:
     `array` is the array itself, for code that works below the tape; `data`, `grad`, `requires_grad` and the methods
     are PyTorch's. `Tensor(array)` shares the array's memory; `fastnn.tensor` copies.
 
-    >>> import fastnn
     >>> x = fastnn.tensor([1.0, 2.0], requires_grad=True)
     >>> (x * x).sum().backward()
     >>> x.grad
@@ -355,8 +354,7 @@ class Tensor:
             RuntimeError: nothing requires grad; `gradient` is missing or has another shape; the graph was freed; or a
                 tensor that the backward pass reads has been changed in place.
         """
-        refuse_create_graph("backward", create_graph)
-        backward([self], [start_gradient("backward", self, gradient)], retain_graph)
+        backward([self], [start_gradient("backward", self, gradient, create_graph)], retain_graph)
 
 
 for _name, _dtype in {"float": float32, "double": float64, "long": int64, "int": int32, "bool": bool_}.items():
@@ -369,10 +367,8 @@ def _rebuild(cls: type, array: Array, axes: tuple, requires_grad: bool) -> Tenso
 
 # Recording -------------------------------------------------------------------------------------------------------
 
-def record(
-    array: Array, inputs: tuple[Tensor, ...], backward: Backward, saved: tuple[Tensor, ...] = (),
-    save_output: bool = False,
-) -> Tensor:
+def record(array: Array, inputs: tuple[Tensor, ...], backward: Backward, saved: tuple[Tensor, ...] = (),
+           save_output: bool = False) -> Tensor:
     """The output of an operation, on the tape if grad mode is on and an input requires grad.
 
     Args:
@@ -483,13 +479,10 @@ def inplace(x: Tensor, result: Tensor) -> Tensor:
 
 # The backward pass -----------------------------------------------------------------------------------------------
 
-def refuse_create_graph(op: str, create_graph: object) -> None:
+def start_gradient(op: str, x: Tensor, gradient: Tensor | Array | None, create_graph: bool) -> Array:
+    """The array to start the backward pass of x with, checked."""
     if create_graph:
         raise AutogradError(f"{op}: create_graph=True is not supported: gradients of gradients are not recorded")
-
-
-def start_gradient(op: str, x: Tensor, gradient: Tensor | Array | None) -> Array:
-    """The array to start the backward pass of x with, checked."""
     if not x.requires_grad:
         raise AutogradError(f"{op}: this tensor does not require grad and has no graph")
     if gradient is None:
@@ -503,10 +496,8 @@ def start_gradient(op: str, x: Tensor, gradient: Tensor | Array | None) -> Array
 
 
 @np.errstate(all="ignore")
-def backward(
-    roots: Sequence[Tensor], gradients: Sequence[Array], retain_graph: bool = False,
-    inputs: Sequence[Tensor] | None = None,
-) -> list[Array | None]:
+def backward(roots: Sequence[Tensor], gradients: Sequence[Array], retain_graph: bool = False,
+             inputs: Sequence[Tensor] | None = None) -> list[Array | None]:
     """Run the tape from `roots`. Leaves accumulate into `.grad`; with `inputs`, returns the gradients of these."""
     starts = [_edge(root) for root in roots]
     targets = None if inputs is None else [_edge(x) for x in inputs]
@@ -530,10 +521,8 @@ def backward(
             captured[node] = grad
         for counter, value in node.versions:
             if counter[0] != value:
-                raise AutogradError(
-                    f"{node.name()}: a tensor that this operation needs for its gradient has been changed in place "
-                    f"(it is at version {counter[0]}; version {value} was saved)"
-                )
+                raise AutogradError(f"{node.name()}: a tensor that this operation needs for its gradient has been "
+                                    f"changed in place (it is at version {counter[0]}; version {value} was saved)")
         if node.backward is None:
             raise AutogradError("backward: the graph was freed by an earlier backward; use retain_graph=True there")
         results = node.backward(grad)
@@ -642,36 +631,24 @@ def default_dtype(number: bool | int | float) -> np.dtype:
     return bool_ if isinstance(number, bool) else int64 if isinstance(number, int) else float32
 
 
-def _promote(a: np.dtype | None, b: np.dtype | None) -> np.dtype | None:
-    if a is None or b is None or a == b:
-        return a if b is None else b
-    if (a.kind == "f") != (b.kind == "f"):
-        return a if a.kind == "f" else b
-    return np.promote_types(a, b)
-
-
-def _combine(strong: np.dtype | None, weak: np.dtype | None) -> np.dtype | None:
-    """`weak` counts only if it is of a higher kind: bool < int < float."""
-    if strong is None or weak is None:
-        return _promote(strong, weak)
-    rank = {"b": 0, "u": 1, "i": 1, "f": 2}
-    return weak if rank[weak.kind] > rank[strong.kind] else strong
+def _kind_rank(dtype: np.dtype) -> int:
+    """bool < int < float."""
+    return "buif".index(dtype.kind) + (dtype.kind == "u")
 
 
 def result_dtype(*operands: Tensor | bool | int | float) -> np.dtype:
     """PyTorch's promotion: tensors with dimensions decide; 0-d tensors, then Python numbers count by kind only.
 
-    >>> import fastnn
     >>> result_dtype(fastnn.zeros(2, dtype=fastnn.int64), 1.5)
     dtype('float32')
     """
-    tiers: list[np.dtype | None] = [None, None, None]
+    tiers: dict[int, np.dtype] = {}
     for x in operands:
-        tier = (0 if x.array.ndim else 1) if isinstance(x, Tensor) else 2
-        tiers[tier] = _promote(tiers[tier], x.array.dtype if isinstance(x, Tensor) else default_dtype(x))
-    found = _combine(tiers[0], _combine(tiers[1], tiers[2]))
-    assert found is not None, "result_dtype: no operand"
-    return found
+        tier, dtype = (x.array.ndim == 0, x.array.dtype) if isinstance(x, Tensor) else (2, default_dtype(x))
+        held = tiers.setdefault(tier, dtype)
+        mixed = (held.kind == "f") != (dtype.kind == "f")  # where NumPy would widen the floats
+        tiers[tier] = max(held, dtype, key=_kind_rank) if mixed else np.promote_types(held, dtype)
+    return max((tiers[tier] for tier in sorted(tiers)), key=_kind_rank)  # the first of equal kinds
 
 
 def unbroadcast(grad: Array, shape: tuple[int, ...]) -> Array:

@@ -7,7 +7,7 @@ multiply-adds an element. The derivatives are had from the output, which the nex
 """
 cimport numpy as cnp
 from cython cimport floating
-from fastnn._kernels.kernel cimport CHUNK, Unit, check_dense, check_same, is_f32, share, threads_for
+from fastnn._kernels.kernel cimport *
 
 cnp.import_array()
 
@@ -18,27 +18,24 @@ cdef extern from "vmath.h" nogil:
 cdef struct Job:
     int op
     double a
-    void* dy
-    void* x
-    void* out
+    Bytes dy, x, out
     Py_ssize_t size
 
 
 cdef void chunk(const Job* job, Py_ssize_t i, floating* kind) noexcept nogil:
-    vm_apply(
-        job.op, <floating> job.a, <const floating*> job.dy + i * CHUNK, <const floating*> job.x + i * CHUNK,
-        <floating*> job.out + i * CHUNK, min(<Py_ssize_t> CHUNK, job.size - i * CHUNK))
+    vm_apply(job.op, <floating> job.a, <const floating*> job.dy + i * CHUNK, <const floating*> job.x + i * CHUNK,
+             <floating*> job.out + i * CHUNK, min(<Py_ssize_t> CHUNK, job.size - i * CHUNK))
 
 
 cdef int run(int op, double a, int cost, cnp.ndarray dy, cnp.ndarray x, cnp.ndarray out, int n_threads) except -1:
     """`a`: the slope or alpha. `cost` of an element in units of one streamed. Forward passes have x for dy."""
-    check_dense(x)
+    check_order(x, True, True)
     check_same(x, dy)
     check_same(x, out)
-    cdef Job job = Job(op, a, cnp.PyArray_DATA(dy), cnp.PyArray_DATA(x), cnp.PyArray_DATA(out), cnp.PyArray_SIZE(x))
+    cdef Job job = Job(op, a, dy.data, x.data, out.data, x.size)
     cdef Unit unit = <Unit> chunk[float] if is_f32(x) else <Unit> chunk[double]
     with nogil:
-        share(unit, &job, (job.size + CHUNK - 1) // CHUNK, threads_for(cost * job.size, n_threads))
+        share(unit, &job, parts(job.size, CHUNK), threads_for(cost * job.size, n_threads))
     return 0
 
 

@@ -21,9 +21,8 @@ The limit is the rate of multiply-adds, for depthwise and very small shapes band
 cimport numpy as cnp
 from cython cimport floating
 from libc.string cimport memcpy, memset
-from fastnn._kernels.kernel cimport Unit, check_float, check_plain, check_rows, has_order, is_f32, omp_get_thread_num
-from fastnn._kernels.kernel cimport scratch_acquire, scratch_align, scratch_release, share, threads_for
-from fastnn._kernels.tile cimport TILE_ROWS, Walk, cut, lanes, parts, tile, vectors_for
+from fastnn._kernels.kernel cimport *
+from fastnn._kernels.tile cimport *
 
 cnp.import_array()
 
@@ -35,8 +34,6 @@ cdef enum:
     SUM_BYTES = 1048576  # partial weight gradients together
     SUM_PIECE = 4096  # elements of them that are merged at a time
     LONG_ROW = 112  # pixels that a 1×1 convolution takes for a row
-
-ctypedef char* Bytes  # an array of either dtype
 
 ctypedef struct Conv:  # a convolution, its arrays, and how its weight gradient is cut; steps are in elements
     Py_ssize_t N, C, H, W, F, kH, kW, oH, oW, sh, sw, top, left, dh, dw, groups
@@ -170,20 +167,18 @@ cdef void dense_unit(const Dense* d, Py_ssize_t unit, floating* kind) noexcept n
         for i in range(last - first):
             for t in range(n_tiles):
                 j = cut(oW, n_tiles, t)
-                tile(
-                    <int> (cut(oW, n_tiles, t + 1) - j), d.nv,
-                    <int> min(<Py_ssize_t> d.width, d.columns - panel % d.panels * d.width), False,
-                    x + i * d.sh * row_in + j * d.sw * pixel_in, d.sw * pixel_in, &walk,
-                    <floating*> d.packed + panel * d.panel_size,
-                    y + (first + i) * d.row_out + j * d.pixel_out + panel % d.panels * d.width, d.pixel_out,
-                    <floating*> d.bias + panel * d.width, False)
+                tile(<int> (cut(oW, n_tiles, t + 1) - j), d.nv,
+                     <int> min(<Py_ssize_t> d.width, d.columns - panel % d.panels * d.width), False,
+                     x + i * d.sh * row_in + j * d.sw * pixel_in, d.sw * pixel_in, &walk,
+                     <floating*> d.packed + panel * d.panel_size,
+                     y + (first + i) * d.row_out + j * d.pixel_out + panel % d.panels * d.width, d.pixel_out,
+                     <floating*> d.bias + panel * d.width, False)
 
 
 cdef void dense(Dense* d, const Conv* c, floating* kind) noexcept nogil:
     """Pack the weights, then walk."""
     cdef Py_ssize_t panels = d.groups * d.panels
-    d.packed = c.room
-    d.bias = d.packed + panels * d.panel_size * d.itemsize
+    d.packed, d.bias = c.room, c.room + panels * d.panel_size * d.itemsize
     d.band = d.bias + panels * d.width * d.itemsize
     share(<Unit> pack_unit[floating], d, panels, c.threads if panels * d.panel_size > 16384 else 1)
     share(<Unit> dense_unit[floating], d, d.N * d.groups * d.bands, c.threads)
@@ -191,17 +186,14 @@ cdef void dense(Dense* d, const Conv* c, floating* kind) noexcept nogil:
 
 # Depthwise -------------------------------------------------------------------------------------------------------
 
-cdef void within(
-    Py_ssize_t at, Py_ssize_t step, Py_ssize_t n, Py_ssize_t size, Py_ssize_t* first, Py_ssize_t* last
-) noexcept nogil:
+cdef void within(Py_ssize_t at, Py_ssize_t step, Py_ssize_t n, Py_ssize_t size,
+                 Py_ssize_t* first, Py_ssize_t* last) noexcept nogil:
     """The range of i in 0..n for which at + i·step lies in 0..size."""
     first[0] = min(n, parts(-at, step)) if at < 0 else 0
     last[0] = max(first[0], min(n, parts(size - at, step))) if size > at else first[0]
 
 
-cdef void depthwise_taps(
-    const Conv* c, floating* x, floating* y, floating* w, int into, floating* kind
-) noexcept nogil:
+cdef void depthwise_taps(const Conv* c, floating* x, floating* y, floating* w, int into) noexcept nogil:
     """The taps of one row of the kernel between a row of the input and one of the output.
 
     y += x·w, x += y·w or w += x·y, by `into` 0, 1, 2.
@@ -243,8 +235,7 @@ cdef void depthwise_unit(const Conv* c, Py_ssize_t unit, floating* kind) noexcep
     for i in range(c.kH):
         ih = oh * c.sh - c.top + i * c.dh
         if 0 <= ih < c.H:
-            depthwise_taps(
-                c, <floating*> c.x + (n * c.H + ih) * c.W * C, y, <floating*> c.room + i * c.kW * C, 0, kind)
+            depthwise_taps(c, <floating*> c.x + (n * c.H + ih) * c.W * C, y, <floating*> c.room + i * c.kW * C, 0)
 
 
 cdef void depthwise_input_unit(const Conv* c, Py_ssize_t unit, floating* kind) noexcept nogil:
@@ -255,8 +246,8 @@ cdef void depthwise_input_unit(const Conv* c, Py_ssize_t unit, floating* kind) n
     for i in range(c.kH):
         oh = ih + c.top - i * c.dh
         if oh >= 0 and oh % c.sh == 0 and oh // c.sh < c.oH:
-            depthwise_taps(
-                c, x, <floating*> c.y + (n * c.oH + oh // c.sh) * c.oW * C, <floating*> c.room + i * c.kW * C, 1, kind)
+            depthwise_taps(c, x, <floating*> c.y + (n * c.oH + oh // c.sh) * c.oW * C,
+                           <floating*> c.room + i * c.kW * C, 1)
 
 
 cdef void depthwise_weight_unit(const Conv* c, Py_ssize_t unit, floating* kind) noexcept nogil:
@@ -268,9 +259,8 @@ cdef void depthwise_weight_unit(const Conv* c, Py_ssize_t unit, floating* kind) 
         for i in range(c.kH):
             ih = r % c.oH * c.sh - c.top + i * c.dh
             if 0 <= ih < c.H:
-                depthwise_taps(
-                    c, <floating*> c.x + (r // c.oH * c.H + ih) * c.W * C, <floating*> c.y + r * c.oW * C,
-                    w + i * c.kW * C, 2, kind)
+                depthwise_taps(c, <floating*> c.x + (r // c.oH * c.H + ih) * c.W * C, <floating*> c.y + r * c.oW * C,
+                               w + i * c.kW * C, 2)
 
 
 # Forward and the input's gradient --------------------------------------------------------------------------------
@@ -294,10 +284,9 @@ cdef void forward(const Conv* c, Py_ssize_t _, floating* kind) noexcept nogil:
         dense(&d, c, kind)
 
 
-cdef Py_ssize_t phase(
-    Py_ssize_t at, Py_ssize_t size, Py_ssize_t before, Py_ssize_t stride, Py_ssize_t dilation, Py_ssize_t kernel,
-    Py_ssize_t* last, Py_ssize_t* step, Py_ssize_t* taps, Py_ssize_t* shift
-) noexcept nogil:
+cdef Py_ssize_t phase(Py_ssize_t at, Py_ssize_t size, Py_ssize_t before, Py_ssize_t stride, Py_ssize_t dilation,
+                      Py_ssize_t kernel, Py_ssize_t* last, Py_ssize_t* step, Py_ssize_t* taps,
+                      Py_ssize_t* shift) noexcept nogil:
     """One axis of one phase, the positions at, at + stride, … of the input: returns how many there are.
 
     The taps that reach them lie `step` apart up to `last`, `taps` of them; the last one reads, for the first
@@ -379,19 +368,15 @@ cdef void edge_unit(const Conv* c, Py_ssize_t unit, floating* kind) noexcept nog
 
 cdef void pad_unit(const Conv* c, Py_ssize_t row, floating* kind) noexcept nogil:
     """One row of the copy of x with its border, counted over all images."""
-    cdef Py_ssize_t ih = row % c.high - c.top, C = c.C
-    cdef Py_ssize_t begin = min(c.left, c.wide), end = max(begin, min(c.wide, c.W + c.left))
-    cdef floating* to = <floating*> c.padded + row * c.wide * C
-    memset(to, 0, c.wide * C * sizeof(floating))
-    if 0 <= ih < c.H and end > begin:
-        memcpy(
-            to + begin * C, <floating*> c.x + ((row // c.high * c.H + ih) * c.W + begin - c.left) * C,
-            (end - begin) * C * sizeof(floating))
+    cdef Dense d
+    plan_forward(c, &d)
+    plan_dense(&d, c)
+    copy_band(&d, <floating*> c.x + row // c.high * c.H * c.W * c.C, <floating*> c.padded + row * c.wide * c.C,
+              row % c.high - c.top, 1)
 
 
-cdef void weight_tile(
-    const Conv* c, floating* to, Py_ssize_t index, Py_ssize_t n, Py_ssize_t band, bint add
-) noexcept nogil:
+cdef void weight_tile(const Conv* c, floating* to, Py_ssize_t index, Py_ssize_t n, Py_ssize_t band,
+                      bint add) noexcept nogil:
     """One tile of dW, summed over one item: a band of output rows of image n."""
     cdef Py_ssize_t r, panel, kh, kw, group, first, last, step_y = c.F, ow0 = 0, ow1 = c.oW, row, columns, height
     cdef Py_ssize_t begin = cut(c.oH, c.bands, band), n_rows = cut(c.oH, c.bands, band + 1) - begin
@@ -426,9 +411,8 @@ cdef void weight_tile(
     walk.n[0], walk.n[1], walk.n[2] = 1, last - first, ow1 - ow0
     walk.a[0], walk.a[2] = 0, c.sw * c.C
     walk.b[0], walk.b[1], walk.b[2] = 0, c.oW * step_y, step_y
-    tile(
-        <int> height, c.nv, <int> columns, True, x, 1, &walk, y,
-        to + ((kh * c.kW + kw) * c.c + r) * c.F + group * c.f + panel * c.width, c.F, <const floating*> NULL, add)
+    tile(<int> height, c.nv, <int> columns, True, x, 1, &walk, y,
+         to + ((kh * c.kW + kw) * c.c + r) * c.F + group * c.f + panel * c.width, c.F, NULL, add)
 
 
 cdef void weight_unit(const Conv* c, Py_ssize_t unit, floating* kind) noexcept nogil:
@@ -463,61 +447,48 @@ cdef void backward_weight(Conv* c, Py_ssize_t _, floating* kind) noexcept nogil:
 
 # Entry points ----------------------------------------------------------------------------------------------------
 
-cdef int read(
-    Conv* c, cnp.ndarray x, cnp.ndarray weight, bias, cnp.ndarray y, stride, padding, dilation, int groups,
-    int n_threads
-) except -1:
+cdef int read(Conv* c, cnp.ndarray x, cnp.ndarray weight, cnp.ndarray bias, cnp.ndarray y, stride, padding, dilation,
+              int groups, int n_threads) except -1:
     """Fill in the convolution and check that the arrays fit it: the input (or its gradient) and so on."""
-    cdef int kind = cnp.PyArray_TYPE(x), size
+    cdef int kind = cnp.PyArray_TYPE(x), size = cnp.PyArray_ITEMSIZE(x)
     check_rows(x)
     check_rows(y)
     check_float(weight)
-    if cnp.PyArray_NDIM(x) != 4 or cnp.PyArray_NDIM(y) != 4 or cnp.PyArray_NDIM(weight) != 4 or groups < 1:
+    if x.ndim != 4 or y.ndim != 4 or weight.ndim != 4 or groups < 1:
         raise ValueError("kernel conv2d: arrays must be 4-D, and groups at least 1")
-    c.N, c.C, c.H, c.W = cnp.PyArray_DIM(x, 0), cnp.PyArray_DIM(x, 1), cnp.PyArray_DIM(x, 2), cnp.PyArray_DIM(x, 3)
-    c.F, c.oH, c.oW = cnp.PyArray_DIM(y, 1), cnp.PyArray_DIM(y, 2), cnp.PyArray_DIM(y, 3)
-    c.kH, c.kW = cnp.PyArray_DIM(weight, 2), cnp.PyArray_DIM(weight, 3)
-    c.sh, c.sw = stride
-    c.top, c.left = padding
-    c.dh, c.dw = dilation
+    c.N, c.C, c.H, c.W = x.shape[0], x.shape[1], x.shape[2], x.shape[3]
+    c.F, c.oH, c.oW, c.kH, c.kW = y.shape[1], y.shape[2], y.shape[3], weight.shape[2], weight.shape[3]
+    (c.sh, c.sw), (c.top, c.left), (c.dh, c.dw) = stride, padding, dilation
     c.groups, c.c, c.f = groups, c.C // groups, c.F // groups
     c.size = c.kH * c.kW * c.c * c.F
-    if (
-        kind != cnp.PyArray_TYPE(y) or kind != cnp.PyArray_TYPE(weight) or cnp.PyArray_DIM(y, 0) != c.N
-        or c.c * groups != c.C or c.f * groups != c.F or cnp.PyArray_DIM(weight, 0) != c.F
-        or cnp.PyArray_DIM(weight, 1) != c.c or min(c.kH, c.kW, c.sh, c.sw, c.dh, c.dw) < 1 or min(c.top, c.left) < 0
-        or min(c.C, c.H, c.W, c.oH, c.oW) < 1
-    ):
+    if (kind != cnp.PyArray_TYPE(y) or kind != cnp.PyArray_TYPE(weight) or y.shape[0] != c.N or c.c * groups != c.C
+            or c.f * groups != c.F or weight.shape[0] != c.F or weight.shape[1] != c.c or min(c.top, c.left) < 0
+            or min(c.kH, c.kW, c.sh, c.sw, c.dh, c.dw) < 1 or min(c.C, c.H, c.W, c.oH, c.oW) < 1):
         raise ValueError("kernel conv2d: shapes or dtypes do not fit")
-    c.b = NULL
     if bias is not None:
         check_plain(bias)
-        if cnp.PyArray_SIZE(bias) != c.F or cnp.PyArray_TYPE(bias) != kind:
+        if bias.size != c.F or cnp.PyArray_TYPE(bias) != kind:
             raise ValueError("kernel conv2d: bias does not fit")
-        c.b = cnp.PyArray_BYTES(bias)
-    c.x, c.w, c.y = cnp.PyArray_BYTES(x), cnp.PyArray_BYTES(weight), cnp.PyArray_BYTES(y)
-    c.itemsize = size = cnp.PyArray_ITEMSIZE(weight)
-    c.w_f, c.w_c = cnp.PyArray_STRIDE(weight, 0) // size, cnp.PyArray_STRIDE(weight, 1) // size
-    c.w_h, c.w_w = cnp.PyArray_STRIDE(weight, 2) // size, cnp.PyArray_STRIDE(weight, 3) // size
+    c.x, c.w, c.b, c.y = x.data, weight.data, NULL if bias is None else bias.data, y.data
+    c.w_f, c.w_c = weight.strides[0] // size, weight.strides[1] // size
+    c.w_h, c.w_w = weight.strides[2] // size, weight.strides[3] // size
     c.depthwise = groups == c.C and c.F == c.C and c.C > 1
-    c.lanes = lanes(<float*> NULL) if size == 4 else lanes(<double*> NULL)
+    c.itemsize, c.lanes = size, LANES_f32 if size == 4 else LANES_f64
     c.threads = threads_for(c.N * c.oH * c.oW * c.F * c.c * c.kH * c.kW // 16, n_threads)
     return 0
 
 
 cdef int run(Conv* c, Unit single, Unit double_, Py_ssize_t need) except -1:
     """One pass, of the instance for the dtype, with working memory for `need` elements."""
-    cdef void* block = scratch_acquire(need * c.itemsize)
-    c.room = <Bytes> scratch_align(block)
+    c.room = <Bytes> scratch_acquire(need * c.itemsize)
     with nogil:
         (single if c.itemsize == 4 else double_)(c, 0, NULL)
-    scratch_release(block)
+    scratch_release(c.room)
     return 0
 
 
-def conv2d(
-    cnp.ndarray x, cnp.ndarray weight, bias, cnp.ndarray y_out, stride, padding, dilation, int groups, int n_threads
-):
+def conv2d(cnp.ndarray x, cnp.ndarray weight, cnp.ndarray bias, cnp.ndarray y_out, stride, padding, dilation,
+           int groups, int n_threads):
     """y[n,f,oh,ow] = b[f] + Σ x[n, c, oh·sh − top + kh·dh, ow·sw − left + kw·dw] · weight[f, c, kh, kw].
 
     x (N, C, H, W) and y (N, F, oH, oW) channels-last; weight (F, C/groups, kH, kW) in any order; bias (F,) or None.
@@ -526,20 +497,19 @@ def conv2d(
     cdef Conv c
     cdef Dense d
     read(&c, x, weight, bias, y_out, stride, padding, dilation, groups, n_threads)
-    if cnp.PyArray_SIZE(y_out):
+    if y_out.size:
         plan_forward(&c, &d)
         run(&c, <Unit> forward[float], <Unit> forward[double], c.size if c.depthwise else plan_dense(&d, &c))
 
 
-def conv2d_backward_input(
-    cnp.ndarray dy, cnp.ndarray weight, cnp.ndarray dx_out, stride, padding, dilation, int groups, int n_threads
-):
+def conv2d_backward_input(cnp.ndarray dy, cnp.ndarray weight, cnp.ndarray dx_out, stride, padding, dilation, int groups,
+                          int n_threads):
     """The gradient of conv2d's input from dy; arrays as there."""
     cdef Conv c
     cdef Dense d
     cdef Py_ssize_t need, ph, pw
     read(&c, dx_out, weight, None, dy, stride, padding, dilation, groups, n_threads)
-    if cnp.PyArray_SIZE(dy) == 0:
+    if dy.size == 0:
         dx_out.fill(0)
         return
     need = c.size
@@ -551,15 +521,13 @@ def conv2d_backward_input(
     run(&c, <Unit> backward_input[float], <Unit> backward_input[double], need)
 
 
-def conv2d_backward_weight(
-    cnp.ndarray dy, cnp.ndarray x, cnp.ndarray dweight_out, stride, padding, dilation, int groups, int n_threads
-):
-    """The gradient of conv2d's weight, (F, C/groups, kH, kW) with memory in the order kH, kW, C, F."""
+def conv2d_backward_weight(cnp.ndarray dy, cnp.ndarray x, cnp.ndarray dweight_out, stride, padding, dilation,
+                           int groups, int n_threads):
+    """The gradient of conv2d's weight, (F, C/groups, kH, kW) with its memory in the order kH, kW, C, F."""
     cdef Conv c
     read(&c, x, dweight_out, None, dy, stride, padding, dilation, groups, n_threads)
-    if not has_order(dweight_out.transpose(2, 3, 1, 0), False):
-        raise ValueError("kernel conv2d_backward_weight: dweight_out must have the memory order kH, kW, C, F")
-    if cnp.PyArray_SIZE(dy) == 0:
+    check_plain(dweight_out.transpose(2, 3, 1, 0))
+    if dy.size == 0:
         dweight_out.fill(0)
         return
     run(&c, <Unit> backward_weight[float], <Unit> backward_weight[double], plan_weight(&c))
@@ -591,28 +559,21 @@ cdef void columns_unit(const Conv* c, Py_ssize_t unit, floating* kind) noexcept 
             column += pixels
 
 
-cdef int columns_pass(
-    cnp.ndarray x, cnp.ndarray columns, kernel, stride, padding, dilation, size, int n_threads, bint back
-) except -1:
+cdef int columns_pass(cnp.ndarray x, cnp.ndarray columns, kernel, stride, padding, dilation, size, int n_threads,
+                      bint back) except -1:
     cdef Conv c
     cdef bint single = is_f32(x)
     check_rows(x)
     check_plain(columns)
-    c.kH, c.kW = kernel
-    c.sh, c.sw = stride
-    c.top, c.left = padding
-    c.dh, c.dw = dilation
-    c.oH, c.oW = size
-    if (
-        cnp.PyArray_NDIM(x) != 4 or cnp.PyArray_NDIM(columns) != 3 or cnp.PyArray_TYPE(x) != cnp.PyArray_TYPE(columns)
-        or min(c.kH, c.kW, c.sh, c.sw, c.dh, c.dw) < 1 or min(c.top, c.left, c.oH, c.oW) < 0
-        or cnp.PyArray_DIM(columns, 0) != cnp.PyArray_DIM(x, 0) or cnp.PyArray_DIM(columns, 2) != c.oH * c.oW
-        or cnp.PyArray_DIM(columns, 1) != cnp.PyArray_DIM(x, 1) * c.kH * c.kW
-    ):
+    (c.kH, c.kW), (c.sh, c.sw), (c.top, c.left), (c.dh, c.dw), (c.oH, c.oW) = kernel, stride, padding, dilation, size
+    if (x.ndim != 4 or columns.ndim != 3 or cnp.PyArray_TYPE(x) != cnp.PyArray_TYPE(columns)
+            or min(c.kH, c.kW, c.sh, c.sw, c.dh, c.dw) < 1 or min(c.top, c.left, c.oH, c.oW) < 0
+            or columns.shape[0] != x.shape[0] or columns.shape[1] != x.shape[1] * c.kH * c.kW
+            or columns.shape[2] != c.oH * c.oW):
         raise ValueError("kernel im2col: shapes or dtypes do not fit")
-    c.N, c.C, c.H, c.W = cnp.PyArray_DIM(x, 0), cnp.PyArray_DIM(x, 1), cnp.PyArray_DIM(x, 2), cnp.PyArray_DIM(x, 3)
-    c.x, c.y = cnp.PyArray_BYTES(x), cnp.PyArray_BYTES(columns)
-    c.threads = threads_for(cnp.PyArray_SIZE(columns), n_threads)
+    c.N, c.C, c.H, c.W = x.shape[0], x.shape[1], x.shape[2], x.shape[3]
+    c.x, c.y = x.data, columns.data
+    c.threads = threads_for(columns.size, n_threads)
     c.back = back
     with nogil:
         share(<Unit> columns_unit[float] if single else <Unit> columns_unit[double], &c, c.N * c.C, c.threads)

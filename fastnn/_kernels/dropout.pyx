@@ -9,7 +9,7 @@ the mask adds 1/32.
 cimport numpy as cnp
 from cython cimport floating
 from libc.stdint cimport uint32_t, uint64_t
-from fastnn._kernels.kernel cimport Unit, check_dense, check_same, is_f32, share, threads_for
+from fastnn._kernels.kernel cimport *
 
 cnp.import_array()
 
@@ -25,8 +25,7 @@ cdef struct Job:
     uint64_t key
     double p
     uint32_t* mask
-    void* x
-    void* y
+    Bytes x, y
     Py_ssize_t size
 
 
@@ -60,23 +59,22 @@ cdef void drop(const Job* job, Py_ssize_t unit, floating* kind) noexcept nogil:
     for i in range(n // 32):
         scale_32(x + 32 * i, mask[i], scale, y + 32 * i, 32)
     if n % 32:
-        i = n // 32
-        scale_32(x + 32 * i, mask[i], scale, y + 32 * i, n % 32)
+        scale_32(x + n // 32 * 32, mask[n // 32], scale, y + n // 32 * 32, n % 32)
 
 
 cdef int run(cnp.ndarray x, bint draws, uint64_t key, double p, cnp.ndarray mask, cnp.ndarray y, int threads) except -1:
-    check_dense(x)
+    check_order(x, True, True)
     check_same(x, y)
-    cdef Py_ssize_t n = cnp.PyArray_SIZE(x)
-    if (cnp.PyArray_TYPE(mask) != cnp.NPY_UINT64 or cnp.PyArray_NDIM(mask) != 1 or not cnp.PyArray_ISCARRAY_RO(mask)
-            or cnp.PyArray_DIM(mask, 0) != (n + 63) // 64):
+    cdef Py_ssize_t n = x.size
+    if (cnp.PyArray_TYPE(mask) != cnp.NPY_UINT64 or mask.ndim != 1 or not cnp.PyArray_ISCARRAY_RO(mask)
+            or mask.shape[0] != (n + 63) // 64):
         raise ValueError(f"kernel: the mask of {n} elements must be a C-contiguous uint64 vector, a bit an element")
     if not 0 <= p <= 1:
         raise ValueError(f"kernel: p must be from 0 to 1, but {p} came")
-    cdef Job job = Job(draws, key, p, <uint32_t*> cnp.PyArray_DATA(mask), cnp.PyArray_DATA(x), cnp.PyArray_DATA(y), n)
+    cdef Job job = Job(draws, key, p, <uint32_t*> mask.data, x.data, y.data, n)
     cdef Unit unit = <Unit> drop[float] if is_f32(x) else <Unit> drop[double]
     with nogil:
-        share(unit, &job, (n + UNIT - 1) // UNIT, threads_for((8 if draws else 2) * n, threads))
+        share(unit, &job, parts(n, UNIT), threads_for((8 if draws else 2) * n, threads))
     return 0
 
 

@@ -10,15 +10,15 @@ from cython.parallel cimport prange
 cdef extern from "openmp.h" nogil:
     int omp_get_thread_num()
 
-cdef extern from "scratch.h" nogil:
-    void* scratch_acquire_block(size_t size)
-    void scratch_release_block(void* block)
-    void* scratch_align(void* block)
+cdef extern from "scratch.h":
+    void* scratch_acquire(Py_ssize_t size) except NULL
+    void scratch_release(void* memory)
 
 cdef enum:
     CHUNK = 16384  # elements in one unit of element-wise work
     GRAIN = 32768  # least work, in elements touched, that pays for waking the threads
 
+ctypedef char* Bytes  # an array of either dtype, or NULL
 
 # One unit of a kernel's work. `job` points to a struct of the kernel's; `kind` is never read: its type, float* or
 # double*, names the instance, which is cast to Unit as qsort's users cast their comparisons.
@@ -41,16 +41,14 @@ cdef inline int threads_for(Py_ssize_t work, int n_threads) noexcept nogil:
     return n_threads if n_threads > 1 and work >= GRAIN else 1
 
 
-cdef inline void* scratch_acquire(Py_ssize_t size) except NULL:
-    """A block to be given to scratch_release; use it through scratch_align."""
-    cdef void* block = scratch_acquire_block(<size_t> size)
-    if block == NULL:
-        raise MemoryError(f"a kernel could not get {size} bytes of working memory")
-    return block
+cdef inline Py_ssize_t parts(Py_ssize_t n, Py_ssize_t largest) noexcept nogil:
+    """How many parts of at most `largest` cut n."""
+    return (n + largest - 1) // largest
 
 
-cdef inline void scratch_release(void* block) noexcept:
-    scratch_release_block(block)
+cdef inline Py_ssize_t cut(Py_ssize_t n, Py_ssize_t n_parts, Py_ssize_t i) noexcept nogil:
+    """Where part i of n_parts even parts of n begins; part i ends where i + 1 begins."""
+    return n * i // n_parts
 
 
 cdef inline bint is_f32(cnp.ndarray a) noexcept:
@@ -60,19 +58,19 @@ cdef inline bint is_f32(cnp.ndarray a) noexcept:
 cdef inline bint has_order(cnp.ndarray a, bint channels_last) noexcept:
     """Whether a's memory is dense, in C order or, asked so, N, H, W, C. Strides of size-1 axes are not read."""
     cdef Py_ssize_t expected = cnp.PyArray_ITEMSIZE(a)
-    cdef int i, axis, n = cnp.PyArray_NDIM(a)
+    cdef int i, axis, n = a.ndim
     if not cnp.PyArray_ISBEHAVED_RO(a):
         return False
-    if cnp.PyArray_SIZE(a) == 0:
+    if a.size == 0:
         return True
     if channels_last and n != 4:
         return False
     for i in range(n - 1, -1, -1):
         axis = i if not channels_last else 0 if i == 0 else 1 if i == 3 else i + 1
-        if cnp.PyArray_DIM(a, axis) != 1:
-            if cnp.PyArray_STRIDE(a, axis) != expected:
+        if a.shape[axis] != 1:
+            if a.strides[axis] != expected:
                 return False
-            expected *= cnp.PyArray_DIM(a, axis)
+            expected *= a.shape[axis]
     return True
 
 
@@ -84,52 +82,36 @@ cdef inline int check_float(cnp.ndarray a) except -1:
     return 0
 
 
+cdef inline int check_order(cnp.ndarray a, bint in_c, bint channels_last) except -1:
+    """A float array in C order, or channels-last, if that is taken."""
+    check_float(a)
+    if not (in_c and has_order(a, False) or channels_last and has_order(a, True)):
+        raise ValueError(f"kernel: an array of shape {(<object> a).shape} came in a memory order that is not taken")
+    return 0
+
+
 cdef inline int check_plain(cnp.ndarray a) except -1:
     """A float array in C order."""
-    check_float(a)
-    if not has_order(a, False):
-        raise ValueError("kernel: an array that is not C-contiguous came where one is needed")
-    return 0
-
-
-cdef inline int check_dense(cnp.ndarray a) except -1:
-    """A float array in C order or channels-last."""
-    check_float(a)
-    if not (has_order(a, False) or has_order(a, True)):
-        raise ValueError("kernel: an array that is neither C-contiguous nor channels-last came where one is needed")
-    return 0
+    return check_order(a, True, False)
 
 
 cdef inline int check_rows(cnp.ndarray a) except -1:
     """A float array with the channels innermost: (N, C) in C order, or (N, C, H, W) channels-last."""
-    check_float(a)
-    if not has_order(a, cnp.PyArray_NDIM(a) == 4) or cnp.PyArray_NDIM(a) not in (2, 4):
-        raise ValueError("kernel: an array whose channels are not innermost came where such a one is needed")
-    return 0
+    return check_order(a, a.ndim == 2, a.ndim == 4)
 
 
 cdef inline int check_same(cnp.ndarray a, cnp.ndarray b) except -1:
     """The same dtype, shape and memory order. Call it after one of the checks above on `a`."""
-    cdef int axis, n = cnp.PyArray_NDIM(a)
-    cdef bint same = n == cnp.PyArray_NDIM(b) and cnp.PyArray_TYPE(a) == cnp.PyArray_TYPE(b)
-    cdef bint strided = cnp.PyArray_SIZE(a) != 0
-    if same:
-        for axis in range(n):
-            if cnp.PyArray_DIM(a, axis) != cnp.PyArray_DIM(b, axis):
-                same = False
-            elif strided and cnp.PyArray_DIM(a, axis) != 1:
-                same = same and cnp.PyArray_STRIDE(a, axis) == cnp.PyArray_STRIDE(b, axis)
-    if not same or not cnp.PyArray_ISBEHAVED_RO(b):
+    cdef int axis, n = a.ndim
+    cdef bint same = n == b.ndim and cnp.PyArray_TYPE(a) == cnp.PyArray_TYPE(b) and cnp.PyArray_ISBEHAVED_RO(b)
+    for axis in range(n if same else 0):
+        same = same and a.shape[axis] == b.shape[axis]
+        same = same and (a.size == 0 or a.shape[axis] == 1 or a.strides[axis] == b.strides[axis])
+    if not same:
         raise ValueError("kernel: two arrays differ in dtype, shape or memory order")
     return 0
 
 
-cdef inline Py_ssize_t n_channels(cnp.ndarray a) noexcept:
-    return cnp.PyArray_DIM(a, 1)
-
-
 cdef inline Py_ssize_t n_rows(cnp.ndarray a) noexcept:
-    """Positions (N, or N·H·W) at each of which all channels lie side by side."""
-    if cnp.PyArray_NDIM(a) == 2:
-        return cnp.PyArray_DIM(a, 0)
-    return cnp.PyArray_DIM(a, 0) * cnp.PyArray_DIM(a, 2) * cnp.PyArray_DIM(a, 3)
+    """Positions (N, or N·H·W) at each of which all channels, along axis 1, lie side by side."""
+    return a.shape[0] if a.ndim == 2 else a.shape[0] * a.shape[2] * a.shape[3]

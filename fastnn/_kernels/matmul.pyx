@@ -9,9 +9,8 @@ matrices, bandwidth for few rows.
 """
 cimport numpy as cnp
 from cython cimport floating
-from fastnn._kernels.kernel cimport Unit, check_float, check_plain, check_rows, n_channels, n_rows
-from fastnn._kernels.kernel cimport scratch_acquire, scratch_align, scratch_release, share, threads_for
-from fastnn._kernels.tile cimport TILE_ROWS, Walk, cut, dot, lanes, parts, tile, vectors_for
+from fastnn._kernels.kernel cimport *
+from fastnn._kernels.tile cimport *
 
 cnp.import_array()
 
@@ -20,9 +19,6 @@ cdef enum:
     BLOCK_TILES = 8  # row tiles in a unit of work, at most
     SLICE = 2048  # steps of k in a slice, at least
     MANY = 16  # units of work that keep threads busy
-    SUM_ROWS = 256  # rows in one partial sum
-
-ctypedef char* Bytes  # an array of either dtype
 
 ctypedef struct Product:
     Py_ssize_t M, N, K, a_row, a_k, b_k, b_col  # sizes, and steps in elements
@@ -87,10 +83,9 @@ cdef void block_unit(const Product* p, Py_ssize_t i, floating* kind) noexcept no
             b = <floating*> p.b + k * p.b_k + first
         for t in range(cut(p.tiles, p.blocks, which), cut(p.tiles, p.blocks, which + 1)):
             row = cut(p.M, p.tiles, t)
-            tile(
-                <int> (cut(p.M, p.tiles, t + 1) - row), p.nv, columns, p.a_k != 1,
-                <floating*> p.a + row * p.a_row + k * p.a_k, p.a_row, &walk, b, c + row * c_row + first, c_row,
-                <floating*> p.padded + first if part == 0 else NULL, k > begin)
+            tile(<int> (cut(p.M, p.tiles, t + 1) - row), p.nv, columns, p.a_k != 1,
+                 <floating*> p.a + row * p.a_row + k * p.a_k, p.a_row, &walk, b, c + row * c_row + first, c_row,
+                 <floating*> p.padded + first if part == 0 else NULL, k > begin)
         k += K_BLOCK
 
 
@@ -112,7 +107,7 @@ cdef void dot_unit(const Product* p, Py_ssize_t j, floating* kind) noexcept nogi
         (<floating*> p.c)[i * p.N + j] = total if p.bias == NULL else total + (<floating*> p.bias)[j]
 
 
-cdef void multiply(const Product* p, floating* kind) noexcept nogil:
+cdef void multiply(const Product* p, Py_ssize_t _, floating* kind) noexcept nogil:
     if p.dots:
         share(<Unit> dot_unit[floating], p, p.N, p.threads)
         return
@@ -122,100 +117,46 @@ cdef void multiply(const Product* p, floating* kind) noexcept nogil:
         share(<Unit> merge_unit[floating], p, p.M, p.threads)
 
 
-def matmul(cnp.ndarray a, cnp.ndarray b, bias, cnp.ndarray c_out, int n_threads):
+def matmul(cnp.ndarray a, cnp.ndarray b, cnp.ndarray bias, cnp.ndarray c_out, int n_threads):
     """c = a @ b + bias, for (M, K) @ (K, N), or stacks (B, M, K) @ (B, K, N); bias (N,) or None.
 
     Each matrix is contiguous along one of its two axes; c along its last.
     """
-    cdef int d = cnp.PyArray_NDIM(a)
-    cdef Py_ssize_t _n, n, stack, a_stack, b_stack, size = cnp.PyArray_ITEMSIZE(a)
+    cdef int d = a.ndim, kind = cnp.PyArray_TYPE(a)
+    cdef Py_ssize_t n, stack, size = cnp.PyArray_ITEMSIZE(a)
     cdef Product p
     check_float(a)
     check_float(b)
     check_plain(c_out)
-    if not (2 <= d <= 3 and cnp.PyArray_NDIM(b) == d and cnp.PyArray_NDIM(c_out) == d):
+    if not (2 <= d <= 3 and b.ndim == d and c_out.ndim == d):
         raise ValueError("kernel matmul: operands must all be matrices, or all be stacks of them")
-    p.M, p.K, p.N = cnp.PyArray_DIM(a, d - 2), cnp.PyArray_DIM(a, d - 1), cnp.PyArray_DIM(b, d - 1)
-    stack = cnp.PyArray_DIM(a, 0) if d == 3 else 1
-    if (
-        cnp.PyArray_DIM(b, d - 2) != p.K or cnp.PyArray_DIM(c_out, d - 2) != p.M or cnp.PyArray_DIM(c_out, d - 1) != p.N
-        or (d == 3 and (cnp.PyArray_DIM(b, 0) != stack or cnp.PyArray_DIM(c_out, 0) != stack))
-        or cnp.PyArray_TYPE(a) != cnp.PyArray_TYPE(b) or cnp.PyArray_TYPE(a) != cnp.PyArray_TYPE(c_out)
-    ):
+    p.M, p.K, p.N = a.shape[d - 2], a.shape[d - 1], b.shape[d - 1]
+    stack = a.shape[0] if d == 3 else 1
+    if (b.shape[d - 2] != p.K or c_out.shape[d - 2] != p.M or c_out.shape[d - 1] != p.N
+            or (d == 3 and (b.shape[0] != stack or c_out.shape[0] != stack))
+            or cnp.PyArray_TYPE(b) != kind or cnp.PyArray_TYPE(c_out) != kind):
         raise ValueError("kernel matmul: shapes or dtypes do not fit")
-    p.bias = NULL
     if bias is not None:
         check_plain(bias)
-        if cnp.PyArray_SIZE(bias) != p.N or cnp.PyArray_TYPE(bias) != cnp.PyArray_TYPE(a):
+        if bias.size != p.N or cnp.PyArray_TYPE(bias) != kind:
             raise ValueError("kernel matmul: bias does not fit")
-        p.bias = cnp.PyArray_BYTES(bias)
-    if cnp.PyArray_SIZE(c_out) == 0:
+    if c_out.size == 0:
         return
     # the steps of axes of size 1 say nothing: such an axis counts as contiguous where that helps
-    p.a_row = 1 if p.M == 1 else cnp.PyArray_STRIDE(a, d - 2) // size
-    p.a_k = 1 if p.K <= 1 and p.a_row != 1 else cnp.PyArray_STRIDE(a, d - 1) // size
-    p.b_k = 1 if p.K <= 1 else cnp.PyArray_STRIDE(b, d - 2) // size
-    p.b_col = 1 if p.N == 1 and (p.b_k != 1 or p.K <= 1) else cnp.PyArray_STRIDE(b, d - 1) // size
+    p.a_row = 1 if p.M == 1 else a.strides[d - 2] // size
+    p.a_k = 1 if p.K <= 1 and p.a_row != 1 else a.strides[d - 1] // size
+    p.b_k = 1 if p.K <= 1 else b.strides[d - 2] // size
+    p.b_col = 1 if p.N == 1 and (p.b_k != 1 or p.K <= 1) else b.strides[d - 1] // size
     if p.a_row != 1 and p.a_k != 1 or p.b_k != 1 and p.b_col != 1:
         raise ValueError("kernel matmul: a matrix is contiguous along neither axis")
-    p.a, p.b, p.c = cnp.PyArray_BYTES(a), cnp.PyArray_BYTES(b), cnp.PyArray_BYTES(c_out)
+    p.a, p.b, p.bias, p.c = a.data, b.data, NULL if bias is None else bias.data, c_out.data
     p.threads = threads_for(p.M * p.N * p.K // 16 + p.N * p.K, n_threads)
-    n = plan(&p, lanes(<float*> NULL) if size == 4 else lanes(<double*> NULL))
-    cdef void* room = scratch_acquire(n * size)
-    p.padded = <Bytes> scratch_align(room)
+    p.padded = <Bytes> scratch_acquire(plan(&p, LANES_f32 if size == 4 else LANES_f64) * size)
     p.packed = p.padded + p.wide * size
     p.partial = p.packed + p.wide * p.K * size
-    a_stack, b_stack = cnp.PyArray_STRIDE(a, 0), cnp.PyArray_STRIDE(b, 0)
+    cdef Unit run = <Unit> multiply[float] if size == 4 else <Unit> multiply[double]
     with nogil:
-        for _n in range(stack):
-            if size == 4:
-                multiply(&p, <float*> NULL)
-            else:
-                multiply(&p, <double*> NULL)
-            p.a, p.b, p.c = p.a + a_stack, p.b + b_stack, p.c + p.M * p.N * size
-    scratch_release(room)
-
-
-ctypedef struct Sum:
-    Py_ssize_t rows, n
-    Bytes x, partial
-
-
-cdef void sum_unit(const Sum* s, Py_ssize_t unit, floating* kind) noexcept nogil:
-    """The sum over SUM_ROWS rows."""
-    cdef Py_ssize_t i, j
-    cdef floating* total = <floating*> s.partial + unit * s.n
-    cdef const floating* x = <floating*> s.x
-    for j in range(s.n):
-        total[j] = 0
-    for i in range(unit * SUM_ROWS, min(s.rows, (unit + 1) * SUM_ROWS)):
-        for j in range(s.n):
-            total[j] += x[i * s.n + j]
-
-
-def column_sum(cnp.ndarray x, cnp.ndarray sum_out, int n_threads):
-    """Sum over all but the channels of x, (N, C) or channels-last (N, C, H, W): a bias's gradient."""
-    cdef Sum s
-    cdef Py_ssize_t i, j, units, size = cnp.PyArray_ITEMSIZE(x)
-    cdef double total
-    cdef Bytes y = cnp.PyArray_BYTES(sum_out)
-    check_rows(x)
-    check_plain(sum_out)
-    s.rows, s.n, s.x = n_rows(x), n_channels(x), cnp.PyArray_BYTES(x)
-    if cnp.PyArray_SIZE(sum_out) != s.n or cnp.PyArray_TYPE(x) != cnp.PyArray_TYPE(sum_out):
-        raise ValueError("kernel column_sum: sum_out does not fit")
-    units = parts(s.rows, SUM_ROWS)
-    cdef int threads = threads_for(s.rows * s.n, n_threads)
-    cdef void* room = scratch_acquire(units * s.n * size)
-    s.partial = <Bytes> scratch_align(room)
-    with nogil:
-        share(<Unit> sum_unit[float] if size == 4 else <Unit> sum_unit[double], &s, units, threads)
-        for j in range(s.n):
-            total = 0
-            for i in range(units):
-                total += (<float*> s.partial)[i * s.n + j] if size == 4 else (<double*> s.partial)[i * s.n + j]
-            if size == 4:
-                (<float*> y)[j] = <float> total
-            else:
-                (<double*> y)[j] = total
-    scratch_release(room)
+        for n in range(stack):
+            run(&p, 0, NULL)
+            p.a, p.b, p.c = p.a + a.strides[0], p.b + b.strides[0], p.c + p.M * p.N * size
+    scratch_release(p.padded)

@@ -14,17 +14,13 @@ cimport numpy as cnp
 from cython cimport floating
 from libc.math cimport sqrt
 from libc.string cimport memcpy, memset
-from fastnn._kernels.kernel cimport Unit, check_rows, check_same, has_order, n_channels, n_rows, omp_get_thread_num
-from fastnn._kernels.kernel cimport scratch_acquire, scratch_align, scratch_release, share, threads_for
-from fastnn._kernels.tile cimport parts
+from fastnn._kernels.kernel cimport *
 
 cnp.import_array()
 
 cdef enum:
     LANES = 512  # numbers in a wide row, if C allows
     DEPTH = 64  # wide rows in a block
-
-ctypedef char* Bytes  # an array of either dtype, or NULL
 
 ctypedef struct Norm:
     Py_ssize_t rows, C, lanes, height, blocks  # lanes of a wide row, rows of a block
@@ -118,7 +114,7 @@ cdef void map_unit(const Norm* b, Py_ssize_t block, floating* kind) noexcept nog
         i += b.lanes
 
 
-cdef void steps(Norm* b, floating* kind) noexcept nogil:
+cdef void steps(Norm* b, Py_ssize_t _, floating* kind) noexcept nogil:
     """Reduce what there is to reduce, derive the wide rows m, s, t, u from the sums, and map."""
     cdef Py_ssize_t c, C = b.C
     cdef floating* m = <floating*> b.wide
@@ -165,27 +161,25 @@ cdef Bytes data(cnp.ndarray a, cnp.ndarray x, bint whole) except? NULL:
         return NULL
     if whole:
         check_same(x, a)
-    elif cnp.PyArray_NDIM(a) != 1 or cnp.PyArray_DIM(a, 0) != n_channels(x) or not has_order(a, False) \
-            or cnp.PyArray_TYPE(a) != cnp.PyArray_TYPE(x):
+    elif a.ndim != 1 or a.shape[0] != x.shape[1] or not has_order(a, False) or is_f32(a) != is_f32(x):
         raise ValueError("kernel: one number a channel, contiguous and in the dtype of the input, is needed")
-    return cnp.PyArray_BYTES(a)
+    return a.data
 
 
-cdef int run(
-    cnp.ndarray dy, cnp.ndarray x, cnp.ndarray mean, cnp.ndarray rstd, cnp.ndarray var, cnp.ndarray weight,
-    cnp.ndarray bias, cnp.ndarray out, cnp.ndarray dweight, cnp.ndarray dbias, double eps, bint training, int n_threads
-) except -1:
+cdef int run(cnp.ndarray dy, cnp.ndarray x, cnp.ndarray mean, cnp.ndarray rstd, cnp.ndarray var, cnp.ndarray weight,
+             cnp.ndarray bias, cnp.ndarray out, cnp.ndarray dweight, cnp.ndarray dbias, double eps, bint training,
+             int n_threads) except -1:
     """Forward (x to out) if dy is None, else backward (dy to out)."""
     cdef Norm b
     cdef Py_ssize_t group, n_sums, size
     if x is None or mean is None or rstd is None:
         raise ValueError("kernel: batch norm needs an input, mean and rstd")
     check_rows(x)
-    b.dy, b.x, b.out = data(dy, x, True), cnp.PyArray_BYTES(x), data(out, x, True)
+    b.dy, b.x, b.out = data(dy, x, True), x.data, data(out, x, True)
     b.mean, b.rstd, b.var = data(mean, x, False), data(rstd, x, False), data(var, x, False)
     b.weight, b.bias = data(weight, x, False), data(bias, x, False)
     b.dweight, b.dbias = data(dweight, x, False), data(dbias, x, False)
-    b.C, b.training, b.eps, size = n_channels(x), training, eps, cnp.PyArray_ITEMSIZE(x)
+    b.C, b.training, b.eps, size = x.shape[1], training, eps, cnp.PyArray_ITEMSIZE(x)
     b.rows = n_rows(x) if b.C > 0 else 0
     if (dweight is None) != (dbias is None) or (var is not None and b.rows == 0):
         raise ValueError("kernel: batch_norm needs a row; dweight_out and dbias_out are both None or neither")
@@ -193,15 +187,11 @@ cdef int run(
     b.lanes, b.height = group * b.C, DEPTH * group
     b.blocks, b.threads = parts(b.rows, b.height), threads_for(2 * b.rows * b.C, n_threads)
     n_sums = 2 * b.C * max(<Py_ssize_t> 1, b.blocks)
-    cdef void* room = scratch_acquire(8 * n_sums + (4 + 3 * b.threads) * b.lanes * size)
-    b.sums = <double*> scratch_align(room)
+    b.sums = <double*> scratch_acquire(8 * n_sums + (4 + 3 * b.threads) * b.lanes * size)
     b.wide = <Bytes> (b.sums + n_sums)
     with nogil:
-        if size == 4:
-            steps(&b, <float*> NULL)
-        else:
-            steps(&b, <double*> NULL)
-    scratch_release(room)
+        (<Unit> steps[float] if size == 4 else <Unit> steps[double])(&b, 0, NULL)
+    scratch_release(b.sums)
     return 0
 
 

@@ -11,13 +11,12 @@ Scalars are formed in double and rounded once to the parameter's dtype, as in Py
 cimport numpy as cnp
 from cython cimport floating
 from libc.math cimport pow, sqrt, sqrtf
-from fastnn._kernels.kernel cimport CHUNK, Unit, check_float, check_same, is_f32
-from fastnn._kernels.kernel cimport scratch_acquire, scratch_align, scratch_release, share, threads_for
+from fastnn._kernels.kernel cimport *
 
 cnp.import_array()
 
 cdef struct Slot:  # one parameter
-    char* data[5]  # itself, its gradient, up to three arrays of state
+    Bytes data[5]  # itself, its gradient, up to three arrays of state
     Py_ssize_t size, start  # start: its place in the line
     bint single
 
@@ -36,9 +35,9 @@ cdef bint is_packed(cnp.ndarray a) noexcept:
     cdef Py_ssize_t expected = cnp.PyArray_ITEMSIZE(a)
     cdef int axis
     while expected < cnp.PyArray_NBYTES(a):
-        for axis in range(cnp.PyArray_NDIM(a)):
-            if cnp.PyArray_DIM(a, axis) != 1 and cnp.PyArray_STRIDE(a, axis) == expected:
-                expected *= cnp.PyArray_DIM(a, axis)
+        for axis in range(a.ndim):
+            if a.shape[axis] != 1 and a.strides[axis] == expected:
+                expected *= a.shape[axis]
                 break
         else:
             return False
@@ -66,8 +65,7 @@ cdef int run(tuple columns, Job* job, int n_threads) except -1:
     for i in range(1, len(columns)):
         if len(columns[i]) != job.n_slots and (columns[i] or i < len(columns) - 1):
             raise ValueError(f"kernel: {job.n_slots} parameters came with {len(columns[i])} gradients or states")
-    cdef void* room = scratch_acquire((job.n_slots + 1) * sizeof(Slot))
-    job.slots = <Slot*> scratch_align(room)
+    job.slots = <Slot*> scratch_acquire((job.n_slots + 1) * sizeof(Slot))
     try:
         for i in range(job.n_slots):
             slot = &job.slots[i]
@@ -86,13 +84,13 @@ cdef int run(tuple columns, Job* job, int n_threads) except -1:
                 check_same(p, a)
                 if column != 1 and not cnp.PyArray_ISWRITEABLE(a):
                     raise ValueError("kernel: a parameter or its state is read-only")
-                slot.data[column] = cnp.PyArray_BYTES(a)
-            slot.size, slot.start, slot.single = cnp.PyArray_SIZE(p), length, is_f32(p)
-            length += (slot.size + 63) // 64 * 64  # threads share no cache line
+                slot.data[column] = a.data
+            slot.size, slot.start, slot.single = p.size, length, is_f32(p)
+            length += parts(slot.size, 64) * 64  # threads share no cache line
         with nogil:
-            share(<Unit> update_chunk, job, (length + CHUNK - 1) // CHUNK, threads_for(3 * length, n_threads))
+            share(<Unit> update_chunk, job, parts(length, CHUNK), threads_for(3 * length, n_threads))
     finally:
-        scratch_release(room)
+        scratch_release(job.slots)
     return 0
 
 
@@ -117,10 +115,8 @@ cdef void sgd(const Job* job, const Slot* s, Py_ssize_t lo, Py_ssize_t n, floati
         p[i] = value - lr * (d + mu * buffer if nesterov else buffer)
 
 
-def sgd_step(
-    list params_out, list grads, list momentum_buffers_out, double lr, double momentum, double dampening,
-    double weight_decay, bint nesterov, bint maximize, bint first, int n_threads
-):
+def sgd_step(list params_out, list grads, list momentum_buffers_out, double lr, double momentum, double dampening,
+             double weight_decay, bint nesterov, bint maximize, bint first, int n_threads):
     """d = ±g + weight_decay·p;  b = momentum·b + (1 − dampening)·d, or d at first;  p −= lr·(b, or d + momentum·b).
 
     Without buffers (an empty list) p −= lr·d.
@@ -132,9 +128,8 @@ def sgd_step(
     run((params_out, grads, momentum_buffers_out), &job, n_threads)
 
 
-cdef inline void adam_loop(
-    const Job* job, const Slot* s, Py_ssize_t lo, Py_ssize_t n, floating* kind, bint amsgrad
-) noexcept nogil:
+cdef inline void adam_loop(const Job* job, const Slot* s, Py_ssize_t lo, Py_ssize_t n, floating* kind,
+                           bint amsgrad) noexcept nogil:
     cdef floating* p = <floating*> s.data[0] + lo
     cdef const floating* g = <const floating*> s.data[1] + lo
     cdef floating* m = <floating*> s.data[2] + lo
@@ -169,10 +164,9 @@ cdef void adam(const Job* job, const Slot* s, Py_ssize_t lo, Py_ssize_t n, float
         adam_loop(job, s, lo, n, kind, True)
 
 
-def adam_step(
-    list params_out, list grads, list exp_avgs_out, list exp_avg_sqs_out, list max_exp_avg_sqs_out, double step,
-    double lr, double beta1, double beta2, double eps, double weight_decay, bint decoupled, bint maximize, int n_threads
-):
+def adam_step(list params_out, list grads, list exp_avgs_out, list exp_avg_sqs_out, list max_exp_avg_sqs_out,
+              double step, double lr, double beta1, double beta2, double eps, double weight_decay, bint decoupled,
+              bint maximize, int n_threads):
     """d = ±g;  d += weight_decay·p or, decoupled, p *= 1 − lr·weight_decay;  m = β₁m + (1 − β₁)d;
     v = β₂v + (1 − β₂)d²;  p −= lr/(1 − β₁ˢ) · m / (√v/√(1 − β₂ˢ) + eps) in step s = 1, 2, …
 

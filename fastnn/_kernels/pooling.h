@@ -104,4 +104,5 @@ typedef struct { /* the taps of a window that lie inside the image */
 
 POOL(f32, float, int32_t)
 POOL(f64, double, int64_t)
+#define pool(t, x, ...) _Generic((x), float *: pool_f32, default: pool_f64)(t, x, __VA_ARGS__)
 #endif

@@ -13,8 +13,7 @@ cimport numpy as cnp
 from cython cimport floating
 from libc.stdint cimport int32_t
 from libc.string cimport memset
-from fastnn._kernels.kernel cimport Unit, check_rows, has_order, is_f32, share, threads_for
-from fastnn._kernels.tile cimport cut, parts
+from fastnn._kernels.kernel cimport *
 
 cnp.import_array()
 
@@ -26,15 +25,12 @@ cdef extern from "pooling.h" nogil:
         double scale
         const char* end
 
-    void pool_f32(const Taps* t, float* x, float* y, char* place, Py_ssize_t n)
-    void pool_f64(const Taps* t, double* x, double* y, char* place, Py_ssize_t n)
+    void pool(const Taps* t, void* x, void* y, char* place, Py_ssize_t n)  # a macro, which chooses by the type of x
 
 cdef enum:
     BLOCK = 64  # channels of a unit of backward work
     MANY = 16  # images that need no such units to keep threads busy
     LARGEST = 2147483647  # size of a window or a step
-
-ctypedef char* Bytes  # an array of either dtype
 
 ctypedef struct Axis:
     Py_ssize_t size, out, kernel, stride, padding, dilation  # kernel 0: windows cover the axis evenly
@@ -89,10 +85,7 @@ cdef void pool_unit(const Pool* p, Py_ssize_t unit, floating* kind) noexcept nog
             if not t.maximum:
                 t.scale = 1. / (p.divisor if p.divisor != 0 else max(<Py_ssize_t> 1, h.length * w.length))
             at, o = (h.at * p.w.size + w.at) * C, ((image * p.h.out + oh) * p.w.out + ow) * C + c
-            if floating is float:
-                pool_f32(&t, x + at, y + o, p.place + (o if t.narrow else 4 * o), n)
-            else:
-                pool_f64(&t, x + at, y + o, p.place + (o if t.narrow else 4 * o), n)
+            pool(&t, x + at, y + o, p.place + (o if t.narrow else 4 * o), n)
 
 
 cdef bint fits(const Axis* a) noexcept:
@@ -107,10 +100,8 @@ cdef bint tiles(const Axis* a) noexcept:
     return a.kernel == a.stride and a.dilation == 1 and a.padding == 0 and a.out * a.stride >= a.size
 
 
-cdef int run(
-    cnp.ndarray x, cnp.ndarray y, cnp.ndarray place, tuple geometry, bint padded, Py_ssize_t divisor, bint backward,
-    int n_threads
-) except -1:
+cdef int run(cnp.ndarray x, cnp.ndarray y, cnp.ndarray place, tuple geometry, bint padded, Py_ssize_t divisor,
+             bint backward, int n_threads) except -1:
     """x to y, or dy in `y` to dx in `x`. geometry: kernel, stride, padding, dilation; None: y's shape decides."""
     cdef Pool p
     cdef int axis, threads
@@ -119,35 +110,33 @@ cdef int run(
         geometry or ((1, 1), (1, 1), (0, 0), (1, 1)))
     if x is None or y is None:
         raise ValueError("kernel: a pooling needs its arrays")
-    cdef bint good = fits(&p.h) and fits(&p.w)
     check_rows(x)
     check_rows(y)
-    good = good and cnp.PyArray_NDIM(x) == 4 and cnp.PyArray_NDIM(y) == 4 and cnp.PyArray_TYPE(x) == cnp.PyArray_TYPE(y)
-    good = good and cnp.PyArray_DIM(x, 0) == cnp.PyArray_DIM(y, 0) and cnp.PyArray_DIM(x, 1) == cnp.PyArray_DIM(y, 1)
+    cdef bint good = fits(&p.h) and fits(&p.w) and x.ndim == 4 and y.ndim == 4 and is_f32(x) == is_f32(y)
+    good = good and x.shape[0] == y.shape[0] and x.shape[1] == y.shape[1]
     places, p.taps.scale = p.h.kernel * p.w.kernel, 1
     p.taps.maximum, p.taps.narrow, p.taps.backward = place is not None, places <= 256, backward
-    p.place = cnp.PyArray_BYTES(y if place is None else place)
+    p.place = y.data if place is None else place.data
     if place is not None:
-        good = good and cnp.PyArray_NDIM(place) == 4 and has_order(place, True) and places < LARGEST
+        good = good and place.ndim == 4 and has_order(place, True) and places < LARGEST
         good = good and cnp.PyArray_TYPE(place) == (<int> cnp.NPY_UINT8 if p.taps.narrow else <int> cnp.NPY_INT32)
         for axis in range(4 if good else 0):
-            good = good and cnp.PyArray_DIM(place, axis) == cnp.PyArray_DIM(y, axis)
+            good = good and place.shape[axis] == y.shape[axis]
     if not good:
         raise ValueError("kernel: the arrays and sizes of a pooling do not fit together")
-    p.C, p.x, p.y = cnp.PyArray_DIM(x, 1), cnp.PyArray_BYTES(x), cnp.PyArray_BYTES(y)
-    p.h.size, p.w.size, p.h.out, p.w.out = (
-        cnp.PyArray_DIM(x, 2), cnp.PyArray_DIM(x, 3), cnp.PyArray_DIM(y, 2), cnp.PyArray_DIM(y, 3))
+    p.C, p.x, p.y = x.shape[1], x.data, y.data
+    p.h.size, p.w.size, p.h.out, p.w.out = x.shape[2], x.shape[3], y.shape[2], y.shape[3]
     p.h.padded, p.w.padded, p.divisor, p.taps.end = padded, padded, divisor, p.x + cnp.PyArray_NBYTES(x)
     p.bands = 1 if backward else p.h.out
-    p.blocks = parts(p.C, BLOCK) if backward and cnp.PyArray_DIM(x, 0) < MANY else 1
+    p.blocks = parts(p.C, BLOCK) if backward and x.shape[0] < MANY else 1
     p.taps.row, p.taps.col, p.taps.width = p.h.dilation * p.w.size * p.C, p.w.dilation * p.C, <int32_t> p.w.kernel
     if geometry is None:
         p.h.kernel = p.w.kernel = 0
     p.taps.fresh = tiles(&p.h) and tiles(&p.w)
-    threads = threads_for(cnp.PyArray_SIZE(x) + cnp.PyArray_SIZE(y) * min(places, <Py_ssize_t> 64), n_threads)
+    threads = threads_for(x.size + y.size * min(places, <Py_ssize_t> 64), n_threads)
     cdef Unit unit = <Unit> pool_unit[float] if is_f32(x) else <Unit> pool_unit[double]
     with nogil:
-        share(unit, &p, cnp.PyArray_DIM(x, 0) * p.bands * p.blocks, threads)
+        share(unit, &p, x.shape[0] * p.bands * p.blocks, threads)
     return 0
 
 

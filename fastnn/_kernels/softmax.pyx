@@ -10,7 +10,7 @@ cimport numpy as cnp
 from cython cimport floating
 from libc.math cimport log
 from libc.stdint cimport int64_t
-from fastnn._kernels.kernel cimport Unit, check_plain, check_same, is_f32, share, threads_for
+from fastnn._kernels.kernel cimport *
 
 cnp.import_array()
 
@@ -28,13 +28,11 @@ cdef enum Op:
 
 cdef struct Job:
     Op op
-    void* x  # logits, or the gradient of the output, or of unit losses
-    void* y  # the output of the forward pass
-    void* out
+    Bytes x  # logits, or the gradient of the output, or of unit losses
+    Bytes y  # the output of the forward pass
+    Bytes out
     Py_ssize_t M, D, step  # step: rows in a block
-    void* loss  # the rest is cross-entropy's; backward, this is the gradient of the losses
-    void* row_weight
-    void* weight
+    Bytes loss, row_weight, weight  # the rest is cross-entropy's; backward, `loss` is the gradient of the losses
     const int64_t* target
     int64_t ignore_index
     double hard, soft  # 1 − ε and ε/D with the smoothing ε
@@ -67,9 +65,7 @@ cdef inline floating reduce(bint maximum, const floating* a, Py_ssize_t n) noexc
     return lane[0]
 
 
-cdef void cross_entropy_row(
-    const Job* job, Py_ssize_t r, const floating* x, floating top, floating* dx
-) noexcept nogil:
+cdef void cross_entropy_row(const Job* job, Py_ssize_t r, const floating* x, floating top, floating* dx) noexcept nogil:
     """With ε the smoothing, w the weights and W their sum, the loss of a row is −(1 − ε)·w[t]·log p[t] − ε/D·Σ w·log p,
     and its gradient p·((1 − ε)·w[t] + ε/D·W) − ((1 − ε)·w[t] at t) − ε/D·w. `dx` holds exp(x − top).
     """
@@ -150,7 +146,7 @@ cdef void block(const Job* job, Py_ssize_t unit, floating* kind) noexcept nogil:
 cdef int check_vector(cnp.ndarray a, cnp.ndarray x, int axis) except -1:
     """One element of x's dtype for each index along the axis of the matrix x."""
     check_plain(a)
-    if (cnp.PyArray_NDIM(x) != 2 or cnp.PyArray_NDIM(a) != 1 or cnp.PyArray_DIM(a, 0) != cnp.PyArray_DIM(x, axis)
+    if (x.ndim != 2 or a.ndim != 1 or a.shape[0] != x.shape[axis]
             or cnp.PyArray_TYPE(a) != cnp.PyArray_TYPE(x)):
         raise ValueError("kernel: a vector does not fit the matrix in length or dtype")
     return 0
@@ -159,17 +155,17 @@ cdef int check_vector(cnp.ndarray a, cnp.ndarray x, int axis) except -1:
 cdef int run(Job* job, Op op, int cost, cnp.ndarray x, cnp.ndarray y, cnp.ndarray out, int n_threads) except -1:
     """Check the arrays that all operations have, enter them in the job, and run it."""
     check_plain(out)
-    if cnp.PyArray_NDIM(out) != 2:
+    if out.ndim != 2:
         raise ValueError("kernel: an array that is not 2-D came where one is needed")
     check_same(out, x)
     check_same(out, y)
-    job.op, job.x, job.y, job.out = op, cnp.PyArray_DATA(x), cnp.PyArray_DATA(y), cnp.PyArray_DATA(out)
-    job.M, job.D = cnp.PyArray_DIM(out, 0), cnp.PyArray_DIM(out, 1)
+    job.op, job.x, job.y, job.out = op, x.data, y.data, out.data
+    job.M, job.D = out.shape[0], out.shape[1]
     cdef Unit unit = <Unit> block[float] if is_f32(out) else <Unit> block[double]
     if job.D:
         job.step = max(<Py_ssize_t> 1, min(<Py_ssize_t> BLOCK_ROWS, BLOCK // job.D))
         with nogil:
-            share(unit, job, (job.M + job.step - 1) // job.step, threads_for(cost * job.M * job.D, n_threads))
+            share(unit, job, parts(job.M, job.step), threads_for(cost * job.M * job.D, n_threads))
     return 0
 
 
@@ -197,10 +193,8 @@ def log_softmax_backward(cnp.ndarray dy, cnp.ndarray y, cnp.ndarray dx_out, int 
     run(&job, LOG_SOFTMAX_BACKWARD, COST, dy, y, dx_out, n_threads)
 
 
-def cross_entropy(
-    cnp.ndarray x, cnp.ndarray target, cnp.ndarray weight, double label_smoothing, int64_t ignore_index,
-    cnp.ndarray loss_out, cnp.ndarray row_weight_out, cnp.ndarray dx_out, int n_threads
-):
+def cross_entropy(cnp.ndarray x, cnp.ndarray target, cnp.ndarray weight, double label_smoothing, int64_t ignore_index,
+                  cnp.ndarray loss_out, cnp.ndarray row_weight_out, cnp.ndarray dx_out, int n_threads):
     """Loss, weight[target] and gradient of each row of logits; all three are 0 where target is ignore_index.
 
     IndexError, before anything is written, if a target is neither ignore_index nor a class.
@@ -210,15 +204,15 @@ def cross_entropy(
     check_vector(loss_out, x, 0)
     check_vector(row_weight_out, x, 0)
     check_vector(weight, x, 1)
-    job.loss, job.row_weight = cnp.PyArray_DATA(loss_out), cnp.PyArray_DATA(row_weight_out)
-    job.weight, job.ignore_index = cnp.PyArray_DATA(weight), ignore_index
-    job.hard, job.soft = 1 - label_smoothing, label_smoothing / max(1, cnp.PyArray_DIM(x, 1))
-    if (cnp.PyArray_TYPE(target) != cnp.NPY_INT64 or cnp.PyArray_NDIM(target) != 1
-            or not cnp.PyArray_ISCARRAY_RO(target) or cnp.PyArray_DIM(target, 0) != cnp.PyArray_DIM(x, 0)):
+    job.loss, job.row_weight = loss_out.data, row_weight_out.data
+    job.weight, job.ignore_index = weight.data, ignore_index
+    job.hard, job.soft = 1 - label_smoothing, label_smoothing / max(1, x.shape[1])
+    if (cnp.PyArray_TYPE(target) != cnp.NPY_INT64 or target.ndim != 1
+            or not cnp.PyArray_ISCARRAY_RO(target) or target.shape[0] != x.shape[0]):
         raise ValueError("kernel: target must be a C-contiguous int64 vector with one element a row")
-    job.target = <const int64_t*> cnp.PyArray_DATA(target)
-    for i in range(cnp.PyArray_DIM(x, 0)):
-        if not 0 <= job.target[i] < cnp.PyArray_DIM(x, 1) and job.target[i] != ignore_index:
+    job.target = <const int64_t*> target.data
+    for i in range(x.shape[0]):
+        if not 0 <= job.target[i] < x.shape[1] and job.target[i] != ignore_index:
             raise IndexError(f"cross_entropy: target {job.target[i]} is out of range for {x.shape[1]} classes")
     run(&job, CROSS_ENTROPY, COST, x, x, dx_out, n_threads)
 
@@ -227,5 +221,5 @@ def cross_entropy_backward(cnp.ndarray dloss, cnp.ndarray dx, cnp.ndarray dx_out
     """The rows of dx, as cross_entropy left it, times dloss."""
     cdef Job job
     check_vector(dloss, dx, 0)
-    job.loss = cnp.PyArray_DATA(dloss)
+    job.loss = dloss.data
     run(&job, CROSS_ENTROPY_BACKWARD, 1, dx, dx, dx_out, n_threads)

@@ -113,7 +113,7 @@ typedef void (*tile_function_##S)(const T *, ptrdiff_t, const Walk *, const T *,
 static const tile_function_##S tiles_##S[2][TILE_VECTORS][TILE_ROWS] = { \
     {{EACH_ROWS(FAR_NAME, 1, S)}, {EACH_ROWS(FAR_NAME, 2, S)}}, \
     {{EACH_ROWS(SIDE_NAME, 1, S)}, {EACH_ROWS(SIDE_NAME, 2, S)}}}; \
-static void tile_##S(int mr, int nv, int columns, int side, const T *a, ptrdiff_t row, const Walk *w, const T *b, \
+static inline void tile_##S(int mr, int nv, int columns, int side, const T *a, ptrdiff_t row, const Walk *w, const T *b, \
     T *c, ptrdiff_t c_row, const T *start, int add) { \
     const tile_function_##S tile = tiles_##S[side][nv - 1][mr - 1]; \
     const int width = nv * LANES_##S; \
@@ -132,7 +132,7 @@ TILE_FAMILY(double, f64)
 
 /* Sum of x[i] * y[i]: lanes of four vectors, then the rest one by one; the order depends on n alone. */
 #define DOT(T, S) \
-static T dot_##S(const T *x, const T *y, ptrdiff_t n) { \
+static inline T dot_##S(const T *x, const T *y, ptrdiff_t n) { \
     vector_##S s0 = {0}, s1 = {0}, s2 = {0}, s3 = {0}; \
     const int L = LANES_##S; \
     ptrdiff_t i = 0; \
@@ -152,4 +152,9 @@ static T dot_##S(const T *x, const T *y, ptrdiff_t n) { \
 
 DOT(float, f32)
 DOT(double, f64)
+
+/* by the type of C and of x */
+#define tile(mr, nv, columns, side, a, row, w, b, c, ...) \
+    _Generic((c), float *: tile_f32, default: tile_f64)(mr, nv, columns, side, a, row, w, b, c, __VA_ARGS__)
+#define dot(x, ...) _Generic((x), float *: dot_f32, default: dot_f64)(x, __VA_ARGS__)
 #endif

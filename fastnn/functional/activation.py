@@ -53,7 +53,6 @@ def _activation(op: str, x: Tensor, *params: float, inplace: bool = False, read_
 def relu(input: Tensor, inplace: bool = False) -> Tensor:
     """max(x, 0), of integers too; NaN stays NaN. The gradient at 0 is 0.
 
-    >>> import fastnn
     >>> relu(fastnn.tensor([-1.0, 0.0, 2.0]))
     tensor([0., 0., 2.])
     """
@@ -83,7 +82,6 @@ def elu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
 def sigmoid(input: Tensor) -> Tensor:
     """1 / (1 + exp(−x)); integers become float32.
 
-    >>> import fastnn
     >>> sigmoid(fastnn.tensor([-1000.0, 0.0, 2.0]))
     tensor([0.    , 0.5   , 0.8808])
     """
@@ -131,7 +129,6 @@ def _along(op: str, x: Tensor, dim: int, dtype: Any) -> Tensor:
 def softmax(input: Tensor, dim: int, dtype: Any = None) -> Tensor:
     """exp(x) / Σ exp(x) along `dim`, x converted to `dtype` first; never overflows. IndexError if there is no `dim`.
 
-    >>> import fastnn
     >>> softmax(fastnn.tensor([[1.0, 1.0], [0.0, 1000.0]]), dim=1)
     tensor([[0.5, 0.5],
             [0. , 1. ]])
@@ -142,7 +139,6 @@ def softmax(input: Tensor, dim: int, dtype: Any = None) -> Tensor:
 def log_softmax(input: Tensor, dim: int, dtype: Any = None) -> Tensor:
     """x − log Σ exp(x), the sum along `dim`: the logarithm of softmax, exact where that is 0 or 1.
 
-    >>> import fastnn
     >>> log_softmax(fastnn.tensor([0.0, 1000.0]), dim=0)
     tensor([-1000.,     0.])
     """

@@ -54,7 +54,6 @@ def conv2d(
 
     Returns: (N, F, oH, oW) or (F, oH, oW). Raises ShapeError, DTypeError, ValueError or TypeError.
 
-    >>> import fastnn
     >>> conv2d(fastnn.ones(1, 1, 3, 3), fastnn.ones(1, 1, 2, 2))
     tensor([[[[4., 4.],
               [4., 4.]]]])
@@ -129,7 +128,6 @@ def unfold(
 ) -> Tensor:
     """The im2col matrix: (N, C, H, W) → (N, C·kH·kW, oH·oW), a window a column. `im2col` is another name for it.
 
-    >>> import fastnn
     >>> unfold(fastnn.arange(4.0).view(1, 1, 2, 2), (1, 2))
     tensor([[[0., 2.],
              [1., 3.]]])
@@ -148,7 +146,6 @@ def fold(
 ) -> Tensor:
     """`unfold`'s transpose: (N, C·kH·kW, oH·oW) → (N, C, H, W), overlapping values added. `col2im` likewise.
 
-    >>> import fastnn
     >>> fold(fastnn.ones(1, 2, 2), (2, 2), (1, 2))
     tensor([[[[1., 1.],
               [1., 1.]]]])

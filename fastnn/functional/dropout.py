@@ -34,7 +34,6 @@ def _drop(a: Array, p: float) -> tuple[Array, Array]:
 def dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
     """x / (1 − p) or, with probability p, 0·x, drawn for each element.
 
-    >>> import fastnn
     >>> sorted(set(dropout(fastnn.ones(100), p=0.75).tolist()))
     [0.0, 4.0]
     """

@@ -69,7 +69,6 @@ def matmul(input: Tensor, other: Tensor) -> Tensor:
 
     Raises ShapeError if the inner sizes differ, DTypeError for different dtypes.
 
-    >>> import fastnn
     >>> fastnn.tensor([[1.0, 2.0]]) @ fastnn.tensor([3.0, 4.0])
     tensor([11.])
     """
@@ -128,7 +127,6 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
     Returns: (*, out_features). Raises ShapeError or DTypeError where they do not fit.
 
-    >>> import fastnn
     >>> linear(fastnn.ones(1, 2), fastnn.tensor([[1.0, 2.0]]), fastnn.tensor([0.5]))
     tensor([[3.5]])
     """
@@ -156,10 +154,12 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
 
 def column_sum(dy: Array) -> Array:
-    """Sum over all but axis 1: the gradient of a bias."""
-    out = layout.empty(dy.shape[1:2], dy.dtype)
-    backend.matmul.column_sum(dy, out, backend.n_threads())
-    return out
+    """Sum over all but axis 1 of (N, C) or channels-last (N, C, H, W), a bias's gradient: ones (1, rows) times rows."""
+    n = dy.shape[1]
+    rows = dy if dy.ndim == 2 else dy.transpose(0, 2, 3, 1).reshape(dy.size // max(n, 1), n)
+    out = layout.empty((1, n), dy.dtype)
+    backend.matmul.matmul(np.broadcast_to(dy.dtype.type(1), (1, len(rows))), rows, None, out, backend.n_threads())
+    return out[0]
 
 
 def _operator(self: Tensor, other: Any) -> Any:

@@ -84,7 +84,6 @@ def cross_entropy(
     is 0. `label_smoothing`: ε, from 0 to 1. ShapeError or DTypeError if arguments do not fit together, IndexError if
     a target is no class.
 
-    >>> import fastnn
     >>> cross_entropy(fastnn.tensor([[0.0, 0.0], [5.0, 1005.0]]), fastnn.tensor([0, 1]), reduction="none")
     tensor([0.6931, 0.    ])
     """
@@ -124,7 +123,6 @@ def nll_loss(
 
     Arguments, reductions and errors are those of `cross_entropy` with class targets.
 
-    >>> import fastnn
     >>> nll_loss(fastnn.tensor([[-1.0, -2.0], [-3.0, -4.0]]), fastnn.tensor([1, 0]))
     tensor(2.5)
     """
@@ -155,7 +153,6 @@ def mse_loss(input: Tensor, target: Tensor, *, reduction: str = "mean") -> Tenso
     Shapes that differ are broadcast as in PyTorch, with a UserWarning, since it is rarely meant; ShapeError if they
     cannot be, DTypeError if neither operand is of floats.
 
-    >>> import fastnn
     >>> mse_loss(fastnn.tensor([1.0, 2.0]), fastnn.tensor([3.0, 2.0]))
     tensor(2.)
     """

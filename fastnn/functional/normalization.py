@@ -29,7 +29,6 @@ def batch_norm(
     Raises ShapeError if shapes do not fit or there is one value a channel in training, ArgumentError if statistics are
     missing in evaluation, DTypeError for integers or mixed dtypes.
 
-    >>> import fastnn
     >>> batch_norm(fastnn.tensor([[1.0], [3.0]]), None, None, training=True, eps=0.0)
     tensor([[-1.],
             [ 1.]])

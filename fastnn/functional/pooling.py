@@ -70,7 +70,6 @@ def max_pool2d(
     as int64 of the output's shape, where in its H·W plane each maximum was found. Of equal values the first in
     row-major order wins, NaN wins over all; the winner gets the whole gradient.
 
-    >>> import fastnn
     >>> max_pool2d(fastnn.arange(16.0).view(1, 1, 4, 4), 2, return_indices=True)[1].tolist()
     [[[[5, 7], [13, 15]]]]
     """
@@ -94,7 +93,6 @@ def avg_pool2d(
 ) -> Tensor:
     """The mean of each window: its sum / `divisor_override`, or / its size, with padding if `count_include_pad`.
 
-    >>> import fastnn
     >>> avg_pool2d(fastnn.arange(16.0).view(1, 1, 4, 4), 2).tolist()
     [[[[2.5, 4.5], [10.5, 12.5]]]]
     """
@@ -111,7 +109,6 @@ def adaptive_avg_pool2d(input: Tensor, output_size: int | Sequence[int | None] |
     """Means of windows such that the output has the size asked for; None keeps a size; 1 is global average pooling.
     Output o of O covers the inputs ⌊o·H/O⌋ to ⌈(o + 1)·H/O⌉ − 1.
 
-    >>> import fastnn
     >>> adaptive_avg_pool2d(fastnn.arange(12.0).view(1, 1, 3, 4), (None, 2)).tolist()
     [[[[0.5, 2.5], [4.5, 6.5], [8.5, 10.5]]]]
     """

@@ -15,8 +15,3 @@ def matmul(rng, dtype):
     for M, N, K in SIZES[1:5]:
         yield (normal(rng, (3, M, K), dtype), normal(rng, (3, K, N), dtype), None, out((3, M, N), dtype)), K
     yield (special(rng, (7, 3), dtype), np.eye(3, dtype=dtype)[:, :1], None, out((7, 1), dtype)), 3
-
-
-def column_sum(rng, dtype):
-    for shape in [(0, 3), (5, 0), (1, 1), (700, 7), (3, 130, 5, 7), (40, 33, 9, 11)]:
-        yield (normal(rng, shape, dtype), out((shape[1],), dtype)), np.prod(shape) // max(1, shape[1])
