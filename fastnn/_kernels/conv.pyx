@@ -366,13 +366,12 @@ cdef void edge_unit(const Conv* c, Py_ssize_t unit, floating* kind) noexcept nog
             to[i * c.width + j] = y[i * c.F + j] if j < columns else 0
 
 
-cdef void pad_unit(const Conv* c, Py_ssize_t row, floating* kind) noexcept nogil:
-    """One row of the copy of x with its border, counted over all images."""
+cdef void pad_unit(const Conv* c, Py_ssize_t n, floating* kind) noexcept nogil:
+    """The copy of one image of x with its border."""
     cdef Dense d
     plan_forward(c, &d)
     plan_dense(&d, c)
-    copy_band(&d, <floating*> c.x + row // c.high * c.H * c.W * c.C, <floating*> c.padded + row * c.wide * c.C,
-              row % c.high - c.top, 1)
+    copy_band(&d, <floating*> c.x + n * c.H * c.W * c.C, <floating*> c.padded + n * c.high * c.wide * c.C, -c.top, c.high)
 
 
 cdef void weight_tile(const Conv* c, floating* to, Py_ssize_t index, Py_ssize_t n, Py_ssize_t band,
@@ -440,7 +439,7 @@ cdef void backward_weight(Conv* c, Py_ssize_t _, floating* kind) noexcept nogil:
         if c.f % c.width:
             share(<Unit> edge_unit[floating], c, c.N * c.groups, c.threads)
         if c.spans:
-            share(<Unit> pad_unit[floating], c, c.N * c.high, c.threads)
+            share(<Unit> pad_unit[floating], c, c.N, c.threads)
         share(<Unit> weight_unit[floating], c, c.chunks * c.blocks, c.threads)
     share(<Unit> merge_unit[floating], c, parts(c.size, SUM_PIECE), c.threads if c.size > 16384 else 1)
 

@@ -123,7 +123,7 @@ def matmul(cnp.ndarray a, cnp.ndarray b, cnp.ndarray bias, cnp.ndarray c_out, in
     Each matrix is contiguous along one of its two axes; c along its last.
     """
     cdef int d = a.ndim, kind = cnp.PyArray_TYPE(a)
-    cdef Py_ssize_t n, stack, size = cnp.PyArray_ITEMSIZE(a)
+    cdef Py_ssize_t _n, stack, size = cnp.PyArray_ITEMSIZE(a)
     cdef Product p
     check_float(a)
     check_float(b)
@@ -156,7 +156,7 @@ def matmul(cnp.ndarray a, cnp.ndarray b, cnp.ndarray bias, cnp.ndarray c_out, in
     p.partial = p.packed + p.wide * p.K * size
     cdef Unit run = <Unit> multiply[float] if size == 4 else <Unit> multiply[double]
     with nogil:
-        for n in range(stack):
+        for _n in range(stack):
             run(&p, 0, NULL)
             p.a, p.b, p.c = p.a + a.strides[0], p.b + b.strides[0], p.c + p.M * p.N * size
     scratch_release(p.padded)
