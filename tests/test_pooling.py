@@ -158,7 +158,7 @@ def test_unusual_sizes():
 
 def test_integer_input_padding_and_divisor_are_refused():
     x = fastnn.ones(1, 1, 4, 4)
-    with pytest.raises(TypeError, match=r"max_pool2d: input must be float32 or float64, but it is int64"):
+    with pytest.raises(TypeError, match=r"max_pool2d: input must be float32 or float64, but is int64"):
         F.max_pool2d(x.long(), 2)
     with pytest.raises(RuntimeError, match=r"padding=\(2, 0\) must be at most half of kernel_size=\(3, 2\)"):
         F.avg_pool2d(x, (3, 2), padding=(2, 0))

@@ -3,7 +3,7 @@
 import numpy as np
 
 from fastnn.errors import ShapeError
-from fastnn.functional.sizes import pair
+from fastnn.functional.arguments import pair
 from fastnn.tensor import Tensor, as_tensor
 
 

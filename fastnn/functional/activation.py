@@ -9,33 +9,19 @@ from typing import Any
 import numpy as np
 
 from fastnn import backend, layout
-from fastnn.errors import DTypeError
-from fastnn.tensor import Tensor, float32, record
+from fastnn.functional.arguments import check_tensor, same_float
+from fastnn.functional.shape import axis_of
+from fastnn.tensor import Array, Tensor, float32, record
 from fastnn.tensor import inplace as write_into
 
-Array = np.ndarray
-
 __all__ = ["elu", "leaky_relu", "log_softmax", "relu", "sigmoid", "softmax", "tanh"]
-
-
-def check_tensor(op: str, x: Any, name: str = "input") -> None:
-    if not isinstance(x, Tensor):
-        raise TypeError(f"{op}: {name} must be a Tensor, but a {type(x).__name__} came")
-
-
-def float_array(op: str, x: Tensor, name: str = "input") -> Array:
-    """The array of x. TypeError if x is no Tensor, DTypeError if it is not of floats."""
-    check_tensor(op, x, name)
-    if x.array.dtype.kind != "f":
-        raise DTypeError(f"{op}: {name} must be float32 or float64, but is {x.dtype}; use .float()")
-    return x.array
 
 
 def _activation(op: str, x: Tensor, *params: float, inplace: bool = False, read_input: bool = False) -> Tensor:
     """The kernel `op` on x. Its backward kernel reads the output, or with `read_input` the input."""
     if op in ("sigmoid", "tanh") and isinstance(x, Tensor) and x.array.dtype.kind != "f":
         x = x.to(float32)
-    a = layout.dense(float_array(op, x))
+    a = layout.dense(same_float(op, input=x))
     y = layout.empty_like(a)
     getattr(backend.activation, op)(a, *params, y, backend.n_threads())
     read, kernel = a if read_input else y, getattr(backend.activation, f"{op}_backward")
@@ -108,11 +94,8 @@ def rows(a: Array, dim: int) -> tuple[Array, Callable[[Array], Array]]:
 
 def _along(op: str, x: Tensor, dim: int, dtype: Any) -> Tensor:
     x = x if dtype is None else x.to(dtype)
-    a = float_array(op, x)
-    axes = max(a.ndim, 1)
-    if not -axes <= dim < axes:
-        raise IndexError(f"{op}: dim must be from {-axes} to {axes - 1} for shape {a.shape}, but {dim} came")
-    flat, back = rows(a, dim)
+    a = same_float(op, input=x)
+    flat, back = rows(a, axis_of(op, dim, a.ndim))
     y = layout.empty(flat.shape, flat.dtype)
     getattr(backend.softmax, op)(flat, y, backend.n_threads())
 

@@ -7,41 +7,19 @@ The gradient of x is a convolution of dy with the flipped weight; that of w a su
 lectures 5 and 7).
 """
 
-import numpy as np
+import math
 
 from fastnn import backend, layout
 from fastnn.errors import ArgumentError, ShapeError
-from fastnn.functional.linalg import column_sum, same_float
-from fastnn.functional.sizes import IntOrPair, output_size, pair
-from fastnn.tensor import Tensor, record
+from fastnn.functional.arguments import Geometry, IntOrPair, geometry, n_windows, pair, same_float
+from fastnn.functional.linalg import column_sum
+from fastnn.tensor import Array, Tensor, record
 
 __all__ = ["col2im", "conv2d", "fold", "im2col", "unfold"]
 
-Array = np.ndarray
 
-
-def conv_sizes(
-    size: tuple[int, int], kernel: tuple[int, int], stride: tuple[int, int], padding: IntOrPair | str,
-    dilation: tuple[int, int],
-) -> tuple[tuple[int, int], tuple[int, int]]:
-    """(oH, oW), and the padding above and to the left, of a convolution; `padding` may be "same" or "valid"."""
-    if isinstance(padding, str):
-        if padding not in ("same", "valid"):
-            raise ArgumentError(f"conv2d: padding must be ints, 'same' or 'valid', but {padding!r} came")
-        if padding == "same":
-            if stride != (1, 1):
-                raise ArgumentError(f"conv2d: padding='same' needs stride 1, but stride={stride} came")
-            (kh, kw), (dh, dw) = kernel, dilation  # an odd total pads one more below and to the right
-            return size, (dh * (kh - 1) // 2, dw * (kw - 1) // 2)
-        padding = 0
-    before = pair(padding, "conv2d", "padding")
-    return tuple(map(output_size, ("conv2d",) * 2, size, kernel, stride, before, dilation)), before  # type: ignore
-
-
-def conv2d(
-    input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: IntOrPair = 1,
-    padding: IntOrPair | str = 0, dilation: IntOrPair = 1, groups: int = 1,
-) -> Tensor:
+def conv2d(input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: IntOrPair = 1,
+           padding: IntOrPair | str = 0, dilation: IntOrPair = 1, groups: int = 1) -> Tensor:
     """2-D convolution (cross-correlation, as everywhere in deep learning).
 
     Args:
@@ -74,11 +52,11 @@ def conv2d(
         raise ShapeError(f"conv2d: only the batch may be empty, but shapes {input.shape} and {weight.shape} came")
     if bias is not None and bias.shape != (F,):
         raise ShapeError(f"conv2d: bias has shape {bias.shape}, but weight of shape {weight.shape} needs ({F},)")
-    strides, dilations = pair(stride, "conv2d", "stride", 1), pair(dilation, "conv2d", "dilation", 1)
-    size, before = conv_sizes(x.shape[2:], (kH, kW), strides, padding, dilations)
+    where = geometry("conv2d", (kH, kW), stride, padding, dilation)
+    size = x.shape[2:] if padding == "same" else n_windows("conv2d", x.shape[2:], where)
     y = layout.empty((len(x), F, *size), x.dtype, True)
     w = weight.array if layout.sound(weight.array) else layout.contiguous(weight.array)
-    arguments = strides, before, dilations, groups
+    arguments = *where[1:], groups
     backend.conv.conv2d(x, w, None if bias is None else layout.contiguous(bias.array), y, *arguments,
                         backend.n_threads())
     need_x, need_w = input.requires_grad, weight.requires_grad
@@ -101,64 +79,50 @@ def conv2d(
     return record(out, inputs, conv2d, saved=(input, weight))
 
 
-def _columns(
-    op: str, size: tuple[int, ...], kernel_size: IntOrPair, dilation: IntOrPair, padding: IntOrPair, stride: IntOrPair
-) -> tuple:
-    kernel, strides = pair(kernel_size, op, "kernel_size", 1), pair(stride, op, "stride", 1)
-    before, dilations = pair(padding, op, "padding"), pair(dilation, op, "dilation", 1)
-    sizes = tuple(map(output_size, (op,) * 2, size, kernel, strides, before, dilations))
-    return kernel, strides, before, dilations, sizes
-
-
-def _im2col(x: Array, arguments: tuple) -> Array:
-    (kH, kW), *_, (oH, oW) = arguments
-    columns = layout.empty((len(x), x.shape[1] * kH * kW, oH * oW), x.dtype)
-    backend.conv.im2col(layout.channels_last(x), columns, *arguments, backend.n_threads())
+def _im2col(x: Array, where: Geometry, size: tuple[int, int]) -> Array:
+    columns = layout.empty((len(x), x.shape[1] * math.prod(where[0]), math.prod(size)), x.dtype)
+    backend.conv.im2col(layout.channels_last(x), columns, *where, size, backend.n_threads())
     return columns
 
 
-def _col2im(columns: Array, shape: tuple[int, ...], arguments: tuple) -> Array:
+def _col2im(columns: Array, shape: tuple[int, ...], where: Geometry, size: tuple[int, int]) -> Array:
     x = layout.empty(shape, columns.dtype, True)
-    backend.conv.col2im(layout.contiguous(columns), x, *arguments, backend.n_threads())
+    backend.conv.col2im(layout.contiguous(columns), x, *where, size, backend.n_threads())
     return x
 
 
-def unfold(
-    input: Tensor, kernel_size: IntOrPair, dilation: IntOrPair = 1, padding: IntOrPair = 0, stride: IntOrPair = 1
-) -> Tensor:
+def unfold(input: Tensor, kernel_size: IntOrPair, dilation: IntOrPair = 1, padding: IntOrPair = 0,
+           stride: IntOrPair = 1) -> Tensor:
     """The im2col matrix: (N, C, H, W) → (N, C·kH·kW, oH·oW), a window a column. `im2col` is another name for it.
 
     >>> unfold(fastnn.arange(4.0).view(1, 1, 2, 2), (1, 2))
     tensor([[[0., 2.],
              [1., 3.]]])
     """
-    same_float("unfold", input=input)
-    if input.ndim != 4:
-        raise ShapeError(f"unfold: input must be (N, C, H, W), but shape {input.shape} came")
-    arguments = _columns("unfold", input.shape[2:], kernel_size, dilation, padding, stride)
-    shape = input.shape
-    return record(_im2col(input.array, arguments), (input,), lambda grad: (_col2im(grad, shape, arguments),))
+    x = same_float("unfold", input=input)
+    if x.ndim != 4:
+        raise ShapeError(f"unfold: input must be (N, C, H, W), but shape {x.shape} came")
+    where, shape = geometry("unfold", kernel_size, stride, padding, dilation), x.shape
+    size = n_windows("unfold", shape[2:], where)
+    return record(_im2col(x, where, size), (input,), lambda grad: (_col2im(grad, shape, where, size),))
 
 
-def fold(
-    input: Tensor, output_size: IntOrPair, kernel_size: IntOrPair, dilation: IntOrPair = 1, padding: IntOrPair = 0,
-    stride: IntOrPair = 1,
-) -> Tensor:
+def fold(input: Tensor, output_size: IntOrPair, kernel_size: IntOrPair, dilation: IntOrPair = 1, padding: IntOrPair = 0,
+         stride: IntOrPair = 1) -> Tensor:
     """`unfold`'s transpose: (N, C·kH·kW, oH·oW) → (N, C, H, W), overlapping values added. `col2im` likewise.
 
     >>> fold(fastnn.ones(1, 2, 2), (2, 2), (1, 2))
     tensor([[[[1., 1.],
               [1., 1.]]]])
     """
-    same_float("fold", input=input)
-    H, W = pair(output_size, "fold", "output_size", 1)
-    arguments = _columns("fold", (H, W), kernel_size, dilation, padding, stride)
-    (kH, kW), *_, (oH, oW) = arguments
-    if input.ndim != 3 or input.shape[1] % (kH * kW) or input.shape[2] != oH * oW:
-        raise ShapeError(f"fold: input has shape {input.shape}, but output_size={(H, W)} and kernel_size={(kH, kW)} "
-                         f"need (N, C·{kH * kW}, {oH * oW})")
-    shape = (len(input.array), input.shape[1] // (kH * kW), H, W)
-    return record(_col2im(input.array, shape, arguments), (input,), lambda grad: (_im2col(grad, arguments),))
+    columns, (H, W) = same_float("fold", input=input), pair(output_size, "fold", "output_size", 1)
+    where = geometry("fold", kernel_size, stride, padding, dilation)
+    size, taps = n_windows("fold", (H, W), where), math.prod(where[0])
+    if columns.ndim != 3 or columns.shape[1] % taps or columns.shape[2] != math.prod(size):
+        raise ShapeError(f"fold: input has shape {columns.shape}, but output_size={(H, W)} and kernel_size={where[0]} "
+                         f"need (N, C·{taps}, {math.prod(size)})")
+    shape = len(columns), columns.shape[1] // taps, H, W
+    return record(_col2im(columns, shape, where, size), (input,), lambda grad: (_im2col(grad, where, size),))
 
 
 im2col, col2im = unfold, fold

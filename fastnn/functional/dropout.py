@@ -10,11 +10,9 @@ import numpy as np
 
 from fastnn import backend, layout
 from fastnn.errors import ShapeError
-from fastnn.functional.activation import float_array
-from fastnn.tensor import Tensor, record
+from fastnn.functional.arguments import same_float
+from fastnn.tensor import Array, Tensor, record
 from fastnn.tensor import inplace as write_into
-
-Array = np.ndarray
 
 __all__ = ["dropout", "dropout2d"]
 
@@ -38,7 +36,7 @@ def dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool 
     [0.0, 4.0]
     """
     check_probability("dropout", p)
-    a = float_array("dropout", input)
+    a = same_float("dropout", input=input)
     if not training or p == 0:
         return input
     y, mask = _drop(layout.dense(a), p)
@@ -55,7 +53,7 @@ def dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool 
 def dropout2d(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
     """Like `dropout`, but drawn for each channel of each image: input (N, C, H, W), else ShapeError."""
     check_probability("dropout2d", p)
-    a = float_array("dropout2d", input)
+    a = same_float("dropout2d", input=input)
     if a.ndim != 4:
         raise ShapeError(f"dropout2d: input must be (N, C, H, W), but has shape {a.shape}")
     if not training or p == 0:

@@ -9,29 +9,11 @@ from typing import Any
 import numpy as np
 
 from fastnn import backend, layout
-from fastnn.errors import DTypeError, ShapeError
-from fastnn.tensor import Tensor, record, unbroadcast
+from fastnn.errors import ShapeError
+from fastnn.functional.arguments import same_float
+from fastnn.tensor import Array, Tensor, record, unbroadcast
 
 __all__ = ["bmm", "linear", "matmul", "mm"]
-
-Array = np.ndarray
-
-
-def same_float(op: str, **tensors: Tensor | None) -> None:
-    """TypeError unless all are tensors of one float dtype."""
-    first = ""
-    for name, t in tensors.items():
-        if t is None:
-            continue
-        if not isinstance(t, Tensor):
-            raise TypeError(f"{op}: {name} must be a Tensor, but a {type(t).__name__} came")
-        if t.dtype.kind != "f":
-            raise DTypeError(f"{op}: {name} must be float32 or float64, but it is {t.dtype}; convert it by .float()")
-        if first and t.dtype != tensors[first].dtype:  # type: ignore[union-attr]
-            dtype = tensors[first].dtype  # type: ignore[union-attr]
-            raise DTypeError(f"{op}: {first} is {dtype}, but {name} is {t.dtype}; convert one of them, for example by "
-                             f".to({dtype})")
-        first = first or name
 
 
 def _readable(a: Array) -> Array:

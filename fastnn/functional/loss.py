@@ -7,12 +7,11 @@ import numpy as np
 
 from fastnn import backend, layout
 from fastnn.errors import ArgumentError, DTypeError, ShapeError
-from fastnn.functional.activation import check_tensor, float_array, log_softmax, rows
+from fastnn.functional.activation import log_softmax, rows
+from fastnn.functional.arguments import check_tensor, same_float
 from fastnn.functional.elementwise import add, mul, neg, square, sub
 from fastnn.functional.reduction import mean, sum
-from fastnn.tensor import Tensor, int64, record, result_dtype, uint8
-
-Array = np.ndarray
+from fastnn.tensor import Array, Tensor, int64, record, result_dtype, uint8
 
 __all__ = ["cross_entropy", "mse_loss", "nll_loss"]
 
@@ -31,17 +30,15 @@ def _class_weight(op: str, x: Array, weight: Tensor | None) -> tuple[int, Array]
     if x.ndim == 0:
         raise ShapeError(f"{op}: input must be (C,), (N, C) or (N, C, d1, ...), but is 0-d")
     dim = min(x.ndim - 1, 1)
-    w = np.ones(x.shape[dim], x.dtype) if weight is None else float_array(op, weight, "weight")
+    w = np.ones(x.shape[dim], x.dtype) if weight is None else weight.array
     if w.shape != x.shape[dim:dim + 1]:
         raise ShapeError(f"{op}: weight has shape {w.shape}, but an input of shape {x.shape} needs ({x.shape[dim]},)")
-    if w.dtype != x.dtype:
-        raise DTypeError(f"{op}: weight is {w.dtype}, but input is {x.dtype}; convert one, e.g. weight.to(input.dtype)")
     return dim, layout.contiguous(w)
 
 
 def _class_arrays(op: str, input: Tensor, target: Tensor, weight: Tensor | None) -> tuple:
     """Scores as rows (M, C), the way back from rows, target (M,) int64 and weight (C,), all checked."""
-    x = float_array(op, input)
+    x = same_float(op, input=input, weight=weight)
     dim, w = _class_weight(op, x, weight)
     shape = x.shape[:dim] + x.shape[dim + 1:]
     if target.shape != shape:
@@ -51,9 +48,8 @@ def _class_arrays(op: str, input: Tensor, target: Tensor, weight: Tensor | None)
     return *rows(x, dim), layout.contiguous(target.array).reshape(-1).astype(int64, copy=False), w
 
 
-def _reduce_classes(
-    op: str, input: Tensor, target: Tensor, loss: Array, row_weight: Array, gradient: Callable, reduction: str
-) -> Tensor:
+def _reduce_classes(op: str, input: Tensor, target: Tensor, loss: Array, row_weight: Array, gradient: Callable,
+                    reduction: str) -> Tensor:
     """Reduce the losses (M,) of rows; `gradient` turns gradients (M,) of losses into that of the input.
 
     The mean is weighted: Σ loss / Σ row_weight, NaN if that is 0; the gradient is 0 then.
@@ -71,10 +67,8 @@ def _reduce_classes(
     return record(np.asarray(value, loss.dtype), (input,), backward)
 
 
-def cross_entropy(
-    input: Tensor, target: Tensor, weight: Tensor | None = None, *, ignore_index: int = -100, reduction: str = "mean",
-    label_smoothing: float = 0.0,
-) -> Tensor:
+def cross_entropy(input: Tensor, target: Tensor, weight: Tensor | None = None, *, ignore_index: int = -100,
+                  reduction: str = "mean", label_smoothing: float = 0.0) -> Tensor:
     """Cross-entropy between the softmax p of logits and classes t: −(1 − ε)·w[t]·log p[t] − ε/C·Σ w·log p.
 
     `input`: logits, float32 or float64, (N, C), (N, C, d1, ...) or (C,). `target`: classes, int64, (N,), (N, d1, ...)
@@ -107,18 +101,15 @@ def cross_entropy(
 
 def _soft_cross_entropy(op: str, input: Tensor, target: Tensor, weight: Tensor | None, smoothing: float) -> Tensor:
     """Cross-entropy for targets that are probabilities, which may have gradients too: composed of other operations."""
-    x, q = float_array(op, input), float_array(op, target, "target of the input's shape")
-    if x.dtype != q.dtype:
-        raise DTypeError(f"{op}: target is {q.dtype}, but input is {x.dtype}; use target.to(input.dtype)")
+    x = same_float(op, input=input, target=target, weight=weight)
     dim, w = _class_weight(op, x, weight)
     w = w.reshape(-1, *(1,) * (x.ndim - dim - 1))
     smooth = add(mul(target, 1 - smoothing), smoothing / max(len(w), 1)) if smoothing else target
     return neg(sum(mul(mul(log_softmax(input, dim), smooth), Tensor(w)), dim))
 
 
-def nll_loss(
-    input: Tensor, target: Tensor, weight: Tensor | None = None, *, ignore_index: int = -100, reduction: str = "mean"
-) -> Tensor:
+def nll_loss(input: Tensor, target: Tensor, weight: Tensor | None = None, *, ignore_index: int = -100,
+             reduction: str = "mean") -> Tensor:
     """Negative log-likelihood: −w[t]·x[t] for log-probabilities x, such as `log_softmax` gives.
 
     Arguments, reductions and errors are those of `cross_entropy` with class targets.

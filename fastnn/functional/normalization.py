@@ -3,12 +3,10 @@ import numpy as np
 
 from fastnn import backend, layout
 from fastnn.errors import ArgumentError, ShapeError
-from fastnn.functional.linalg import same_float
-from fastnn.tensor import Tensor, record
+from fastnn.functional.arguments import same_float
+from fastnn.tensor import Array, Tensor, record
 
 __all__ = ["batch_norm"]
-
-Array = np.ndarray
 
 
 def _rows(a: Array) -> Array:
@@ -16,10 +14,8 @@ def _rows(a: Array) -> Array:
     return layout.contiguous(a) if a.ndim == 2 else layout.channels_last(a if a.ndim == 4 else a[..., None])
 
 
-def batch_norm(
-    input: Tensor, running_mean: Tensor | None, running_var: Tensor | None, weight: Tensor | None = None,
-    bias: Tensor | None = None, training: bool = False, momentum: float = 0.1, eps: float = 1e-5,
-) -> Tensor:
+def batch_norm(input: Tensor, running_mean: Tensor | None, running_var: Tensor | None, weight: Tensor | None = None,
+               bias: Tensor | None = None, training: bool = False, momentum: float = 0.1, eps: float = 1e-5) -> Tensor:
     """y = (x − μ) / √(σ² + eps) · weight + bias, channel by channel.
 
     In training μ and the biased variance σ² are those of the batch, over all axes but C, and the gradient passes

@@ -15,38 +15,27 @@ import numpy as np
 
 from fastnn import backend, layout
 from fastnn.errors import ArgumentError, ShapeError
-from fastnn.functional.linalg import same_float
-from fastnn.functional.sizes import IntOrPair, output_size, pair
-from fastnn.tensor import Tensor, record
+from fastnn.functional.arguments import Geometry, IntOrPair, geometry, n_windows, pair, same_float
+from fastnn.tensor import Array, Tensor, record
 
 __all__ = ["adaptive_avg_pool2d", "avg_pool2d", "max_pool2d"]
-
-Array = np.ndarray
-Pair = tuple[int, int]
 
 
 def _images(op: str, input: Tensor) -> Array:
     """The input as channels-last images (N, C, H, W)."""
-    same_float(op, input=input)
-    a = input.array
+    a = same_float(op, input=input)
     if a.ndim not in (3, 4) or 0 in a.shape[-3:]:
         raise ShapeError(f"{op}: input must be (N, C, H, W) or (C, H, W), only N may be 0, but its shape is {a.shape}")
     return layout.channels_last(a if a.ndim == 4 else a[None])
 
 
-def _windows(
-    op: str, x: Array, kernel_size: IntOrPair, stride: IntOrPair | None, padding: IntOrPair, dilation: IntOrPair,
-    ceil_mode: bool,
-) -> tuple[tuple[Pair, Pair, Pair, Pair], Array]:
+def _windows(op: str, x: Array, kernel_size: IntOrPair, stride: IntOrPair | None, padding: IntOrPair,
+             dilation: IntOrPair, ceil_mode: bool) -> tuple[Geometry, Array]:
     """(kernel, stride, padding, dilation), and an array for the output."""
-    kernel = pair(kernel_size, op, "kernel_size", least=1)
-    stride = kernel if stride is None else pair(stride, op, "stride", least=1)
-    padding, dilation = pair(padding, op, "padding"), pair(dilation, op, "dilation", least=1)
-    if padding[0] > kernel[0] // 2 or padding[1] > kernel[1] // 2:
+    kernel, _, before, _ = where = geometry(op, kernel_size, stride, padding, dilation)
+    if before[0] > kernel[0] // 2 or before[1] > kernel[1] // 2:
         raise ArgumentError(f"{op}: padding={padding} must be at most half of kernel_size={kernel}")
-    geometry = kernel, stride, padding, dilation
-    size = (output_size(op, *axis, ceil_mode) for axis in zip(x.shape[2:], *geometry, strict=True))
-    return geometry, layout.empty((*x.shape[:2], *size), x.dtype, True)
+    return where, layout.empty((*x.shape[:2], *n_windows(op, x.shape[2:], where, ceil_mode)), x.dtype, True)
 
 
 def _record(input: Tensor, y: Array, fill: Callable[[Array, Array, int], None]) -> Tensor:
@@ -62,10 +51,9 @@ def _record(input: Tensor, y: Array, fill: Callable[[Array, Array, int], None]) 
     return record(y if len(shape) == 4 else layout.contiguous(y[0]), (input,), backward)
 
 
-def max_pool2d(
-    input: Tensor, kernel_size: IntOrPair, stride: IntOrPair | None = None, padding: IntOrPair = 0,
-    dilation: IntOrPair = 1, ceil_mode: bool = False, return_indices: bool = False,
-) -> Tensor | tuple[Tensor, Tensor]:
+def max_pool2d(input: Tensor, kernel_size: IntOrPair, stride: IntOrPair | None = None, padding: IntOrPair = 0,
+               dilation: IntOrPair = 1, ceil_mode: bool = False,
+               return_indices: bool = False) -> Tensor | tuple[Tensor, Tensor]:
     """The maximum of each window; padding never wins. `stride` is the kernel size if not given. `return_indices` adds,
     as int64 of the output's shape, where in its H·W plane each maximum was found. Of equal values the first in
     row-major order wins, NaN wins over all; the winner gets the whole gradient.
@@ -74,11 +62,11 @@ def max_pool2d(
     [[[[5, 7], [13, 15]]]]
     """
     x = _images("max_pool2d", input)
-    geometry, y = _windows("max_pool2d", x, kernel_size, stride, padding, dilation, ceil_mode)
-    (kH, kW), (sH, sW), (pH, pW), (dH, dW) = geometry
+    where, y = _windows("max_pool2d", x, kernel_size, stride, padding, dilation, ceil_mode)
+    (kH, kW), (sH, sW), (pH, pW), (dH, dW) = where
     place = layout.empty(y.shape, np.uint8 if kH * kW <= 256 else np.int32, True)
-    backend.pooling.max_pool2d(x, y, place, *geometry, backend.n_threads())
-    out = _record(input, y, lambda dy, dx, n: backend.pooling.max_pool2d_backward(dy, place, dx, *geometry, n))
+    backend.pooling.max_pool2d(x, y, place, *where, backend.n_threads())
+    out = _record(input, y, lambda dy, dx, n: backend.pooling.max_pool2d_backward(dy, place, dx, *where, n))
     if not return_indices:
         return out
     i, j = np.divmod(place, kW, dtype=np.int64)
@@ -87,10 +75,8 @@ def max_pool2d(
     return out, Tensor(indices if input.ndim == 4 else layout.contiguous(indices[0]))
 
 
-def avg_pool2d(
-    input: Tensor, kernel_size: IntOrPair, stride: IntOrPair | None = None, padding: IntOrPair = 0,
-    ceil_mode: bool = False, count_include_pad: bool = True, divisor_override: int | None = None,
-) -> Tensor:
+def avg_pool2d(input: Tensor, kernel_size: IntOrPair, stride: IntOrPair | None = None, padding: IntOrPair = 0,
+               ceil_mode: bool = False, count_include_pad: bool = True, divisor_override: int | None = None) -> Tensor:
     """The mean of each window: its sum / `divisor_override`, or / its size, with padding if `count_include_pad`.
 
     >>> avg_pool2d(fastnn.arange(16.0).view(1, 1, 4, 4), 2).tolist()
@@ -99,8 +85,8 @@ def avg_pool2d(
     if divisor_override is not None and not (isinstance(divisor_override, int) and divisor_override):
         raise ArgumentError(f"avg_pool2d: divisor_override must be an int other than 0, but {divisor_override!r} came")
     x = _images("avg_pool2d", input)
-    geometry, y = _windows("avg_pool2d", x, kernel_size, stride, padding, 1, ceil_mode)
-    settings = *geometry[:3], count_include_pad, divisor_override or 0
+    where, y = _windows("avg_pool2d", x, kernel_size, stride, padding, 1, ceil_mode)
+    settings = *where[:3], count_include_pad, divisor_override or 0
     backend.pooling.avg_pool2d(x, y, *settings, backend.n_threads())
     return _record(input, y, lambda dy, dx, n: backend.pooling.avg_pool2d_backward(dy, dx, *settings, n))
 

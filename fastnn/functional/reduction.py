@@ -76,9 +76,8 @@ def mean(x: Tensor, dim: Dim = None, keepdim: bool = False, *, dtype: Any = None
 
 
 def _moment(name: str, doc: str, root: bool) -> Op:
-    def op(
-        x: Tensor, dim: Dim = None, unbiased: bool = True, keepdim: bool = False, *, correction: float | None = None
-    ) -> Tensor:
+    def op(x: Tensor, dim: Dim = None, unbiased: bool = True, keepdim: bool = False, *,
+           correction: float | None = None) -> Tensor:
         if isinstance(dim, bool):
             return op(x, None, dim, keepdim, correction=correction)  # PyTorch's var(unbiased)
 

@@ -2,7 +2,7 @@
 from typing import Any
 
 import fastnn.functional as F
-from fastnn.functional.sizes import IntOrPair, pair
+from fastnn.functional.arguments import IntOrPair, geometry
 from fastnn.nn.linear import Weighted
 from fastnn.tensor import Tensor
 
@@ -27,15 +27,9 @@ class Conv2d(Weighted):
                              f"groups={groups}, and all be positive")
         if padding_mode != "zeros":
             raise ValueError(f"Conv2d: padding_mode must be 'zeros', but {padding_mode!r} came")
-        if isinstance(padding, str) and padding not in ("same", "valid"):
-            raise ValueError(f"Conv2d: padding must be an int, a pair, 'same' or 'valid', but {padding!r} came")
         self.in_channels, self.out_channels, self.groups, self.padding_mode = in_channels, out_channels, groups, "zeros"
-        self.kernel_size = pair(kernel_size, "Conv2d", "kernel_size", least=1)
-        self.stride = pair(stride, "Conv2d", "stride", least=1)
-        self.padding = padding if isinstance(padding, str) else pair(padding, "Conv2d", "padding")
-        self.dilation = pair(dilation, "Conv2d", "dilation", least=1)
-        if padding == "same" and self.stride != (1, 1):
-            raise ValueError(f"Conv2d: padding='same' needs stride 1, but stride={self.stride} came")
+        self.kernel_size, self.stride, pads, self.dilation = geometry("Conv2d", kernel_size, stride, padding, dilation)
+        self.padding = padding if isinstance(padding, str) else pads
         self._make_parameters((out_channels, in_channels // groups, *self.kernel_size), bias, device, dtype)
 
     def forward(self, input: Tensor) -> Tensor:

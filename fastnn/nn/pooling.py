@@ -2,7 +2,7 @@
 from collections.abc import Sequence
 
 import fastnn.functional as F
-from fastnn.functional.sizes import IntOrPair
+from fastnn.functional.arguments import IntOrPair
 from fastnn.nn.module import FunctionModule
 
 

@@ -2,9 +2,8 @@
 import numpy as np
 
 
-def sgd_step(
-    params_out, grads, momentum_buffers_out, lr, momentum, dampening, weight_decay, nesterov, maximize, first, n_threads
-):
+def sgd_step(params_out, grads, momentum_buffers_out, lr, momentum, dampening, weight_decay, nesterov, maximize, first,
+             n_threads):
     for i, (p, g) in enumerate(zip(params_out, grads, strict=True)):
         d = -g if maximize else g
         if weight_decay != 0:
@@ -16,10 +15,8 @@ def sgd_step(
         p -= lr * d
 
 
-def adam_step(
-    params_out, grads, exp_avgs_out, exp_avg_sqs_out, max_exp_avg_sqs_out, step,
-    lr, beta1, beta2, eps, weight_decay, decoupled, maximize, n_threads
-):
+def adam_step(params_out, grads, exp_avgs_out, exp_avg_sqs_out, max_exp_avg_sqs_out, step, lr, beta1, beta2, eps,
+              weight_decay, decoupled, maximize, n_threads):
     for i, (p, g, m, v) in enumerate(zip(params_out, grads, exp_avgs_out, exp_avg_sqs_out, strict=True)):
         d = -g if maximize else g
         if decoupled:

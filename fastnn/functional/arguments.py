@@ -1,0 +1,78 @@
+"""Arguments that several families take: float tensors, "an int or a pair", and the geometry of sliding windows."""
+import operator
+from collections.abc import Sequence
+from typing import Any
+
+from fastnn.errors import ArgumentError, DTypeError, ShapeError
+from fastnn.tensor import Array, Tensor
+
+IntOrPair = int | Sequence[int]
+Pair = tuple[int, int]
+Geometry = tuple[Pair, Pair, Pair, Pair]  # kernel, stride, padding, dilation, each (height, width)
+
+
+def check_tensor(op: str, x: Any, name: str = "input") -> None:
+    if not isinstance(x, Tensor):
+        raise TypeError(f"{op}: {name} must be a Tensor, but a {type(x).__name__} came")
+
+
+def same_float(op: str, **tensors: Tensor | None) -> Array:
+    """The first tensor's array. TypeError unless all but None are tensors, DTypeError unless of one float dtype."""
+    first, a = "", None
+    for name, t in tensors.items():
+        if t is not None:
+            check_tensor(op, t, name)
+            dtype = t.array.dtype
+            if dtype.kind != "f":
+                raise DTypeError(f"{op}: {name} must be float32 or float64, but is {dtype}; use .float()")
+            if a is None:
+                first, a = name, t.array
+            elif dtype != a.dtype:
+                raise DTypeError(f"{op}: {first} is {a.dtype}, but {name} is {dtype}; convert one of them, for example "
+                                 f"by .to({a.dtype})")
+    return a  # type: ignore[return-value]
+
+
+def pair(value: IntOrPair, op: str, name: str, least: int = 0) -> Pair:
+    """`value` as (height, width). DTypeError unless it is an int or a pair of ints, ArgumentError if below `least`."""
+    items = tuple(value) if isinstance(value, (tuple, list)) else (value, value)
+    try:
+        h, w = (operator.index(item) for item in (items * 2 if len(items) == 1 else items))
+    except (TypeError, ValueError):
+        raise DTypeError(f"{op}: {name} must be an int or a pair of ints, but {value!r} came") from None
+    if h < least or w < least:
+        raise ArgumentError(f"{op}: {name} must be at least {least}, but {value!r} came")
+    return h, w
+
+
+def geometry(op: str, kernel_size: IntOrPair, stride: IntOrPair | None, padding: IntOrPair | str,
+             dilation: IntOrPair) -> Geometry:
+    """The four as pairs. A stride of None is the kernel's; padding "valid" is none, "same" keeps the size at stride 1:
+    an odd total then lies one more below and to the right."""
+    kernel, dilations = pair(kernel_size, op, "kernel_size", 1), pair(dilation, op, "dilation", 1)
+    strides = kernel if stride is None else pair(stride, op, "stride", 1)
+    if isinstance(padding, str):
+        if padding not in ("same", "valid"):
+            raise ArgumentError(f"{op}: padding must be ints, 'same' or 'valid', but {padding!r} came")
+        if padding == "same" and strides != (1, 1):
+            raise ArgumentError(f"{op}: padding='same' needs stride 1, but stride={strides} came")
+        padding = [d * (k - 1) // 2 if padding == "same" else 0 for d, k in zip(dilations, kernel, strict=True)]
+    return kernel, strides, pair(padding, op, "padding"), dilations
+
+
+def n_windows(op: str, size: Sequence[int], where: Geometry, ceil_mode: bool = False) -> Pair:
+    """⌊(size + 2·padding − dilation·(kernel − 1) − 1) / stride⌋ + 1, the number of windows along each of the two axes.
+
+    With `ceil_mode` the division rounds up, but a window must begin inside the input or its left padding.
+    Raises ShapeError if no window fits.
+    """
+    found = []
+    for n, kernel, stride, padding, dilation in zip(size, *where, strict=True):
+        span = n + 2 * padding - dilation * (kernel - 1) - 1
+        count = (-(-span // stride) if ceil_mode else span // stride) + 1
+        count -= ceil_mode and (count - 1) * stride >= n + padding
+        if count < 1:
+            raise ShapeError(f"{op}: a window of {dilation * (kernel - 1) + 1} does not fit into an input of size {n} "
+                             f"with padding {padding}")
+        found.append(count)
+    return tuple(found)  # type: ignore[return-value]
