@@ -101,7 +101,7 @@ def cross_entropy(input: Tensor, target: Tensor, weight: Tensor | None = None, *
 
 def _soft_cross_entropy(op: str, input: Tensor, target: Tensor, weight: Tensor | None, smoothing: float) -> Tensor:
     """Cross-entropy for targets that are probabilities, which may have gradients too: composed of other operations."""
-    x = same_float(op, input=input, target=target, weight=weight)
+    x = same_float(op, input=input, **{"target of the input's shape": target}, weight=weight)
     dim, w = _class_weight(op, x, weight)
     w = w.reshape(-1, *(1,) * (x.ndim - dim - 1))
     smooth = add(mul(target, 1 - smoothing), smoothing / max(len(w), 1)) if smoothing else target
