@@ -36,8 +36,13 @@ def _class_weight(op: str, x: Array, weight: Tensor | None) -> tuple[int, Array]
     return dim, layout.contiguous(w)
 
 
-def _class_arrays(op: str, input: Tensor, target: Tensor, weight: Tensor | None) -> tuple:
-    """Scores as rows (M, C), the way back from rows, target (M,) int64 and weight (C,), all checked."""
+def _class_loss(op: str, input: Tensor, target: Tensor, weight: Tensor | None, reduction: str,
+                run: Callable) -> Tensor:
+    """Losses of scores as rows, reduced. `run`, given the rows (M, C), classes (M,), int64, and weights (C,), returns the
+    losses (M,), what each weighs, and a function from their gradients to that of the rows.
+
+    The mean is Σ loss / Σ weight, NaN if that is 0; the gradient is 0 then.
+    """
     x = same_float(op, input=input, weight=weight)
     dim, w = _class_weight(op, x, weight)
     shape = x.shape[:dim] + x.shape[dim + 1:]
@@ -45,23 +50,15 @@ def _class_arrays(op: str, input: Tensor, target: Tensor, weight: Tensor | None)
         raise ShapeError(f"{op}: target has shape {target.shape}, but an input of shape {x.shape} needs {shape}")
     if target.dtype not in (int64, uint8):
         raise DTypeError(f"{op}: target must hold classes as int64, but is {target.dtype}; use .long()")
-    return *rows(x, dim), layout.contiguous(target.array).reshape(-1).astype(int64, copy=False), w
-
-
-def _reduce_classes(op: str, input: Tensor, target: Tensor, loss: Array, row_weight: Array, gradient: Callable,
-                    reduction: str) -> Tensor:
-    """Reduce the losses (M,) of rows; `gradient` turns gradients (M,) of losses into that of the input.
-
-    The mean is weighted: Σ loss / Σ row_weight, NaN if that is 0; the gradient is 0 then.
-    """
-    total = row_weight.sum(dtype=np.float64) if reduction == "mean" else np.float64(1)
+    scores, back = rows(x, dim)
     with np.errstate(all="ignore"):
-        value = loss.reshape(target.shape) if reduction == "none" else loss.sum(dtype=np.float64) / total
+        loss, counted, gradient = run(scores, layout.contiguous(target.array).reshape(-1).astype(int64, copy=False), w)
+        total = counted.sum(dtype=np.float64) if reduction == "mean" else np.float64(1)
+        value = loss.reshape(shape) if reduction == "none" else loss.sum(dtype=np.float64) / total
 
     def backward(grad: Array) -> tuple[Array]:
         dloss = grad if reduction == "none" else np.full(loss.shape, grad / total if total else 0, loss.dtype)
-        with np.errstate(all="ignore"):
-            return (gradient(layout.contiguous(dloss).reshape(-1)),)
+        return (back(gradient(layout.contiguous(dloss).reshape(-1))),)
 
     backward.__qualname__ = op
     return record(np.asarray(value, loss.dtype), (input,), backward)
@@ -87,16 +84,19 @@ def cross_entropy(input: Tensor, target: Tensor, weight: Tensor | None = None, *
         raise ArgumentError(f"{op}: label_smoothing must be from 0 to 1, but {label_smoothing} came")
     if target.shape == input.shape and input.ndim:
         return _reduce(_soft_cross_entropy(op, input, target, weight, label_smoothing), reduction)
-    x, back, t, w = _class_arrays(op, input, target, weight)
-    (loss, counted), unit = np.empty((2, len(x)), x.dtype), layout.empty(x.shape, x.dtype)
-    backend.softmax.cross_entropy(x, t, w, label_smoothing, ignore_index, loss, counted, unit, backend.n_threads())
 
-    def gradient(dloss: Array) -> Array:
-        dx = layout.empty(unit.shape, unit.dtype)
-        backend.softmax.cross_entropy_backward(dloss, unit, dx, backend.n_threads())
-        return back(dx)
+    def run(x: Array, t: Array, w: Array) -> tuple:
+        (loss, counted), unit = np.empty((2, len(x)), x.dtype), layout.empty(x.shape, x.dtype)
+        backend.softmax.cross_entropy(x, t, w, label_smoothing, ignore_index, loss, counted, unit, backend.n_threads())
 
-    return _reduce_classes(op, input, target, loss, counted, gradient, reduction)
+        def gradient(dloss: Array) -> Array:
+            dx = layout.empty(unit.shape, unit.dtype)
+            backend.softmax.cross_entropy_backward(dloss, unit, dx, backend.n_threads())
+            return dx
+
+        return loss, counted, gradient
+
+    return _class_loss(op, input, target, weight, reduction, run)
 
 
 def _soft_cross_entropy(op: str, input: Tensor, target: Tensor, weight: Tensor | None, smoothing: float) -> Tensor:
@@ -118,22 +118,24 @@ def nll_loss(input: Tensor, target: Tensor, weight: Tensor | None = None, *, ign
     tensor(2.5)
     """
     _check("nll_loss", input, target, reduction)
-    x, back, t, w = _class_arrays("nll_loss", input, target, weight)
-    kept = t != ignore_index
-    if (wrong := t[kept & ((t < 0) | (t >= len(w)))]).size:
-        raise IndexError(f"nll_loss: target {wrong[0]} is out of range for {len(w)} classes")
-    at, shape = (np.flatnonzero(kept), t[kept]), x.shape
-    loss, row_weight = np.zeros((2, len(x)), x.dtype)
-    row_weight[kept] = w[t[kept]]
-    with np.errstate(invalid="ignore"):
-        loss[kept] = -row_weight[kept] * x[at]
 
-    def gradient(dloss: Array) -> Array:
-        dx = np.zeros(shape, dloss.dtype)
-        dx[at] = -(dloss * row_weight)[kept]
-        return back(dx)
+    def run(x: Array, t: Array, w: Array) -> tuple:
+        kept = t != ignore_index
+        if (wrong := t[kept & ((t < 0) | (t >= len(w)))]).size:
+            raise IndexError(f"nll_loss: target {wrong[0]} is out of range for {len(w)} classes")
+        at = np.flatnonzero(kept), t[kept]
+        loss, counted = np.zeros((2, len(x)), x.dtype)
+        counted[kept] = w[t[kept]]
+        loss[kept] = -counted[kept] * x[at]
 
-    return _reduce_classes("nll_loss", input, target, loss, row_weight, gradient, reduction)
+        def gradient(dloss: Array) -> Array:
+            dx = np.zeros(x.shape, dloss.dtype)
+            dx[at] = -(dloss * counted)[kept]
+            return dx
+
+        return loss, counted, gradient
+
+    return _class_loss("nll_loss", input, target, weight, reduction, run)
 
 
 # Numbers ---------------------------------------------------------------------------------------------------------
