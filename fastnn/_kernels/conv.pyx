@@ -91,26 +91,16 @@ cdef Py_ssize_t plan_dense(Dense* d, const Conv* c) noexcept nogil:
 cdef void pack_unit(const Dense* d, Py_ssize_t i, floating* kind) noexcept nogil:
     """One panel of one group: its weights, tap by tap as `run` rows of `width` columns, zeros beyond the last; and
     its biases."""
-    cdef Py_ssize_t group = i // d.panels, first = i % d.panels * d.width, h, w, j, k
+    cdef Py_ssize_t group = i // d.panels, first = i % d.panels * d.width, h, w, j
     cdef Py_ssize_t n = min(<Py_ssize_t> d.width, d.columns - first)
-    cdef const floating* from_
+    cdef const floating* weight = <floating*> d.w + d.begin + group * d.w_group + first * d.column
     cdef floating* to = <floating*> d.packed + i * d.panel_size
     cdef floating* bias = <floating*> d.bias + i * d.width
-    if n < d.width:
-        memset(to, 0, d.panel_size * sizeof(floating))
     for j in range(d.width):
         bias[j] = (<floating*> d.b)[group * d.columns + first + j] if d.b != NULL and j < n else 0
     for h in range(d.kH):
         for w in range(d.kW):
-            from_ = <floating*> d.w + d.begin + group * d.w_group + first * d.column + h * d.w_h + w * d.w_w
-            if d.column == 1:
-                for k in range(d.run):
-                    for j in range(n):
-                        to[k * d.width + j] = from_[k * d.row + j]
-            else:
-                for j in range(n):
-                    for k in range(d.run):
-                        to[k * d.width + j] = from_[k * d.row + j * d.column]
+            pack(weight + h * d.w_h + w * d.w_w, d.run, d.row, n, d.column, to, d.width)
             to += d.run * d.width
 
 
@@ -193,74 +183,68 @@ cdef void within(Py_ssize_t at, Py_ssize_t step, Py_ssize_t n, Py_ssize_t size,
     last[0] = max(first[0], min(n, parts(size - at, step))) if size > at else first[0]
 
 
-cdef void depthwise_taps(const Conv* c, floating* x, floating* y, floating* w, int into) noexcept nogil:
-    """The taps of one row of the kernel between a row of the input and one of the output.
-
-    y += x·w, x += y·w or w += x·y, by `into` 0, 1, 2.
-    """
+cdef void depthwise_row(const Conv* c, Py_ssize_t n, Py_ssize_t ih, Py_ssize_t oh, Py_ssize_t kh, floating* w,
+                        int into) noexcept nogil:
+    """Row kh of the kernel, of `w` [kH][kW][C], between row ih of x and row oh of y, if there are such, of image n:
+    y += x·w, x += y·w or w += x·y, by `into` 0, 1, 2."""
     cdef Py_ssize_t C = c.C, j, k, i, first, last
-    cdef floating* px
-    cdef floating* py
-    cdef floating* pw
+    cdef floating* x
+    cdef floating* y
+    if not (0 <= ih < c.H and 0 <= oh < c.oH):
+        return
+    w += kh * c.kW * C
     for k in range(c.kW):
         within(k * c.dw - c.left, c.sw, c.oW, c.W, &first, &last)
         for j in range(first, last):
-            px, py, pw = x + (j * c.sw - c.left + k * c.dw) * C, y + j * C, w + k * C
+            x = <floating*> c.x + ((n * c.H + ih) * c.W + j * c.sw - c.left + k * c.dw) * C
+            y = <floating*> c.y + ((n * c.oH + oh) * c.oW + j) * C
             if into == 0:
                 for i in range(C):
-                    py[i] += px[i] * pw[i]
+                    y[i] += x[i] * w[i]
             elif into == 1:
                 for i in range(C):
-                    px[i] += py[i] * pw[i]
+                    x[i] += y[i] * w[i]
             else:
                 for i in range(C):
-                    pw[i] += px[i] * py[i]
+                    w[i] += x[i] * y[i]
+        w += C
 
 
 cdef void depthwise_pack(const Conv* c, floating* kind) noexcept nogil:
-    cdef Py_ssize_t h, w, i
-    for h in range(c.kH):
-        for w in range(c.kW):
-            for i in range(c.C):
-                (<floating*> c.room)[(h * c.kW + w) * c.C + i] = (<floating*> c.w)[h * c.w_h + w * c.w_w + i * c.w_f]
+    cdef Py_ssize_t i
+    for i in range(c.kH * c.kW):
+        pack(<floating*> c.w + i // c.kW * c.w_h + i % c.kW * c.w_w, 1, 0, c.C, c.w_f, <floating*> c.room + i * c.C, c.C)
 
 
 cdef void depthwise_unit(const Conv* c, Py_ssize_t unit, floating* kind) noexcept nogil:
     """One output row of one image."""
-    cdef Py_ssize_t n = unit // c.oH, oh = unit % c.oH, C = c.C, i, j, ih
+    cdef Py_ssize_t oh = unit % c.oH, C = c.C, i, j
     cdef floating* y = <floating*> c.y + unit * c.oW * C
     for j in range(c.oW):
         for i in range(C):
             y[j * C + i] = 0 if c.b == NULL else (<floating*> c.b)[i]
     for i in range(c.kH):
-        ih = oh * c.sh - c.top + i * c.dh
-        if 0 <= ih < c.H:
-            depthwise_taps(c, <floating*> c.x + (n * c.H + ih) * c.W * C, y, <floating*> c.room + i * c.kW * C, 0)
+        depthwise_row(c, unit // c.oH, oh * c.sh - c.top + i * c.dh, oh, i, <floating*> c.room, 0)
 
 
 cdef void depthwise_input_unit(const Conv* c, Py_ssize_t unit, floating* kind) noexcept nogil:
     """One row of the input's gradient."""
-    cdef Py_ssize_t n = unit // c.H, ih = unit % c.H, C = c.C, i, oh
-    cdef floating* x = <floating*> c.x + unit * c.W * C
-    memset(x, 0, c.W * C * sizeof(floating))
+    cdef Py_ssize_t ih = unit % c.H, i, at
+    memset(<floating*> c.x + unit * c.W * c.C, 0, c.W * c.C * sizeof(floating))
     for i in range(c.kH):
-        oh = ih + c.top - i * c.dh
-        if oh >= 0 and oh % c.sh == 0 and oh // c.sh < c.oH:
-            depthwise_taps(c, x, <floating*> c.y + (n * c.oH + oh // c.sh) * c.oW * C,
-                           <floating*> c.room + i * c.kW * C, 1)
+        at = ih + c.top - i * c.dh
+        if at % c.sh == 0:
+            depthwise_row(c, unit // c.H, ih, at // c.sh, i, <floating*> c.room, 1)
 
 
 cdef void depthwise_weight_unit(const Conv* c, Py_ssize_t unit, floating* kind) noexcept nogil:
     """One chunk of output rows, counted over all images, into its sum, [kH][kW][C]."""
-    cdef Py_ssize_t C = c.C, r, i, ih
+    cdef Py_ssize_t r, i
     cdef floating* w = <floating*> (c.w if unit == 0 else c.sums) + max(unit - 1, <Py_ssize_t> 0) * c.size
     memset(w, 0, c.size * sizeof(floating))
     for r in range(cut(c.items, c.chunks, unit), cut(c.items, c.chunks, unit + 1)):
         for i in range(c.kH):
-            ih = r % c.oH * c.sh - c.top + i * c.dh
-            if 0 <= ih < c.H:
-                depthwise_taps(c, <floating*> c.x + (r // c.oH * c.H + ih) * c.W * C, <floating*> c.y + r * c.oW * C,
-                               w + i * c.kW * C, 2)
+            depthwise_row(c, r // c.oH, r % c.oH * c.sh - c.top + i * c.dh, r % c.oH, i, w, 2)
 
 
 # Forward and the input's gradient --------------------------------------------------------------------------------
@@ -290,8 +274,7 @@ cdef Py_ssize_t phase(Py_ssize_t at, Py_ssize_t size, Py_ssize_t before, Py_ssiz
     """One axis of one phase, the positions at, at + stride, … of the input: returns how many there are.
 
     The taps that reach them lie `step` apart up to `last`, `taps` of them; the last one reads, for the first
-    position, the output at `shift`.
-    """
+    position, the output at `shift`."""
     cdef Py_ssize_t a = stride, b = dilation, k
     while b:
         a, b = b, a % b
@@ -491,8 +474,7 @@ def conv2d(cnp.ndarray x, cnp.ndarray weight, cnp.ndarray bias, cnp.ndarray y_ou
     """y[n,f,oh,ow] = b[f] + Σ x[n, c, oh·sh − top + kh·dh, ow·sw − left + kw·dw] · weight[f, c, kh, kw].
 
     x (N, C, H, W) and y (N, F, oH, oW) channels-last; weight (F, C/groups, kH, kW) in any order; bias (F,) or None.
-    `padding` is what lies above and to the left; what lies below and to the right follows from y's size.
-    """
+    `padding` is what lies above and to the left; what lies below and to the right follows from y's size."""
     cdef Conv c
     cdef Dense d
     read(&c, x, weight, bias, y_out, stride, padding, dilation, groups, n_threads)

@@ -46,21 +46,12 @@ cdef Py_ssize_t plan(Product* p, int n_lanes) noexcept nogil:
 
 cdef void pack_unit(const Product* p, Py_ssize_t panel, floating* kind) noexcept nogil:
     """The columns of one panel as K rows of the panel's width, and their biases; zeros beyond the last column."""
-    cdef Py_ssize_t k, j, first = panel * p.width, n = min(<Py_ssize_t> p.width, p.N - first)
-    cdef const floating* b = <floating*> p.b + first * p.b_col
-    cdef floating* to = <floating*> p.packed + panel * p.K * p.width
+    cdef Py_ssize_t j, first = panel * p.width, n = min(<Py_ssize_t> p.width, p.N - first)
     for j in range(p.width):
         (<floating*> p.padded)[first + j] = (<floating*> p.bias)[first + j] if p.bias != NULL and j < n else 0
-    if not p.is_packed and n == p.width:
-        return
-    if p.b_col == 1:
-        for k in range(p.K):
-            for j in range(p.width):
-                to[k * p.width + j] = b[k * p.b_k + j] if j < n else 0
-    else:
-        for j in range(p.width):
-            for k in range(p.K):
-                to[k * p.width + j] = b[k * p.b_k + j * p.b_col] if j < n else 0
+    if p.is_packed or n < p.width:
+        pack(<floating*> p.b + first * p.b_col, p.K, p.b_k, n, p.b_col,
+             <floating*> p.packed + panel * p.K * p.width, p.width)
 
 
 cdef void block_unit(const Product* p, Py_ssize_t i, floating* kind) noexcept nogil:
@@ -120,8 +111,7 @@ cdef void multiply(const Product* p, Py_ssize_t _, floating* kind) noexcept nogi
 def matmul(cnp.ndarray a, cnp.ndarray b, cnp.ndarray bias, cnp.ndarray c_out, int n_threads):
     """c = a @ b + bias, for (M, K) @ (K, N), or stacks (B, M, K) @ (B, K, N); bias (N,) or None.
 
-    Each matrix is contiguous along one of its two axes; c along its last.
-    """
+    Each matrix is contiguous along one of its two axes; c along its last."""
     cdef int d = a.ndim, kind = cnp.PyArray_TYPE(a)
     cdef Py_ssize_t _n, stack, size = cnp.PyArray_ITEMSIZE(a)
     cdef Product p

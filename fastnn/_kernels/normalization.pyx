@@ -198,8 +198,7 @@ cdef int run(cnp.ndarray dy, cnp.ndarray x, cnp.ndarray mean, cnp.ndarray rstd, 
 def batch_norm(x, weight, bias, eps, y_out, mean_out, rstd_out, var_out, n_threads):
     """y = (x − mean)·rstd·weight + bias, rstd = 1/√(var + eps), with mean and biased variance over the rows of x.
 
-    x: (N, C) or (N, C, H, W), at least one row; the rest: (C,). weight and bias may be None.
-    """
+    x: (N, C) or (N, C, H, W), at least one row; the rest: (C,). weight and bias may be None."""
     run(None, x, mean_out, rstd_out, var_out, weight, bias, y_out, None, None, eps, True, n_threads)
 
 
@@ -211,8 +210,7 @@ def batch_norm_eval(x, mean, rstd, weight, bias, y_out, n_threads):
 def batch_norm_backward(dy, x, mean, rstd, weight, dx_out, dweight_out, dbias_out, n_threads):
     """dbias = Σ dy, dweight = Σ dy·x̂, dx = weight·rstd·(dy − dbias/R − x̂·dweight/R), x̂ = (x − mean)·rstd.
 
-    The gradient passes through the statistics of the R rows too. dx_out may be None.
-    """
+    The gradient passes through the statistics of the R rows too. dx_out may be None."""
     run(dy, x, mean, rstd, None, weight, None, dx_out, dweight_out, dbias_out, 0, True, n_threads)
 
 

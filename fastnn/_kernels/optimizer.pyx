@@ -119,8 +119,7 @@ def sgd_step(list params_out, list grads, list momentum_buffers_out, double lr, 
              double weight_decay, bint nesterov, bint maximize, bint first, int n_threads):
     """d = ±g + weight_decay·p;  b = momentum·b + (1 − dampening)·d, or d at first;  p −= lr·(b, or d + momentum·b).
 
-    Without buffers (an empty list) p −= lr·d.
-    """
+    Without buffers (an empty list) p −= lr·d."""
     cdef Job job
     job.lr, job.momentum, job.damp, job.decay = lr, momentum, 1 - dampening, weight_decay
     job.sign, job.nesterov, job.first = -1 if maximize else 1, nesterov, first
@@ -170,8 +169,7 @@ def adam_step(list params_out, list grads, list exp_avgs_out, list exp_avg_sqs_o
     """d = ±g;  d += weight_decay·p or, decoupled, p *= 1 − lr·weight_decay;  m = β₁m + (1 − β₁)d;
     v = β₂v + (1 − β₂)d²;  p −= lr/(1 − β₁ˢ) · m / (√v/√(1 − β₂ˢ) + eps) in step s = 1, 2, …
 
-    With max_exp_avg_sqs_out (else an empty list) the largest v so far stands under the root.
-    """
+    With max_exp_avg_sqs_out (else an empty list) the largest v so far stands under the root."""
     cdef Job job
     job.lr, job.beta1, job.beta2, job.eps = lr / (1 - pow(beta1, step)), beta1, beta2, eps
     job.scale, job.sign = 1 / sqrt(1 - pow(beta2, step)), -1 if maximize else 1

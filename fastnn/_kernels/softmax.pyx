@@ -67,8 +67,7 @@ cdef inline floating reduce(bint maximum, const floating* a, Py_ssize_t n) noexc
 
 cdef void cross_entropy_row(const Job* job, Py_ssize_t r, const floating* x, floating top, floating* dx) noexcept nogil:
     """With ε the smoothing, w the weights and W their sum, the loss of a row is −(1 − ε)·w[t]·log p[t] − ε/D·Σ w·log p,
-    and its gradient p·((1 − ε)·w[t] + ε/D·W) − ((1 − ε)·w[t] at t) − ε/D·w. `dx` holds exp(x − top).
-    """
+    and its gradient p·((1 − ε)·w[t] + ε/D·W) − ((1 − ε)·w[t] at t) − ε/D·w. `dx` holds exp(x − top)."""
     cdef Py_ssize_t j, t = job.target[r], D = job.D
     cdef const floating* weight = <floating*> job.weight
     cdef floating* loss = <floating*> job.loss + r
@@ -197,8 +196,7 @@ def cross_entropy(cnp.ndarray x, cnp.ndarray target, cnp.ndarray weight, double 
                   cnp.ndarray loss_out, cnp.ndarray row_weight_out, cnp.ndarray dx_out, int n_threads):
     """Loss, weight[target] and gradient of each row of logits; all three are 0 where target is ignore_index.
 
-    IndexError, before anything is written, if a target is neither ignore_index nor a class.
-    """
+    IndexError, before anything is written, if a target is neither ignore_index nor a class."""
     cdef Job job
     cdef Py_ssize_t i
     check_vector(loss_out, x, 0)

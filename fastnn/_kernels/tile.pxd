@@ -1,4 +1,7 @@
-"""The register tile of tile.h for both dtypes."""
+"""The register tile of tile.h for both dtypes, and the packing of what it reads."""
+from cython cimport floating
+from libc.string cimport memset
+
 cdef extern from "tile.h" nogil:
     int TILE_ROWS, TILE_VECTORS, LANES_f32, LANES_f64
 
@@ -16,3 +19,19 @@ cdef extern from "tile.h" nogil:
 cdef inline int vectors_for(Py_ssize_t columns, int n_lanes) noexcept nogil:
     """Vectors in a tile for this many columns: one if they fit."""
     return 1 if columns <= n_lanes else TILE_VECTORS
+
+
+cdef inline void pack(const floating* a, Py_ssize_t rows, Py_ssize_t row, Py_ssize_t columns, Py_ssize_t column,
+                      floating* to, Py_ssize_t width) noexcept nogil:
+    """A block of a matrix, its rows and columns so many elements apart, as rows of `width`, zeros after the columns."""
+    cdef Py_ssize_t k, j
+    if columns < width:
+        memset(to, 0, rows * width * sizeof(floating))
+    if column == 1:
+        for k in range(rows):
+            for j in range(columns):
+                to[k * width + j] = a[k * row + j]
+    else:
+        for j in range(columns):
+            for k in range(rows):
+                to[k * width + j] = a[k * row + j * column]

@@ -58,8 +58,7 @@ def leaky_relu(input: Tensor, negative_slope: float = 0.01, inplace: bool = Fals
 def elu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
     """x where x > 0, else alpha·(exp(x) − 1), the gradient at 0 is alpha. (Clevert, Unterthiner, Hochreiter 2016.)
 
-    ValueError if alpha is negative: the output would not tell the signs of the input.
-    """
+    ValueError if alpha is negative: the output would not tell the signs of the input."""
     if not alpha >= 0:
         raise ValueError(f"elu: alpha must be at least 0, but {alpha} came")
     return _activation("elu", input, alpha, inplace=inplace)
@@ -84,8 +83,7 @@ def tanh(input: Tensor) -> Tensor:
 def rows(a: Array, dim: int) -> tuple[Array, Callable[[Array], Array]]:
     """`a` as C-contiguous rows along axis `dim`, and the way back from such rows to a's shape (a view).
 
-    Copies only where `dim` is not innermost in memory, as the channels of a channels-last array are.
-    """
+    Copies only where `dim` is not innermost in memory, as the channels of a channels-last array are."""
     moved = np.moveaxis(a, dim, -1) if a.ndim else a.reshape(1)
     flat = layout.contiguous(moved).reshape(math.prod(moved.shape[:-1]), moved.shape[-1])
     shape, scalar = moved.shape, not a.ndim

@@ -3,6 +3,7 @@ import operator
 from collections.abc import Sequence
 from typing import Any
 
+from fastnn import layout
 from fastnn.errors import ArgumentError, DTypeError, ShapeError
 from fastnn.tensor import Array, Tensor
 
@@ -31,6 +32,13 @@ def same_float(op: str, **tensors: Tensor | None) -> Array:
                 raise DTypeError(f"{op}: {first} is {a.dtype}, but {name} is {dtype}; convert one of them, for example "
                                  f"by .to({a.dtype})")
     return a  # type: ignore[return-value]
+
+
+def images(op: str, a: Array) -> Array:
+    """The array of an input (N, C, H, W) or (C, H, W) as channels-last images (N, C, H, W)."""
+    if a.ndim not in (3, 4) or 0 in a.shape[-3:]:
+        raise ShapeError(f"{op}: input must be (N, C, H, W) or (C, H, W), only N may be 0, but its shape is {a.shape}")
+    return layout.channels_last(a if a.ndim == 4 else a[None])
 
 
 def pair(value: IntOrPair, op: str, name: str, least: int = 0) -> Pair:
@@ -64,8 +72,7 @@ def n_windows(op: str, size: Sequence[int], where: Geometry, ceil_mode: bool = F
     """⌊(size + 2·padding − dilation·(kernel − 1) − 1) / stride⌋ + 1, the number of windows along each of the two axes.
 
     With `ceil_mode` the division rounds up, but a window must begin inside the input or its left padding.
-    Raises ShapeError if no window fits.
-    """
+    Raises ShapeError if no window fits."""
     found = []
     for n, kernel, stride, padding, dilation in zip(size, *where, strict=True):
         span = n + 2 * padding - dilation * (kernel - 1) - 1

@@ -11,7 +11,7 @@ import math
 
 from fastnn import backend, layout
 from fastnn.errors import ArgumentError, ShapeError
-from fastnn.functional.arguments import Geometry, IntOrPair, geometry, n_windows, pair, same_float
+from fastnn.functional.arguments import Geometry, IntOrPair, geometry, images, n_windows, pair, same_float
 from fastnn.functional.linalg import column_sum
 from fastnn.tensor import Array, Tensor, record
 
@@ -36,20 +36,15 @@ def conv2d(input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: In
     tensor([[[[4., 4.],
               [4., 4.]]]])
     """
-    same_float("conv2d", input=input, weight=weight, bias=bias)
-    if input.ndim not in (3, 4) or weight.ndim != 4:
-        raise ShapeError(f"conv2d: input must be (N, C, H, W) or (C, H, W) and weight (F, C/groups, kH, kW), but "
-                         f"shapes {input.shape} and {weight.shape} came")
-    x = layout.channels_last(input.array if input.ndim == 4 else input.array[None])
-    F, c, kH, kW = weight.shape
-    C = x.shape[1]
+    x = images("conv2d", same_float("conv2d", input=input, weight=weight, bias=bias))
+    if weight.ndim != 4 or 0 in weight.shape[1:]:
+        raise ShapeError(f"conv2d: weight must be (F, C/groups, kH, kW), only F may be 0, but its shape is {weight.shape}")
+    (F, c, kH, kW), C = weight.shape, x.shape[1]
     if not isinstance(groups, int) or groups < 1 or F % groups:
         raise ArgumentError(f"conv2d: groups must be an int that divides the {F} filters, but {groups!r} came")
     if c * groups != C:
         raise ShapeError(f"conv2d: input has {C} channels, but weight of shape {weight.shape} with groups={groups} "
                          f"needs {c * groups}")
-    if not all((kH, kW, *x.shape[1:])):
-        raise ShapeError(f"conv2d: only the batch may be empty, but shapes {input.shape} and {weight.shape} came")
     if bias is not None and bias.shape != (F,):
         raise ShapeError(f"conv2d: bias has shape {bias.shape}, but weight of shape {weight.shape} needs ({F},)")
     where = geometry("conv2d", (kH, kW), stride, padding, dilation)

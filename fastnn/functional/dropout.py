@@ -11,6 +11,7 @@ import numpy as np
 from fastnn import backend, layout
 from fastnn.errors import ShapeError
 from fastnn.functional.arguments import same_float
+from fastnn.functional.elementwise import mul
 from fastnn.tensor import Array, Tensor, record
 from fastnn.tensor import inplace as write_into
 
@@ -62,9 +63,5 @@ def dropout2d(input: Tensor, p: float = 0.5, training: bool = True, inplace: boo
     if layout.is_channels_last(a):  # (N, C, 1, W), so that NumPy's inner loop is a whole row of pixels
         factor = layout.channels_last(np.broadcast_to(factor, (*a.shape[:2], 1, a.shape[3])))
 
-    def dropout2d(grad: Array) -> tuple[Array]:
-        with np.errstate(invalid="ignore"):
-            return (np.multiply(grad, factor, out=layout.empty_like(grad)),)
-
-    out = record(dropout2d(a)[0], (input,), dropout2d)
+    out = mul(input, Tensor(factor))
     return write_into(input, out) if inplace else out

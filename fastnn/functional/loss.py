@@ -38,11 +38,10 @@ def _class_weight(op: str, x: Array, weight: Tensor | None) -> tuple[int, Array]
 
 def _class_loss(op: str, input: Tensor, target: Tensor, weight: Tensor | None, reduction: str,
                 run: Callable) -> Tensor:
-    """Losses of scores as rows, reduced. `run`, given the rows (M, C), classes (M,), int64, and weights (C,), returns the
+    """Losses of scores as rows, reduced. `run`, given the rows (M, C), int64 classes (M,) and weights (C,), returns the
     losses (M,), what each weighs, and a function from their gradients to that of the rows.
 
-    The mean is Σ loss / Σ weight, NaN if that is 0; the gradient is 0 then.
-    """
+    The mean is Σ loss / Σ weight, NaN if that is 0; the gradient is 0 then."""
     x = same_float(op, input=input, weight=weight)
     dim, w = _class_weight(op, x, weight)
     shape = x.shape[:dim] + x.shape[dim + 1:]

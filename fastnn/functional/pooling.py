@@ -14,19 +14,11 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from fastnn import backend, layout
-from fastnn.errors import ArgumentError, ShapeError
-from fastnn.functional.arguments import Geometry, IntOrPair, geometry, n_windows, pair, same_float
+from fastnn.errors import ArgumentError
+from fastnn.functional.arguments import Geometry, IntOrPair, geometry, images, n_windows, pair, same_float
 from fastnn.tensor import Array, Tensor, record
 
 __all__ = ["adaptive_avg_pool2d", "avg_pool2d", "max_pool2d"]
-
-
-def _images(op: str, input: Tensor) -> Array:
-    """The input as channels-last images (N, C, H, W)."""
-    a = same_float(op, input=input)
-    if a.ndim not in (3, 4) or 0 in a.shape[-3:]:
-        raise ShapeError(f"{op}: input must be (N, C, H, W) or (C, H, W), only N may be 0, but its shape is {a.shape}")
-    return layout.channels_last(a if a.ndim == 4 else a[None])
 
 
 def _windows(op: str, x: Array, kernel_size: IntOrPair, stride: IntOrPair | None, padding: IntOrPair,
@@ -61,7 +53,7 @@ def max_pool2d(input: Tensor, kernel_size: IntOrPair, stride: IntOrPair | None =
     >>> max_pool2d(fastnn.arange(16.0).view(1, 1, 4, 4), 2, return_indices=True)[1].tolist()
     [[[[5, 7], [13, 15]]]]
     """
-    x = _images("max_pool2d", input)
+    x = images("max_pool2d", same_float("max_pool2d", input=input))
     where, y = _windows("max_pool2d", x, kernel_size, stride, padding, dilation, ceil_mode)
     (kH, kW), (sH, sW), (pH, pW), (dH, dW) = where
     place = layout.empty(y.shape, np.uint8 if kH * kW <= 256 else np.int32, True)
@@ -84,7 +76,7 @@ def avg_pool2d(input: Tensor, kernel_size: IntOrPair, stride: IntOrPair | None =
     """
     if divisor_override is not None and not (isinstance(divisor_override, int) and divisor_override):
         raise ArgumentError(f"avg_pool2d: divisor_override must be an int other than 0, but {divisor_override!r} came")
-    x = _images("avg_pool2d", input)
+    x = images("avg_pool2d", same_float("avg_pool2d", input=input))
     where, y = _windows("avg_pool2d", x, kernel_size, stride, padding, 1, ceil_mode)
     settings = *where[:3], count_include_pad, divisor_override or 0
     backend.pooling.avg_pool2d(x, y, *settings, backend.n_threads())
@@ -98,7 +90,7 @@ def adaptive_avg_pool2d(input: Tensor, output_size: int | Sequence[int | None] |
     >>> adaptive_avg_pool2d(fastnn.arange(12.0).view(1, 1, 3, 4), (None, 2)).tolist()
     [[[[0.5, 2.5], [4.5, 6.5], [8.5, 10.5]]]]
     """
-    x = _images("adaptive_avg_pool2d", input)
+    x = images("adaptive_avg_pool2d", same_float("adaptive_avg_pool2d", input=input))
     sizes = output_size if isinstance(output_size, (tuple, list)) else (output_size,) * 2
     if None in sizes and len(sizes) == 2:
         sizes = [own if size is None else size for own, size in zip(x.shape[2:], sizes, strict=True)]
