@@ -68,23 +68,18 @@ cdef int run(tuple columns, Job* job, int n_threads) except -1:
     job.slots = <Slot*> scratch_acquire((job.n_slots + 1) * sizeof(Slot))
     try:
         for i in range(job.n_slots):
-            slot = &job.slots[i]
+            slot, p = &job.slots[i], <cnp.ndarray?> columns[0][i]
+            check_float(p)
+            if not is_packed(p):
+                raise ValueError("kernel: a parameter has gaps in its memory")
             for column in range(len(columns)):
                 slot.data[column] = NULL
-                if not columns[column]:
-                    continue
-                if not isinstance(columns[column][i], cnp.ndarray):
-                    raise TypeError(f"kernel: a {type(columns[column][i]).__name__} came where an array is needed")
-                a = columns[column][i]
-                if column == 0:
-                    p = a
-                    check_float(p)
-                    if not is_packed(p):
-                        raise ValueError("kernel: a parameter has gaps in its memory")
-                check_same(p, a)
-                if column != 1 and not cnp.PyArray_ISWRITEABLE(a):
-                    raise ValueError("kernel: a parameter or its state is read-only")
-                slot.data[column] = a.data
+                if columns[column]:
+                    a = <cnp.ndarray?> columns[column][i]
+                    check_same(p, a)
+                    if column != 1 and not cnp.PyArray_ISWRITEABLE(a):
+                        raise ValueError("kernel: a parameter or its state is read-only")
+                    slot.data[column] = a.data
             slot.size, slot.start, slot.single = p.size, length, is_f32(p)
             length += parts(slot.size, 64) * 64  # threads share no cache line
         with nogil:
