@@ -4,8 +4,7 @@
  * neighbours in memory: element 64 g + 16 w + l has word w of block 16 g + l. Words sit in 64-bit lanes: multiplication
  * reads the low halves and fills both. Two vectors run side by side to hide its latency.
  */
-#ifndef FASTNN_PHILOX_H
-#define FASTNN_PHILOX_H
+#pragma once
 
 #include <stdint.h>
 #include <string.h>
@@ -69,5 +68,3 @@ PHILOX_INLINE void philox_mask(uint64_t group, uint64_t key, uint32_t least, uin
             mask[half] |= words[32 * half + i] >= least ? philox_bit[i] : 0;
     }
 }
-
-#endif

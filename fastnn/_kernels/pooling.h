@@ -1,7 +1,6 @@
 /* Pooling of one window, all its taps for some channels at a time: four vectors, one, 16 bytes or a single channel.
    Sums and maxima stay in registers, and no branch depends on data. */
-#ifndef FASTNN_POOLING_H
-#define FASTNN_POOLING_H
+#pragma once
 #include <math.h>
 #include <stdint.h>
 #include "tile.h"
@@ -105,4 +104,3 @@ typedef struct { /* the taps of a window that lie inside the image */
 POOL(f32, float, int32_t)
 POOL(f64, double, int64_t)
 #define pool(t, x, ...) _Generic((x), float *: pool_f32, default: pool_f64)(t, x, __VA_ARGS__)
-#endif

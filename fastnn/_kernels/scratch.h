@@ -1,7 +1,6 @@
 /* Working memory of a kernel, 64-byte aligned. One block a module is kept between calls, so that a warm call faults
    no page. Acquire and release with the interpreter lock held; a nested or concurrent call gets memory of its own. */
-#ifndef FASTNN_SCRATCH_H
-#define FASTNN_SCRATCH_H
+#pragma once
 #include <Python.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -32,4 +31,3 @@ static inline void scratch_release(void *memory) {
     if (block == scratch_block) scratch_taken = 0;
     else free(block);
 }
-#endif

@@ -7,8 +7,7 @@
 
    One instance for each MR, NV, dtype and orientation of A: rows far apart with k side by side (`strided`), or rows
    side by side with k far apart (`side`). All loops over the tile have literal bounds and unroll. */
-#ifndef FASTNN_TILE_H
-#define FASTNN_TILE_H
+#pragma once
 #include <stddef.h>
 #include <string.h>
 
@@ -157,4 +156,3 @@ DOT(double, f64)
 #define tile(mr, nv, columns, side, a, row, w, b, c, ...) \
     _Generic((c), float *: tile_f32, default: tile_f64)(mr, nv, columns, side, a, row, w, b, c, __VA_ARGS__)
 #define dot(x, ...) _Generic((x), float *: dot_f32, default: dot_f64)(x, __VA_ARGS__)
-#endif

@@ -6,8 +6,7 @@
  * the integer k and leaves it in the low bits of the sum. Then expm1(r) = r + r^2 q(r), q by Chebyshev interpolation.
  * NaN passes through every step. Errors stay under 1.2 ulp for exp and expm1, 2.7 for the logistic function and tanh.
  */
-#ifndef FASTNN_VMATH_H
-#define FASTNN_VMATH_H
+#pragma once
 
 #include <math.h>
 #include <stddef.h>
@@ -93,5 +92,3 @@ VM_DEFINE(, double, uint64_t, 52, 1023, 6.93147180369123816490e-01, 1.9082149292
 /* by the type of the argument */
 #define vm_exp(x) _Generic((x), float: vm_exp_f, default: vm_exp_)(x)
 #define vm_apply(op, a, ...) _Generic((a), float: vm_apply_f, default: vm_apply_)(op, a, __VA_ARGS__)
-
-#endif
