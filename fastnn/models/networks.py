@@ -1,8 +1,7 @@
 """The networks that fastnn trains, times and compares, written as for PyTorch: with other imports the file runs there.
 
 Each is a function of the shape of one image, (C, H, W), and the number of classes; it returns a module, weights drawn
-afresh, that maps images (N, C, H, W), float32, to class scores (N, num_classes), for a loss of cross-entropy.
-"""
+afresh, that maps images (N, C, H, W), float32, to class scores (N, num_classes), for a loss of cross-entropy."""
 import fastnn.nn.functional as F
 from fastnn import nn
 
@@ -44,7 +43,7 @@ def dropnet(image_shape: Shape = (1, 28, 28), num_classes: int = 10) -> nn.Modul
         nn.Linear(32 * (H // 4) * (W // 4), 256), nn.Sigmoid(), nn.Dropout(0.5), nn.Linear(256, num_classes))
 
 
-def cbr(in_channels: int, out_channels: int, kernel: int = 3, stride: int = 1, groups: int = 1) -> nn.Module:
+def cbr(in_channels: int, out_channels: int, kernel: int = 3, stride: int = 1, groups: int = 1) -> nn.Sequential:
     """Convolution without bias, batch norm, ReLU."""
     conv = nn.Conv2d(in_channels, out_channels, kernel, stride, kernel // 2, groups=groups, bias=False)
     return nn.Sequential(conv, nn.BatchNorm2d(out_channels), nn.ReLU())
@@ -69,10 +68,8 @@ class BasicBlock(nn.Module):
         self.bn1 = nn.BatchNorm2d(out_channels)
         self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False)
         self.bn2 = nn.BatchNorm2d(out_channels)
-        self.shortcut: nn.Module = nn.Identity()
-        if stride != 1 or in_channels != out_channels:
-            conv = nn.Conv2d(in_channels, out_channels, 1, stride, bias=False)
-            self.shortcut = nn.Sequential(conv, nn.BatchNorm2d(out_channels))
+        changes = stride != 1 or in_channels != out_channels
+        self.shortcut = cbr(in_channels, out_channels, 1, stride)[:2] if changes else nn.Identity()  # without its ReLU
 
     def forward(self, x):
         y = F.relu(self.bn1(self.conv1(x)))

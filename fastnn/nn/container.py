@@ -56,8 +56,7 @@ class _Numbered(Module):
     def insert(self, index: int, item: Any) -> Self:
         """Add an item before the one at `index`. All are numbered anew, names of their own are lost."""
         items = list(self)
-        items.insert(index, item)
-        return self._replace(items)
+        return self._replace([*items[:index], item, *items[index:]])
 
     def __add__(self, items: Iterable[Any]) -> Self:
         return type(self)().extend(self).extend(items)
@@ -95,11 +94,9 @@ class ModuleList(_Numbered):
     """A list of modules, which it registers; it computes nothing."""
 
     def _child_reprs(self) -> Iterator[tuple[str, str]]:  # neighbours that read the same are printed once
-        first = 0
-        for text, group in groupby(map(repr, self)):
-            count = len(list(group))
-            yield (f"{first}-{first + count - 1}", f"{count} x {text}") if count > 1 else (str(first), text)
-            first += count
+        for text, group in groupby(super()._child_reprs(), lambda child: child[1]):
+            names = [name for name, _ in group]
+            yield (f"{names[0]}-{names[-1]}", f"{len(names)} x {text}") if len(names) > 1 else (names[0], text)
 
 
 class ParameterList(_Numbered):

@@ -30,7 +30,8 @@ class Conv2d(Weighted):
         self.in_channels, self.out_channels, self.groups, self.padding_mode = in_channels, out_channels, groups, "zeros"
         self.kernel_size, self.stride, pads, self.dilation = geometry("Conv2d", kernel_size, stride, padding, dilation)
         self.padding = padding if isinstance(padding, str) else pads
-        self._make_parameters((out_channels, in_channels // groups, *self.kernel_size), bias, device, dtype)
+        self._make_parameters((out_channels, in_channels // groups, *self.kernel_size), True, bias, device, dtype)
+        self.reset_parameters()
 
     def forward(self, input: Tensor) -> Tensor:
         return F.conv2d(input, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups)

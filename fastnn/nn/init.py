@@ -24,15 +24,14 @@ def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
     return math.sqrt(2.0 / (1 + slope**2))
 
 
-def _check_ndim(op: str, tensor: Tensor, least: int, most: int = 0) -> None:
-    if tensor.ndim < least or tensor.ndim > (most or tensor.ndim):
-        needed = least if most == least else f"{least} to {most}" if most else f"{least} or more"
+def _need_dimensions(op: str, tensor: Tensor, fits: bool, needed: str) -> None:
+    if not fits:
         raise ValueError(f"{op}: a tensor of {needed} dimensions is needed, but shape {tensor.shape} came")
 
 
 def _calculate_fan_in_and_fan_out(tensor: Tensor) -> tuple[int, int]:
     """Terms in the sum of one output, and sums that one input enters: shape[1] and shape[0] times the kernel's area."""
-    _check_ndim("init by fan-in and fan-out", tensor, 2)
+    _need_dimensions("init by fan-in and fan-out", tensor, tensor.ndim >= 2, "2 or more")
     area = math.prod(tensor.shape[2:])
     return tensor.shape[1] * area, tensor.shape[0] * area
 
@@ -58,12 +57,11 @@ def trunc_normal_(tensor: Tensor, mean: float = 0.0, std: float = 1.0, a: float 
     low, high = (a - mean) / std, (b - mean) / std
     peak = min(max(low, 0.0), high)
     reach = math.sqrt(peak**2 + 80)  # beyond it the density is below e⁻⁴⁰ of its peak
-    values, todo = np.empty(tensor.numel()), np.arange(tensor.numel())
-    while todo.size:
-        z = backend.generator.uniform(max(low, -reach), min(high, reach), todo.size)
-        kept = backend.generator.random(todo.size) < np.exp((peak**2 - z**2) / 2)
-        values[todo[kept]], todo = z[kept], todo[~kept]
-    return write(tensor, (mean + std * values).clip(a, b).reshape(tensor.shape))
+    n, kept = tensor.numel(), np.empty(0)
+    while kept.size < n:
+        z = backend.generator.uniform(max(low, -reach), min(high, reach), n)
+        kept = np.append(kept, z[backend.generator.random(n) < np.exp((peak**2 - z**2) / 2)])
+    return write(tensor, (mean + std * kept[:n]).clip(a, b).reshape(tensor.shape))
 
 
 def constant_(tensor: Tensor, val: float) -> Tensor:
@@ -81,13 +79,13 @@ def zeros_(tensor: Tensor) -> Tensor:
 
 def eye_(tensor: Tensor) -> Tensor:
     """The identity matrix: a Linear layer passes on as many inputs as it can."""
-    _check_ndim("eye_", tensor, 2, 2)
+    _need_dimensions("eye_", tensor, tensor.ndim == 2, "2")
     return write(tensor, np.eye(tensor.shape[0], tensor.shape[1]))
 
 
 def dirac_(tensor: Tensor, groups: int = 1) -> Tensor:
     """1 at the centre of the kernel: a convolution passes on as many channels of each group as it can."""
-    _check_ndim("dirac_", tensor, 3, 5)
+    _need_dimensions("dirac_", tensor, 3 <= tensor.ndim <= 5, "3 to 5")
     if groups < 1 or tensor.shape[0] % groups:
         raise ValueError(f"dirac_: the first size of shape {tensor.shape} must be divisible by groups={groups}")
     values, outputs, centre = np.zeros(tensor.shape), tensor.shape[0] // groups, (n // 2 for n in tensor.shape[2:])
@@ -133,7 +131,7 @@ def kaiming_normal_(tensor: Tensor, a: float = 0, mode: str = "fan_in", nonlinea
 
 def orthogonal_(tensor: Tensor, gain: float = 1) -> Tensor:
     """gain · Q, where Q is (shape[0], the rest) with orthonormal rows or columns. Reference: Saxe et al. 2013."""
-    _check_ndim("orthogonal_", tensor, 2)
+    _need_dimensions("orthogonal_", tensor, tensor.ndim >= 2, "2 or more")
     values = backend.generator.standard_normal((tensor.shape[0], math.prod(tensor.shape[1:])))
     wide = values.shape[0] < values.shape[1]
     q, r = np.linalg.qr(values.T if wide else values)
@@ -143,7 +141,7 @@ def orthogonal_(tensor: Tensor, gain: float = 1) -> Tensor:
 
 def sparse_(tensor: Tensor, sparsity: float, std: float = 0.01) -> Tensor:
     """N(0, std²), but zero in a fraction `sparsity` of each column, rounded up. Reference: Martens 2010."""
-    _check_ndim("sparse_", tensor, 2, 2)
+    _need_dimensions("sparse_", tensor, tensor.ndim == 2, "2")
     values = backend.generator.normal(0.0, std, tensor.shape)
     order = np.argsort(backend.generator.random(tensor.shape), axis=0)
     np.put_along_axis(values, order[: math.ceil(sparsity * len(order))], 0.0, axis=0)

@@ -20,13 +20,12 @@ class Identity(Module):
 
 
 class Weighted(Module):
-    """What Linear and Conv2d share: a weight and perhaps a bias, both drawn from U(−k, k), k = 1 / √fan_in."""
+    """A module of a weight and a bias, None where not wanted; by default drawn from U(−k, k), k = 1 / √fan_in."""
 
-    def _make_parameters(self, shape: tuple[int, ...], bias: bool, device: Any, dtype: Any) -> None:
-        op = type(self).__name__
-        self.weight = empty(op, *shape, device=device, dtype=dtype)
-        self.register_parameter("bias", empty(op, shape[0], device=device, dtype=dtype) if bias else None)
-        self.reset_parameters()
+    def _make_parameters(self, shape: tuple[int, ...], weight: bool, bias: bool, device: Any, dtype: Any) -> None:
+        for name, size, wanted in (("weight", shape, weight), ("bias", shape[:1], bias)):
+            parameter = empty(type(self).__name__, *size, device=device, dtype=dtype) if wanted else None
+            self.register_parameter(name, parameter)
 
     def reset_parameters(self) -> None:
         """Draw weight and bias anew."""
@@ -47,7 +46,8 @@ class Linear(Weighted):
                  dtype: Any = None) -> None:
         super().__init__()
         self.in_features, self.out_features = in_features, out_features
-        self._make_parameters((out_features, in_features), bias, device, dtype)
+        self._make_parameters((out_features, in_features), True, bias, device, dtype)
+        self.reset_parameters()
 
     def forward(self, input: Tensor) -> Tensor:
         return F.linear(input, self.weight, self.bias)

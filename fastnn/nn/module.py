@@ -13,14 +13,11 @@ from fastnn.nn.parameter import Parameter, write, zero_grads
 from fastnn.tensor import RemovableHandle, Tensor
 
 
-class LoadResult(NamedTuple):
+class LoadResult(NamedTuple("LoadResult", [("missing_keys", list[str]), ("unexpected_keys", list[str])])):
     """What `load_state_dict` did not find and what it did not use."""
-    missing_keys: list[str]
-    unexpected_keys: list[str]
 
     def __repr__(self) -> str:
-        keys = f"LoadResult(missing_keys={self.missing_keys}, unexpected_keys={self.unexpected_keys})"
-        return keys if any(self) else "<All keys matched successfully>"
+        return super().__repr__() if any(self) else "<All keys matched successfully>"
 
 
 class Module:
@@ -113,15 +110,13 @@ class Module:
     register_module = add_module
 
     def __setattr__(self, name: str, value: Any) -> None:
-        registry = "_parameters" if isinstance(value, Parameter) else "_modules" if isinstance(value, Module) else None
-        if registry is None:  # a registered name keeps its kind
-            registry = next((r for r in _KINDS if name in self.__dict__.get(r, ())), None)
-        elif name in self.__dict__ and name not in self.__dict__.get(registry, (name,)):
-            delattr(self, name)
+        held = next((r for r in _KINDS if name in self.__dict__.get(r, ())), None)  # and stays, unless by value's type
+        registry = "_parameters" if isinstance(value, Parameter) else "_modules" if isinstance(value, Module) else held
         if registry is None:
-            super().__setattr__(name, value)
-        else:
-            self._register(registry, name, value)
+            return super().__setattr__(name, value)
+        if registry != held and name in self.__dict__ and registry in self.__dict__:
+            delattr(self, name)
+        self._register(registry, name, value)
 
     def __delattr__(self, name: str) -> None:
         super().__delattr__(name)
@@ -148,9 +143,8 @@ class Module:
             if remove_duplicate:
                 memo.add(self)
             yield prefix, self
-            for name, module in self._modules.items():
-                if module is not None:
-                    yield from module.named_modules(memo, f"{prefix}.{name}" if prefix else name, remove_duplicate)
+            for path, module in self._named_members("_modules", prefix, False, False):
+                yield from module.named_modules(memo, path, remove_duplicate)
 
     def _named_members(self, registry: str, prefix: str, recurse: bool, unique: bool) -> Iterator[tuple[str, Any]]:
         seen = set()
@@ -256,13 +250,10 @@ class Module:
     def state_dict(self, prefix: str = "", keep_vars: bool = False) -> dict[str, Tensor]:
         """Parameters and persistent buffers by `prefix` + dotted name: detached tensors that share the model's memory,
         with `keep_vars` the tensors themselves. One that has two names appears under both."""
-        state = {}
-        for path, module in self.named_modules(remove_duplicate=False):
-            for name, tensor in (module._parameters | module._buffers).items():
-                if tensor is not None and name not in module._transient_buffers:
-                    key = f"{prefix}{path}.{name}" if path else prefix + name
-                    state[key] = tensor if keep_vars else tensor.detach()
-        return state
+        return {f"{prefix}{path}.{name}" if path else prefix + name: tensor if keep_vars else tensor.detach()
+                for path, module in self.named_modules(remove_duplicate=False)
+                for name, tensor in (module._parameters | module._buffers).items()
+                if tensor is not None and name not in module._transient_buffers}
 
     def load_state_dict(self, state_dict: Mapping[str, Tensor | np.ndarray], strict: bool = True) -> LoadResult:
         """Copy `state_dict` into the parameters and persistent buffers, casting to their dtypes. Returns missing and
@@ -311,8 +302,7 @@ class FunctionModule(Module):
     """A module that calls a function with its inputs and its settings, which are attributes.
 
     A subclass names beside its base the `function` and the settings that its repr `shows` (by default all, but inplace
-    only if true), and hands the settings, by the names of the function's arguments, to this constructor.
-    """
+    only if true), and hands the settings, by the names of the function's arguments, to this constructor."""
 
     _function: ClassVar[Callable[..., Any]]
     _shows: ClassVar[tuple[str, ...] | None]

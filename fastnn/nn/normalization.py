@@ -5,12 +5,11 @@ import fastnn.functional as F
 from fastnn import creation
 from fastnn.errors import ShapeError
 from fastnn.nn import init
-from fastnn.nn.module import Module
-from fastnn.nn.parameter import empty
+from fastnn.nn.linear import Weighted
 from fastnn.tensor import Tensor, int64
 
 
-class _BatchNorm(Module):
+class _BatchNorm(Weighted):
     _shapes: ClassVar[dict[int, str]]  # the input's, by number of dimensions
 
     def __init__(self, num_features: int, eps: float = 1e-5, momentum: float | None = 0.1, affine: bool = True,
@@ -18,9 +17,7 @@ class _BatchNorm(Module):
         super().__init__()
         self.num_features, self.eps, self.momentum = num_features, eps, momentum
         self.affine, self.track_running_stats = affine, track_running_stats
-        for name, wanted in (("weight", affine), ("bias", affine and bias)):
-            parameter = empty(type(self).__name__, num_features, device=device, dtype=dtype) if wanted else None
-            self.register_parameter(name, parameter)
+        self._make_parameters((num_features,), affine, affine and bias, device, dtype)
         for name, size, kind in (("running_mean", (num_features,), dtype), ("running_var", (num_features,), dtype),
                                  ("num_batches_tracked", (), int64)):
             self.register_buffer(name, creation.zeros(size, dtype=kind, device=device) if track_running_stats else None)

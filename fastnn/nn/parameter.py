@@ -48,7 +48,4 @@ def write(tensor: Tensor, values: np.ndarray) -> Tensor:
 def zero_grads(parameters: Iterable[Tensor], set_to_none: bool) -> None:
     """Drop the gradients of all parameters or, with False, fill them with zeros."""
     for p in parameters:
-        if set_to_none:
-            p.grad = None
-        elif p.grad is not None:
-            write(p.grad, np.zeros(()))
+        p.grad = None if set_to_none or p.grad is None else write(p.grad, np.zeros(()))

@@ -30,8 +30,7 @@ def clip_grad_norm_(parameters: Tensor | Iterable[Tensor], max_norm: float, norm
     `norm_type` is the p of the p-norm, positive; `inf` (or "inf") gives the largest magnitude. Returns the norm before
     clipping, a 0-d tensor of the gradients' dtype. Raises RuntimeError if `error_if_nonfinite` and it is inf or NaN.
 
-    Reference: Pascanu et al., On the difficulty of training recurrent neural networks, ICML 2013.
-    """
+    Reference: Pascanu et al., On the difficulty of training recurrent neural networks, ICML 2013."""
     grads, norm_type, max_norm = _grads(parameters), float(norm_type), float(max_norm)
     if not norm_type > 0:
         raise ValueError(f"clip_grad_norm_: norm_type must be positive, but {norm_type} came")

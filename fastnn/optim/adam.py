@@ -1,11 +1,9 @@
 """Adam and AdamW."""
-from collections.abc import Iterable
-
 import numpy as np
 
 from fastnn import backend
-from fastnn.optim.optimizer import Array, Group, Optimizer, check_signs
-from fastnn.tensor import Tensor, float32
+from fastnn.optim.optimizer import Group, Optimizer, Params, check_signs
+from fastnn.tensor import Array, Tensor, float32
 
 
 class Adam(Optimizer):
@@ -17,12 +15,11 @@ class Adam(Optimizer):
     weight_decay·p is added to d; if `decoupled_weight_decay`, p is multiplied by 1 − lr·weight_decay instead. `amsgrad`
     uses the largest v so far, `maximize` climbs. ValueError for a negative lr, eps, weight_decay, a beta not in [0, 1).
 
-    References: Kingma, Ba, ICLR 2015; amsgrad: Reddi et al., ICLR 2018; decoupled: Loshchilov, Hutter, ICLR 2019.
-    """
+    References: Kingma, Ba, ICLR 2015; amsgrad: Reddi et al., ICLR 2018; decoupled: Loshchilov, Hutter, ICLR 2019."""
 
-    def __init__(self, params: Iterable[Tensor] | Iterable[Group], lr: float = 1e-3,
-                 betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8, weight_decay: float = 0,
-                 amsgrad: bool = False, *, maximize: bool = False, decoupled_weight_decay: bool = False) -> None:
+    def __init__(self, params: Params, lr: float = 1e-3, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8,
+                 weight_decay: float = 0, amsgrad: bool = False, *, maximize: bool = False,
+                 decoupled_weight_decay: bool = False) -> None:
         super().__init__(params, {"lr": lr, "betas": tuple(betas), "eps": eps, "weight_decay": weight_decay,
                                   "amsgrad": amsgrad, "maximize": maximize,
                                   "decoupled_weight_decay": decoupled_weight_decay})
@@ -50,7 +47,6 @@ class Adam(Optimizer):
 class AdamW(Adam):
     """Adam with decoupled weight decay: p is multiplied by 1 − lr·weight_decay before each step. See `Adam`."""
 
-    def __init__(self, params: Iterable[Tensor] | Iterable[Group], lr: float = 1e-3,
-                 betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8, weight_decay: float = 1e-2,
-                 amsgrad: bool = False, *, maximize: bool = False) -> None:
+    def __init__(self, params: Params, lr: float = 1e-3, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8,
+                 weight_decay: float = 1e-2, amsgrad: bool = False, *, maximize: bool = False) -> None:
         super().__init__(params, lr, betas, eps, weight_decay, amsgrad, maximize=maximize, decoupled_weight_decay=True)

@@ -1,8 +1,7 @@
 """Learning-rate schedules. `step()`, after each epoch or as often as wanted, sets the rate of every parameter group.
 
 A schedule is a `get_lr`, which computes new rates from the present ones, so that schedules and changes by hand compose.
-Formulae are evaluated in PyTorch's order.
-"""
+Formulae are evaluated in PyTorch's order."""
 import math
 import warnings
 from collections import Counter

@@ -10,10 +10,10 @@ from fastnn import layout
 from fastnn.autograd import enable_grad
 from fastnn.errors import ShapeError
 from fastnn.nn.parameter import zero_grads
-from fastnn.tensor import Tensor, float32
+from fastnn.tensor import Array, Tensor, float32
 
-Array = np.ndarray
 Group = dict[str, Any]
+Params = Iterable[Tensor] | Iterable[Group]
 
 
 class Optimizer:
@@ -21,10 +21,9 @@ class Optimizer:
 
     `params` are tensors, or dicts of "params" and options of their own. Raises TypeError for other things and for sets,
     whose order changes from run to run; ValueError if there are none, one comes twice or is not a leaf, or an option is
-    out of range.
-    """
+    out of range."""
 
-    def __init__(self, params: Iterable[Tensor] | Iterable[Group], defaults: Group) -> None:
+    def __init__(self, params: Params, defaults: Group) -> None:
         if isinstance(params, (Tensor, dict, set)):
             raise TypeError(f"optimizer: params must be an ordered iterable of tensors or dicts, not a {type(params)}")
         self.defaults = defaults
@@ -57,15 +56,15 @@ class Optimizer:
         if isinstance(params, set):
             raise TypeError("optimizer: the order of a set changes from run to run; give the parameters in a list")
         params = [params] if isinstance(params, Tensor) else list(params)
-        known = set(map(id, self._params()))
+        known = set(self._params())
         for i, p in enumerate(params):
             if not isinstance(p, Tensor):
                 raise TypeError(f"{type(self).__name__} takes tensors, but parameter {i} is a {type(p).__name__}")
             if not p.is_leaf:
                 raise ValueError(f"can't optimize a non-leaf tensor: parameter {i} was computed by {p.grad_fn}")
-            if id(p) in known:
+            if p in known:
                 raise ValueError(f"some parameters appear more than once: parameter {i}, of shape {p.shape}")
-            known.add(id(p))
+            known.add(p)
         group = {"params": params, **self.defaults, **param_group} | {"params": params}
         self.check(group)
         self.param_groups.append(group)
@@ -113,17 +112,16 @@ class Optimizer:
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take over a copy of what `state_dict` returned, here or in PyTorch (as fastnn tensors). Raises ValueError,
         before anything is changed, if groups or shapes do not fit."""
-        saved = state_dict["param_groups"]
+        saved, state = state_dict["param_groups"], state_dict["state"]
         sizes, needed = ([len(group["params"]) for group in groups] for groups in (saved, self.param_groups))
         if sizes != needed:
             raise ValueError(f"loaded state dict has groups of {sizes} parameters, but the optimizer's are of {needed}")
-        groups = []
-        for old, new in zip(self.param_groups, saved, strict=True):
-            groups.append(old | deepcopy(new) | {"params": old["params"]})
-            self.check(groups[-1])
-        numbers, state = [n for group in saved for n in group["params"]], state_dict["state"]
-        members = [(p, state[n]) for n, p in zip(numbers, self._params(), strict=True) if n in state]
-        adopted = {p: {key: _adopt(p, key, value) for key, value in values.items()} for p, values in members}
+        groups = [a | deepcopy(b) | {"params": a["params"]} for a, b in zip(self.param_groups, saved, strict=True)]
+        for group in groups:
+            self.check(group)
+        numbers = (n for group in saved for n in group["params"])
+        adopted = {p: {key: _adopt(p, key, value) for key, value in state[n].items()}
+                   for n, p in zip(numbers, self._params(), strict=True) if n in state}
         self.state, self.param_groups = defaultdict(dict, adopted), groups
 
     def __repr__(self) -> str:

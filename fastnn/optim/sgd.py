@@ -1,9 +1,7 @@
 """Stochastic gradient descent, with momentum."""
-from collections.abc import Iterable
-
 from fastnn import backend
-from fastnn.optim.optimizer import Array, Group, Optimizer, check_signs
-from fastnn.tensor import Tensor
+from fastnn.optim.optimizer import Group, Optimizer, Params, check_signs
+from fastnn.tensor import Array, Tensor
 
 
 class SGD(Optimizer):
@@ -21,12 +19,10 @@ class SGD(Optimizer):
     >>> p
     tensor([0.5, 1. ], requires_grad=True)
 
-    Reference: Sutskever et al., On the importance of initialization and momentum in deep learning, ICML 2013.
-    """
+    Reference: Sutskever et al., On the importance of initialization and momentum in deep learning, ICML 2013."""
 
-    def __init__(self, params: Iterable[Tensor] | Iterable[Group], lr: float = 1e-3, momentum: float = 0,
-                 dampening: float = 0, weight_decay: float = 0, nesterov: bool = False, *,
-                 maximize: bool = False) -> None:
+    def __init__(self, params: Params, lr: float = 1e-3, momentum: float = 0, dampening: float = 0,
+                 weight_decay: float = 0, nesterov: bool = False, *, maximize: bool = False) -> None:
         super().__init__(params, {"lr": lr, "momentum": momentum, "dampening": dampening, "weight_decay": weight_decay,
                                   "nesterov": nesterov, "maximize": maximize})
 
