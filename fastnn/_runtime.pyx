@@ -4,18 +4,15 @@ cdef extern from *:
     #include "openmp.h"
     #if defined(__x86_64__) && defined(__GNUC__)
     /* these built-ins ask the processor and, by XGETBV, the operating system, which must save the registers */
-    #define HAS(name) (__builtin_cpu_supports(name) != 0)
-    static int has_baseline(void) { return HAS("ssse3") && HAS("sse4.2") && HAS("popcnt"); }
-    static int has_avx2(void) { return HAS("avx2") && HAS("fma") && HAS("bmi") && HAS("bmi2"); }
-    static int has_avx512(void) {
-        return has_avx2() && HAS("avx512f") && HAS("avx512bw") && HAS("avx512cd") && HAS("avx512dq") && HAS("avx512vl");
+    #define HAS __builtin_cpu_supports
+    static int isa_level(void) {
+        if (!(HAS("ssse3") && HAS("sse4.2") && HAS("popcnt"))) return 0;
+        if (!(HAS("avx2") && HAS("fma") && HAS("bmi") && HAS("bmi2"))) return 1;
+        return HAS("avx512f") && HAS("avx512bw") && HAS("avx512cd") && HAS("avx512dq") && HAS("avx512vl") ? 3 : 2;
     }
     #else
-    static int has_baseline(void) { return 1; }
-    static int has_avx2(void) { return 0; }
-    static int has_avx512(void) { return 0; }
+    static int isa_level(void) { return 1; }
     #endif
-    #ifndef COMPILER
     #ifdef __clang__
     #define COMPILER "Clang " __clang_version__
     #elif defined(__GNUC__)
@@ -23,19 +20,13 @@ cdef extern from *:
     #else
     #define COMPILER "unknown"
     #endif
-    #endif
     #ifdef _OPENMP
     #define OPENMP _OPENMP
     #else
     #define OPENMP 0
     #endif
-    #ifndef FASTNN_FLAGS
-    #define FASTNN_FLAGS ""
-    #endif
     """
-    bint has_baseline()
-    bint has_avx2()
-    bint has_avx512()
+    int isa_level()
     int omp_get_num_procs()
     int omp_get_max_threads()
     const char* COMPILER
@@ -45,14 +36,7 @@ cdef extern from *:
 
 def instruction_sets() -> tuple:
     """Kernel sets that this processor and operating system can run, the lowest first."""
-    found = []
-    if has_baseline():
-        found.append("baseline")
-        if has_avx2():
-            found.append("avx2")
-            if has_avx512():
-                found.append("avx512")
-    return tuple(found)
+    return ("baseline", "avx2", "avx512")[:isa_level()]
 
 
 def processors() -> int:

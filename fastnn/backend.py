@@ -2,13 +2,13 @@
 
 `backend.conv`, `backend.pooling`, … are the compiled modules of the best instruction set that this processor and its
 operating system support, or the NumPy twins if FASTNN_KERNELS=reference. FASTNN_ISA=baseline|avx2|avx512 overrides the
-choice of the set. Nothing is chosen silently: what cannot be had is an ImportError that names the cure.
-"""
-
+choice of the set. Nothing is chosen silently: what cannot be had is an ImportError that names the cure."""
+import contextlib
 import importlib
 import math
 import os
 import threading
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,11 +21,12 @@ try:
     from fastnn import _runtime  # type: ignore[attr-defined]
 except ImportError as error:
     if os.environ.get("FASTNN_KERNELS") != "reference":
-        raise ImportError(
-            "fastnn: the compiled kernels are missing. Build them by 'pip install .' in the sources (a C compiler "
-            f"is needed), or set FASTNN_KERNELS=reference for the slow NumPy twins. The reason: {error}"
-        ) from error
+        raise ImportError("fastnn: the compiled kernels are missing. Build them by 'pip install .' in the sources (a "
+                          "C compiler is needed), or set FASTNN_KERNELS=reference for the slow NumPy twins. "
+                          f"The reason: {error}") from error
     _runtime = None
+
+build: dict[str, Any] = _runtime.build() if _runtime else {"compiler": "none", "flags": "", "openmp": 0}
 
 
 def instruction_sets() -> tuple[str, ...]:
@@ -57,10 +58,8 @@ def load(kernel_set: str, isa: str) -> dict[str, Any]:
     try:
         return {family: importlib.import_module(f"{package}.{family}") for family in FAMILIES}
     except ImportError as error:
-        raise ImportError(
-            f"fastnn: {package} is missing from this build; build it again by 'pip install .', or choose another set "
-            f"by FASTNN_ISA. The reason: {error}"
-        ) from error
+        raise ImportError(f"fastnn: {package} is missing from this build; build it again by 'pip install .', or choose "
+                          f"another set by FASTNN_ISA. The reason: {error}") from error
 
 
 kernel_set, isa = _choose()
@@ -71,22 +70,17 @@ activation, conv, dropout, matmul, normalization, optimizer, pooling, softmax = 
 
 def _quota() -> float:
     """Processors that the control group grants, infinity if it does not say."""
-    try:
-        with open("/sys/fs/cgroup/cpu.max") as file:  # version 2 (open, because importing pathlib takes 7 ms)
-            quota, period = file.read().split()[:2]
-    except (OSError, ValueError):
-        try:
-            folder = "/sys/fs/cgroup/cpu/cpu.cfs_"
-            with open(folder + "quota_us") as one, open(folder + "period_us") as two:
-                quota, period = one.read().strip(), two.read().strip()
-        except OSError:
-            return math.inf
-    return int(quota) / int(period) if quota not in ("max", "-1") else math.inf
+    folder = Path("/sys/fs/cgroup")
+    for names in ("cpu.max",), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us"):  # versions 2 and 1
+        with contextlib.suppress(OSError, ValueError):  # ValueError: "max", which is no limit, as -1 is
+            quota, period = map(int, " ".join((folder / name).read_text() for name in names).split())
+            return quota / period if quota > 0 else math.inf
+    return math.inf
 
 
 def _default_threads() -> tuple[int, str]:
     """How many threads to start with, and why."""
-    if _runtime is None or not _runtime.build()["openmp"]:
+    if not build["openmp"]:
         return 1, "built without OpenMP"
     if os.environ.get("OMP_NUM_THREADS"):
         return _runtime.openmp_threads(), "OMP_NUM_THREADS"
@@ -97,14 +91,13 @@ def _default_threads() -> tuple[int, str]:
 
 
 _threads, threads_reason = _default_threads()
-_main = threading.get_ident()
-_forked = False
+_main: int | None = threading.get_ident()  # None in a forked child
 
 
 def _after_fork() -> None:
     """libgomp's threads do not survive a fork, and waiting for them would hang: a child runs on one."""
-    global _main, _forked, threads_reason
-    _main, _forked, threads_reason = threading.get_ident(), True, "a forked child runs on one thread"
+    global _main, _threads, threads_reason
+    _main, _threads, threads_reason = None, 1, "a forked child runs on one thread"
 
 
 if hasattr(os, "register_at_fork"):
@@ -113,12 +106,12 @@ if hasattr(os, "register_at_fork"):
 
 def n_threads() -> int:
     """Threads for a kernel called here and now: 1 off the main thread and in a forked child."""
-    return _threads if threading.get_ident() == _main and not _forked else 1
+    return _threads if threading.get_ident() == _main else 1
 
 
 def get_num_threads() -> int:
     """The number of threads that kernels use when called from the main thread."""
-    return 1 if _forked else _threads
+    return _threads
 
 
 def set_num_threads(n: int) -> None:
@@ -131,7 +124,7 @@ def set_num_threads(n: int) -> None:
         raise TypeError(f"set_num_threads: n must be an int, but a {type(n).__name__} came")
     if not 1 <= n <= 1024:
         raise ArgumentError(f"set_num_threads: n must be from 1 to 1024, but {n} came")
-    if not _forked:
+    if _main is not None:
         _threads, threads_reason = n, "set_num_threads"
 
 

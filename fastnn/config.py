@@ -2,7 +2,7 @@
 import os
 import platform
 import sys
-from typing import Any
+from pathlib import Path
 
 import numpy as np
 
@@ -12,19 +12,14 @@ from fastnn._version import __version__
 
 def openmp_runtimes() -> list[str]:
     """OpenMP libraries loaded into this process (Linux only): more than one can slow each other down."""
-    try:
-        with open("/proc/self/maps") as file:
-            maps = file.read()
-    except OSError:
-        return []
-    files = {line.split()[-1] for line in maps.splitlines() if "/" in line}
+    maps = Path("/proc/self/maps")
+    files = {line.split()[-1] for line in maps.read_text().splitlines() if "/" in line} if maps.exists() else set()
     return sorted(file for file in files if os.path.basename(file).startswith(("libgomp", "libomp", "libiomp")))
 
 
 def config() -> dict[str, str]:
     """Version, kernels, threads, OpenMP, NumPy, compiler and flags, as text."""
-    none: dict[str, Any] = {"compiler": "none", "flags": "", "openmp": 0}
-    build = backend._runtime.build() if backend._runtime else none
+    build = backend.build
     supported = ", ".join(backend.instruction_sets()) or "none"
     openmp = f"version {build['openmp']}; loaded: {', '.join(openmp_runtimes()) or 'unknown'}"
     return {

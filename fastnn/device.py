@@ -13,7 +13,8 @@ class device:
     'cpu'
     """
 
-    __slots__ = ("index", "type")
+    __slots__ = ()
+    type, index = "cpu", None
 
     def __init__(self, type: str | device) -> None:
         name = "cpu" if isinstance(type, device) else type
@@ -21,8 +22,6 @@ class device:
             raise TypeError(f"device: type must be a str such as 'cpu', but a {name.__class__.__name__} came")
         if name not in ("cpu", "cpu:0"):
             raise DeviceError(f"device: {name!r} is not available; fastnn runs on 'cpu' only")
-        self.type = "cpu"
-        self.index = None
 
     def __repr__(self) -> str:
         return "device(type='cpu')"

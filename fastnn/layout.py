@@ -2,9 +2,7 @@
 
 An array of shape (N, C, H, W) is *channels-last* when its memory runs N, H, W, C. NumPy keeps that order only while
 all operands have it, so every operation allocates its own output here and passes `out=`. The strides of axes of
-size 1 say nothing and are never read.
-"""
-
+size 1 say nothing and are never read."""
 from collections.abc import Sequence
 
 import numpy as np
@@ -40,9 +38,7 @@ def contiguous(a: Array) -> Array:
 
 def dense(a: Array) -> Array:
     """`a` if it is C-contiguous or channels-last, else a copy in C order."""
-    if sound(a) and (a.flags.c_contiguous or is_channels_last(a)):
-        return a
-    return contiguous(a)
+    return a if is_channels_last(a) and sound(a) else contiguous(a)
 
 
 def empty(shape: Sequence[int], dtype: np.dtype | type, channels_last: bool = False) -> Array:
