@@ -6,8 +6,7 @@ point to the nodes that made their inputs, never forward, so dropping the loss d
 they are made, which is a topological order: the backward pass sorts the nodes it can reach by falling number. There is
 no recursion, and a gradient that something else may hold is never added into. (The design follows HIPS autograd.)
 
-The tape knows nothing of what operations compute: `fastnn.functional` installs operators and methods on Tensor.
-"""
+The tape knows nothing of what operations compute: `fastnn.functional` installs operators and methods on Tensor."""
 from __future__ import annotations
 
 import itertools
@@ -43,15 +42,15 @@ _count = itertools.count()
 class Node:
     """One recorded operation: what to run backward, and where its results go."""
 
-    __slots__ = ("__weakref__", "backward", "dtype", "edges", "hooks", "order", "retain", "shape", "versions")
+    __slots__ = ("__weakref__", "_hooks", "backward", "dtype", "edges", "order", "retain", "shape", "versions")
 
     def __init__(self, array: Array, edges: tuple, backward: Backward, versions: tuple) -> None:
         self.order = next(_count)
-        self.edges = edges  # for each input its Node, the Tensor itself if it is a leaf, or None
+        self.edges = edges  # of each input, by _edge
         self.backward: Backward | None = backward
         self.versions = versions  # (counter, value when saved) of every tensor that backward reads
         self.shape, self.dtype = array.shape, array.dtype
-        self.hooks: list[tuple] | None = None
+        self._hooks: list[tuple] | None = None
         self.retain: weakref.ref | None = None
 
     def __repr__(self) -> str:
@@ -338,10 +337,9 @@ class Tensor:
         if not self.requires_grad:
             raise AutogradError("register_hook: this tensor does not require grad")
         holder: Any = _edge(self)
-        name = "_hooks" if holder is self else "hooks"
-        if getattr(holder, name) is None:
-            setattr(holder, name, [])
-        return RemovableHandle(getattr(holder, name), (hook,))
+        if holder._hooks is None:
+            holder._hooks = []
+        return RemovableHandle(holder._hooks, (hook,))
 
     def backward(self, gradient: Tensor | None = None, retain_graph: bool = False, create_graph: bool = False) -> None:
         """Add the gradient of this tensor with respect to every leaf that requires grad to the leaf's `.grad`.
@@ -352,8 +350,7 @@ class Tensor:
 
         Raises:
             RuntimeError: nothing requires grad; `gradient` is missing or has another shape; the graph was freed; or a
-                tensor that the backward pass reads has been changed in place.
-        """
+                tensor that the backward pass reads has been changed in place."""
         backward([self], [start_gradient("backward", self, gradient, create_graph)], retain_graph)
 
 
@@ -377,8 +374,7 @@ def record(array: Array, inputs: tuple[Tensor, ...], backward: Backward, saved: 
         backward: takes the gradient of the output (an array of its shape and dtype, of any strides, not to be written
             into) and returns an array or None for each input.
         saved: the tensors whose arrays `backward` reads; a change in place before the backward pass is an error then.
-        save_output: whether `backward` reads the output.
-    """
+        save_output: whether `backward` reads the output."""
     out = Tensor(array)
     if _mode.grad:
         for x in inputs:
@@ -386,7 +382,7 @@ def record(array: Array, inputs: tuple[Tensor, ...], backward: Backward, saved: 
                 break
         else:
             return out
-        edges = tuple([_edge(x) if x.requires_grad else None for x in inputs])
+        edges = tuple([_edge(x) for x in inputs])
         if save_output:
             saved = (*saved, out)
         versions = tuple([(x._version, x._version[0]) for x in saved])
@@ -398,8 +394,7 @@ def record(array: Array, inputs: tuple[Tensor, ...], backward: Backward, saved: 
 def view_of(x: Tensor, array: Array, backward: Backward, fn: Callable[[Array], Array]) -> Tensor:
     """Like `record`, for an output that shares x's memory: `array` is `fn(x.array)`.
 
-    `fn` lets a change in place of either reach the history of the other.
-    """
+    `fn` lets a change in place of either reach the history of the other."""
     out = record(array, (x,), backward)
     out._version = x._version
     first = x._view
@@ -422,11 +417,11 @@ def _rebased(x: Tensor) -> bool:
     return root._requires_grad
 
 
-def _edge(x: Tensor) -> Node | Tensor:
-    """Where x's gradient goes."""
+def _edge(x: Tensor) -> Any:
+    """Where x's gradient goes: its Node, the Tensor itself if it is a leaf, or None if it does not require grad."""
     if x._view is not None:
         _rebased(x)
-    return x if x._node is None else x._node
+    return (x._node or x) if x._requires_grad else None
 
 
 def shadow(x: Tensor) -> Tensor:
@@ -442,8 +437,7 @@ def shadow(x: Tensor) -> Tensor:
 def inplace(x: Tensor, result: Tensor) -> Tensor:
     """Write `result`, computed from `shadow(x)`, into x's memory, and give x its history. Returns x.
 
-    Raises RuntimeError (AutogradError) if x is a leaf that requires grad, or a view of one, while grad mode is on.
-    """
+    Raises RuntimeError (AutogradError) if x is a leaf that requires grad, or a view of one, while grad mode is on."""
     if result.shape != x.shape:
         raise ShapeError(f"in-place operation: the result has shape {result.shape}, but the tensor has {x.shape}")
     if not np.can_cast(result.dtype, x.dtype, "same_kind"):
@@ -455,25 +449,23 @@ def inplace(x: Tensor, result: Tensor) -> Tensor:
         raise AutogradError("in-place operation: a leaf that requires grad cannot be changed while grad mode is on")
     np.copyto(x.array, result.array, casting="same_kind")
     x._version[0] += 1
-    if not _mode.grad or not (result._requires_grad or root._requires_grad):
+    if not _mode.grad:
         return x
-    made = _edge(result) if result._requires_grad else None
     if root is x:
         x._node, x._requires_grad = result._node, result._requires_grad
-        return x
-    fn, array = x._view.fn, root.array  # type: ignore[union-attr]
+    elif result._requires_grad or root._requires_grad:
+        fn, array = x._view.fn, root.array  # type: ignore[union-attr]
 
-    def copy_slices(grad: Array) -> tuple[Array, Array]:
-        rest = np.empty_like(array, dtype=grad.dtype)  # in the memory order in which fn gives a view
-        np.copyto(rest, grad)
-        part = fn(rest)
-        into = part.copy()
-        part[...] = 0
-        return rest, into
+        def copy_slices(grad: Array) -> tuple[Array, Array]:
+            rest = np.empty_like(array, dtype=grad.dtype)  # in the memory order in which fn gives a view
+            np.copyto(rest, grad)
+            part = fn(rest)
+            into = part.copy()
+            part[...] = 0
+            return rest, into
 
-    edges = (_edge(root) if root._requires_grad else None, made)
-    root._node, root._requires_grad = Node(root.array, edges, copy_slices, ()), True
-    _rebased(x)
+        root._node, root._requires_grad = Node(root.array, (_edge(root), _edge(result)), copy_slices, ()), True
+        _rebased(x)
     return x
 
 
@@ -500,24 +492,21 @@ def backward(roots: Sequence[Tensor], gradients: Sequence[Array], retain_graph: 
              inputs: Sequence[Tensor] | None = None) -> list[Array | None]:
     """Run the tape from `roots`. Leaves accumulate into `.grad`; with `inputs`, returns the gradients of these."""
     starts = [_edge(root) for root in roots]
-    targets = None if inputs is None else [_edge(x) for x in inputs]
-    nodes = _reachable([x for x in starts if isinstance(x, Node)], targets)
-    pending: dict[Node | Tensor, Array] = {}
-    owned: set[Node | Tensor] = set()
-    captured: dict[Node | Tensor, Array] = {}
+    captured: dict[Node | Tensor, Array | None] = {_edge(x): None for x in inputs or ()}
+    nodes = _reachable([x for x in starts if isinstance(x, Node)], None if inputs is None else {*captured})
+    pending: dict[Any, Array] = {}
     for start, gradient in zip(starts, gradients, strict=True):
-        _accumulate(pending, owned, start, gradient)
+        _accumulate(pending, start, gradient)
     del gradients
     for node in nodes:
         grad = pending.pop(node, None)
-        owned.discard(node)
         if grad is None:
             continue
-        if node.hooks:
-            grad = _call_hooks(node.hooks, grad)
+        if node._hooks:
+            grad = _call_hooks(node._hooks, grad)
         if node.retain is not None and (kept := node.retain()) is not None:
             kept.grad = Tensor(grad.copy())
-        if targets is not None and node in targets:
+        if node in captured:
             captured[node] = grad
         for counter, value in node.versions:
             if counter[0] != value:
@@ -528,24 +517,23 @@ def backward(roots: Sequence[Tensor], gradients: Sequence[Array], retain_graph: 
         results = node.backward(grad)
         for edge, result in zip(node.edges, results, strict=True):
             if edge is not None and result is not None:
-                _accumulate(pending, owned, edge, result)
+                _accumulate(pending, edge, result)
         del results, grad
         result = None
         if not retain_graph:
             node.release()
-    for leaf in list(pending):
-        grad, own = pending.pop(leaf), leaf in owned
-        if leaf._hooks:  # type: ignore[union-attr]
-            grad, own = _call_hooks(leaf._hooks, grad), False  # type: ignore[union-attr]
-        if targets is not None:
-            captured[leaf] = grad
+    for leaf in [key for key in pending if inputs is None or key in captured]:
+        if leaf._hooks:
+            pending[leaf] = _call_hooks(leaf._hooks, pending[leaf])
+        if inputs is None:
+            _add_to_grad(leaf, pending)
         else:
-            _add_to_grad(leaf, grad, own or _exclusive(grad, getrefcount(grad)))  # type: ignore[arg-type]
-    return [captured.get(target) for target in targets or ()]
+            captured[leaf] = pending[leaf]
+    return [captured[_edge(x)] for x in inputs or ()]
 
 
-def _reachable(starts: Iterable[Node], targets: list[Node | Tensor] | None) -> list[Node]:
-    """The nodes from which gradients flow, last made first; with `targets`, only those on the way to one."""
+def _reachable(starts: Iterable[Node], wanted: set[Node | Tensor] | None) -> list[Node]:
+    """The nodes from which gradients flow, last made first; only those on the way to a `wanted` one, if given."""
     seen = set(starts)
     stack = list(seen)
     while stack:
@@ -554,8 +542,7 @@ def _reachable(starts: Iterable[Node], targets: list[Node | Tensor] | None) -> l
                 seen.add(edge)
                 stack.append(edge)
     nodes = sorted(seen, key=lambda node: node.order)
-    if targets is not None:
-        wanted = set(targets)
+    if wanted is not None:
         for node in nodes:
             if any(edge in wanted for edge in node.edges):
                 wanted.add(node)
@@ -563,26 +550,26 @@ def _reachable(starts: Iterable[Node], targets: list[Node | Tensor] | None) -> l
     return nodes[::-1]
 
 
-def _accumulate(pending: dict, owned: set, key: Node | Tensor, grad: Array) -> None:
-    held = pending.get(key)
-    if held is None:
+def _accumulate(pending: dict[Any, Array], key: Node | Tensor, grad: Array) -> None:
+    if key not in pending:
         pending[key] = grad
-    elif key in owned:
-        np.add(held, grad, out=held)
+    elif _exclusive(pending, key):
+        np.add(pending[key], grad, out=pending[key])
     else:
+        held = pending[key]
         pending[key] = np.add(held, grad, out=layout.empty_for(held.shape, held.dtype, held, grad))
-        owned.add(key)
 
 
-def _exclusive(grad: Array, references: int) -> bool:
-    """Whether nothing but the caller's variable (one reference, one more by counting) holds grad's memory."""
-    base = grad.base
-    if references > 2 or not grad.flags.writeable:
+def _exclusive(pending: dict[Any, Array], key: Node | Tensor) -> bool:
+    """Whether nothing else holds the memory of the array at `key`. (getrefcount counts its own argument, too.)"""
+    if getrefcount(pending[key]) > 2 or not pending[key].flags.writeable:
         return False
-    return base is None or (isinstance(base, Array) and base.base is None and getrefcount(base) <= 3)
+    base = pending[key].base
+    return base is None or (isinstance(base, Array) and base.base is None and getrefcount(pending[key].base) <= 3)
 
 
-def _add_to_grad(leaf: Tensor, grad: Array, own: bool) -> None:
+def _add_to_grad(leaf: Tensor, pending: dict[Any, Array]) -> None:
+    own, grad = _exclusive(pending, leaf), pending.pop(leaf)
     if leaf.grad is not None:
         np.add(leaf.grad.array, grad, out=leaf.grad.array)
         leaf.grad._version[0] += 1
@@ -605,13 +592,10 @@ def _call_hooks(hooks: list[tuple], grad: Array) -> Array:
 
 def check_dtype(op: str, dtype: Any) -> np.dtype:
     """`dtype` as a supported NumPy dtype, else DTypeError."""
-    try:
-        found = np.dtype(dtype)
-    except TypeError:
-        found = None
-    if found not in DTYPES:
+    found = next((known for known in DTYPES if known == dtype), None)
+    if found is None:
         raise DTypeError(f"{op}: dtype {dtype!r} is not supported; it may be {', '.join(map(str, DTYPES))}")
-    return found  # type: ignore[return-value]
+    return found
 
 
 def as_tensor(value: Any, like: Tensor | None = None) -> Tensor:
@@ -631,9 +615,7 @@ def default_dtype(number: bool | int | float) -> np.dtype:
     return bool_ if isinstance(number, bool) else int64 if isinstance(number, int) else float32
 
 
-def _kind_rank(dtype: np.dtype) -> int:
-    """bool < int < float."""
-    return "buif".index(dtype.kind) + (dtype.kind == "u")
+_KIND_RANKS = {"b": 0, "u": 1, "i": 1, "f": 2}
 
 
 def result_dtype(*operands: Tensor | bool | int | float) -> np.dtype:
@@ -647,8 +629,8 @@ def result_dtype(*operands: Tensor | bool | int | float) -> np.dtype:
         tier, dtype = (x.array.ndim == 0, x.array.dtype) if isinstance(x, Tensor) else (2, default_dtype(x))
         held = tiers.setdefault(tier, dtype)
         mixed = (held.kind == "f") != (dtype.kind == "f")  # where NumPy would widen the floats
-        tiers[tier] = max(held, dtype, key=_kind_rank) if mixed else np.promote_types(held, dtype)
-    return max((tiers[tier] for tier in sorted(tiers)), key=_kind_rank)  # the first of equal kinds
+        tiers[tier] = min(held, dtype, key=lambda d: d.kind != "f") if mixed else np.promote_types(held, dtype)
+    return max((tiers[tier] for tier in sorted(tiers)), key=lambda d: _KIND_RANKS[d.kind])  # the first of equal kinds
 
 
 def unbroadcast(grad: Array, shape: tuple[int, ...]) -> Array:

@@ -251,6 +251,18 @@ def test_grad_function_of_intermediates():
     check(case, X)
 
 
+def test_grad_function_passes_by_what_leads_elsewhere():
+    """Branches of the graph that do not lead to an input, one of them a recorded operation, one a leaf with a hook."""
+
+    def case(lib, x, w):
+        called = []
+        w.register_hook(lambda grad: called.append(1))
+        (gx,) = lib.autograd.grad((x * (w * 2) * w).sum(), x)
+        return gx, none(w.grad), not called
+
+    check(case, X, normal(3, 4))
+
+
 def test_grad_function_of_the_unused():
     def case(lib, x, w):
         gx, gw = lib.autograd.grad((x * 2).sum(), [x, w], allow_unused=True)
