@@ -1,5 +1,7 @@
 """`fastnn verify` finds every kernel and sees what is wrong with one."""
 
+import functools
+import inspect
 import re
 from pathlib import Path
 
@@ -9,7 +11,7 @@ import pytest
 import fastnn
 from fastnn import backend, verify
 from fastnn.__main__ import main
-from fastnn.verify import activation as cases
+from fastnn.verify import cases
 
 ISAS = backend.instruction_sets()
 pytestmark = pytest.mark.skipif(not ISAS, reason="no compiled kernels")
@@ -92,11 +94,44 @@ def test_a_kernel_that_raises_fails_alone(relu):
     assert {row.problem for row in relu_rows()} == {"ValueError: no"}
 
 
-def test_a_kernel_without_cases_fails(monkeypatch):
-    monkeypatch.delattr(cases, "relu")
+def fails_for(problem):
     rows = verify.run(["activation.relu"])
-    assert rows
-    assert all(not row.ok and row.problem == "no cases in fastnn/verify/activation.py" for row in rows)
+    return bool(rows) and all(not row.ok and row.problem == problem for row in rows)
+
+
+def test_a_kernel_without_cases_fails(monkeypatch):
+    monkeypatch.delattr(cases, "activation")
+    assert fails_for("no cases in fastnn/verify/cases.py")
+
+
+def test_a_kernel_with_an_argument_that_no_case_has_fails(monkeypatch):
+    monkeypatch.setattr("fastnn.reference.activation.relu", lambda x, threshold, y_out, n_threads: None)
+    assert fails_for("no cases in fastnn/verify/cases.py")
+
+
+def test_a_kernel_without_a_twin_fails(monkeypatch):
+    monkeypatch.delattr("fastnn.reference.activation.relu")
+    assert fails_for("no twin in fastnn/reference/activation.py")
+
+
+@pytest.mark.parametrize("kernel, output", [
+    ("conv.conv2d_backward_weight", "dweight_out"), ("normalization.batch_norm_backward", "dx_out"),
+    ("softmax.log_softmax_backward", "dx_out"), ("optimizer.adam_step", "params_out"),
+])  # fmt: skip
+def test_a_twin_off_by_a_thousandth_is_seen(monkeypatch, kernel, output):
+    family, name = kernel.split(".")
+    twin = getattr(backend.load("reference", "")[family], name)
+    place = [*inspect.signature(twin).parameters].index(output)
+
+    @functools.wraps(twin)
+    def disturbed(*args):
+        twin(*args)
+        for array in args[place] if isinstance(args[place], list) else [args[place]]:
+            if array is not None:
+                array *= 1.001
+
+    monkeypatch.setattr(f"fastnn.reference.{kernel}", disturbed)
+    assert not any(row.ok for row in verify.run([kernel]))
 
 
 def test_every_kernel_in_the_sources_is_found():

@@ -1,13 +1,13 @@
 """Every compiled kernel against its NumPy twin in float64, on this machine.
 
-Kernels are found by walking the compiled modules; ``fastnn/verify/<family>.py`` holds for each a generator of its name,
-which yields the arguments of a case and K, the number of terms of its longest sum. Every case runs on all instruction
-sets, in float32 and float64, on 1, 2 and 3 threads. A number must lie within 8 ε √K · max(1, largest finite |truth|)
-of the twin's (independent rounding errors add up as √K: Higham, Mary, "A new approach to probabilistic rounding error
-analysis", 2019); infinities and NaN must sit where the twin's do once rounded to the dtype, integers be equal, bits not
-depend on the threads, inputs not be written to.
+Kernels are found by walking the compiled modules; ``cases.py`` has for each family a generator of cases, from which a
+kernel takes the arguments that its twin's signature names, and K, the number of terms of the longest sum. Every case
+runs on all instruction sets, in float32 and float64, on 1, 2 and 3 threads. A number must lie within
+8 ε √K · max(1, largest finite |truth|) of the twin's (independent rounding errors add up as √K: Higham, Mary, "A new
+approach to probabilistic rounding error analysis", 2019); infinities and NaN must sit where the twin's do once rounded
+to the dtype, integers be equal, bits not depend on the threads, inputs not be written to.
 """
-import importlib.util
+import importlib
 import inspect
 import itertools
 import math
@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastnn import backend
+from fastnn.verify import cases
 
 FACTOR = 8.0
 THREADS = (1, 2, 3)
@@ -58,6 +59,7 @@ def kernels() -> list[str]:
     return sorted(found)
 
 
+@np.errstate(all="ignore")
 def run(names: Sequence[str] = (), isas: Sequence[str] = (), show: Callable[[Row], Any] = bool) -> list[Row]:
     """Checks kernels ("conv.conv2d") or families ("conv"), by default all, on the given or all sets of this machine.
 
@@ -87,43 +89,38 @@ def report(names: Sequence[str] = ()) -> int:
 
 def _check(kernel: str, dtype: np.dtype, isas: Sequence[str]) -> Iterator[Row]:
     family, name = kernel.split(".")
-    twin, make_cases = _find("fastnn.reference", family, name), _find("fastnn.verify", family, name)
-    if not (twin and make_cases):
-        missing = "cases in fastnn/verify" if twin else "twin in fastnn/reference"
-        yield Row(kernel, "-", dtype.name, problem=f"no {missing}/{family}.py")
+    twin: Any = getattr(backend.load("reference", "").get(family), name, None)
+    parameters = [*inspect.signature(twin).parameters][:-1] if twin else []  # without n_threads
+    made = getattr(cases, family, lambda *_: ())(name, cases.Arrays(zlib.crc32(kernel.encode()), dtype))
+    tried = [([case[p] for p in parameters], terms) for case, terms in made if case.keys() >= {*parameters}]
+    if not (twin and tried):
+        missing = "cases in fastnn/verify/cases.py" if twin else f"twin in fastnn/reference/{family}.py"
+        yield Row(kernel, "-", dtype.name, problem=f"no {missing}")
         return
-    outputs = [parameter.endswith("_out") for parameter in inspect.signature(twin).parameters][:-1]  # not n_threads
-    with np.errstate(all="ignore"):
-        cases = list(make_cases(np.random.default_rng(zlib.crc32(kernel.encode())), dtype))
-        truths = [_call(twin, args, 1, np.dtype(np.float64)) for args, _ in cases]
-        largest = max((args for args, _ in cases), key=lambda args: sum(a.nbytes for a in _arrays(args)))
-        twin_seconds = _seconds(twin, largest)
-        time.sleep(0.08)  # a BLAS called by the twin keeps the cores busy for up to 30 ms
-        for isa in isas:
-            function, error, speedup, problem = _find(f"fastnn._kernels.{isa}", family, name), 0.0, 0.0, ""
-            bits: list[set[int]] = [set() for _ in cases]
-            try:
-                for n_threads in THREADS:  # outermost: to change their number takes longer than most cases
-                    for (args, terms), truth, seen in zip(cases, truths, bits, strict=True):
-                        results = _call(function, args, n_threads)
-                        seen.add(hash(_bits(results)))
-                        for is_output, result, start, true in zip(outputs, results, args, truth, strict=True):
-                            if is_output:
-                                pairs = zip(_arrays(result), _arrays(true), strict=True)
-                                error = max([error, *(_error(*pair, terms, dtype) for pair in pairs)])
-                            elif _bits(result) != _bits(start):
-                                problem = "writes to its input"
-                speedup = twin_seconds / _seconds(function, largest)
-            except Exception as e:  # a kernel that refuses a case is a finding, not the end of the run
-                problem = f"{type(e).__name__}: {e}"
-            same_bits = all(len(seen) <= 1 for seen in bits)
-            yield Row(kernel, isa, dtype.name, len(cases), error, same_bits, speedup, problem)
-
-
-def _find(package: str, family: str, name: str) -> Any:
-    """The function, or None."""
-    found = importlib.util.find_spec(f"{package}.{family}")
-    return getattr(importlib.import_module(found.name), name, None) if found else None
+    truths = [_call(twin, args, 1, np.dtype(np.float64)) for args, _ in tried]
+    largest = max((args for args, _ in tried), key=lambda args: sum(a.nbytes for a in _arrays(args)))
+    twin_seconds = _seconds(twin, largest)
+    time.sleep(0.08)  # a BLAS called by the twin keeps the cores busy for up to 30 ms
+    for isa in isas:
+        error, speedup, problem = 0.0, 0.0, ""
+        bits: list[set[int]] = [set() for _ in tried]
+        try:
+            function = getattr(backend.load("compiled", isa)[family], name)
+            for n_threads in THREADS:  # outermost: to change their number takes longer than most cases
+                for (args, terms), truth, seen in zip(tried, truths, bits, strict=True):
+                    results = _call(function, args, n_threads)
+                    seen.add(hash(_bits(results)))
+                    for parameter, result, start, true in zip(parameters, results, args, truth, strict=True):
+                        if parameter.endswith("_out"):
+                            pairs = zip(_arrays(result), _arrays(true), strict=True)
+                            error = max([error, *(_error(*pair, terms, dtype) for pair in pairs)])
+                        elif _bits(result) != _bits(start):
+                            problem = "writes to its input"
+            speedup = twin_seconds / _seconds(function, largest)
+        except Exception as e:  # a kernel that refuses a case is a finding, not the end of the run
+            problem = f"{type(e).__name__}: {e}"
+        same_bits = all(len(seen) <= 1 for seen in bits)
+        yield Row(kernel, isa, dtype.name, len(tried), error, same_bits, speedup, problem)
 
 
 def _call(function: Callable, args: Sequence, n_threads: int, dtype: np.dtype | None = None) -> list:

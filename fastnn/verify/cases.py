@@ -1,0 +1,198 @@
+"""What kernels are tried on: for each family a generator of cases, each with K, the number of terms of its longest sum.
+
+A case gives a value to every argument name of its family, and a kernel takes those that its signature has. So forward
+and backward kernels share cases; where they must differ, `name` tells. Outputs begin as random numbers, to be replaced.
+"""
+import math
+
+import numpy as np
+
+from fastnn import layout
+from fastnn.functional.arguments import n_windows
+
+
+class Arrays:
+    """Makes random arrays of one dtype; 4-D ones have the shape (N, C, H, W) and channels-last memory."""
+
+    def __init__(self, seed, dtype):
+        self.rng, self.dtype = np.random.default_rng(seed), dtype
+
+    def normal(self, shape):
+        array = layout.empty(shape, self.dtype, len(shape) == 4)
+        array[...] = self.rng.standard_normal(shape)
+        return array
+
+    def special(self, shape):
+        """Normal values, about every fourth replaced by ±0, a subnormal, ±inf, NaN or ±1 (so that ties occur)."""
+        array, tiny = self.normal(shape), np.finfo(self.dtype).smallest_subnormal
+        choices = np.array([0.0, -0.0, tiny, -7 * tiny, np.inf, -np.inf, np.nan, 1.0, -1.0], self.dtype)
+        places = self.rng.random(shape) < 0.25
+        array[places] = self.rng.choice(choices, places.sum())
+        return array
+
+    def weight(self, F, C, kH, kW):
+        """Of a convolution, in the memory order of parameters: kH, kW, C, F."""
+        return self.normal((kH, F, kW, C)).transpose(1, 3, 0, 2)
+
+
+ELEMENTS = [(), (0, 3), (1,), (7,), (16,), (33,), (5, 3), (2, 1, 5, 7), (3, 5, 4, 3), (2, 130, 3, 3), (40_001,)]
+
+
+def activation(name, make):
+    # every magnitude at which the exponential does something else: tiny, steps of its reduction, overflow
+    finfo = np.finfo(make.dtype)
+    wide = np.concatenate([np.geomspace(finfo.tiny / 8, 1, 2000), np.linspace(1, 2 * np.log(finfo.max), 5000)])
+    for i, x in enumerate([*map(make.special, ELEMENTS), np.concatenate([wide, -wide]).astype(make.dtype)]):
+        alpha = (1.0, 0.25, 0.0)[i % 3]  # exact in both dtypes, so that y + alpha vanishes in both
+        ranges = {"sigmoid_backward": (0, 1), "tanh_backward": (-1, 1), "elu_backward": (-alpha, np.inf)}
+        y = np.clip(make.special(x.shape), *ranges.get(name, (-np.inf, np.inf)), out=make.normal(x.shape))
+        yield {"x": x, "y": y, "dy": make.special(x.shape), "negative_slope": (0.01, 0.0, -0.5)[i % 3], "alpha": alpha,
+               "y_out": make.normal(x.shape), "dx_out": make.normal(x.shape)}, 1
+
+
+# N, C, H, W; F; kernel, stride, padding, dilation; groups: nothing square, borders beyond the kernel, depthwise
+CONVOLUTIONS = [
+    ((2, 1, 9, 8), 6, (5, 3), (1, 1), (2, 0), (1, 1), 1), ((1, 3, 11, 17), 33, (3, 2), (2, 1), (1, 1), (1, 2), 1),
+    ((3, 16, 7, 7), 10, (3, 3), (1, 1), (1, 1), (1, 1), 1), ((2, 130, 4, 5), 17, (1, 3), (1, 1), (0, 2), (1, 1), 1),
+    ((2, 17, 5, 31), 40, (1, 1), (1, 1), (0, 0), (1, 1), 1), ((2, 5, 8, 9), 7, (1, 1), (2, 3), (0, 0), (1, 1), 1),
+    ((1, 4, 6, 13), 8, (2, 3), (3, 2), (5, 4), (2, 3), 1), ((2, 12, 9, 6), 15, (3, 1), (1, 2), (1, 0), (1, 1), 3),
+    ((2, 33, 9, 14), 33, (3, 5), (1, 1), (1, 2), (1, 1), 33), ((1, 6, 12, 7), 6, (3, 3), (2, 1), (0, 1), (2, 1), 6),
+    ((1, 8, 10, 6), 8, (2, 3), (2, 2), (1, 0), (1, 2), 8), ((0, 3, 5, 5), 4, (3, 3), (1, 1), (1, 1), (1, 1), 1),
+    ((1, 2, 3, 4), 0, (3, 3), (1, 1), (1, 1), (1, 1), 1), ((4, 32, 21, 19), 64, (3, 3), (1, 1), (1, 1), (1, 1), 1),
+]
+
+
+def conv(name, make):
+    for i, (shape, F, kernel, stride, padding, dilation, groups) in enumerate(CONVOLUTIONS):
+        N, C, *image = shape
+        size = n_windows(name, image, (kernel, stride, padding, dilation))
+        weight, matrix = make.weight(F, C // groups, *kernel), (N, C * math.prod(kernel), math.prod(size))
+        terms = {"conv2d": weight[:1].size, "conv2d_backward_input": weight[:, :1].size,
+                 "conv2d_backward_weight": N * math.prod(size), "col2im": math.prod(kernel)}
+        yield {"x": make.normal(shape), "weight": np.ascontiguousarray(weight) if N == 1 else weight,
+               "bias": make.normal((F,)) if i % 2 else None, "dy": make.normal((N, F, *size)),
+               "y_out": make.normal((N, F, *size)), "dx_out": make.normal(shape),
+               "dweight_out": make.weight(*weight.shape), "columns": make.normal(matrix), "x_out": make.normal(shape),
+               "columns_out": make.normal(matrix), "kernel": kernel, "stride": stride, "padding": padding,
+               "dilation": dilation, "groups": groups, "size": size}, terms.get(name, 1)
+
+
+# shape, p, seed
+DROPOUTS = [
+    ((), 0.5, 0), ((0, 3), 0.5, 1), ((1,), 0.9, 2), ((63,), 0.1, 3), ((64,), 0.5, 2**64 - 1), ((5, 13), 0.0, 5),
+    ((1023,), 0.25, 6), ((1025,), 1.0, 7), ((2, 3, 5, 7), 0.5, 8), ((3, 130, 4, 5), 0.7, 2**32), ((33_001,), 1 / 3, 10),
+]
+
+
+def dropout(name, make):
+    for shape, p, seed in DROPOUTS:
+        mask = make.rng.integers(0, 2**64, (math.prod(shape) + 63) // 64, np.uint64)
+        yield {"x": make.special(shape), "dy": make.special(shape), "mask": mask, "p": p, "seed": seed,
+               "y_out": make.normal(shape), "mask_out": mask, "dx_out": make.normal(shape)}, 1
+
+
+# M, N, K, some in stacks: sizes around the tile's, few rows, long sums
+PRODUCTS = [(1, 1, 1), (1, 33, 70), (3, 130, 65), (5, 17, 9), (14, 32, 40), (15, 33, 257), (29, 10, 31), (6, 5, 0),
+            (0, 4, 3), (100, 70, 120), (9, 12, 4200), (130, 250, 784), (3, 1, 33, 70), (3, 3, 130, 65), (3, 5, 17, 9),
+            (3, 14, 32, 40)]
+
+
+def matmul(name, make):
+    for i, (*stack, M, N, K) in enumerate(PRODUCTS):
+        a = make.normal((*stack, K, M)).swapaxes(-1, -2) if i % 2 else make.normal((*stack, M, K))
+        b = make.normal((*stack, N, K)).swapaxes(-1, -2) if i % 3 else make.normal((*stack, K, N))
+        yield {"a": a, "b": b, "bias": make.normal((N,)) if i % 4 else None, "c_out": make.normal((*stack, M, N))}, K
+    column = np.eye(3, dtype=make.dtype)[:, :1]
+    yield {"a": make.special((7, 3)), "b": column, "bias": None, "c_out": make.normal((7, 1))}, 3
+
+
+NORMALIZED = [(2, 1), (5, 3), (200, 7), (70, 130), (33, 600), (2, 1, 5, 7), (3, 6, 9, 11), (2, 33, 4, 5),
+              (1, 130, 3, 2), (5000, 1), (16, 32, 32, 32)]
+
+
+def normalization(name, make):
+    for i, shape in enumerate(NORMALIZED + [(0, 3), (2, 0, 3, 1)] * ("eval" in name)):
+        C, sums = shape[1], i != 6 or name != "batch_norm_eval_backward"
+        x = make.special(shape) if i == 2 or name == "batch_norm_eval" else make.normal(shape)
+        x = x + 3 * x[:1] if i == 4 else x  # a first row unlike the others
+        mean, weight, bias, mean_out, rstd_out, var_out, dweight_out, dbias_out = make.normal((8, C))
+        yield {"x": x, "dy": make.normal(shape), "mean": mean, "rstd": make.rng.uniform(0.5, 2, C).astype(make.dtype),
+               "eps": 0.1, "weight": None if i == 3 else weight, "bias": None if i == 4 else bias,
+               "y_out": make.normal(shape), "mean_out": mean_out, "rstd_out": rstd_out, "var_out": var_out,
+               "dx_out": None if i == 5 else make.normal(shape), "dweight_out": dweight_out if sums else None,
+               "dbias_out": dbias_out if sums else None}, 1 if name == "batch_norm_eval" else x[:, :1].size
+
+
+SIZES = [(), (0,), (1,), (63,), (130, 17), (8, 3, 3, 5), (129, 130)]  # the last is longer than a unit of work
+OPTIONS = ("special", "amsgrad", "weight_decay", "maximize", "momentum", "dampening", "nesterov", "first",
+           "step", "beta1", "beta2", "eps", "decoupled")
+STEPS = [
+    (False, False, 0.0, False, 0.0, 0.0, False, False, 1, 0.9, 0.999, 1e-8, False),
+    (True, False, 0.0, True, 0.9, 0.0, False, True, 100_000, 0.9, 0.999, 1e-8, False),
+    (False, True, 0.1, False, 0.9, 0.3, False, False, 3, 0.9, 0.999, 1e-3, False),
+    (True, True, 0.1, False, 0.9, 0.0, True, True, 4, 0.3, 0.5, 1e-3, True),
+    (True, False, 0.1, True, 0.0, 0.0, False, False, 5, 0.0, 0.0, 1e-3, True),
+    (True, True, 0.0, False, 0.9, 0.0, True, False, 2, 0.9, 0.99, 0.5, False),
+]
+
+
+def optimizer(name, make):
+    """Lists of parameters, gradients and state, of mixed sizes and memory orders."""
+    def arrays(fill=make.normal):
+        return [*map(fill, SIZES), make.weight(7, 4, 3, 5)]
+
+    for row in STEPS:
+        options = dict(zip(OPTIONS, row, strict=True))
+        squares, largest = [[np.abs(a, out=a) for a in arrays()] for _ in range(2)]
+        case = options | {"lr": 0.1 if name == "sgd_step" else 0.01, "params_out": arrays(), "exp_avgs_out": arrays(),
+                          "grads": arrays(make.special if options["special"] else make.normal),
+                          "exp_avg_sqs_out": squares, "max_exp_avg_sqs_out": largest if options["amsgrad"] else [],
+                          "momentum_buffers_out": arrays() if options["momentum"] else []}
+        yield case, 1
+    yield {key: [] if isinstance(value, list) else value for key, value in case.items()}, 1
+
+
+# N, C, H, W; kernel, stride, padding, dilation
+WINDOWS = [
+    ((2, 1, 5, 7), (2, 2), (2, 2), (0, 0), (1, 1)), ((1, 6, 9, 8), (3, 2), (2, 3), (1, 0), (1, 1)),
+    ((2, 17, 6, 11), (2, 3), (1, 2), (1, 1), (2, 3)), ((1, 130, 5, 4), (3, 3), (2, 2), (1, 1), (1, 1)),
+    ((1, 33, 4, 5), (1, 2), (3, 4), (0, 1), (1, 1)),  # inputs between windows
+    ((1, 3, 19, 18), (17, 16), (1, 2), (8, 7), (1, 1)),  # more places than a byte holds
+    ((1, 17, 3, 4), (2, 2), (1, 1), (1, 1), (1, 1)), ((0, 4, 6, 6), (2, 2), (2, 2), (0, 0), (1, 1)),
+    ((3, 130, 8, 7), (8, 7), (1, 1), (0, 0), (1, 1)), ((8, 32, 16, 16), (16, 16), (1, 1), (0, 0), (1, 1)),
+    ((8, 32, 32, 32), (2, 2), (2, 2), (0, 0), (1, 1)),
+]
+
+
+def pooling(name, make):
+    for i, (shape, kernel, stride, padding, dilation) in enumerate(WINDOWS):
+        maximum, (N, C, *image), K = "max" in name, shape, math.prod(kernel)
+        size = n_windows(name, image, (kernel, stride, padding, dilation if maximum else (1, 1)), ceil_mode=i % 2)
+        dy = make.normal((N, C, *size))
+        place = layout.channels_last(make.rng.integers(0, K, dy.shape, np.uint8 if K <= 256 else np.int32))
+        yield {"x": make.special(shape) if maximum or i < 2 else make.normal(shape), "dy": dy, "place": place,
+               "y_out": make.normal(dy.shape), "place_out": place, "dx_out": make.normal(shape), "kernel": kernel,
+               "stride": stride, "padding": padding, "dilation": dilation, "count_include_pad": i % 2 == 0,
+               "divisor": (0, 0, 3, -2)[i % 4]}, 1 if name == "max_pool2d" else K
+
+
+ROWS = [(0, 5), (3, 0), (1, 1), (7, 3), (5, 31), (4, 32), (3, 33), (300, 10), (2, 130), (70, 129), (2, 5003)]
+
+
+def softmax(name, make):
+    """Logits far from 0 and apart; and rows with ties, infinities and NaN. Some probabilities are exactly 0."""
+    for i, (M, D) in enumerate(ROWS):
+        y = np.maximum(make.normal((M, D)), 0)
+        y /= np.maximum(y.sum(axis=1, keepdims=True), 1)
+        target = make.rng.integers(0, D, M) if D else np.full(M, -100)
+        target[make.rng.random(M) < 0.2] = -100
+        loss_out, row_weight_out = np.zeros((2, M), make.dtype)  # the kernel leaves them alone if D is 0
+        case = {"x": make.normal((M, D)) * make.dtype.type(5) + make.dtype.type(50), "dy": make.normal((M, D)),
+                "y": np.log(y) if "log" in name else y, "target": target, "ignore_index": -100, "label_smoothing": 0.0,
+                "weight": np.ones(D, make.dtype) if i % 2 else make.rng.random(D).astype(make.dtype),
+                "dloss": make.special((M,)), "dx": make.special((M, D)), "y_out": make.normal((M, D)),
+                "loss_out": loss_out, "row_weight_out": row_weight_out, "dx_out": make.normal((M, D))}
+        odd = {"x": make.special((M, D)), "dy": make.special((M, D)),
+               "y": np.minimum(make.special((M, D)), 0 if "log" in name else np.inf)}
+        for change in {}, {"label_smoothing": 0.3}, odd:  # no smoothing beside -inf: 0·inf is NaN
+            yield case | change, 1 if name == "cross_entropy_backward" else D
