@@ -18,29 +18,27 @@ def mlp(image_shape: Shape = (1, 28, 28), num_classes: int = 10) -> nn.Module:
 def lenet5(image_shape: Shape = (1, 28, 28), num_classes: int = 10) -> nn.Module:
     """LeNet-5 with ReLU and max pooling (LeCun, Bottou, Bengio, Haffner 1998); sides of 12 pixels and more."""
     C, H, W = image_shape
-    return nn.Sequential(
-        nn.Conv2d(C, 6, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2),
-        nn.Conv2d(6, 16, 5), nn.ReLU(), nn.MaxPool2d(2),
-        nn.Flatten(), nn.Linear(16 * ((H // 2 - 4) // 2) * ((W // 2 - 4) // 2), 120), nn.ReLU(),
-        nn.Linear(120, 84), nn.ReLU(), nn.Linear(84, num_classes))
+    return nn.Sequential(nn.Conv2d(C, 6, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2),
+                         nn.Conv2d(6, 16, 5), nn.ReLU(), nn.MaxPool2d(2),
+                         nn.Flatten(), nn.Linear(16 * ((H // 2 - 4) // 2) * ((W // 2 - 4) // 2), 120), nn.ReLU(),
+                         nn.Linear(120, 84), nn.ReLU(), nn.Linear(84, num_classes))
 
 
 def cnn(image_shape: Shape = (1, 28, 28), num_classes: int = 10) -> nn.Module:
     """Two 3×3 convolutions of 32 and 64 filters with ReLU and max pooling, then 128 ReLU units."""
     C, H, W = image_shape
-    return nn.Sequential(
-        nn.Conv2d(C, 32, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
-        nn.Conv2d(32, 64, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
-        nn.Flatten(), nn.Linear(64 * (H // 4) * (W // 4), 128), nn.ReLU(), nn.Linear(128, num_classes))
+    return nn.Sequential(nn.Conv2d(C, 32, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
+                         nn.Conv2d(32, 64, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
+                         nn.Flatten(), nn.Linear(64 * (H // 4) * (W // 4), 128), nn.ReLU(), nn.Linear(128, num_classes))
 
 
 def dropnet(image_shape: Shape = (1, 28, 28), num_classes: int = 10) -> nn.Module:
     """A small network of the other layers: ELU, tanh, sigmoid, average pooling, two kinds of dropout."""
     C, H, W = image_shape
-    return nn.Sequential(
-        nn.Conv2d(C, 32, 3, padding=1), nn.ELU(), nn.AvgPool2d(2), nn.Dropout2d(0.2),
-        nn.Conv2d(32, 32, 3, padding=1), nn.Tanh(), nn.AvgPool2d(2), nn.Flatten(), nn.Dropout(0.5),
-        nn.Linear(32 * (H // 4) * (W // 4), 256), nn.Sigmoid(), nn.Dropout(0.5), nn.Linear(256, num_classes))
+    return nn.Sequential(nn.Conv2d(C, 32, 3, padding=1), nn.ELU(), nn.AvgPool2d(2), nn.Dropout2d(0.2),
+                         nn.Conv2d(32, 32, 3, padding=1), nn.Tanh(), nn.AvgPool2d(2), nn.Flatten(),
+                         nn.Dropout(0.5), nn.Linear(32 * (H // 4) * (W // 4), 256), nn.Sigmoid(),
+                         nn.Dropout(0.5), nn.Linear(256, num_classes))
 
 
 def cbr(in_channels: int, out_channels: int, kernel: int = 3, stride: int = 1, groups: int = 1) -> nn.Sequential:
@@ -52,11 +50,10 @@ def cbr(in_channels: int, out_channels: int, kernel: int = 3, stride: int = 1, g
 def vgg(image_shape: Shape = (3, 32, 32), num_classes: int = 10) -> nn.Module:
     """Three pairs of 3×3 convolutions of 32, 64, 128 filters, pooling after each pair (Simonyan, Zisserman 2014)."""
     C, H, W = image_shape
-    return nn.Sequential(
-        cbr(C, 32), cbr(32, 32), nn.MaxPool2d(2),
-        cbr(32, 64), cbr(64, 64), nn.MaxPool2d(2),
-        cbr(64, 128), cbr(128, 128), nn.MaxPool2d(2),
-        nn.Flatten(), nn.Linear(128 * (H // 8) * (W // 8), num_classes))
+    return nn.Sequential(cbr(C, 32), cbr(32, 32), nn.MaxPool2d(2),
+                         cbr(32, 64), cbr(64, 64), nn.MaxPool2d(2),
+                         cbr(64, 128), cbr(128, 128), nn.MaxPool2d(2),
+                         nn.Flatten(), nn.Linear(128 * (H // 8) * (W // 8), num_classes))
 
 
 class BasicBlock(nn.Module):
@@ -78,12 +75,11 @@ class BasicBlock(nn.Module):
 
 def resnet20(image_shape: Shape = (3, 32, 32), num_classes: int = 10) -> nn.Module:
     """The residual network of 20 layers for small images (He, Zhang, Ren, Sun, arXiv 1512.03385, section 4.2)."""
-    return nn.Sequential(
-        cbr(image_shape[0], 16),
-        BasicBlock(16, 16), BasicBlock(16, 16), BasicBlock(16, 16),
-        BasicBlock(16, 32, 2), BasicBlock(32, 32), BasicBlock(32, 32),
-        BasicBlock(32, 64, 2), BasicBlock(64, 64), BasicBlock(64, 64),
-        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, num_classes))
+    return nn.Sequential(cbr(image_shape[0], 16),
+                         BasicBlock(16, 16), BasicBlock(16, 16), BasicBlock(16, 16),
+                         BasicBlock(16, 32, 2), BasicBlock(32, 32), BasicBlock(32, 32),
+                         BasicBlock(32, 64, 2), BasicBlock(64, 64), BasicBlock(64, 64),
+                         nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, num_classes))
 
 
 def mobile(image_shape: Shape = (3, 32, 32), num_classes: int = 10) -> nn.Module:

@@ -143,7 +143,7 @@ class Module:
             if remove_duplicate:
                 memo.add(self)
             yield prefix, self
-            for path, module in self._named_members("_modules", prefix, False, False):
+            for path, module in self._named_members("_modules", prefix, recurse=False, unique=False):
                 yield from module.named_modules(memo, path, remove_duplicate)
 
     def _named_members(self, registry: str, prefix: str, recurse: bool, unique: bool) -> Iterator[tuple[str, Any]]:
@@ -166,7 +166,7 @@ class Module:
 
     def named_children(self) -> Iterator[tuple[str, Module]]:
         """The modules directly below this one, each object once."""
-        return self._named_members("_modules", "", False, True)
+        return self._named_members("_modules", "", recurse=False, unique=True)
 
     def parameters(self, recurse: bool = True) -> Iterator[Parameter]:
         return (p for _, p in self.named_parameters(recurse=recurse))
@@ -318,13 +318,11 @@ class FunctionModule(Module):
         self.__dict__.update(settings)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        own = self.__dict__
-        return self._function(*args, **{name: own[name] for name in self._settings}, **kwargs)
+        return self._function(*args, **{name: getattr(self, name) for name in self._settings}, **kwargs)
 
     def extra_repr(self) -> str:
-        shown = self._settings if self._shows is None else self._shows
-        texts = [f"{name}={getattr(self, name)}" for name in shown]
-        return ", ".join(t for t in texts if t != "inplace=False" or self._shows)
+        shown = [s for s in self._settings if s != "inplace" or self.inplace] if self._shows is None else self._shows
+        return ", ".join(f"{name}={getattr(self, name)}" for name in shown)
 
 
 class _Gather(Function):

@@ -47,7 +47,7 @@ class _BatchNorm(Weighted):
         kept = self.track_running_stats or not self.training
         mean, var = (self.running_mean, self.running_var) if kept else (None, None)
         return F.batch_norm(input, mean, var, self.weight, self.bias, self.training or self.running_mean is None,
-                            0.0 if momentum is None else momentum, self.eps)
+                            momentum or 0.0, self.eps)
 
     def extra_repr(self) -> str:
         return (f"{self.num_features}, eps={self.eps}, momentum={self.momentum}, affine={self.affine}, "

@@ -2,7 +2,7 @@
 import numpy as np
 
 from fastnn import backend
-from fastnn.optim.optimizer import Group, Optimizer, Params, check_signs
+from fastnn.optim.optimizer import Group, Optimizer, Params
 from fastnn.tensor import Array, Tensor, float32
 
 
@@ -25,11 +25,10 @@ class Adam(Optimizer):
                                   "decoupled_weight_decay": decoupled_weight_decay})
 
     def check(self, options: Group) -> None:
-        owner = type(self).__name__
-        check_signs(owner, options, lr="learning rate", eps="epsilon value", weight_decay="weight_decay value")
+        self._check_signs(options, lr="learning rate", eps="epsilon value", weight_decay="weight_decay value")
         for i, beta in enumerate(options["betas"]):
             if not 0 <= beta < 1:
-                raise ValueError(f"{owner}: Invalid beta parameter at index {i}: {beta}")
+                raise ValueError(f"{type(self).__name__}: Invalid beta parameter at index {i}: {beta}")
 
     def kind(self, group: Group, p: Tensor) -> float:
         step = self.state[p].setdefault("step", Tensor(np.array(0, float32))).array

@@ -40,6 +40,12 @@ class Optimizer:
     def check(self, options: Group) -> None:
         """Raise ValueError if an option is out of range."""
 
+    def _check_signs(self, options: Group, **names: str) -> None:
+        """Raise ValueError, in PyTorch's words, if one of the options is negative or NaN."""
+        for key, name in names.items():
+            if not options[key] >= 0:
+                raise ValueError(f"{type(self).__name__}: Invalid {name}: {options[key]}")
+
     def kind(self, group: Group, p: Tensor) -> Any:
         """What tells apart parameters that one call of `update` cannot serve."""
 
@@ -140,10 +146,3 @@ def _adopt(p: Tensor, key: str, value: Any) -> Any:
     if value.shape != p.shape:
         raise ValueError(f"loaded state dict: {key} has shape {value.shape}, but its parameter has {p.shape}")
     return Tensor(layout.match(value.array.copy(), p.array))
-
-
-def check_signs(owner: str, options: Group, **names: str) -> None:
-    """Raise ValueError, in PyTorch's words, if one of the options is negative or NaN."""
-    for key, name in names.items():
-        if not options[key] >= 0:
-            raise ValueError(f"{owner}: Invalid {name}: {options[key]}")

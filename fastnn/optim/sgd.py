@@ -1,6 +1,6 @@
 """Stochastic gradient descent, with momentum."""
 from fastnn import backend
-from fastnn.optim.optimizer import Group, Optimizer, Params, check_signs
+from fastnn.optim.optimizer import Group, Optimizer, Params
 from fastnn.tensor import Array, Tensor
 
 
@@ -27,7 +27,7 @@ class SGD(Optimizer):
                                   "nesterov": nesterov, "maximize": maximize})
 
     def check(self, options: Group) -> None:
-        check_signs("SGD", options, lr="learning rate", momentum="momentum value", weight_decay="weight_decay value")
+        self._check_signs(options, lr="learning rate", momentum="momentum value", weight_decay="weight_decay value")
         if options["nesterov"] and (options["momentum"] <= 0 or options["dampening"] != 0):
             raise ValueError("SGD: Nesterov momentum requires a momentum and zero dampening")
 
