@@ -99,14 +99,12 @@ class Context:
 
     needs_input_grad: tuple[bool, ...] = ()
     saved_tensors: tuple = ()
-    _versions: tuple = ()
     _plain: tuple = ()
     _materialize = True
 
     def save_for_backward(self, *tensors: Tensor | None) -> None:
         """Keep inputs or outputs; changing them in place before the backward pass is an error then."""
         self.saved_tensors = tensors
-        self._versions = tuple((t._version, t._version[0]) for t in tensors if t is not None)
 
     def mark_non_differentiable(self, *tensors: Tensor) -> None:
         """Outputs that have no gradient."""
@@ -150,8 +148,6 @@ class Function:
         received: list[np.ndarray | None] = [None] * len(outputs)
 
         def function(_: np.ndarray) -> list[np.ndarray | None]:
-            if any(counter[0] != value for counter, value in ctx._versions):
-                raise AutogradError(f"{cls.__name__}: a tensor saved for backward has been changed in place")
             grads = [Tensor(np.zeros(out.shape, out.dtype) if g is None else g)
                      if g is not None or (ctx._materialize and isinstance(out, Tensor)) else None
                      for g, out in zip(received, outputs, strict=True)]
@@ -168,20 +164,23 @@ class Function:
             return [None if g is None else g.array.astype(a.dtype, copy=False) for a, g in pairs]
 
         # All outputs meet in one node, which runs backward once; they reach it through `received`.
-        meet = record(np.zeros(()), inputs, function)
+        function.__qualname__ = cls.__name__
+        meet = record(np.zeros(()), inputs, function, tuple(t for t in ctx.saved_tensors if t is not None))
         if not meet.requires_grad:
             return result
-        wrapped = tuple(
-            cls._output(meet, out, i, received) if isinstance(out, Tensor) and out.is_floating_point()
-            and not any(out is plain for plain in ctx._plain) else out for i, out in enumerate(outputs))
+
+        def recorded(i: int, out: Any) -> Any:
+            if not isinstance(out, Tensor) or not out.is_floating_point() or any(out is plain for plain in ctx._plain):
+                return out
+
+            def receive(g: np.ndarray) -> tuple[np.ndarray]:
+                received[i] = g
+                return (np.zeros(()),)
+
+            receive.__qualname__ = cls.__name__
+            made = record(out.array, (meet,), receive)
+            made._version = out._version
+            return made
+
+        wrapped = tuple(recorded(i, out) for i, out in enumerate(outputs))
         return wrapped if isinstance(result, tuple) else wrapped[0]
-
-    @staticmethod
-    def _output(meet: Tensor, out: Tensor, i: int, received: list) -> Tensor:
-        def function_output(g: np.ndarray) -> tuple[np.ndarray]:
-            received[i] = g
-            return (np.zeros(()),)
-
-        made = record(out.array, (meet,), function_output)
-        made._version = out._version
-        return made

@@ -25,10 +25,8 @@ from fastnn.errors import ArgumentError, AutogradError, DTypeError, ShapeError
 Array = np.ndarray
 Backward = Callable[[Array], Sequence[Array | None]]
 
-float32, float64 = np.dtype("float32"), np.dtype("float64")
-int64, int32, uint8 = np.dtype("int64"), np.dtype("int32"), np.dtype("uint8")
-int8, int16, bool_ = np.dtype("int8"), np.dtype("int16"), np.dtype("bool")
-DTYPES = (float32, float64, int64, int32, int16, int8, uint8, bool_)
+DTYPES = tuple(map(np.dtype, ("float32", "float64", "int64", "int32", "int16", "int8", "uint8", "bool")))
+float32, float64, int64, int32, int16, int8, uint8, bool_ = DTYPES
 
 
 class _Mode(threading.local):
@@ -57,8 +55,8 @@ class Node:
         return f"<{self.name()}>"
 
     def name(self) -> str:
-        function = self.backward.__qualname__.split(".")[0] if self.backward else "Freed"
-        return "".join(part.capitalize() for part in function.split("_")) + "Backward"
+        function = self.backward.__qualname__.split(".<locals>")[0].split(".")[-1] if self.backward else "Freed"
+        return "".join(part[:1].upper() + part[1:] for part in function.split("_")) + "Backward"
 
     def release(self) -> None:
         """Let go of arrays. A node that holds none may run again, as in PyTorch."""
@@ -290,11 +288,7 @@ class Tensor:
         """A copy with memory of its own; gradients pass through."""
         out = layout.empty_like(self.array)
         np.copyto(out, self.array)
-
-        def clone(grad: Array) -> tuple[Array]:
-            return (grad,)
-
-        return record(out, (self,), clone)
+        return record(out, (self,), lambda grad: (grad,))
 
     def to(self, *args: Any, dtype: Any = None, device: Any = None, copy: bool = False, **_: Any) -> Tensor:
         """Another dtype, given as such, by a device (the CPU) or by another tensor; itself if nothing changes."""
@@ -310,11 +304,7 @@ class Tensor:
         out = layout.empty_like(self.array, after)
         with np.errstate(invalid="ignore", over="ignore"):
             np.copyto(out, self.array, casting="unsafe")
-
-        def to(grad: Array) -> tuple[Array]:
-            return (grad.astype(before),)
-
-        return record(out, (self,), to) if after.kind == "f" else Tensor(out)
+        return record(out, (self,), lambda grad: (grad.astype(before),)) if after.kind == "f" else Tensor(out)
 
     type = type_as = to
 
@@ -604,8 +594,7 @@ def as_tensor(value: Any, like: Tensor | None = None) -> Tensor:
     if isinstance(value, Tensor):
         return value
     if isinstance(value, (bool, int, float)):
-        dtype = default_dtype(value) if like is None else result_dtype(like, value)
-        return Tensor(np.array(value, dtype))
+        return Tensor(np.array(value, default_dtype(value) if like is None else result_dtype(like, value)))
     array = np.asarray(value)
     check_dtype("as_tensor", array.dtype.newbyteorder("="))
     return Tensor(array)
