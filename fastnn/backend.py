@@ -117,8 +117,7 @@ def get_num_threads() -> int:
 def set_num_threads(n: int) -> None:
     """Let kernels use `n` threads. Results do not depend on it, bit for bit.
 
-    A forked child stays at one thread. Raises TypeError or ValueError unless n is an int of at least 1.
-    """
+    A forked child stays at one thread. Raises TypeError or ValueError unless n is an int of at least 1."""
     global _threads, threads_reason
     if not isinstance(n, int) or isinstance(n, bool):
         raise TypeError(f"set_num_threads: n must be an int, but a {type(n).__name__} came")
@@ -136,8 +135,7 @@ generator: np.random.Generator = np.random.Generator(np.random.PCG64())
 def manual_seed(seed: int) -> None:
     """Start the stream of random numbers anew: initialization, shuffles, rand, dropout.
 
-    Raises TypeError unless `seed` is an integer; negative ones are taken modulo 2⁶⁴.
-    """
+    Raises TypeError unless `seed` is an integer; negative ones are taken modulo 2⁶⁴."""
     if not isinstance(seed, (int, np.integer)) or isinstance(seed, bool):
         raise TypeError(f"manual_seed: seed must be an int, but a {type(seed).__name__} came")
     generator.bit_generator.state = np.random.PCG64(int(seed) % 2**64).state

@@ -1,8 +1,7 @@
 """Functions that make tensors: from data, filled, in ranges, random.
 
 All take `dtype` (float32), `device` (the CPU, else DeviceError) and `requires_grad`. A size is given as `zeros(2, 3)`
-or `zeros((2, 3))`. Random numbers come from the generator that `manual_seed` starts anew.
-"""
+or `zeros((2, 3))`. Random numbers come from the generator that `manual_seed` starts anew."""
 import math
 import operator
 from collections.abc import Callable, Sequence

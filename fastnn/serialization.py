@@ -3,8 +3,7 @@
 A tensor is stored C-contiguous under the path to it, joined by dots, so that a state dict becomes an ordinary
 safetensors file with PyTorch's keys. The metadata entry "fastnn" is JSON in which None, bools, ints, finite floats and
 strings stand for themselves and all else is an object of one key: {"tensor": name}, {"dict": [[key, value], …]},
-{"list": […]}, {"tuple": […]} or {"float": "nan"}.
-"""
+{"list": […]}, {"tuple": […]} or {"float": "nan"}."""
 import contextlib
 import json
 import math
@@ -58,8 +57,7 @@ def load(path: Path, map_location: Any = None, weights_only: bool = True) -> Any
     """What `save` wrote to the file `path`; of a safetensors file of other origin a flat dict of its tensors.
 
     Reading a file executes nothing, whoever made it, also if not `weights_only`. `map_location` can only be the CPU.
-    Raises OSError if the file cannot be read, ValueError if it is truncated, corrupt, or no safetensors file.
-    """
+    Raises OSError if the file cannot be read, ValueError if it is truncated, corrupt, or no safetensors file."""
     from safetensors import safe_open
 
     device(map_location or "cpu")
@@ -94,8 +92,8 @@ def _encode(value: Any, path: tuple, arrays: dict[str, np.ndarray]) -> Any:
                 raise TypeError(f"save: a key of {_place(path)} is a {type(key).__name__}, not None, a number or a str")
         return {"dict": [[_encode(k, path, arrays), _encode(v, (*path, k), arrays)] for k, v in value.items()]}
     if isinstance(value, (list, tuple)):
-        items = [_encode(v, (*path, i), arrays) for i, v in enumerate(value)]
-        return {"list" if isinstance(value, list) else "tuple": items}
+        kind = "list" if isinstance(value, list) else "tuple"
+        return {kind: [_encode(v, (*path, i), arrays) for i, v in enumerate(value)]}
     raise TypeError(f"save: {_place(path)} is a {type(value).__name__}; only tensors, dicts, lists, tuples, None, "
                     "bools, ints, floats and strings can be saved")
 

@@ -21,8 +21,7 @@ class Dataset:
 class TensorDataset(Dataset):
     """Samples along the first axis of tensors: sample i is ``(tensors[0][i], tensors[1][i], …)``.
 
-    Arrays are taken too; the dataset shares the memory of both. Raises ShapeError unless all have one length.
-    """
+    Arrays are taken too; the dataset shares the memory of both. Raises ShapeError unless all have one length."""
 
     def __init__(self, *tensors: Tensor | np.ndarray) -> None:
         self.tensors = tuple(as_tensor(t) for t in tensors)
@@ -95,8 +94,7 @@ def random_split(dataset: Any, lengths: Sequence[float], generator: Seed = None)
 def stratified_split(dataset: TensorDataset, fraction: float, generator: Seed = None) -> tuple[Subset, Subset]:
     """Cuts off `fraction` of the samples of each class, for validation: returns the rest, and the part cut off.
 
-    The classes are the dataset's last tensor, (N,) integers. `generator` as for `random_split`.
-    """
+    The classes are the dataset's last tensor, (N,) integers. `generator` as for `random_split`."""
     labels = dataset.tensors[-1].array
     if not 0 < fraction < 1 or labels.ndim != 1 or labels.dtype.kind not in "iu":
         raise ValueError("stratified_split: needs 0 < fraction < 1 and (N,) integer labels, "

@@ -13,8 +13,7 @@ def digits(train: bool = True) -> TensorDataset:
     Take validation images from the training part (:func:`stratified_split`); score the test part once, at the end.
 
     Source: Alpaydin, Kaynak, "Optical Recognition of Handwritten Digits", UCI Machine Learning Repository, 1998,
-    doi 10.24432/C50P49, CC BY 4.0: the 1797 images of its own test part, in the 17 grey levels of the original.
-    """
+    doi 10.24432/C50P49, CC BY 4.0: the 1797 images of its own test part, in the 17 grey levels of the original."""
     with np.load(os.path.join(os.path.dirname(__file__), "digits.npz"), allow_pickle=False) as file:
         part = slice(file["n_train"]) if train else slice(file["n_train"], None)
         return TensorDataset(file["images"][part, None].astype(np.float32) / 16, file["labels"][part].astype(np.int64))

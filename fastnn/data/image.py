@@ -10,8 +10,7 @@ from fastnn.tensor import Tensor, as_tensor
 def resize(images: Tensor | np.ndarray, size: int | tuple[int, int]) -> Tensor:
     """Bilinear interpolation of images (N, C, H, W), floating point, to (N, C, *size); no gradient.
 
-    Output row i lies at input row (i + ½) · H / oH − ½, cut off at 0 and H − 1 (PyTorch's ``align_corners=False``).
-    """
+    Output row i lies at input row (i + ½) · H / oH − ½, cut off at 0 and H − 1 (PyTorch's ``align_corners=False``)."""
     array, sizes = as_tensor(images).array, pair(size, "resize", "size")
     if array.ndim != 4 or array.dtype.kind != "f" or 0 in array.shape[2:] or min(sizes) < 1:
         raise ShapeError(f"resize: needs float images (N, C, H, W), size >= 1, got {array.dtype} {array.shape}, {size}")

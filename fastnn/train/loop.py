@@ -44,8 +44,7 @@ def fit(model: nn.Module, optimizer: Optimizer, training: DataLoader, validation
         scheduler: Any = None, label_smoothing: float = 0.0) -> list[Epoch]:
     """Trains a classifier on cross-entropy; shows a progress bar, if this is a terminal, and prints a line each epoch.
 
-    Training figures are gathered while the weights change. FloatingPointError when the loss is not finite.
-    """
+    Training figures are gathered while the weights change. FloatingPointError when the loss is not finite."""
     from tqdm import tqdm  # here, since importing fastnn loads NumPy alone
 
     history: list[Epoch] = []
