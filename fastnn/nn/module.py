@@ -110,13 +110,15 @@ class Module:
     register_module = add_module
 
     def __setattr__(self, name: str, value: Any) -> None:
-        held = next((r for r in _KINDS if name in self.__dict__.get(r, ())), None)  # and stays, unless by value's type
-        registry = "_parameters" if isinstance(value, Parameter) else "_modules" if isinstance(value, Module) else held
-        if registry is None:
-            return super().__setattr__(name, value)
-        if registry != held and name in self.__dict__ and registry in self.__dict__:
+        registry = "_parameters" if isinstance(value, Parameter) else "_modules" if isinstance(value, Module) else None
+        if registry is None:  # a registered name keeps its kind
+            registry = next((r for r in _KINDS if name in self.__dict__.get(r, ())), None)
+        elif name in self.__dict__ and name not in self.__dict__.get(registry, (name,)):
             delattr(self, name)
-        self._register(registry, name, value)
+        if registry is None:
+            super().__setattr__(name, value)
+        else:
+            self._register(registry, name, value)
 
     def __delattr__(self, name: str) -> None:
         super().__delattr__(name)
@@ -143,8 +145,9 @@ class Module:
             if remove_duplicate:
                 memo.add(self)
             yield prefix, self
-            for path, module in self._named_members("_modules", prefix, recurse=False, unique=False):
-                yield from module.named_modules(memo, path, remove_duplicate)
+            for name, module in self._modules.items():
+                if module is not None:
+                    yield from module.named_modules(memo, f"{prefix}.{name}" if prefix else name, remove_duplicate)
 
     def _named_members(self, registry: str, prefix: str, recurse: bool, unique: bool) -> Iterator[tuple[str, Any]]:
         seen = set()
