@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from fastnn import backend, layout
-from fastnn.functional.arguments import check_tensor, same_float
+from fastnn.functional.arguments import same_float
 from fastnn.functional.shape import axis_of
 from fastnn.tensor import Array, Tensor, float32, record
 from fastnn.tensor import inplace as write_into
@@ -42,8 +42,7 @@ def relu(input: Tensor, inplace: bool = False) -> Tensor:
     >>> relu(fastnn.tensor([-1.0, 0.0, 2.0]))
     tensor([0., 0., 2.])
     """
-    check_tensor("relu", input)
-    if input.array.dtype.kind in "iu":
+    if isinstance(input, Tensor) and input.array.dtype.kind in "iu":
         out = Tensor(np.maximum(input.array, 0, out=layout.empty_like(input.array)))
         return write_into(input, out) if inplace else out
     return _activation("relu", input, inplace=inplace)
