@@ -1,11 +1,10 @@
 """Every compiled kernel against its NumPy twin in float64, on this machine.
 
-Kernels are found by walking the compiled modules; ``cases.py`` has for each family a generator of cases, from which a
-kernel takes the arguments that its twin's signature names, and K, the number of terms of the longest sum. Every case
-runs on all instruction sets, in float32 and float64, on 1, 2 and 3 threads. A number must lie within
-8 ε √K · max(1, largest finite |truth|) of the twin's (independent rounding errors add up as √K: Higham, Mary, "A new
-approach to probabilistic rounding error analysis", 2019); infinities and NaN must sit where the twin's do once rounded
-to the dtype, integers be equal, bits not depend on the threads, inputs not be written to.
+Kernels are found by walking the compiled modules, their arguments by name in the cases of ``cases.py``. Every case runs
+on all instruction sets, in float32 and float64, on 1, 2 and 3 threads. A number must lie within 8 ε √K · max(1, largest
+finite |truth|) of the twin's, K being the number of terms of the longest sum (independent rounding errors add up as √K:
+Higham, Mary, "A new approach to probabilistic rounding error analysis", 2019); infinities and NaN must sit where the
+twin's do once rounded to the dtype, integers be equal, bits not depend on the threads, inputs not be written to.
 """
 import importlib
 import inspect
@@ -63,8 +62,7 @@ def kernels() -> list[str]:
 def run(names: Sequence[str] = (), isas: Sequence[str] = (), show: Callable[[Row], Any] = bool) -> list[Row]:
     """Checks kernels ("conv.conv2d") or families ("conv"), by default all, on the given or all sets of this machine.
 
-    `show` is called with each row as it comes. Raises ValueError if a name is not known, or nothing is compiled.
-    """
+    `show` is called with each row as it comes. Raises ValueError if a name is not known, or nothing is compiled."""
     names_of, present = {kernel: {kernel, kernel.split(".")[0]} for kernel in kernels()}, backend.instruction_sets()
     if not names_of:
         raise ValueError("verify: this build has no compiled kernels")
@@ -119,18 +117,15 @@ def _check(kernel: str, dtype: np.dtype, isas: Sequence[str]) -> Iterator[Row]:
             speedup = twin_seconds / _seconds(function, largest)
         except Exception as e:  # a kernel that refuses a case is a finding, not the end of the run
             problem = f"{type(e).__name__}: {e}"
-        same_bits = all(len(seen) <= 1 for seen in bits)
-        yield Row(kernel, isa, dtype.name, len(tried), error, same_bits, speedup, problem)
+        yield Row(kernel, isa, dtype.name, len(tried), error, all(len(seen) < 2 for seen in bits), speedup, problem)
 
 
 def _call(function: Callable, args: Sequence, n_threads: int, dtype: np.dtype | None = None) -> list:
     """Copies `args`, floating-point arrays as `dtype` if given, calls the function, and returns the copies."""
     def copy(value: Any) -> Any:
-        if isinstance(value, (list, tuple)):
-            return type(value)(map(copy, value))
         if isinstance(value, np.ndarray):
             return value.astype(dtype if dtype and value.dtype.kind == "f" else value.dtype, order="K")
-        return value
+        return [*map(copy, value)] if isinstance(value, list) else value
 
     copies = copy(list(args))
     function(*copies, n_threads)
@@ -138,7 +133,7 @@ def _call(function: Callable, args: Sequence, n_threads: int, dtype: np.dtype | 
 
 
 def _arrays(value: Any) -> list[np.ndarray]:
-    if isinstance(value, (list, tuple)):
+    if isinstance(value, list):
         return [array for member in value for array in _arrays(member)]
     return [value] if isinstance(value, np.ndarray) else []
 

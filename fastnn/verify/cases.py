@@ -77,7 +77,6 @@ def conv(name, make):
                "dilation": dilation, "groups": groups, "size": size}, terms.get(name, 1)
 
 
-# shape, p, seed
 DROPOUTS = [
     ((), 0.5, 0), ((0, 3), 0.5, 1), ((1,), 0.9, 2), ((63,), 0.1, 3), ((64,), 0.5, 2**64 - 1), ((5, 13), 0.0, 5),
     ((1023,), 0.25, 6), ((1025,), 1.0, 7), ((2, 3, 5, 7), 0.5, 8), ((3, 130, 4, 5), 0.7, 2**32), ((33_001,), 1 / 3, 10),
@@ -102,8 +101,8 @@ def matmul(name, make):
         a = make.normal((*stack, K, M)).swapaxes(-1, -2) if i % 2 else make.normal((*stack, M, K))
         b = make.normal((*stack, N, K)).swapaxes(-1, -2) if i % 3 else make.normal((*stack, K, N))
         yield {"a": a, "b": b, "bias": make.normal((N,)) if i % 4 else None, "c_out": make.normal((*stack, M, N))}, K
-    column = np.eye(3, dtype=make.dtype)[:, :1]
-    yield {"a": make.special((7, 3)), "b": column, "bias": None, "c_out": make.normal((7, 1))}, 3
+    b = np.eye(3, dtype=make.dtype)[:, :1]
+    yield {"a": make.special((130, 3)), "b": b, "bias": None, "c_out": make.normal((130, 1))}, 3
 
 
 NORMALIZED = [(2, 1), (5, 3), (200, 7), (70, 130), (33, 600), (2, 1, 5, 7), (3, 6, 9, 11), (2, 33, 4, 5),
@@ -112,15 +111,15 @@ NORMALIZED = [(2, 1), (5, 3), (200, 7), (70, 130), (33, 600), (2, 1, 5, 7), (3, 
 
 def normalization(name, make):
     for i, shape in enumerate(NORMALIZED + [(0, 3), (2, 0, 3, 1)] * ("eval" in name)):
-        C, sums = shape[1], i != 6 or name != "batch_norm_eval_backward"
         x = make.special(shape) if i == 2 or name == "batch_norm_eval" else make.normal(shape)
         x = x + 3 * x[:1] if i == 4 else x  # a first row unlike the others
-        mean, weight, bias, mean_out, rstd_out, var_out, dweight_out, dbias_out = make.normal((8, C))
-        yield {"x": x, "dy": make.normal(shape), "mean": mean, "rstd": make.rng.uniform(0.5, 2, C).astype(make.dtype),
-               "eps": 0.1, "weight": None if i == 3 else weight, "bias": None if i == 4 else bias,
+        mean, weight, bias, mean_out, rstd_out, var_out, *sums = make.normal((8, shape[1]))
+        dweight_out, dbias_out = (None, None) if i == 6 and name == "batch_norm_eval_backward" else sums
+        K = 1 if name == "batch_norm_eval" else x[:, :1].size
+        yield {"x": x, "weight": None if i == 3 else weight, "bias": None if i == 4 else bias, "eps": 0.1,
+               "dy": make.normal(shape), "mean": mean, "rstd": make.rng.uniform(0.5, 2, len(mean)).astype(make.dtype),
                "y_out": make.normal(shape), "mean_out": mean_out, "rstd_out": rstd_out, "var_out": var_out,
-               "dx_out": None if i == 5 else make.normal(shape), "dweight_out": dweight_out if sums else None,
-               "dbias_out": dbias_out if sums else None}, 1 if name == "batch_norm_eval" else x[:, :1].size
+               "dx_out": None if i == 5 else make.normal(shape), "dweight_out": dweight_out, "dbias_out": dbias_out}, K
 
 
 SIZES = [(), (0,), (1,), (63,), (130, 17), (8, 3, 3, 5), (129, 130)]  # the last is longer than a unit of work
@@ -138,16 +137,16 @@ STEPS = [
 
 def optimizer(name, make):
     """Lists of parameters, gradients and state, of mixed sizes and memory orders."""
-    def arrays(fill=make.normal):
-        return [*map(fill, SIZES), make.weight(7, 4, 3, 5)]
+    def arrays(draw=make.normal):
+        return [*map(draw, SIZES), make.weight(7, 4, 3, 5)]
 
     for row in STEPS:
         options = dict(zip(OPTIONS, row, strict=True))
-        squares, largest = [[np.abs(a, out=a) for a in arrays()] for _ in range(2)]
-        case = options | {"lr": 0.1 if name == "sgd_step" else 0.01, "params_out": arrays(), "exp_avgs_out": arrays(),
-                          "grads": arrays(make.special if options["special"] else make.normal),
-                          "exp_avg_sqs_out": squares, "max_exp_avg_sqs_out": largest if options["amsgrad"] else [],
-                          "momentum_buffers_out": arrays() if options["momentum"] else []}
+        draw = make.special if options["special"] else make.normal
+        squares, largest = ([np.abs(a, out=a) for a in arrays(draw)] for draw in (make.normal, draw))
+        case = options | {"lr": 0.1 if name == "sgd_step" else 0.01, "params_out": arrays(), "grads": arrays(draw),
+                          "momentum_buffers_out": arrays() if options["momentum"] else [], "exp_avgs_out": arrays(),
+                          "exp_avg_sqs_out": squares, "max_exp_avg_sqs_out": largest if options["amsgrad"] else []}
         yield case, 1
     yield {key: [] if isinstance(value, list) else value for key, value in case.items()}, 1
 
@@ -173,7 +172,7 @@ def pooling(name, make):
         yield {"x": make.special(shape) if maximum or i < 2 else make.normal(shape), "dy": dy, "place": place,
                "y_out": make.normal(dy.shape), "place_out": place, "dx_out": make.normal(shape), "kernel": kernel,
                "stride": stride, "padding": padding, "dilation": dilation, "count_include_pad": i % 2 == 0,
-               "divisor": (0, 0, 3, -2)[i % 4]}, 1 if name == "max_pool2d" else K
+               "divisor": (0, 0, 3, -2)[i % 4]}, {"max_pool2d": 1, "adaptive_avg_pool2d_backward": 4}.get(name, K)
 
 
 ROWS = [(0, 5), (3, 0), (1, 1), (7, 3), (5, 31), (4, 32), (3, 33), (300, 10), (2, 130), (70, 129), (2, 5003)]
