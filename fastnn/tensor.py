@@ -40,14 +40,13 @@ _count = itertools.count()
 class Node:
     """One recorded operation: what to run backward, and where its results go."""
 
-    __slots__ = ("__weakref__", "_hooks", "backward", "dtype", "edges", "order", "retain", "shape", "versions")
+    __slots__ = ("__weakref__", "_hooks", "backward", "edges", "order", "retain", "versions")
 
-    def __init__(self, array: Array, edges: tuple, backward: Backward, versions: tuple) -> None:
+    def __init__(self, edges: tuple, backward: Backward, versions: tuple = ()) -> None:
         self.order = next(_count)
         self.edges = edges  # of each input, by _edge
         self.backward: Backward | None = backward
         self.versions = versions  # (counter, value when saved) of every tensor that backward reads
-        self.shape, self.dtype = array.shape, array.dtype
         self._hooks: list[tuple] | None = None
         self.retain: weakref.ref | None = None
 
@@ -232,13 +231,11 @@ class Tensor:
 
     def __len__(self) -> int:
         if not self.array.ndim:
-            raise TypeError("len() of a 0-d tensor")
+            raise TypeError("a 0-d tensor has no len() and cannot be iterated over")
         return len(self.array)
 
     def __iter__(self) -> Iterator[Tensor]:
-        if not self.array.ndim:
-            raise TypeError("iteration over a 0-d tensor")
-        return (self[i] for i in range(len(self.array)))  # type: ignore[index]
+        return (self[i] for i in range(len(self)))  # type: ignore[index]
 
     def __contains__(self, value: Any) -> bool:
         return bool((self.array == as_tensor(value).array).any())
@@ -317,16 +314,17 @@ class Tensor:
 
     def retain_grad(self) -> None:
         """Keep `.grad` of this tensor too, although an operation made it."""
-        if not self.requires_grad:
+        node = _edge(self)
+        if node is None:
             raise AutogradError("retain_grad: this tensor does not require grad")
-        if not self.is_leaf:
-            self._node.retain = weakref.ref(self)  # type: ignore[union-attr]
+        if node is not self:
+            node.retain = weakref.ref(self)
 
     def register_hook(self, hook: Callable[[Tensor], Tensor | None]) -> RemovableHandle:
         """Call `hook(grad)` when the gradient of this tensor is complete; what it returns replaces the gradient."""
-        if not self.requires_grad:
+        holder = _edge(self)
+        if holder is None:
             raise AutogradError("register_hook: this tensor does not require grad")
-        holder: Any = _edge(self)
         if holder._hooks is None:
             holder._hooks = []
         return RemovableHandle(holder._hooks, (hook,))
@@ -372,12 +370,10 @@ def record(array: Array, inputs: tuple[Tensor, ...], backward: Backward, saved: 
                 break
         else:
             return out
-        edges = tuple([_edge(x) for x in inputs])
         if save_output:
             saved = (*saved, out)
         versions = tuple([(x._version, x._version[0]) for x in saved])
-        out._node = Node(array, edges, backward, versions)
-        out._requires_grad = True
+        out._node, out._requires_grad = Node(tuple([_edge(x) for x in inputs]), backward, versions), True
     return out
 
 
@@ -403,7 +399,7 @@ def _rebased(x: Tensor) -> bool:
         return False
     root, view.node = view.root, view.root._node
     if root._requires_grad:
-        x._node, x._requires_grad = Node(x.array, (_edge(root),), view.backward, ()), True
+        x._node, x._requires_grad = Node((_edge(root),), view.backward), True
     return root._requires_grad
 
 
@@ -454,8 +450,7 @@ def inplace(x: Tensor, result: Tensor) -> Tensor:
             part[...] = 0
             return rest, into
 
-        root._node, root._requires_grad = Node(root.array, (_edge(root), _edge(result)), copy_slices, ()), True
-        _rebased(x)
+        root._node, root._requires_grad = Node((_edge(root), _edge(result)), copy_slices), True
     return x
 
 

@@ -134,3 +134,16 @@ def test_default_honours_omp_num_threads():
     code = "import fastnn; print(fastnn.get_num_threads())"
     for n in ("1", "3"):
         assert run(code, OMP_NUM_THREADS=n).stdout.strip() == n
+
+
+@pytest.mark.parametrize("files, quota", [
+    ({}, np.inf), ({"cpu.max": "150000 100000"}, 1.5), ({"cpu.max": "max 100000"}, np.inf),
+    ({"cpu/cpu.cfs_quota_us": "250000", "cpu/cpu.cfs_period_us": "100000"}, 2.5),
+    ({"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, np.inf), ({"cpu.max": ""}, np.inf),
+], ids=str)  # fmt: skip
+def test_quota_of_the_control_group(tmp_path, monkeypatch, files, quota):
+    (tmp_path / "cpu").mkdir()
+    for name, text in files.items():
+        (tmp_path / name).write_text(f"{text}\n")
+    monkeypatch.setattr(backend, "Path", lambda _: tmp_path)
+    assert backend._quota() == quota
