@@ -8,7 +8,7 @@ import importlib
 import math
 import os
 import threading
-from pathlib import Path
+from fileinput import FileInput
 from typing import Any
 
 import numpy as np
@@ -68,12 +68,11 @@ activation, conv, dropout, matmul, normalization, optimizer, pooling, softmax = 
 
 # Threads ---------------------------------------------------------------------------------------------------------
 
-def _quota() -> float:
+def _quota(folder: str = "/sys/fs/cgroup") -> float:
     """Processors that the control group grants, infinity if it does not say."""
-    folder = Path("/sys/fs/cgroup")
     for names in ("cpu.max",), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us"):  # versions 2 and 1
-        with contextlib.suppress(OSError, ValueError):  # ValueError: "max", which is no limit, as -1 is
-            quota, period = map(int, " ".join((folder / name).read_text() for name in names).split())
+        with contextlib.suppress(OSError, ValueError), FileInput(f"{folder}/{name}" for name in names) as lines:
+            quota, period = map(int, " ".join(lines).split())  # ValueError: "max", which is no limit, as -1 is
             return quota / period if quota > 0 else math.inf
     return math.inf
 

@@ -2,7 +2,6 @@
 import os
 import platform
 import sys
-from pathlib import Path
 
 import numpy as np
 
@@ -12,8 +11,10 @@ from fastnn._version import __version__
 
 def openmp_runtimes() -> list[str]:
     """OpenMP libraries loaded into this process (Linux only): more than one can slow each other down."""
-    maps = Path("/proc/self/maps")
-    files = {line.split()[-1] for line in maps.read_text().splitlines() if "/" in line} if maps.exists() else set()
+    if not os.path.exists("/proc/self/maps"):
+        return []
+    with open("/proc/self/maps") as file:
+        files = {line.split()[-1] for line in file if "/" in line}
     return sorted(file for file in files if os.path.basename(file).startswith(("libgomp", "libomp", "libiomp")))
 
 

@@ -12,9 +12,8 @@ import numpy as np
 from fastnn import backend, layout
 from fastnn.device import device as Device
 from fastnn.errors import ArgumentError, DTypeError, ShapeError
-from fastnn.tensor import Tensor, check_dtype, default_dtype, float32, int64
+from fastnn.tensor import Array, Tensor, check_dtype, default_dtype, float32, int64
 
-Array = np.ndarray
 Size = int | Sequence[int]
 
 __all__ = ["arange", "as_tensor", "empty", "empty_like", "eye", "from_numpy", "full", "full_like", "linspace"]

@@ -141,9 +141,8 @@ def test_default_honours_omp_num_threads():
     ({"cpu/cpu.cfs_quota_us": "250000", "cpu/cpu.cfs_period_us": "100000"}, 2.5),
     ({"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, np.inf), ({"cpu.max": ""}, np.inf),
 ], ids=str)  # fmt: skip
-def test_quota_of_the_control_group(tmp_path, monkeypatch, files, quota):
+def test_quota_of_the_control_group(tmp_path, files, quota):
     (tmp_path / "cpu").mkdir()
     for name, text in files.items():
         (tmp_path / name).write_text(f"{text}\n")
-    monkeypatch.setattr(backend, "Path", lambda _: tmp_path)
-    assert backend._quota() == quota
+    assert backend._quota(tmp_path) == quota
