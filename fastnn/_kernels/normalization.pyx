@@ -181,7 +181,8 @@ cdef int run(cnp.ndarray dy, cnp.ndarray x, cnp.ndarray mean, cnp.ndarray rstd, 
     b.dweight, b.dbias = data(dweight, x, False), data(dbias, x, False)
     b.C, b.training, b.eps, size = x.shape[1], training, eps, cnp.PyArray_ITEMSIZE(x)
     b.rows = n_rows(x) if b.C > 0 else 0
-    if (dweight is None) != (dbias is None) or (var is not None and b.rows == 0):
+    if ((dweight is None) != (dbias is None) or (var is not None and b.rows == 0)
+            or (training and dy is not None and dweight is None)):
         raise ValueError("kernel: batch_norm needs a row; dweight_out and dbias_out are both None or neither")
     group = max(<Py_ssize_t> 1, LANES // max(<Py_ssize_t> 1, b.C))
     b.lanes, b.height = group * b.C, DEPTH * group
@@ -207,13 +208,9 @@ def batch_norm_eval(x, mean, rstd, weight, bias, y_out, n_threads):
     run(None, x, mean, rstd, None, weight, bias, y_out, None, None, 0, False, n_threads)
 
 
-def batch_norm_backward(dy, x, mean, rstd, weight, dx_out, dweight_out, dbias_out, n_threads):
-    """dbias = Σ dy, dweight = Σ dy·x̂, dx = weight·rstd·(dy − dbias/R − x̂·dweight/R), x̂ = (x − mean)·rstd.
+def batch_norm_backward(dy, x, mean, rstd, weight, training, dx_out, dweight_out, dbias_out, n_threads):
+    """dbias = Σ dy, dweight = Σ dy·x̂, x̂ = (x − mean)·rstd, and dx = weight·rstd·dy or, if `training`, through the
+    statistics of the R rows too, weight·rstd·(dy − dbias/R − x̂·dweight/R), which needs the other two.
 
-    The gradient passes through the statistics of the R rows too. dx_out may be None."""
-    run(dy, x, mean, rstd, None, weight, None, dx_out, dweight_out, dbias_out, 0, True, n_threads)
-
-
-def batch_norm_eval_backward(dy, x, mean, rstd, weight, dx_out, dweight_out, dbias_out, n_threads):
-    """dbias = Σ dy, dweight = Σ dy·x̂, dx = weight·rstd·dy. dx_out may be None; so may dweight_out with dbias_out."""
-    run(dy, x, mean, rstd, None, weight, None, dx_out, dweight_out, dbias_out, 0, False, n_threads)
+    dx_out may be None; so may dweight_out with dbias_out."""
+    run(dy, x, mean, rstd, None, weight, None, dx_out, dweight_out, dbias_out, 0, training, n_threads)

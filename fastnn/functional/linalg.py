@@ -138,7 +138,8 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 def column_sum(dy: Array) -> Array:
     """Sum over all but axis 1, a bias's gradient in batch norm as elsewhere: its kernel serves."""
     zeros, unused, out = np.zeros((3, dy.shape[1]), dy.dtype)
-    backend.normalization.batch_norm_eval_backward(dy, dy, zeros, zeros, None, None, unused, out, backend.n_threads())
+    backend.normalization.batch_norm_backward(
+        dy, dy, zeros, zeros, None, False, None, unused, out, backend.n_threads())
     return out
 
 

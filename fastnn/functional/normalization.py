@@ -66,8 +66,7 @@ def batch_norm(input: Tensor, running_mean: Tensor | None, running_var: Tensor |
     def backward(grad: Array) -> tuple[Array | None, ...]:
         dx = layout.empty(x.shape, x.dtype, x.ndim == 4) if needed[0] else None
         dweight, dbias = np.empty((2, C), x.dtype) if learn or any(needed[1:]) else (None, None)
-        kernel = kernels.batch_norm_backward if learn else kernels.batch_norm_eval_backward
-        kernel(_rows(grad), x, mean, rstd, w, dx, dweight, dbias, backend.n_threads())
+        kernels.batch_norm_backward(_rows(grad), x, mean, rstd, w, learn, dx, dweight, dbias, backend.n_threads())
         grads = zip((input, weight, bias), needed, (dx, dweight, dbias), strict=True)
         return tuple(g.reshape(t.shape) if need else None for t, need, g in grads if t is not None)  # type: ignore
 

@@ -23,19 +23,12 @@ def batch_norm_eval(x, mean, rstd, weight, bias, y_out, n_threads):
     y_out[...] = (x - _wide(mean, x)) * _wide(rstd, x) * _wide(weight, x) + _wide(bias, x, 0.0)
 
 
-def batch_norm_backward(dy, x, mean, rstd, weight, dx_out, dweight_out, dbias_out, n_threads):
+def batch_norm_backward(dy, x, mean, rstd, weight, training, dx_out, dweight_out, dbias_out, n_threads):
     normalized = (x - _wide(mean, x)) * _wide(rstd, x)
     dbias, dweight = dy.sum(_over_rows(x), np.float64), (dy * normalized).sum(_over_rows(x))
-    dbias_out[...], dweight_out[...] = dbias, dweight
-    if dx_out is not None:
-        rows = x.size // len(mean)
-        centred = dy - _wide(dbias / rows, x) - normalized * _wide(dweight / rows, x)
-        dx_out[...] = _wide(weight, x) * _wide(rstd, x) * centred
-
-
-def batch_norm_eval_backward(dy, x, mean, rstd, weight, dx_out, dweight_out, dbias_out, n_threads):
     if dweight_out is not None:
-        dbias_out[...] = dy.sum(_over_rows(x), np.float64)
-        dweight_out[...] = (dy * (x - _wide(mean, x)) * _wide(rstd, x)).sum(_over_rows(x))
+        dbias_out[...], dweight_out[...] = dbias, dweight
     if dx_out is not None:
-        dx_out[...] = dy * _wide(weight, x) * _wide(rstd, x)
+        R = x[:, :1].size
+        through = _wide(dbias / R, x) + normalized * _wide(dweight / R, x) if training else 0
+        dx_out[...] = _wide(weight, x) * _wide(rstd, x) * (dy - through)

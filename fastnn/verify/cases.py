@@ -110,16 +110,17 @@ NORMALIZED = [(2, 1), (5, 3), (200, 7), (70, 130), (33, 600), (2, 1, 5, 7), (3, 
 
 
 def normalization(name, make):
-    for i, shape in enumerate(NORMALIZED + [(0, 3), (2, 0, 3, 1)] * ("eval" in name)):
+    for i, shape in enumerate(NORMALIZED + [(0, 3), (2, 0, 3, 1)] * (name != "batch_norm")):
         x = make.special(shape) if i == 2 or name == "batch_norm_eval" else make.normal(shape)
         x = x + 3 * x[:1] if i == 4 else x  # a first row unlike the others
         mean, weight, bias, mean_out, rstd_out, var_out, *sums = make.normal((8, shape[1]))
-        dweight_out, dbias_out = (None, None) if i == 6 and name == "batch_norm_eval_backward" else sums
+        dweight_out, dbias_out = (None, None) if i == 6 else sums
         K = 1 if name == "batch_norm_eval" else x[:, :1].size
-        yield {"x": x, "weight": None if i == 3 else weight, "bias": None if i == 4 else bias, "eps": 0.1,
+        yield {"x": x, "weight": None if i in (3, 4) else weight, "bias": None if i == 4 else bias, "eps": 0.1,
                "dy": make.normal(shape), "mean": mean, "rstd": make.rng.uniform(0.5, 2, len(mean)).astype(make.dtype),
                "y_out": make.normal(shape), "mean_out": mean_out, "rstd_out": rstd_out, "var_out": var_out,
-               "dx_out": None if i == 5 else make.normal(shape), "dweight_out": dweight_out, "dbias_out": dbias_out}, K
+               "dx_out": None if i in (5, 9) else make.normal(shape), "training": i % 3 > 0 and x.size > 0,
+               "dweight_out": dweight_out, "dbias_out": dbias_out}, K
 
 
 SIZES = [(), (0,), (1,), (63,), (130, 17), (8, 3, 3, 5), (129, 130)]  # the last is longer than a unit of work
@@ -185,7 +186,7 @@ def softmax(name, make):
         y /= np.maximum(y.sum(axis=1, keepdims=True), 1)
         target = make.rng.integers(0, D, M) if D else np.full(M, -100)
         target[make.rng.random(M) < 0.2] = -100
-        loss_out, row_weight_out = np.zeros((2, M), make.dtype)  # the kernel leaves them alone if D is 0
+        loss_out, row_weight_out = make.normal((2, M))
         case = {"x": make.normal((M, D)) * make.dtype.type(5) + make.dtype.type(50), "dy": make.normal((M, D)),
                 "y": np.log(y) if "log" in name else y, "target": target, "ignore_index": -100, "label_smoothing": 0.0,
                 "weight": np.ones(D, make.dtype) if i % 2 else make.rng.random(D).astype(make.dtype),
