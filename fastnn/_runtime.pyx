@@ -24,8 +24,7 @@ cdef extern from *:
     #define OPENMP _OPENMP
     #else
     #define OPENMP 0
-    #endif
-    """
+    #endif"""
     int isa_level()
     int omp_get_num_procs()
     int omp_get_max_threads()

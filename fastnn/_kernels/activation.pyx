@@ -3,8 +3,7 @@
 Memory is walked in the order in which it lies, whatever the shape, in chunks of fixed length shared out to the
 threads. Each element is read and written once, and the bodies (vmath.h) are branch-free, so that the compiler
 vectorizes the loops: ReLU and leaky ReLU are bound by bandwidth, the others by it or by some twenty
-multiply-adds an element. The derivatives are had from the output, which the next layer keeps anyway.
-"""
+multiply-adds an element. The derivatives are had from the output, which the next layer keeps anyway."""
 cimport numpy as cnp
 from cython cimport floating
 from fastnn._kernels.kernel cimport *

@@ -16,8 +16,7 @@ that depends on shapes only, and merged in order.
 
 Depthwise convolution has one channel a filter: plain loops along C, no product to tile.
 
-The limit is the rate of multiply-adds, for depthwise and very small shapes bandwidth.
-"""
+The limit is the rate of multiply-adds, for depthwise and very small shapes bandwidth."""
 cimport numpy as cnp
 from cython cimport floating
 from libc.string cimport memcpy, memset

@@ -1,8 +1,7 @@
 """What every kernel module shares: dtypes, checks of memory order, the number of threads, working memory.
 
 Inline functions only: a kernel module imports no other compiled module, because its full name is fixed before it is
-known for which instruction set it is compiled.
-"""
+known for which instruction set it is compiled."""
 cimport numpy as cnp
 from cython cimport floating
 from cython.parallel cimport prange

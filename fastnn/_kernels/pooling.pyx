@@ -7,8 +7,7 @@ window are pooling.h's. Cuts and the order of sums depend on shapes only.
 
 A maximum records in which tap it was found, in one byte if the window has at most 256 places; ties go to the first
 place in row-major order and NaN wins, as in PyTorch. Its gradient goes to that place alone. Bandwidth is the limit for
-16 channels and more; below that, the instructions spent on each window.
-"""
+16 channels and more; below that, the instructions spent on each window."""
 cimport numpy as cnp
 from cython cimport floating
 from libc.stdint cimport int32_t

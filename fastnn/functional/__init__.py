@@ -1,7 +1,6 @@
 """Differentiable operations, one family a file, forward and backward side by side. Public names: each file's `__all__`.
 
-Importing this package installs the operators and methods on Tensor.
-"""
+Importing this package installs the operators and methods on Tensor."""
 from fastnn.functional.activation import *
 from fastnn.functional.conv import *
 from fastnn.functional.dropout import *

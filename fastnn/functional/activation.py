@@ -1,7 +1,6 @@
 """Activations, softmax and its logarithm. Backward passes read the output, which the next layer keeps anyway.
 
-Inputs are float32 or float64 of any shape, else DTypeError; `inplace=True` writes into the input and returns it.
-"""
+Inputs are float32 or float64 of any shape, else DTypeError; `inplace=True` writes into the input and returns it."""
 import math
 from collections.abc import Callable
 from typing import Any

@@ -4,8 +4,7 @@
     oH = ⌊(H + 2·ph − dh·(kH − 1) − 1) / sh⌋ + 1, and so for the width
 
 The gradient of x is a convolution of dy with the flipped weight; that of w a sum over images and pixels (CS231n,
-lectures 5 and 7).
-"""
+lectures 5 and 7)."""
 
 import math
 

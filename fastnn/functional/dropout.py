@@ -4,8 +4,7 @@ from overfitting"; Tompson et al. 2015 for channels).
 The mask is drawn by a counter-based generator whose key comes from the seeded stream (`manual_seed`); it depends on the
 key and on the position in memory, not on threads or instruction set. Inputs are float32 or float64, else DTypeError;
 ValueError unless 0 <= p <= 1; `inplace=True` writes into the input and returns it. The input itself comes back
-when not training.
-"""
+when not training."""
 import numpy as np
 
 from fastnn import backend, layout

@@ -3,8 +3,7 @@
 Tables of NumPy's ufuncs with their derivatives, and one mechanism, `_apply`. Promotion and gradients at kinks are
 PyTorch's: 0-d tensors and Python numbers count by kind only; abs has slope 0 at 0, maximum and minimum half and half
 at a tie, clamp 1 on its bounds. inf and NaN come silently, as IEEE 754 has them; integers divided by 0 are an
-ArgumentError, shapes that do not broadcast a ShapeError, a dtype not taken a DTypeError.
-"""
+ArgumentError, shapes that do not broadcast a ShapeError, a dtype not taken a DTypeError."""
 import contextvars
 import threading
 from collections.abc import Callable

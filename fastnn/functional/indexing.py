@@ -1,8 +1,7 @@
 """Indexing and index assignment, and gathering by tensors of indices.
 
 Integers, slices, None and Ellipsis give a view; tensors, arrays and lists of integers or bools a copy. As in PyTorch
-integers are applied before arrays of indices, steps are positive, and gradients of repeated indices add up.
-"""
+integers are applied before arrays of indices, steps are positive, and gradients of repeated indices add up."""
 import operator
 from typing import Any
 

@@ -1,7 +1,6 @@
 """Matrix products and the linear layer.
 
-y = x Wᵀ + b has the gradients dx = dy W, dW = dyᵀ x, db = Σ dy (CS231n, lecture 4).
-"""
+y = x Wᵀ + b has the gradients dx = dy W, dW = dyᵀ x, db = Σ dy (CS231n, lecture 4)."""
 
 import math
 from typing import Any

@@ -7,8 +7,7 @@ width). Windows of kH taps, dilation apart, stand at every stride-th position of
 
 `ceil_mode` rounds up, as long as the window begins inside the input or its left padding. Raises ShapeError for an input
 of another number of dimensions or too small, ArgumentError for a size out of range or padding above half the kernel,
-DTypeError for integers.
-"""
+DTypeError for integers."""
 from collections.abc import Callable, Sequence
 
 import numpy as np

@@ -2,8 +2,7 @@
 
 `dim` is an int or, where more make sense, a sequence; None means all. NumPy's `axis` and `keepdims` are accepted too.
 float32 is summed with a relative error near 3e-7: by NumPy's pairwise sum along contiguous memory, else in float64.
-Errors: IndexError for a dim out of range, RangeError for a reduction of nothing, DTypeError for a dtype not taken.
-"""
+Errors: IndexError for a dim out of range, RangeError for a reduction of nothing, DTypeError for a dtype not taken."""
 import functools
 import math
 from collections import namedtuple

@@ -2,8 +2,7 @@
 
 4-D activations are stored channels-last, so a `reshape` or `view` that merges C with H or W copies, into the order of
 the indices (N, C, H, W) that users read. Errors: ShapeError for sizes that do not fit, RangeError for a `dim` out of
-range, TypeError for what is not an int.
-"""
+range, TypeError for what is not an int."""
 import math
 import operator
 from collections.abc import Callable, Sequence
