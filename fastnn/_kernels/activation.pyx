@@ -32,10 +32,8 @@ cdef int run(int op, double a, int cost, cnp.ndarray dy, cnp.ndarray x, cnp.ndar
     check_same(x, dy)
     check_same(x, out)
     cdef Job job = Job(op, a, dy.data, x.data, out.data, x.size)
-    cdef Unit unit = <Unit> chunk[float] if is_f32(x) else <Unit> chunk[double]
-    with nogil:
-        share(unit, &job, parts(job.size, CHUNK), threads_for(cost * job.size, n_threads))
-    return 0
+    return start(<Unit> chunk[float], <Unit> chunk[double], x, &job, parts(job.size, CHUNK),
+                 threads_for(cost * job.size, n_threads))
 
 
 def relu(cnp.ndarray x, cnp.ndarray y_out, int n_threads):

@@ -339,13 +339,9 @@ cdef Py_ssize_t plan_weight(Conv* c) noexcept nogil:
 
 cdef void edge_unit(const Conv* c, Py_ssize_t unit, floating* kind) noexcept nogil:
     """The last panel's columns of dY, of one image and group, filled up with zeros to full vectors."""
-    cdef Py_ssize_t pixels = c.oH * c.oW, n = unit // c.groups, group = unit % c.groups, i, j
-    cdef Py_ssize_t first = (c.panels - 1) * c.width, columns = c.f - first
-    cdef const floating* y = <floating*> c.y + n * pixels * c.F + group * c.f + first
-    cdef floating* to = <floating*> c.edge + (group * c.N + n) * pixels * c.width
-    for i in range(pixels):
-        for j in range(c.width):
-            to[i * c.width + j] = y[i * c.F + j] if j < columns else 0
+    cdef Py_ssize_t pixels = c.oH * c.oW, n = unit // c.groups, group = unit % c.groups, first = (c.panels - 1) * c.width
+    pack(<floating*> c.y + n * pixels * c.F + group * c.f + first, pixels, c.F, c.f - first, 1,
+         <floating*> c.edge + (group * c.N + n) * pixels * c.width, c.width)
 
 
 cdef void pad_unit(const Conv* c, Py_ssize_t n, floating* kind) noexcept nogil:
@@ -542,7 +538,6 @@ cdef void columns_unit(const Conv* c, Py_ssize_t unit, floating* kind) noexcept 
 cdef int columns_pass(cnp.ndarray x, cnp.ndarray columns, kernel, stride, padding, dilation, size, int n_threads,
                       bint back) except -1:
     cdef Conv c
-    cdef bint single = is_f32(x)
     check_rows(x)
     check_plain(columns)
     (c.kH, c.kW), (c.sh, c.sw), (c.top, c.left), (c.dh, c.dw), (c.oH, c.oW) = kernel, stride, padding, dilation, size
@@ -555,9 +550,7 @@ cdef int columns_pass(cnp.ndarray x, cnp.ndarray columns, kernel, stride, paddin
     c.x, c.y = x.data, columns.data
     c.threads = threads_for(columns.size, n_threads)
     c.back = back
-    with nogil:
-        share(<Unit> columns_unit[float] if single else <Unit> columns_unit[double], &c, c.N * c.C, c.threads)
-    return 0
+    return start(<Unit> columns_unit[float], <Unit> columns_unit[double], x, &c, c.N * c.C, c.threads)
 
 
 def im2col(cnp.ndarray x, cnp.ndarray columns_out, kernel, stride, padding, dilation, size, int n_threads):

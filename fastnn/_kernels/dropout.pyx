@@ -71,10 +71,8 @@ cdef int run(cnp.ndarray x, bint draws, uint64_t key, double p, cnp.ndarray mask
     if not 0 <= p <= 1:
         raise ValueError(f"kernel: p must be from 0 to 1, but {p} came")
     cdef Job job = Job(draws, key, p, <uint32_t*> mask.data, x.data, y.data, n)
-    cdef Unit unit = <Unit> drop[float] if is_f32(x) else <Unit> drop[double]
-    with nogil:
-        share(unit, &job, parts(n, UNIT), threads_for((8 if draws else 2) * n, threads))
-    return 0
+    return start(<Unit> drop[float], <Unit> drop[double], x, &job, parts(n, UNIT),
+                 threads_for((8 if draws else 2) * n, threads))
 
 
 def dropout(cnp.ndarray x, double p, uint64_t seed, cnp.ndarray mask_out, cnp.ndarray y_out, int n_threads):

@@ -35,6 +35,19 @@ cdef inline void share(Unit unit, const void* job, Py_ssize_t units, int n_threa
             unit(job, i, NULL)
 
 
+cdef inline bint is_f32(cnp.ndarray a) noexcept:
+    return cnp.PyArray_TYPE(a) == cnp.NPY_FLOAT32
+
+
+cdef inline int start(Unit single, Unit double_, cnp.ndarray like, const void* job, Py_ssize_t units,
+                      int n_threads) except -1:
+    """`share`, of the instance for the dtype of `like`, without the interpreter lock."""
+    cdef Unit unit = single if is_f32(like) else double_
+    with nogil:
+        share(unit, job, units, n_threads)
+    return 0
+
+
 cdef inline int threads_for(Py_ssize_t work, int n_threads) noexcept nogil:
     """Threads for `work` elements touched (or as much arithmetic): one where waking others costs more than it saves."""
     return n_threads if n_threads > 1 and work >= GRAIN else 1
@@ -48,10 +61,6 @@ cdef inline Py_ssize_t parts(Py_ssize_t n, Py_ssize_t largest) noexcept nogil:
 cdef inline Py_ssize_t cut(Py_ssize_t n, Py_ssize_t n_parts, Py_ssize_t i) noexcept nogil:
     """Where part i of n_parts even parts of n begins; part i ends where i + 1 begins."""
     return n * i // n_parts
-
-
-cdef inline bint is_f32(cnp.ndarray a) noexcept:
-    return cnp.PyArray_TYPE(a) == cnp.NPY_FLOAT32
 
 
 cdef inline bint has_order(cnp.ndarray a, bint channels_last) noexcept:
@@ -111,6 +120,3 @@ cdef inline int check_same(cnp.ndarray a, cnp.ndarray b) except -1:
     return 0
 
 
-cdef inline Py_ssize_t n_rows(cnp.ndarray a) noexcept:
-    """Positions (N, or N·H·W) at each of which all channels, along axis 1, lie side by side."""
-    return a.shape[0] if a.ndim == 2 else a.shape[0] * a.shape[2] * a.shape[3]

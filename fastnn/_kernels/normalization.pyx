@@ -180,7 +180,7 @@ cdef int run(cnp.ndarray dy, cnp.ndarray x, cnp.ndarray mean, cnp.ndarray rstd, 
     b.weight, b.bias = data(weight, x, False), data(bias, x, False)
     b.dweight, b.dbias = data(dweight, x, False), data(dbias, x, False)
     b.C, b.training, b.eps, size = x.shape[1], training, eps, cnp.PyArray_ITEMSIZE(x)
-    b.rows = n_rows(x) if b.C > 0 else 0
+    b.rows = x.size // b.C if b.C > 0 else 0
     if ((dweight is None) != (dbias is None) or (var is not None and b.rows == 0)
             or (training and dy is not None and dweight is None)):
         raise ValueError("kernel: batch_norm needs a row; dweight_out and dbias_out are both None or neither")
@@ -190,8 +190,7 @@ cdef int run(cnp.ndarray dy, cnp.ndarray x, cnp.ndarray mean, cnp.ndarray rstd, 
     n_sums = 2 * b.C * max(<Py_ssize_t> 1, b.blocks)
     b.sums = <double*> scratch_acquire(8 * n_sums + (4 + 3 * b.threads) * b.lanes * size)
     b.wide = <Bytes> (b.sums + n_sums)
-    with nogil:
-        (<Unit> steps[float] if size == 4 else <Unit> steps[double])(&b, 0, NULL)
+    start(<Unit> steps[float], <Unit> steps[double], x, &b, 1, 1)
     scratch_release(b.sums)
     return 0
 

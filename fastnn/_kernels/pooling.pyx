@@ -133,10 +133,7 @@ cdef int run(cnp.ndarray x, cnp.ndarray y, cnp.ndarray place, tuple geometry, bi
         p.h.kernel = p.w.kernel = 0
     p.taps.fresh = tiles(&p.h) and tiles(&p.w)
     threads = threads_for(x.size + y.size * min(places, <Py_ssize_t> 64), n_threads)
-    cdef Unit unit = <Unit> pool_unit[float] if is_f32(x) else <Unit> pool_unit[double]
-    with nogil:
-        share(unit, &p, x.shape[0] * p.bands * p.blocks, threads)
-    return 0
+    return start(<Unit> pool_unit[float], <Unit> pool_unit[double], x, &p, x.shape[0] * p.bands * p.blocks, threads)
 
 
 def max_pool2d(x, y_out, cnp.ndarray place_out not None, kernel, stride, padding, dilation, n_threads):

@@ -159,11 +159,10 @@ cdef int run(Job* job, Op op, int cost, cnp.ndarray x, cnp.ndarray y, cnp.ndarra
     check_same(out, y)
     job.op, job.x, job.y, job.out = op, x.data, y.data, out.data
     job.M, job.D = out.shape[0], out.shape[1]
-    cdef Unit unit = <Unit> block[float] if is_f32(out) else <Unit> block[double]
     if job.D:
         job.step = max(<Py_ssize_t> 1, min(<Py_ssize_t> BLOCK_ROWS, BLOCK // job.D))
-        with nogil:
-            share(unit, job, parts(job.M, job.step), threads_for(cost * job.M * job.D, n_threads))
+        start(<Unit> block[float], <Unit> block[double], out, job, parts(job.M, job.step),
+              threads_for(cost * job.M * job.D, n_threads))
     return 0
 
 
