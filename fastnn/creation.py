@@ -3,7 +3,6 @@
 All take `dtype` (float32), `device` (the CPU, else DeviceError) and `requires_grad`. A size is given as `zeros(2, 3)`
 or `zeros((2, 3))`. Random numbers come from the generator that `manual_seed` starts anew."""
 import math
-import operator
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -12,7 +11,7 @@ import numpy as np
 from fastnn import backend, layout
 from fastnn.device import device as Device
 from fastnn.errors import ArgumentError, DTypeError, ShapeError
-from fastnn.tensor import Array, Tensor, check_dtype, default_dtype, float32, int64
+from fastnn.tensor import Array, Tensor, check_dtype, default_dtype, float32, int64, ints
 
 Size = int | Sequence[int]
 
@@ -30,10 +29,7 @@ def _dtype(op: str, dtype: Any, device: Any, default: Any = float32) -> np.dtype
 
 def _size(op: str, size: tuple[Any, ...]) -> tuple[int, ...]:
     """The sizes of `op(2, 3)` and of `op((2, 3))`."""
-    try:
-        shape = tuple(map(operator.index, size[0] if len(size) == 1 and isinstance(size[0], Sequence) else size))
-    except TypeError:
-        raise TypeError(f"{op}: sizes must be integers, but {size} came") from None
+    shape = ints(op, size)
     if min(shape, default=0) < 0:
         raise ShapeError(f"{op}: sizes must not be negative, but {shape} came")
     return shape

@@ -10,6 +10,7 @@ The tape knows nothing of what operations compute: `fastnn.functional` installs 
 from __future__ import annotations
 
 import itertools
+import operator
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -377,13 +378,11 @@ def record(array: Array, inputs: tuple[Tensor, ...], backward: Backward, saved: 
     return out
 
 
-def view_of(x: Tensor, array: Array, backward: Backward, fn: Callable[[Array], Array]) -> Tensor:
-    """Like `record`, for an output that shares x's memory: `array` is `fn(x.array)`.
-
-    `fn` lets a change in place of either reach the history of the other."""
-    out = record(array, (x,), backward)
+def view_of(x: Tensor, fn: Callable[[Array], Array], backward: Backward) -> Tensor:
+    """Like `record`, for an output fn(x.array) that shares x's memory: a change in place of either reaches the history
+    of the other."""
+    out, first = record(fn(x.array), (x,), backward), x._view
     out._version = x._version
-    first = x._view
     if first is None:
         out._view = View(x, fn, backward)
     else:
@@ -581,6 +580,16 @@ def check_dtype(op: str, dtype: Any) -> np.dtype:
     if found is None:
         raise DTypeError(f"{op}: dtype {dtype!r} is not supported; it may be {', '.join(map(str, DTYPES))}")
     return found
+
+
+def ints(op: str, values: Any) -> tuple[int, ...]:
+    """The integers of an int, of a sequence, and of the arguments of `op(1, 2)` and of `op((1, 2))`."""
+    if isinstance(values, tuple) and len(values) == 1 and isinstance(values[0], Sequence):
+        values = values[0]
+    try:
+        return tuple([operator.index(v) for v in (values if isinstance(values, Sequence) else (values,))])
+    except TypeError:
+        raise TypeError(f"{op}: integers are needed, but {values!r} came") from None
 
 
 def as_tensor(value: Any, like: Tensor | None = None) -> Tensor:

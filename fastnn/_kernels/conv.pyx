@@ -212,7 +212,8 @@ cdef void depthwise_row(const Conv* c, Py_ssize_t n, Py_ssize_t ih, Py_ssize_t o
 cdef void depthwise_pack(const Conv* c, floating* kind) noexcept nogil:
     cdef Py_ssize_t i
     for i in range(c.kH * c.kW):
-        pack(<floating*> c.w + i // c.kW * c.w_h + i % c.kW * c.w_w, 1, 0, c.C, c.w_f, <floating*> c.room + i * c.C, c.C)
+        pack(<floating*> c.w + i // c.kW * c.w_h + i % c.kW * c.w_w, 1, 0, c.C, c.w_f,
+             <floating*> c.room + i * c.C, c.C)
 
 
 cdef void depthwise_unit(const Conv* c, Py_ssize_t unit, floating* kind) noexcept nogil:
@@ -339,7 +340,8 @@ cdef Py_ssize_t plan_weight(Conv* c) noexcept nogil:
 
 cdef void edge_unit(const Conv* c, Py_ssize_t unit, floating* kind) noexcept nogil:
     """The last panel's columns of dY, of one image and group, filled up with zeros to full vectors."""
-    cdef Py_ssize_t pixels = c.oH * c.oW, n = unit // c.groups, group = unit % c.groups, first = (c.panels - 1) * c.width
+    cdef Py_ssize_t pixels = c.oH * c.oW, n = unit // c.groups, group = unit % c.groups
+    cdef Py_ssize_t first = (c.panels - 1) * c.width
     pack(<floating*> c.y + n * pixels * c.F + group * c.f + first, pixels, c.F, c.f - first, 1,
          <floating*> c.edge + (group * c.N + n) * pixels * c.width, c.width)
 
@@ -349,7 +351,8 @@ cdef void pad_unit(const Conv* c, Py_ssize_t n, floating* kind) noexcept nogil:
     cdef Dense d
     plan_forward(c, &d)
     plan_dense(&d, c)
-    copy_band(&d, <floating*> c.x + n * c.H * c.W * c.C, <floating*> c.padded + n * c.high * c.wide * c.C, -c.top, c.high)
+    copy_band(&d, <floating*> c.x + n * c.H * c.W * c.C, <floating*> c.padded + n * c.high * c.wide * c.C,
+              -c.top, c.high)
 
 
 cdef void weight_tile(const Conv* c, floating* to, Py_ssize_t index, Py_ssize_t n, Py_ssize_t band,

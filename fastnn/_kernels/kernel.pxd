@@ -118,5 +118,3 @@ cdef inline int check_same(cnp.ndarray a, cnp.ndarray b) except -1:
     if not same:
         raise ValueError("kernel: two arrays differ in dtype, shape or memory order")
     return 0
-
-

@@ -12,23 +12,13 @@ import numpy as np
 
 from fastnn import layout
 from fastnn.errors import RangeError, ShapeError
-from fastnn.tensor import Array, Tensor, record, result_dtype, unbroadcast, view_of
+from fastnn.tensor import Array, Tensor, ints, record, result_dtype, unbroadcast, view_of
 
 Ints = int | Sequence[int]
 
 __all__ = [
     "broadcast_to", "cat", "chunk", "concat", "contiguous", "expand", "flatten", "flip", "permute", "repeat", "reshape",
     "roll", "split", "squeeze", "stack", "swapaxes", "t", "transpose", "unflatten", "unsqueeze", "view"]  # fmt: skip
-
-
-def ints(op: str, values: Any) -> tuple[int, ...]:
-    """The integers of an int, of a sequence, and of the arguments of `op(1, 2)` and of `op((1, 2))`."""
-    if isinstance(values, tuple) and len(values) == 1 and isinstance(values[0], Sequence):
-        values = values[0]
-    try:
-        return tuple([operator.index(v) for v in (values if isinstance(values, Sequence) else (values,))])
-    except TypeError:
-        raise TypeError(f"{op}: integers are needed, but {values!r} came") from None
 
 
 def axis_of(op: str, dim: int, ndim: int, least: int = 1) -> int:
@@ -68,14 +58,14 @@ def selection(name: str, a: Array, put: Callable[[Array, Array], Any]) -> Callab
 def take_view(x: Tensor, index: tuple[Any, ...]) -> Tensor:
     """The view x[index] for a tuple of integers, slices, None and Ellipsis."""
     back = selection("slice", x.array, lambda gx, g: gx.__setitem__(index, g))
-    return view_of(x, x.array[index], back, lambda a: a[index])
+    return view_of(x, lambda a: a[index], back)
 
 
 def _reshape(x: Tensor, shape: tuple[int, ...], op: str = "reshape") -> Tensor:
     a, old = x.array, x.shape
     y = a.reshape(shape)
     if np.may_share_memory(y, a):
-        return view_of(x, y, lambda g: (g.reshape(old),), lambda b: b.reshape(shape))
+        return view_of(x, lambda b: b.reshape(shape), lambda g: (g.reshape(old),))
     if op == "view" and a.size and not layout.is_channels_last(a):
         raise ShapeError(f"view: memory does not allow to view shape {old} as {shape}; use reshape")
     return record(y, (x,), lambda g: (g.reshape(old),))
@@ -133,8 +123,7 @@ def permute(x: Tensor, *sequence: Ints, dims: Sequence[int] = ()) -> Tensor:
     order = tuple([axis_of("permute", d, x.ndim) for d in ints("permute", sequence or dims)])
     if sorted(order) != list(range(x.ndim)):
         raise ShapeError(f"permute: dims {order} must name each of the {x.ndim} dimensions once")
-    y = x.array.transpose(order)
-    return view_of(x, y, lambda g: (g.transpose(np.argsort(order)),), lambda a: a.transpose(order))
+    return view_of(x, lambda a: a.transpose(order), lambda g: (g.transpose(np.argsort(order)),))
 
 
 def transpose(x: Tensor, dim0: int, dim1: int) -> Tensor:
@@ -157,8 +146,7 @@ def expand(x: Tensor, *sizes: Ints) -> Tensor:
     shape = tuple([old[i - new] if n == -1 and i >= new else n for i, n in enumerate(wanted)])
     if new < 0 or min(shape, default=0) < 0 or any(a not in (1, b) for a, b in zip(old, shape[new:], strict=True)):
         raise ShapeError(f"expand: a tensor of shape {old} does not expand to {wanted}")
-    y = np.broadcast_to(x.array, shape)
-    return view_of(x, y, lambda g: (unbroadcast(g, old),), lambda a: np.broadcast_to(a, shape))
+    return view_of(x, lambda a: np.broadcast_to(a, shape), lambda g: (unbroadcast(g, old),))
 
 
 def split(x: Tensor, split_size_or_sections: Ints, dim: int = 0) -> tuple[Tensor, ...]:

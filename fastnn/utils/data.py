@@ -1,5 +1,2 @@
 """`fastnn.data` under PyTorch's name."""
-
-from fastnn.data import DataLoader, Dataset, Subset, TensorDataset, default_collate, random_split
-
-__all__ = ["DataLoader", "Dataset", "Subset", "TensorDataset", "default_collate", "random_split"]
+from fastnn.data import *  # noqa: F403
