@@ -17,24 +17,6 @@ def is_grad_enabled() -> bool:
     return tape._mode.grad
 
 
-class set_grad_enabled:
-    """Turn recording on or off: as a statement, in a `with` block, or as a decorator."""
-
-    def __init__(self, mode: bool) -> None:
-        self.mode, self.before = bool(mode), tape._mode.grad
-        self.__enter__()
-
-    def __enter__(self) -> None:
-        tape._mode.grad = self.mode
-
-    def __exit__(self, *_: object) -> None:
-        tape._mode.grad = self.before
-
-    def __call__(self, function: Callable) -> Callable:
-        self.__exit__()
-        return (enable_grad if self.mode else no_grad)()(function)
-
-
 class enable_grad(ContextDecorator):
     """Record inside a `no_grad` block."""
     mode = True
@@ -59,6 +41,22 @@ class no_grad(enable_grad):
 
     def __new__(cls, function: Callable | None = None) -> Any:
         return super().__new__(cls) if function is None else cls()(function)
+
+
+class set_grad_enabled(enable_grad):
+    """Turn recording on or off: as a statement, in a `with` block, or as a decorator."""
+
+    def __init__(self, mode: bool) -> None:
+        super().__init__()
+        self.mode = bool(mode)
+        super().__enter__()
+
+    def __enter__(self) -> None:
+        """Nothing: it is in force from its making on."""
+
+    def __call__(self, function: Callable) -> Callable:  # type: ignore[override]
+        self.__exit__()
+        return (enable_grad if self.mode else no_grad)()(function)
 
 
 def inference_mode(mode: Any = True) -> Any:

@@ -333,13 +333,9 @@ class Tensor:
     def backward(self, gradient: Tensor | None = None, retain_graph: bool = False, create_graph: bool = False) -> None:
         """Add the gradient of this tensor with respect to every leaf that requires grad to the leaf's `.grad`.
 
-        Args:
-            gradient: gradient of the final quantity with respect to this tensor, of its shape; 1 for one element.
-            retain_graph: keep what the graph saved, so that backward can run again.
-
-        Raises:
-            RuntimeError: nothing requires grad; `gradient` is missing or has another shape; the graph was freed; or a
-                tensor that the backward pass reads has been changed in place."""
+        `gradient` is that of the final quantity with respect to this tensor, 1 for one element. `retain_graph` keeps
+        what the graph saved, so that backward can run again. RuntimeError if nothing requires grad, `gradient` is
+        missing or misshapen, the graph was freed, or a tensor that the backward pass reads was changed in place."""
         backward([self], [start_gradient("backward", self, gradient, create_graph)], retain_graph)
 
 
@@ -355,15 +351,11 @@ def _rebuild(cls: type, array: Array, axes: tuple, requires_grad: bool) -> Tenso
 
 def record(array: Array, inputs: tuple[Tensor, ...], backward: Backward, saved: tuple[Tensor, ...] = (),
            save_output: bool = False) -> Tensor:
-    """The output of an operation, on the tape if grad mode is on and an input requires grad.
+    """The output `array` of an operation on `inputs`, on the tape if grad mode is on and an input requires grad.
 
-    Args:
-        array: the output.
-        inputs: the tensors that it was computed from.
-        backward: takes the gradient of the output (an array of its shape and dtype, of any strides, not to be written
-            into) and returns an array or None for each input.
-        saved: the tensors whose arrays `backward` reads; a change in place before the backward pass is an error then.
-        save_output: whether `backward` reads the output."""
+    `backward` takes the gradient of the output (an array of its shape and dtype, any strides, not to be written into)
+    and returns an array or None for each input. To change in place, before it has run, a tensor whose array it reads is
+    an error: these are `saved` and, with `save_output`, the output."""
     out = Tensor(array)
     if _mode.grad:
         for x in inputs:

@@ -1,22 +1,20 @@
 """Convolution over channels-last images, as a matrix product with the im2col matrix that is never written to memory.
 
 Forward. A row of that matrix is a window: kH runs of kW·C values that lie side by side in the image. The register tile
-(tile.h) takes a stretch of output pixels of one row as its rows, a panel of filters as its columns, and walks kH, kW·C.
-Weights are packed as [panel][kH][kW][C][width]. A unit of work is a band of output rows of one image; where windows
-overlap the border, or channels are grouped, the band is first copied with its border of zeros into working memory,
-where it stays in cache. A 1×1 convolution without stride is one long row of pixels.
+(tile.h) has output pixels of one row as its rows, a panel of filters as its columns, and walks kH, kW·C. Weights are
+packed as [panel][kH][kW][C][width]. A unit of work is a band of output rows of one image; where windows overlap the
+border, or channels are grouped, the band is first copied with its border of zeros into working memory, where it stays
+in cache. A 1×1 convolution without stride is one long row of pixels.
 
 Gradient of the input. For stride 1 the same walk with flipped, transposed weights; for stride s, the s² phases of
 the input see disjoint sets of taps, each a dense convolution of its own (a walk of no steps where no tap reaches).
 
 Gradient of the weight. The same tile with values of a window as rows and filters as columns, walking over images and
-pixels; nothing is transposed. Border pixels are left out by the bounds of the walk, except for few channels, where
-a copy with a border lets the tile span kW·C values. Items (bands of images) are summed in a fixed number of chunks
-that depends on shapes only, and merged in order.
+pixels. The bounds of the walk leave out border pixels, except for few channels, where a copy with a border lets the
+tile span kW·C values. Bands of images are summed in chunks, whose number depends on shapes only, merged in order.
 
-Depthwise convolution has one channel a filter: plain loops along C, no product to tile.
-
-The limit is the rate of multiply-adds, for depthwise and very small shapes bandwidth."""
+Depthwise convolution, one channel a filter, is plain loops along C. The limit is the rate of multiply-adds, for
+depthwise and very small shapes bandwidth."""
 cimport numpy as cnp
 from cython cimport floating
 from libc.string cimport memcpy, memset

@@ -3,8 +3,7 @@
 The random number of an element depends on the key and on the element's position in memory alone, so every thread starts
 where it likes and all instruction sets draw the same mask (philox.h). Elements go in groups of 64, whose mask is two
 32-bit halves of a word. A unit of work is short, so that drawing the mask of one overlaps with scaling in another. The
-generator's integer multiplications are what the forward pass costs; the backward pass is bound by bandwidth, to which
-the mask adds 1/32."""
+generator's multiplications bound the forward pass, bandwidth, to which the mask adds 1/32, the backward pass."""
 cimport numpy as cnp
 from cython cimport floating
 from libc.stdint cimport uint32_t, uint64_t

@@ -1,13 +1,11 @@
 """Optimizer steps: one call updates all parameters of a group.
 
 Every element is read and written once, so bandwidth is the limit: 12 bytes a float32 parameter for plain SGD, 20 with
-momentum, 28 for Adam, 36 with amsgrad. A network has many small parameters beside few large ones; to share them out
-evenly they are laid, on paper, end to end, each padded to a multiple of 64 elements, and this line is cut every CHUNK
-elements: a unit of work may end one parameter, cover several and begin another. Update rules are element-wise, hence
-any memory order serves that a parameter, its gradient and its state have in common. A loop loads all operands before
-it stores: a load that follows a store to the same place of another page waits for it (measured: 1.6 times slower).
-Scalars are formed in double and rounded once to the parameter's dtype, as in PyTorch; both dtypes may occur in a call.
-"""
+momentum, 28 for Adam, 36 with amsgrad. To share out many small parameters beside few large ones evenly, they are laid,
+on paper, end to end, each padded to a multiple of 64 elements, and this line is cut every CHUNK elements. Any memory
+order serves that a parameter, its gradient and its state have in common. A loop loads all operands before it stores: a
+load that follows a store to the same place of another page waits for it (measured: 1.6 times slower). Scalars are
+formed in double and rounded once to the parameter's dtype, as in PyTorch; both dtypes may occur in a call."""
 cimport numpy as cnp
 from cython cimport floating
 from libc.math cimport pow, sqrt, sqrtf

@@ -1,9 +1,8 @@
 """Pooling over the H and W of channels-last images.
 
-All are one walk over windows: for each output, where its window begins and which of its taps lie inside the image. A
-unit of work is one row of y forward. Backward adds into dx window by window: a unit is an image, or a block of its
-channels, so that no two units write to one place; where windows tile the image, it writes instead. The taps of one
-window are pooling.h's. Cuts and the order of sums depend on shapes only.
+All are one walk over windows: for each output, where its window begins and which of its taps (pooling.h's part) lie
+inside the image. A unit of work is one row of y forward. Backward adds into dx window by window: a unit is an image, or
+a block of its channels, so that no two units write to one place; where windows tile the image, it writes instead.
 
 A maximum records in which tap it was found, in one byte if the window has at most 256 places; ties go to the first
 place in row-major order and NaN wins, as in PyTorch. Its gradient goes to that place alone. Bandwidth is the limit for

@@ -1,10 +1,9 @@
 """Softmax, its logarithm and the cross-entropy of classes, along the rows of (M, D) arrays in C order.
 
-Rows are taken in blocks of about 4096 elements, which stay in the first-level cache while several loops pass over them:
-row maxima are subtracted, the exponential runs over the whole block at once (so that ten classes use full vectors too),
-then rows are summed and scaled. Memory is read and written once; with many classes the exponential takes as long
-as the traffic. Blocks are cut by shape alone and each is one unit of work for the threads; sums over a row run in
-LANES partial sums, folded in a fixed order. Cross-entropy leaves the gradient of each row's loss in the same pass."""
+Rows are taken in blocks of about 4096 elements, units of work that stay in the first-level cache while several loops
+pass over them: row maxima are subtracted, the exponential runs over the whole block at once (so that ten classes use
+full vectors too), then rows are summed, in LANES partial sums folded in a fixed order, and scaled. With many classes
+the exponential takes as long as the traffic. Cross-entropy leaves the gradient of each row's loss in the same pass."""
 cimport numpy as cnp
 from cython cimport floating
 from libc.math cimport log

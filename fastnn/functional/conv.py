@@ -19,17 +19,11 @@ __all__ = ["col2im", "conv2d", "fold", "im2col", "unfold"]
 
 def conv2d(input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: IntOrPair = 1,
            padding: IntOrPair | str = 0, dilation: IntOrPair = 1, groups: int = 1) -> Tensor:
-    """2-D convolution (cross-correlation, as everywhere in deep learning).
+    """2-D convolution (cross-correlation, as usual in deep learning): (N, C, H, W) → (N, F, oH, oW), or without N.
 
-    Args:
-        input: (N, C, H, W) or (C, H, W), float32 or float64.
-        weight: (F, C/groups, kH, kW), of the same dtype.
-        bias: (F,).
-        stride, dilation: pixels, an int or a pair.
-        padding: pixels of zeros on each side, an int or a pair; "valid" is 0, "same" keeps the size at stride 1.
-        groups: parts into which channels and filters are cut; groups = C is depthwise.
-
-    Returns: (N, F, oH, oW) or (F, oH, oW). Raises ShapeError, DTypeError, ValueError or TypeError.
+    `weight` is (F, C/groups, kH, kW), `bias` (F,), all of one float dtype. `stride` and `dilation` are pixels, an int
+    or a pair; so is `padding`, zeros on each side, or "valid", none, or "same", which keeps the size at stride 1.
+    Channels and filters are cut into `groups`; groups = C is depthwise. Raises ShapeError, DTypeError, ValueError or TypeError.
 
     >>> conv2d(fastnn.ones(1, 1, 3, 3), fastnn.ones(1, 1, 2, 2))
     tensor([[[[4., 4.],

@@ -61,10 +61,8 @@ class BasicBlock(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int, stride: int = 1) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(in_channels, out_channels, 3, stride, padding=1, bias=False)
-        self.bn1 = nn.BatchNorm2d(out_channels)
-        self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False)
-        self.bn2 = nn.BatchNorm2d(out_channels)
+        self.conv1, self.bn1, _ = cbr(in_channels, out_channels, 3, stride)
+        self.conv2, self.bn2, _ = cbr(out_channels, out_channels)
         changes = stride != 1 or in_channels != out_channels
         self.shortcut = cbr(in_channels, out_channels, 1, stride)[:2] if changes else nn.Identity()  # without its ReLU
 
