@@ -23,7 +23,7 @@ def conv2d(input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: In
 
     `weight` is (F, C/groups, kH, kW), `bias` (F,), all of one float dtype. `stride` and `dilation` are pixels, an int
     or a pair; so is `padding`, zeros on each side, or "valid", none, or "same", which keeps the size at stride 1.
-    Channels and filters are cut into `groups`; groups = C is depthwise. Raises ShapeError, DTypeError, ValueError or TypeError.
+    Channels and filters are cut into `groups`; groups = C is depthwise. ValueError or TypeError if they do not fit.
 
     >>> conv2d(fastnn.ones(1, 1, 3, 3), fastnn.ones(1, 1, 2, 2))
     tensor([[[[4., 4.],
