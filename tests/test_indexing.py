@@ -165,13 +165,6 @@ def test_masks(rng):
     assert y.tolist() == [7, 2] and y.dtype == fastnn.int64
 
 
-def test_one_hot():
-    one_hot = fastnn.functional.one_hot
-    assert one_hot(fastnn.tensor([[0], [2]])).tolist() == [[[1, 0, 0]], [[0, 0, 1]]]
-    assert one_hot(fastnn.tensor(1), 4).tolist() == [0, 1, 0, 0] and one_hot(fastnn.tensor([0])).dtype == fastnn.int64
-    assert one_hot(fastnn.zeros(0, dtype=fastnn.int64), 3).shape == (0, 3)
-
-
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
@@ -192,8 +185,6 @@ def test_one_hot():
         (lambda x: x.index_select(0, fastnn.tensor([3])), IndexError, "index_select: an index is out of range"),
         (lambda x: x.masked_fill(fastnn.ones(4), 1), DTypeError, "mask must be a bool tensor, but float32"),
         (lambda x: x.masked_fill(x > 0, fastnn.ones(4)), ShapeError, "0-d tensor"),
-        (lambda x: fastnn.functional.one_hot(fastnn.tensor([2]), 2), IndexError, "one_hot"),
-        (lambda x: fastnn.functional.one_hot(x), DTypeError, "one_hot"),
         (lambda x: x.requires_grad_().__setitem__(0, 1), AutogradError, "leaf"),
     ],
 )

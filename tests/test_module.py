@@ -163,20 +163,6 @@ def test_tied_parameters_are_walked_once_and_saved_twice():
     assert list(m.state_dict()) == ["0.weight", "1.weight"]
 
 
-def test_get_by_dotted_name():
-    m = Block()
-    assert m.get_submodule("") is m and m.get_submodule("second.0") is m.second[0]
-    assert m.get_parameter("second.0.weight") is m.second[0].weight and m.get_buffer("mean") is m.mean
-    for get, name, text in (
-        (m.get_submodule, "second.7", "Sequential has no module '7', sought as 'second.7'"),
-        (m.get_submodule, "scale", "Block has no module 'scale'"),
-        (m.get_parameter, "first.x", "Linear has no parameter 'x'"),
-        (m.get_buffer, "first.weight", "Linear has no buffer 'weight'"),
-    ):
-        with pytest.raises(AttributeError, match=text):
-            get(name)
-
-
 def test_apply_visits_children_first():
     m, seen = Block(), []
     assert m.apply(lambda module: seen.append(type(module).__name__)) is m
@@ -462,12 +448,6 @@ def test_repr_nests():
         "    (1): Identity()\n  )\n)"
     )
     assert repr(nn.Identity()) == "Identity()"
-
-
-def test_dir_has_members_but_no_numbers():
-    names = dir(nn.Sequential(nn.Identity()))
-    assert "forward" in names and "0" not in names
-    assert {"scale", "mean", "first"} <= set(dir(Block()))
 
 
 @pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))])

@@ -444,9 +444,7 @@ cdef int read(Conv* c, cnp.ndarray x, cnp.ndarray weight, cnp.ndarray bias, cnp.
             or min(c.kH, c.kW, c.sh, c.sw, c.dh, c.dw) < 1 or min(c.C, c.H, c.W, c.oH, c.oW) < 1):
         raise ValueError("kernel conv2d: shapes or dtypes do not fit")
     if bias is not None:
-        check_plain(bias)
-        if bias.size != c.F or cnp.PyArray_TYPE(bias) != kind:
-            raise ValueError("kernel conv2d: bias does not fit")
+        check_vector(bias, c.F, x)
     c.x, c.w, c.b, c.y = x.data, weight.data, NULL if bias is None else bias.data, y.data
     c.w_f, c.w_c = weight.strides[0] // size, weight.strides[1] // size
     c.w_h, c.w_w = weight.strides[2] // size, weight.strides[3] // size

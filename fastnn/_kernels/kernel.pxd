@@ -108,6 +108,14 @@ cdef inline int check_rows(cnp.ndarray a) except -1:
     return check_order(a, a.ndim == 2, a.ndim == 4)
 
 
+cdef inline int check_vector(cnp.ndarray a, Py_ssize_t n, cnp.ndarray like) except -1:
+    """n contiguous numbers of the dtype of `like`."""
+    check_plain(a)
+    if a.ndim != 1 or a.shape[0] != n or is_f32(a) != is_f32(like):
+        raise ValueError(f"kernel: a vector of {n} numbers of the operation's dtype is needed")
+    return 0
+
+
 cdef inline int check_same(cnp.ndarray a, cnp.ndarray b) except -1:
     """The same dtype, shape and memory order. Call it after one of the checks above on `a`."""
     cdef int axis, n = a.ndim

@@ -125,9 +125,7 @@ def matmul(cnp.ndarray a, cnp.ndarray b, cnp.ndarray bias, cnp.ndarray c_out, in
             or cnp.PyArray_TYPE(b) != kind or cnp.PyArray_TYPE(c_out) != kind):
         raise ValueError("kernel matmul: shapes or dtypes do not fit")
     if bias is not None:
-        check_plain(bias)
-        if bias.size != p.N or cnp.PyArray_TYPE(bias) != kind:
-            raise ValueError("kernel matmul: bias does not fit")
+        check_vector(bias, p.N, a)
     if c_out.size == 0:
         return
     # the steps of axes of size 1 say nothing: such an axis counts as contiguous where that helps

@@ -160,8 +160,8 @@ cdef Bytes data(cnp.ndarray a, cnp.ndarray x, bint whole) except? NULL:
         return NULL
     if whole:
         check_same(x, a)
-    elif a.ndim != 1 or a.shape[0] != x.shape[1] or not has_order(a, False) or is_f32(a) != is_f32(x):
-        raise ValueError("kernel: one number a channel, contiguous and in the dtype of the input, is needed")
+    else:
+        check_vector(a, x.shape[1], x)
     return a.data
 
 

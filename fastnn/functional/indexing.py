@@ -13,7 +13,7 @@ from fastnn.functional.elementwise import Op, choose, named, where
 from fastnn.functional.shape import axis_of, broadcast_to, install, reshape, selection, take_view
 from fastnn.tensor import Array, Tensor, as_tensor, bool_, inplace, int64, record, unbroadcast
 
-__all__ = ["gather", "index_select", "masked_fill", "one_hot", "tril", "triu"]
+__all__ = ["gather", "index_select", "masked_fill", "tril", "triu"]
 
 
 def _parse(index: Any, shape: tuple[int, ...]) -> tuple[tuple, tuple | None]:
@@ -136,13 +136,6 @@ def masked_fill(x: Tensor, mask: Tensor, value: Tensor | float) -> Tensor:
     return choose("masked_fill", "mask", mask, filler, x)
 
 
-def one_hot(x: Tensor, num_classes: int = -1) -> Tensor:
-    """int64 tensor of shape (*x.shape, num_classes): 1 at the class that `x` names, 0 elsewhere; -1 means max + 1."""
-    classes = _indices("one_hot", x, np.iinfo(int64).max if num_classes == -1 else num_classes)
-    n = int(classes.max(initial=-1)) + 1 if num_classes == -1 else num_classes
-    return Tensor((classes[..., None] == np.arange(n)).astype(int64))
-
-
 def _triangle(name: str, word: str, keep: Op) -> Op:
     def op(x: Tensor, diagonal: int = 0) -> Tensor:
         if x.ndim < 2:
@@ -154,5 +147,5 @@ def _triangle(name: str, word: str, keep: Op) -> Op:
 
 tril = _triangle("tril", "below", lambda m, n, k: np.tri(m, n, k, bool_))
 triu = _triangle("triu", "above", lambda m, n, k: ~np.tri(m, n, k - 1, bool_))
-install(**{name: globals()[name] for name in __all__ if name != "one_hot"}, __getitem__=getitem, __setitem__=setitem)
+install(**{name: globals()[name] for name in __all__}, __getitem__=getitem, __setitem__=setitem)
 install(masked_fill_=lambda self, mask, value: inplace(self, masked_fill(self, mask, value)))

@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from functools import partialmethod
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
 
 import numpy as np
@@ -132,9 +131,6 @@ class Module:
     if TYPE_CHECKING:  # members are registered by name
         def __getattr__(self, name: str) -> Any: ...
 
-    def __dir__(self) -> list[str]:
-        return [name for name in super().__dir__() if not name[0].isdigit()]
-
     # Walking
 
     def named_modules(self, memo: set[Module] | None = None, prefix: str = "",
@@ -182,19 +178,6 @@ class Module:
 
     def children(self) -> Iterator[Module]:
         return (m for _, m in self.named_children())
-
-    def _get(self, registry: str, target: str) -> Any:
-        path, _, name = target.rpartition(".")
-        module = self.get_submodule(path)
-        if (member := module.__dict__[registry].get(name)) is None:
-            raise AttributeError(f"{type(module).__name__} has no {_KINDS[registry][0]} {name!r}, sought as {target!r}")
-        return member
-
-    def get_submodule(self, target: str) -> Module:
-        """The module of a dotted name, this one for ""; AttributeError if there is none."""
-        return self._get("_modules", target) if target else self
-
-    get_parameter, get_buffer = partialmethod(_get, "_parameters"), partialmethod(_get, "_buffers")
 
     # Modes and dtypes
 

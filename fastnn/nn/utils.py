@@ -4,7 +4,6 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from fastnn.errors import ShapeError
 from fastnn.functional.shape import cat, reshape
 from fastnn.tensor import Tensor, float32
 
@@ -55,13 +54,3 @@ def clip_grad_value_(parameters: Tensor | Iterable[Tensor], clip_value: float) -
 def parameters_to_vector(parameters: Iterable[Tensor]) -> Tensor:
     """All elements of all parameters in one vector, each parameter in C order. Gradients flow back."""
     return cat([reshape(p, -1) for p in parameters])
-
-
-def vector_to_parameters(vec: Tensor, parameters: Iterable[Tensor]) -> None:
-    """The reverse of `parameters_to_vector`: copy `vec` into the parameters. ShapeError unless it has their size."""
-    parameters = list(parameters)
-    *starts, needed = np.cumsum([0, *(p.numel() for p in parameters)]).tolist()
-    if vec.shape != (needed,):
-        raise ShapeError(f"vector_to_parameters: vec has shape {vec.shape}, but the parameters need ({needed},)")
-    for p, start in zip(parameters, starts, strict=True):
-        p.data = vec.array[start : start + p.numel()].reshape(p.shape)

@@ -1063,11 +1063,6 @@ def test_more_shaping(name):
     check(MORE_SHAPING[name], X345)
 
 
-def test_one_hot():
-    check(lambda lib, i: (lib.nn.functional.one_hot(i), lib.nn.functional.one_hot(i, 7)), integers(0, 5, 3, 4))
-    check_raises(lambda lib, i: lib.nn.functional.one_hot(i, 2), integers(0, 5, 3, 4))
-
-
 @pytest.mark.parametrize("name", ["sub", "div", "neg", "exp", "sqrt", "pow", "clamp", "square"])
 def test_more_in_place(name):
     arguments = {"sub": (0.5,), "div": (2,), "pow": (3,), "clamp": (0.5, 1.5)}.get(name, ())
