@@ -38,7 +38,7 @@ ctypedef struct Conv:  # a convolution, its arrays, and how its weight gradient 
     Py_ssize_t w_f, w_c, w_h, w_w  # the weight's steps
     Bytes x, w, b, y, room
     int lanes, itemsize, threads
-    bint depthwise, back  # back: of the im2col matrix, the way from columns to pixels
+    bint depthwise, back  # back: from y to x, or from the im2col matrix to pixels
     Py_ssize_t bands, items, chunks, blocks, tile_rows, rows, panels, tiles, size, high, wide, edge_at, padded_at
     Bytes sums, edge, padded
     int width, nv
@@ -255,17 +255,6 @@ cdef void plan_forward(const Conv* c, Dense* d) noexcept nogil:
     d.x, d.y, d.b, d.begin = c.x, c.y, c.b, 0
 
 
-cdef void forward(const Conv* c, Py_ssize_t _, floating* kind) noexcept nogil:
-    cdef Dense d
-    if c.depthwise:
-        depthwise_pack(c, kind)
-        share(<Unit> depthwise_unit[floating], c, c.N * c.oH, c.threads)
-    else:
-        plan_forward(c, &d)
-        plan_dense(&d, c)
-        dense(&d, c, kind)
-
-
 cdef Py_ssize_t phase(Py_ssize_t at, Py_ssize_t size, Py_ssize_t before, Py_ssize_t stride, Py_ssize_t dilation,
                       Py_ssize_t kernel, Py_ssize_t* last, Py_ssize_t* step, Py_ssize_t* taps,
                       Py_ssize_t* shift) noexcept nogil:
@@ -299,18 +288,35 @@ cdef void plan_phase(const Conv* c, Py_ssize_t ph, Py_ssize_t pw, Dense* d) noex
     d.begin = last_h * c.w_h + last_w * c.w_w
 
 
-cdef void backward_input(const Conv* c, Py_ssize_t _, floating* kind) noexcept nogil:
-    cdef Py_ssize_t ph, pw
+cdef Py_ssize_t walks(const Conv* c, bint run, floating* kind) noexcept nogil:
+    """Plan the walk of the forward pass, or those of the phases of the input's gradient, and run each if asked; returns
+    the elements of working memory that they need."""
+    cdef Py_ssize_t need = 0, ph, pw
     cdef Dense d
     if c.depthwise:
+        return c.size  # its packed weight; it has no walk
+    for ph in range(min(c.sh, c.H) if c.back else 1):
+        for pw in range(min(c.sw, c.W) if c.back else 1):
+            if c.back:
+                plan_phase(c, ph, pw, &d)
+            else:
+                plan_forward(c, &d)
+            need = max(need, plan_dense(&d, c))
+            if run:
+                dense(&d, c, kind)
+    return need
+
+
+cdef void convolve(const Conv* c, Py_ssize_t _, floating* kind) noexcept nogil:
+    """The forward pass, or the input's gradient."""
+    if c.depthwise:
         depthwise_pack(c, kind)
+    if c.depthwise and c.back:
         share(<Unit> depthwise_input_unit[floating], c, c.N * c.H, c.threads)
-        return
-    for ph in range(min(c.sh, c.H)):
-        for pw in range(min(c.sw, c.W)):
-            plan_phase(c, ph, pw, &d)
-            plan_dense(&d, c)
-            dense(&d, c, kind)
+    elif c.depthwise:
+        share(<Unit> depthwise_unit[floating], c, c.N * c.oH, c.threads)
+    else:
+        walks(c, True, kind)
 
 
 # The weight's gradient -------------------------------------------------------------------------------------------
@@ -470,30 +476,22 @@ def conv2d(cnp.ndarray x, cnp.ndarray weight, cnp.ndarray bias, cnp.ndarray y_ou
     x (N, C, H, W) and y (N, F, oH, oW) channels-last; weight (F, C/groups, kH, kW) in any order; bias (F,) or None.
     `padding` is what lies above and to the left; what lies below and to the right follows from y's size."""
     cdef Conv c
-    cdef Dense d
     read(&c, x, weight, bias, y_out, stride, padding, dilation, groups, n_threads)
+    c.back = False
     if y_out.size:
-        plan_forward(&c, &d)
-        run(&c, <Unit> forward[float], <Unit> forward[double], c.size if c.depthwise else plan_dense(&d, &c))
+        run(&c, <Unit> convolve[float], <Unit> convolve[double], walks[float](&c, False, NULL))
 
 
 def conv2d_backward_input(cnp.ndarray dy, cnp.ndarray weight, cnp.ndarray dx_out, stride, padding, dilation, int groups,
                           int n_threads):
     """The gradient of conv2d's input from dy; arrays as there."""
     cdef Conv c
-    cdef Dense d
-    cdef Py_ssize_t need, ph, pw
     read(&c, dx_out, weight, None, dy, stride, padding, dilation, groups, n_threads)
-    if dy.size == 0:
+    c.back = True
+    if dy.size:
+        run(&c, <Unit> convolve[float], <Unit> convolve[double], walks[float](&c, False, NULL))
+    else:
         dx_out.fill(0)
-        return
-    need = c.size
-    if not c.depthwise:
-        for ph in range(min(c.sh, c.H)):
-            for pw in range(min(c.sw, c.W)):
-                plan_phase(&c, ph, pw, &d)
-                need = max(need, plan_dense(&d, &c))
-    run(&c, <Unit> backward_input[float], <Unit> backward_input[double], need)
 
 
 def conv2d_backward_weight(cnp.ndarray dy, cnp.ndarray x, cnp.ndarray dweight_out, stride, padding, dilation,
