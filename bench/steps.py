@@ -5,6 +5,7 @@ and once with channels-last ones, its recommended format for convolutions. The l
 weights is compared before anything is timed.
 """
 
+import importlib
 import importlib.util
 import types
 from dataclasses import dataclass
@@ -39,19 +40,14 @@ CASES = [
 
 def load(library: str):
     """The library, its functional module, its optimizers, and the networks, from one source for both."""
-    if not library.startswith("torch"):
-        import fastnn
-        from fastnn import models, optim
-        from fastnn.nn import functional
-
-        return fastnn, functional, optim, models
-    import torch
-
-    root = Path(importlib.util.find_spec("fastnn").origin).parent  # found, not imported
-    source = (root / "models" / "networks.py").read_text().replace("import fastnn", "import torch")
-    module = types.ModuleType("networks")
-    exec(compile(source.replace("from fastnn", "from torch"), "networks", "exec"), vars(module))
-    return torch, torch.nn.functional, torch.optim, module
+    name = "torch" if library.startswith("torch") else "fastnn"
+    package = Path(importlib.util.find_spec("fastnn").origin).parent  # found, not imported
+    networks = types.ModuleType("networks")
+    for path in package / "models" / "networks.py", Path(__file__).with_name("networks.py"):
+        source = path.read_text().replace("import fastnn", f"import {name}").replace("from fastnn", f"from {name}")
+        exec(compile(source, str(path), "exec"), vars(networks))
+    lib = importlib.import_module(name)
+    return lib, lib.nn.functional, lib.optim, networks
 
 
 def runner(library: str, step: Step, threads: int):

@@ -159,13 +159,17 @@ def check_either(
         check_raises(case, *arrays, dtype=dtypes[0], grad=grad)
 
 
-def ported(path: str, lib: Any) -> types.SimpleNamespace:
-    """The names of a source file written for fastnn, executed on `lib`: nothing but its import lines is changed."""
-    source = (ROOT / path).read_text()
-    source = re.sub(r"^(import|from) fastnn\b", rf"\1 {lib.__name__}", source, flags=re.MULTILINE)
-    names = {"__name__": f"{Path(path).stem}_on_{lib.__name__}"}
-    exec(compile(source, path, "exec"), names)
+def ported(lib: Any, *paths: str) -> types.SimpleNamespace:
+    """The names of source files written for fastnn, executed on `lib`: nothing but their import lines is changed."""
+    names = {"__name__": f"{Path(paths[0]).stem}_on_{lib.__name__}"}
+    for path in paths:
+        source = (ROOT / path).read_text()
+        source = re.sub(r"^(import|from) fastnn\b", rf"\1 {lib.__name__}", source, flags=re.MULTILINE)
+        exec(compile(source, path, "exec"), names)
     return types.SimpleNamespace(**names)
+
+
+SOURCES = "fastnn/models/networks.py", "bench/networks.py"  # of the networks
 
 
 def fill(lib: Any, module: Any, seed: object = 0) -> Any:

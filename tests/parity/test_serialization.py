@@ -6,9 +6,9 @@ import torch
 
 import fastnn
 
-from .pairs import LIBS, TOLERANCE, assert_close, check, fill, normal, ported, to_numpy
+from .pairs import LIBS, SOURCES, TOLERANCE, assert_close, check, fill, normal, ported, to_numpy
 
-MODELS = {lib: ported("fastnn/models/networks.py", lib) for lib in LIBS}
+MODELS = {lib: ported(lib, *SOURCES) for lib in LIBS}
 
 
 @pytest.mark.parametrize("name", ["lenet5", "resnet20"])

@@ -6,13 +6,13 @@ import torch
 
 import fastnn
 
-from .pairs import FLOATS, LIBS, TOLERANCE, assert_close, integers, normal, ported, to_numpy
+from .pairs import FLOATS, LIBS, SOURCES, TOLERANCE, assert_close, integers, normal, ported, to_numpy
 
 NETWORKS = {
     "mlp": (1, 28, 28), "lenet5": (1, 28, 28), "cnn": (1, 28, 28), "vgg": (3, 32, 32), "resnet20": (3, 32, 32),
     "mobile": (3, 32, 32), "dropnet": (1, 28, 28),
 }  # fmt: skip
-MODELS = {lib: ported("fastnn/models/networks.py", lib) for lib in LIBS}
+MODELS = {lib: ported(lib, *SOURCES) for lib in LIBS}
 
 
 def models(name, dtype, **arguments):

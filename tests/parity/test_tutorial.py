@@ -10,7 +10,7 @@ from .pairs import LIBS, assert_close, ported
 def test_the_tutorial_gives_the_same_losses(tmp_path, capsys):
     histories = []
     for lib in LIBS:
-        script = ported("examples/pytorch_tutorial.py", lib)
+        script = ported(lib, "examples/pytorch_tutorial.py")
         assert script.torch is lib
         options = ["--train-size=1000", "--epochs=3", "--batch-size=50", f"--save={tmp_path / lib.__name__}.pt"]
         histories.append(np.array(script.main(options)))
