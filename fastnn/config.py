@@ -20,16 +20,14 @@ def openmp_runtimes() -> list[str]:
 
 def config() -> dict[str, str]:
     """Version, kernels, threads, OpenMP, NumPy, compiler and flags, as text."""
-    build = backend.build
-    supported = ", ".join(backend.instruction_sets()) or "none"
+    supported, build = ", ".join(backend.instruction_sets()) or "none", backend.build
     openmp = f"version {build['openmp']}; loaded: {', '.join(openmp_runtimes()) or 'unknown'}"
     return {
         "fastnn": f"{__version__} in {os.path.dirname(__file__)}", "kernels": backend.kernel_set,
         "instruction set": f"{backend.isa} (this machine runs: {supported})",
         "threads": f"{backend.get_num_threads()} ({backend.threads_reason})",
         "OpenMP": openmp if build["openmp"] else "not built in", "compiler": build["compiler"], "flags": build["flags"],
-        "NumPy": np.__version__, "Python": sys.version.replace("\n", " "),
-        "machine": f"{platform.platform()} {platform.machine()}",
+        "NumPy": np.__version__, "Python": sys.version.replace("\n", " "), "machine": platform.platform(),
     }
 
 

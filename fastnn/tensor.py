@@ -122,8 +122,6 @@ class Tensor:
         if requires_grad:
             self.requires_grad = True
 
-    # What it is
-
     @property
     def requires_grad(self) -> bool:
         """Whether gradients flow to or through this tensor."""
@@ -193,8 +191,6 @@ class Tensor:
     def is_contiguous(self) -> bool:
         """Whether memory is in the canonical order: C, or N, H, W, C for a 4-D tensor."""
         return layout.dense(self.array) is self.array
-
-    # To Python and NumPy
 
     def numpy(self) -> Array:
         """The array behind the tensor, sharing its memory. RuntimeError if it requires grad: detach() it first."""
@@ -267,8 +263,6 @@ class Tensor:
         copy.grad = None if self.grad is None else Tensor(self.grad.array.copy(order="K"))
         memo[id(self)] = copy
         return copy
-
-    # The tape
 
     def detach(self) -> Tensor:
         """The same memory outside the tape; changes in place through it are noticed."""
@@ -371,8 +365,7 @@ def record(array: Array, inputs: tuple[Tensor, ...], backward: Backward, saved: 
 
 
 def view_of(x: Tensor, fn: Callable[[Array], Array], backward: Backward) -> Tensor:
-    """Like `record`, for an output fn(x.array) that shares x's memory: a change in place of either reaches the history
-    of the other."""
+    """`record` for fn(x.array) that shares x's memory: a change in place of either reaches the history of the other."""
     out, first = record(fn(x.array), (x,), backward), x._view
     out._version = x._version
     if first is None:

@@ -86,8 +86,7 @@ cdef Py_ssize_t plan_dense(Dense* d, const Conv* c) noexcept nogil:
 
 
 cdef void pack_unit(const Dense* d, Py_ssize_t i, floating* kind) noexcept nogil:
-    """One panel of one group: its weights, tap by tap as `run` rows of `width` columns, zeros beyond the last; and
-    its biases."""
+    """A panel of a group: weights, tap by tap as `run` rows of `width` columns, zeros beyond the last; and biases."""
     cdef Py_ssize_t group = i // d.panels, first = i % d.panels * d.width, h, w, j
     cdef Py_ssize_t n = min(<Py_ssize_t> d.width, d.columns - first)
     cdef const floating* weight = <floating*> d.w + d.begin + group * d.w_group + first * d.column
@@ -309,14 +308,12 @@ cdef Py_ssize_t walks(const Conv* c, bint run, floating* kind) noexcept nogil:
 
 cdef void convolve(const Conv* c, Py_ssize_t _, floating* kind) noexcept nogil:
     """The forward pass, or the input's gradient."""
-    if c.depthwise:
-        depthwise_pack(c, kind)
-    if c.depthwise and c.back:
-        share(<Unit> depthwise_input_unit[floating], c, c.N * c.H, c.threads)
-    elif c.depthwise:
-        share(<Unit> depthwise_unit[floating], c, c.N * c.oH, c.threads)
-    else:
+    if not c.depthwise:
         walks(c, True, kind)
+        return
+    depthwise_pack(c, kind)
+    share(<Unit> depthwise_input_unit[floating] if c.back else <Unit> depthwise_unit[floating], c,
+          c.N * (c.H if c.back else c.oH), c.threads)
 
 
 # The weight's gradient -------------------------------------------------------------------------------------------

@@ -1,9 +1,8 @@
 /* Masks from Philox-4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011), 16 blocks at a time.
- *
- * A block's counter is its number, and its four 32-bit words go to elements 16 apart, so that the lanes of a vector are
- * neighbours in memory: element 64 g + 16 w + l has word w of block 16 g + l. Words sit in 64-bit lanes: multiplication
- * reads the low halves and fills both. Two vectors run side by side to hide its latency.
- */
+
+   A block's counter is its number, and its four 32-bit words go to elements 16 apart, so that the lanes of a vector are
+   neighbours in memory: element 64 g + 16 w + l has word w of block 16 g + l. Words sit in 64-bit lanes: multiplication
+   reads the low halves and fills both. Two vectors run side by side to hide its latency. */
 #pragma once
 
 #include <stdint.h>

@@ -5,8 +5,8 @@
    plain matrix, the rows of a convolution's windows, or pixels of many images. Each product is added to its sum in the
    order of the walk, so results do not depend on the size of the tile that computes them.
 
-   One instance for each MR, NV, dtype and orientation of A: rows far apart with k side by side (`strided`), or rows
-   side by side with k far apart (`side`). All loops over the tile have literal bounds and unroll. */
+   One instance for each MR, NV, dtype and orientation of A: rows far apart with k side by side (`far`), or rows side
+   by side with k far apart (`side`). All loops over the tile have literal bounds and unroll. */
 #pragma once
 #include <stddef.h>
 #include <string.h>

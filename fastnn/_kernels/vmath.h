@@ -1,11 +1,10 @@
 /* exp and expm1 of arguments up to 0, the logistic function and tanh, without branches, tables or calls, so that the
- * compiler vectorizes loops over them; and these loops for the activations.
- *
- * x = k ln 2 + r with |r| <= ln(2) / 2 (Cody and Waite, "Software Manual for the Elementary Functions", 1980: ln 2 in two
- * parts, the first with trailing zeros, so that k times it is exact). Adding MAGIC = 1.5 * 2^(mantissa bits) rounds to
- * the integer k and leaves it in the low bits of the sum. Then expm1(r) = r + r^2 q(r), q by Chebyshev interpolation.
- * NaN passes through every step. Errors stay under 1.2 ulp for exp and expm1, 2.7 for the logistic function and tanh.
- */
+   compiler vectorizes loops over them; and these loops for the activations.
+
+   x = k ln 2 + r with |r| <= ln(2) / 2 (Cody and Waite, "Software Manual for the Elementary Functions", 1980: ln 2 in two
+   parts, the first with trailing zeros, so that k times it is exact). Adding MAGIC = 1.5 * 2^(mantissa bits) rounds to
+   the integer k and leaves it in the low bits of the sum. Then expm1(r) = r + r^2 q(r), q by Chebyshev interpolation.
+   NaN passes through every step. Errors stay under 1.2 ulp for exp and expm1, 2.7 for the logistic function and tanh. */
 #pragma once
 
 #include <math.h>

@@ -53,8 +53,7 @@ class Subset(Dataset):
 
 
 def take_batch(dataset: Any, indices: np.ndarray) -> list[Tensor] | None:
-    """The samples at `indices`, (N,) ints, copied out of whole tensors, whose memory order the batch has; None if they
-    must be asked for one by one."""
+    """The samples at `indices`, (N,) ints, out of whole tensors, in their memory order; None if asked one by one."""
     while getattr(type(dataset), "__getitem__", None) is Subset.__getitem__:
         dataset, indices = dataset.dataset, dataset.indices[indices]
     in_memory = getattr(type(dataset), "__getitem__", None) is TensorDataset.__getitem__

@@ -1,6 +1,4 @@
-"""Differentiable operations, one family a file, forward and backward side by side. Public names: each file's `__all__`.
-
-Importing this package installs the operators and methods on Tensor."""
+"""Differentiable operations, one family a file; importing this package installs the operators and methods on Tensor."""
 from fastnn.functional.activation import *
 from fastnn.functional.conv import *
 from fastnn.functional.dropout import *

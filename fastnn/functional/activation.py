@@ -9,7 +9,7 @@ import numpy as np
 
 from fastnn import backend, layout
 from fastnn.functional.arguments import same_float
-from fastnn.functional.shape import axis_of
+from fastnn.functional.shape import axis_of, install
 from fastnn.tensor import Array, Tensor, float32, record
 from fastnn.tensor import inplace as write_into
 
@@ -76,8 +76,6 @@ def tanh(input: Tensor) -> Tensor:
     return _activation("tanh", input)
 
 
-# Along one axis --------------------------------------------------------------------------------------------------
-
 def rows(a: Array, dim: int) -> tuple[Array, Callable[[Array], Array]]:
     """`a` as C-contiguous rows along axis `dim`, and the way back from such rows to a's shape (a view).
 
@@ -124,5 +122,4 @@ def log_softmax(input: Tensor, dim: int, dtype: Any = None) -> Tensor:
     return _along("log_softmax", input, dim, dtype)
 
 
-for _op in (relu, sigmoid, tanh, softmax, log_softmax):
-    setattr(Tensor, _op.__name__, _op)
+install(relu=relu, sigmoid=sigmoid, tanh=tanh, softmax=softmax, log_softmax=log_softmax)

@@ -1,6 +1,4 @@
-"""Matrix products and the linear layer.
-
-y = x Wᵀ + b has the gradients dx = dy W, dW = dyᵀ x, db = Σ dy (CS231n, lecture 4)."""
+"""Matrix products and the linear layer y = x Wᵀ + b, where dx = dy W, dW = dyᵀ x, db = Σ dy (CS231n, lecture 4)."""
 
 import math
 from typing import Any
@@ -10,6 +8,7 @@ import numpy as np
 from fastnn import backend, layout
 from fastnn.errors import ShapeError
 from fastnn.functional.arguments import same_float
+from fastnn.functional.shape import install
 from fastnn.tensor import Array, Tensor, record, unbroadcast
 
 __all__ = ["bmm", "linear", "matmul", "mm"]
@@ -140,6 +139,4 @@ def _operator(self: Tensor, other: Any) -> Any:
     return matmul(self, other) if isinstance(other, Tensor) else NotImplemented
 
 
-Tensor.__matmul__ = _operator  # type: ignore[attr-defined, operator]
-for _name, _function in {"matmul": matmul, "mm": mm, "bmm": bmm}.items():
-    setattr(Tensor, _name, _function)
+install(matmul=matmul, mm=mm, bmm=bmm, __matmul__=_operator)

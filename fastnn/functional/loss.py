@@ -23,8 +23,6 @@ def _check(op: str, input: Tensor, target: Tensor, reduction: str) -> None:
         raise ValueError(f"{op}: reduction must be 'none', 'mean' or 'sum', but {reduction!r} came")
 
 
-# Classes ---------------------------------------------------------------------------------------------------------
-
 def _class_weight(op: str, x: Array, weight: Tensor | None) -> tuple[int, Array]:
     """The axis of the classes and their weights (C,)."""
     if x.ndim == 0:
@@ -136,8 +134,6 @@ def nll_loss(input: Tensor, target: Tensor, weight: Tensor | None = None, *, ign
 
     return _class_loss("nll_loss", input, target, weight, reduction, run)
 
-
-# Numbers ---------------------------------------------------------------------------------------------------------
 
 def mse_loss(input: Tensor, target: Tensor, *, reduction: str = "mean") -> Tensor:
     """(x − t)², as is ("none"), summed, or averaged over all elements. Dtypes are promoted.

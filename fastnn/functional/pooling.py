@@ -5,9 +5,8 @@ width). Windows of kH taps, dilation apart, stand at every stride-th position of
 
     oH = ⌊(H + 2·padding − dilation·(kH − 1) − 1) / stride⌋ + 1,    oW likewise;
 
-`ceil_mode` rounds up, as long as the window begins inside the input or its left padding. Raises ShapeError for an input
-of another number of dimensions or too small, ArgumentError for a size out of range or padding above half the kernel,
-DTypeError for integers."""
+`ceil_mode` rounds up, as long as the window begins inside the input or its left padding. ShapeError for misshapen or
+too small inputs, ArgumentError for a size out of range or padding above half the kernel, DTypeError for integers."""
 from collections.abc import Callable, Sequence
 
 import numpy as np

@@ -4,8 +4,7 @@ from fastnn.nn.activation import ELU, LeakyReLU, LogSoftmax, ReLU, Sigmoid, Soft
 from fastnn.nn.container import ModuleDict, ModuleList, ParameterList, Sequential
 from fastnn.nn.conv import Conv2d
 from fastnn.nn.dropout import Dropout, Dropout2d
-from fastnn.nn.flatten import Flatten, Unflatten
-from fastnn.nn.linear import Identity, Linear
+from fastnn.nn.linear import Flatten, Identity, Linear, Unflatten
 from fastnn.nn.loss import CrossEntropyLoss, MSELoss, NLLLoss
 from fastnn.nn.module import Module
 from fastnn.nn.normalization import BatchNorm1d, BatchNorm2d

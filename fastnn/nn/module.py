@@ -44,8 +44,6 @@ class Module:
         for hooks in ("_forward_pre_hooks", "_forward_hooks", "_backward_hooks"):
             self.__dict__[hooks] = []
 
-    # Calling
-
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """The computation, defined by every subclass. Call the module itself, which also runs the hooks."""
         raise NotImplementedError(f"{type(self).__name__} does not define forward()")
@@ -73,8 +71,6 @@ class Module:
         one, of the outputs. Both are tuples, an entry for each positional argument or output, None where there is no
         gradient. What the hook returns, unless None, replaces `grad_input`."""
         return RemovableHandle(self._backward_hooks, (hook,), prepend)
-
-    # Attributes
 
     def _register(self, registry: str, name: str, value: Any) -> None:
         """Enter `value` in `registry` and make it an attribute: the one place where members come in."""
@@ -131,8 +127,6 @@ class Module:
     if TYPE_CHECKING:  # members are registered by name
         def __getattr__(self, name: str) -> Any: ...
 
-    # Walking
-
     def named_modules(self, memo: set[Module] | None = None, prefix: str = "",
                       remove_duplicate: bool = True) -> Iterator[tuple[str, Module]]:
         """This module, named `prefix`, and all below it, depth first; each object once if `remove_duplicate`."""
@@ -178,8 +172,6 @@ class Module:
 
     def children(self) -> Iterator[Module]:
         return (m for _, m in self.named_children())
-
-    # Modes and dtypes
 
     def apply(self, fn: Callable[[Module], Any]) -> Self:
         """Call `fn` on every module below this one, then on this one."""
@@ -231,8 +223,6 @@ class Module:
     def cpu(self) -> Self:
         return self
 
-    # State
-
     def state_dict(self, prefix: str = "", keep_vars: bool = False) -> dict[str, Tensor]:
         """Parameters and persistent buffers by `prefix` + dotted name: detached tensors that share the model's memory,
         with `keep_vars` the tensors themselves. One that has two names appears under both."""
@@ -262,8 +252,6 @@ class Module:
         for _, tensor, value in pairs:
             write(tensor, value.array if isinstance(value, Tensor) else value)
         return result
-
-    # Text
 
     def extra_repr(self) -> str:
         """What stands between the parentheses of the layer's repr."""

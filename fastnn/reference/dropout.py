@@ -21,9 +21,7 @@ def dropout_backward(dy, mask, p, dx_out, n_threads):
 
 
 def _philox(n, key):
-    """n random 32-bit words of Philox-4x32-10 in the order of _kernels/philox.h.
-
-    Reference: Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011."""
+    """n random 32-bit words of Philox-4x32-10 (Salmon et al., SC 2011) in the order of _kernels/philox.h."""
     low = np.uint64(0xFFFFFFFF)
     groups = (n + 63) // 64
     block = np.arange(groups * 16, dtype=np.uint64)
