@@ -26,7 +26,7 @@ def cases() -> list[Case]:
             x = normal(rng, *shape)
             mean = x.mean(axes, np.float64).astype(np.float32)
             rstd = (1 / np.sqrt(x.var(axes, np.float64) + 1e-5)).astype(np.float32)
-            return normal(rng, *shape), x, mean, rstd, channels(rng, c), out(*shape), out(c), out(c)
+            return normal(rng, *shape), x, mean, rstd, channels(rng, c), True, out(*shape), out(c), out(c)
 
         def evaluate(rng, shape=shape, c=c):
             x = normal(rng, *shape)
