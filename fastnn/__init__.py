@@ -1,6 +1,6 @@
 """fastnn: a small deep learning framework for the CPU, with PyTorch's names and compiled kernels."""
 from fastnn import autograd, functional, nn, optim, utils
-from fastnn._version import __version__
+from fastnn._version import __version__ as __version__
 from fastnn.autograd import enable_grad, inference_mode, is_grad_enabled, no_grad, set_grad_enabled
 from fastnn.backend import get_num_threads, manual_seed, set_num_threads
 from fastnn.config import show_config
@@ -13,7 +13,6 @@ from fastnn.functional.linalg import bmm, matmul, mm
 from fastnn.functional.reduction import *
 from fastnn.functional.shape import *
 from fastnn.serialization import load, save
-from fastnn.tensor import Tensor, float32, float64, int8, int16, int32, int64, uint8
-from fastnn.tensor import bool_ as bool
+from fastnn.tensor import Tensor, bool_, float32, float64, int8, int16, int32, int64, uint8
 
-float, double, long, int = float32, float64, int64, int32  # PyTorch's other names of dtypes
+bool, float, double, long, int = bool_, float32, float64, int64, int32  # PyTorch's other names of dtypes

@@ -21,6 +21,9 @@ class enable_grad(ContextDecorator):
     """Record inside a `no_grad` block."""
     mode = True
 
+    def __new__(cls, function: Callable | None = None) -> Any:  # brackets may be left out of `@enable_grad()`
+        return super().__new__(cls) if function is None else cls()(function)
+
     def __init__(self) -> None:
         self.before: list[bool] = []
 
@@ -39,22 +42,21 @@ class no_grad(enable_grad):
     """Record nothing inside: `with no_grad():`, `@no_grad()` or `@no_grad`."""
     mode = False
 
-    def __new__(cls, function: Callable | None = None) -> Any:
-        return super().__new__(cls) if function is None else cls()(function)
 
-
-class set_grad_enabled(enable_grad):
+class set_grad_enabled:
     """Turn recording on or off: as a statement, in a `with` block, or as a decorator."""
 
     def __init__(self, mode: bool) -> None:
-        super().__init__()
-        self.mode = bool(mode)
-        super().__enter__()
+        self.mode, self.before = bool(mode), tape._mode.grad
+        self.__enter__()
 
     def __enter__(self) -> None:
-        """Nothing: it is in force from its making on."""
+        tape._mode.grad = self.mode
 
-    def __call__(self, function: Callable) -> Callable:  # type: ignore[override]
+    def __exit__(self, *_: object) -> None:
+        tape._mode.grad = self.before
+
+    def __call__(self, function: Callable) -> Callable:
         self.__exit__()
         return (enable_grad if self.mode else no_grad)()(function)
 
@@ -62,7 +64,7 @@ class set_grad_enabled(enable_grad):
 def inference_mode(mode: Any = True) -> Any:
     """The same as `no_grad`; `inference_mode(False)` changes nothing."""
     if callable(mode):
-        return no_grad(mode)
+        return no_grad(mode)  # type: ignore[call-arg]
     return no_grad() if mode or not is_grad_enabled() else enable_grad()
 
 

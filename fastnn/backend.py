@@ -73,7 +73,7 @@ def _quota(folder: str = "/sys/fs/cgroup") -> float:
     for names in ("cpu.max",), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us"):  # versions 2 and 1
         with contextlib.suppress(OSError, ValueError), FileInput(f"{folder}/{name}" for name in names) as lines:
             quota, period = map(int, " ".join(lines).split())  # ValueError: "max", which is no limit, as -1 is
-            return quota / period if quota > 0 else math.inf
+            return quota / period if quota > 0 < period else math.inf
     return math.inf
 
 

@@ -125,13 +125,14 @@ class Tensor:
     @property
     def requires_grad(self) -> bool:
         """Whether gradients flow to or through this tensor."""
-        return self._requires_grad or _rebased(self)
+        _rebase(self)
+        return self._requires_grad
 
     @requires_grad.setter
     def requires_grad(self, value: bool) -> None:
         if value and self.array.dtype.kind != "f":
             raise DTypeError(f"requires_grad: only float tensors can have gradients, and this one is {self.dtype}")
-        if not value and self._node is not None:
+        if not value and not self.is_leaf:
             raise AutogradError("requires_grad: can be turned off for leaves only; use detach()")
         self._requires_grad = bool(value)
 
@@ -167,7 +168,8 @@ class Tensor:
     @property
     def is_leaf(self) -> bool:
         """Whether the user made it, rather than a recorded operation."""
-        return not _rebased(self) and self._node is None
+        _rebase(self)
+        return self._node is None
 
     @property
     def grad_fn(self) -> Node | None:
@@ -270,12 +272,6 @@ class Tensor:
         out._version = self._version
         return out
 
-    def detach_(self) -> Tensor:
-        """Cut this tensor from the graph that made it."""
-        self._node = self._view = None
-        self._requires_grad = False
-        return self
-
     def clone(self) -> Tensor:
         """A copy with memory of its own; gradients pass through."""
         out = layout.empty_like(self.array)
@@ -353,7 +349,9 @@ def record(array: Array, inputs: tuple[Tensor, ...], backward: Backward, saved: 
     out = Tensor(array)
     if _mode.grad:
         for x in inputs:
-            if x._requires_grad or (x._view is not None and _rebased(x)):
+            if x._view is not None:
+                _rebase(x)
+            if x._requires_grad:
                 break
         else:
             return out
@@ -376,21 +374,19 @@ def view_of(x: Tensor, fn: Callable[[Array], Array], backward: Backward) -> Tens
     return out
 
 
-def _rebased(x: Tensor) -> bool:
-    """Bring a view's history up to date if its root got a new one by a change in place; whether it did."""
+def _rebase(x: Tensor) -> None:
+    """Bring a view's history up to date, if its root got another by a change in place."""
     view = x._view
-    if view is None or view.node is view.root._node:
-        return False
-    root, view.node = view.root, view.root._node
-    if root._requires_grad:
-        x._node, x._requires_grad = Node((_edge(root),), view.backward), True
-    return root._requires_grad
+    if view is not None and view.node is not view.root._node:
+        root, view.node = view.root, view.root._node
+        x._requires_grad = root._requires_grad
+        x._node = Node((_edge(root),), view.backward) if root._requires_grad else None
 
 
 def _edge(x: Tensor) -> Any:
     """Where x's gradient goes: its Node, the Tensor itself if it is a leaf, or None if it does not require grad."""
     if x._view is not None:
-        _rebased(x)
+        _rebase(x)
     return (x._node or x) if x._requires_grad else None
 
 
@@ -399,7 +395,7 @@ def shadow(x: Tensor) -> Tensor:
     if not _mode.grad:
         return x
     out = Tensor(x.array.copy(order="K"))
-    _rebased(x)
+    _rebase(x)
     out._requires_grad, out._node = x._requires_grad, x._node
     return out
 
@@ -474,7 +470,7 @@ def backward(roots: Sequence[Tensor], gradients: Sequence[Array], retain_graph: 
         if node._hooks:
             grad = _call_hooks(node._hooks, grad)
         if node.retain is not None and (kept := node.retain()) is not None:
-            kept.grad = Tensor(grad.copy())
+            kept.grad = Tensor(grad.copy() if kept.grad is None else kept.grad.array + grad)
         if node in captured:
             captured[node] = grad
         for counter, value in node.versions:

@@ -5,6 +5,7 @@ from harness import check, close
 
 import fastnn
 import fastnn.nn.functional as F
+from fastnn import backend
 
 
 def direct(x, w, b=None, stride=(1, 1), padding=(0, 0), dilation=(1, 1), groups=1):
@@ -95,6 +96,26 @@ def test_unfold_is_the_matrix_of_the_product(rng):
 def test_fold_counts_how_often_a_pixel_is_read():
     ones = F.unfold(fastnn.ones(1, 1, 3, 4), (2, 2))
     assert F.fold(ones, (3, 4), (2, 2)).tolist() == [[[[1, 2, 2, 1], [2, 4, 4, 2], [1, 2, 2, 1]]]]
+
+
+@pytest.mark.parametrize("stride", [9, 10**5, 2**28 - 1])
+def test_strides_beyond_the_image(rng, stride):
+    """One window is all there is, and nothing is sized by the stride."""
+    x, w = rng.standard_normal((2, 3, 5, 7)), rng.standard_normal((4, 3, 2, 3))
+    check(lambda x, w: F.conv2d(x, w, stride=stride), x, w, oracle=lambda x, w: direct(x, w, stride=(9, 9)))
+
+
+@pytest.mark.parametrize("isa", backend.instruction_sets())
+def test_kernels_refuse_sizes_whose_products_overflow(isa):
+    kernels = backend.load("compiled", isa)["conv"]
+    x, w, y, none = (np.ones(shape, np.float32) for shape in ((1, 1, 1, 1), (1, 1, 3, 3), (1, 1, 1, 1), (1, 9, 1)))
+    for where in (((2**40,) * 2, (0, 0), (1, 1)), ((1, 1), (2**31,) * 2, (2**31,) * 2), ((1, 1), (0, 0), (2**27,) * 2)):
+        with pytest.raises(ValueError, match="kernel conv2d"):
+            kernels.conv2d(x, w, None, y, *where, 1, 1)
+        with pytest.raises(ValueError, match="kernel conv2d"):
+            kernels.conv2d_backward_weight(y, x, w.transpose(2, 3, 1, 0).copy().transpose(3, 2, 0, 1), *where, 1, 1)
+    with pytest.raises(ValueError, match="kernel im2col"):
+        kernels.im2col(x, none, (3, 3), (2**40,) * 2, (0, 0), (1, 1), (1, 1), 1)
 
 
 def test_weight_gradient_lies_as_the_weight_does(rng):

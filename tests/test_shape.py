@@ -156,6 +156,21 @@ def test_a_change_reaches_expanded_views():
         wide += 1
 
 
+def test_a_view_forgets_what_its_root_forgets():
+    x = fastnn.tensor([1.0, 2.0], requires_grad=True)
+    y = x * 2
+    v, w = y[:], y[:1]
+    y.zero_()
+    assert not v.requires_grad and w.is_leaf and not (v * 3).requires_grad
+    z = fastnn.zeros(3)
+    part = z[:1]
+    part.copy_(x[:1])
+    with pytest.raises(RuntimeError, match="leaves only"):
+        part.requires_grad_(False)
+    (z.sum() + part.sum()).backward()
+    assert x.grad.tolist() == [2, 0]
+
+
 def test_views_of_leaves_are_not_changed_in_place():
     with pytest.raises(AutogradError, match="leaf"):
         fastnn.ones(2, 3, requires_grad=True).view(6).mul_(2)

@@ -31,6 +31,7 @@ cdef enum:
     SUM_BYTES = 1048576  # partial weight gradients together
     SUM_PIECE = 4096  # elements of them that are merged at a time
     LONG_ROW = 112  # pixels that a 1×1 convolution takes for a row
+    LARGEST = 268435456  # 2²⁸, beyond any stride, dilation or padding, so that products do not overflow
 
 ctypedef struct Conv:  # a convolution, its arrays, and how its weight gradient is cut; steps are in elements
     Py_ssize_t N, C, H, W, F, kH, kW, oH, oW, sh, sw, top, left, dh, dw, groups
@@ -328,7 +329,7 @@ cdef Py_ssize_t plan_weight(Conv* c) noexcept nogil:
     c.rows = c.kW * c.c if c.spans else c.c
     c.tile_rows = parts(c.rows, TILE_ROWS)
     c.tiles = c.groups * c.kH * (1 if c.spans else c.kW) * c.tile_rows * c.panels
-    c.bands = min(c.oH, parts(c.oH * c.oW * max(c.C * c.sh * c.sw, c.F) * c.itemsize, ITEM_BYTES))
+    c.bands = min(c.oH, parts(c.oH * c.oW * max(c.C * min(c.sh, c.H) * min(c.sw, c.W), c.F) * c.itemsize, ITEM_BYTES))
     c.items = c.N * (c.oH if c.depthwise else c.bands)
     c.chunks = min(c.items, <Py_ssize_t> MANY)
     while c.chunks > 1 and c.chunks * c.size * c.itemsize > SUM_BYTES:
@@ -444,7 +445,9 @@ cdef int read(Conv* c, cnp.ndarray x, cnp.ndarray weight, cnp.ndarray bias, cnp.
     c.size = c.kH * c.kW * c.c * c.F
     if (kind != cnp.PyArray_TYPE(y) or kind != cnp.PyArray_TYPE(weight) or y.shape[0] != c.N or c.c * groups != c.C
             or c.f * groups != c.F or weight.shape[0] != c.F or weight.shape[1] != c.c or min(c.top, c.left) < 0
-            or min(c.kH, c.kW, c.sh, c.sw, c.dh, c.dw) < 1 or min(c.C, c.H, c.W, c.oH, c.oW) < 1):
+            or min(c.kH, c.kW, c.sh, c.sw, c.dh, c.dw) < 1 or min(c.C, c.H, c.W, c.oH, c.oW) < 1
+            or max(c.sh, c.sw, c.dh, c.dw, c.top, c.left) >= LARGEST  # and a copy with borders within a petabyte:
+            or c.N * c.C * ((c.oH - 1.) * c.sh + c.kH * c.dh) * ((c.oW - 1.) * c.sw + c.kW * c.dw) > 1e14):
         raise ValueError("kernel conv2d: shapes or dtypes do not fit")
     if bias is not None:
         check_vector(bias, c.F, x)
@@ -537,8 +540,8 @@ cdef int columns_pass(cnp.ndarray x, cnp.ndarray columns, kernel, stride, paddin
     (c.kH, c.kW), (c.sh, c.sw), (c.top, c.left), (c.dh, c.dw), (c.oH, c.oW) = kernel, stride, padding, dilation, size
     if (x.ndim != 4 or columns.ndim != 3 or cnp.PyArray_TYPE(x) != cnp.PyArray_TYPE(columns)
             or min(c.kH, c.kW, c.sh, c.sw, c.dh, c.dw) < 1 or min(c.top, c.left, c.oH, c.oW) < 0
-            or columns.shape[0] != x.shape[0] or columns.shape[1] != x.shape[1] * c.kH * c.kW
-            or columns.shape[2] != c.oH * c.oW):
+            or max(c.sh, c.sw, c.dh, c.dw, c.top, c.left) >= LARGEST or columns.shape[0] != x.shape[0]
+            or columns.shape[1] != 1. * x.shape[1] * c.kH * c.kW or columns.shape[2] != 1. * c.oH * c.oW):
         raise ValueError("kernel im2col: shapes or dtypes do not fit")
     c.N, c.C, c.H, c.W = x.shape[0], x.shape[1], x.shape[2], x.shape[3]
     c.x, c.y = x.data, columns.data

@@ -18,7 +18,7 @@ static int scratch_taken = 0;
 static inline void *scratch_acquire(ptrdiff_t bytes) {
     const int kept = !scratch_taken && bytes < SCRATCH_KEPT, fresh = !kept || bytes > scratch_size;
     if (kept && fresh) free(scratch_block);
-    void *block = fresh ? malloc(bytes + 64) : scratch_block;
+    void *block = bytes < 0 ? NULL : fresh ? malloc(bytes + 64) : scratch_block;
     if (kept) scratch_block = block, scratch_size = block ? bytes : -1, scratch_taken = block != NULL;
     if (!block) return PyErr_Format(PyExc_MemoryError, "a kernel could not get %zd bytes of working memory", bytes);
     void **memory = (void **)(((uintptr_t)block + 64) & ~(uintptr_t)63); /* malloc's alignment leaves room below */

@@ -10,6 +10,7 @@ from fastnn.tensor import Array, Tensor
 IntOrPair = int | Sequence[int]
 Pair = tuple[int, int]
 Geometry = tuple[Pair, Pair, Pair, Pair]  # kernel, stride, padding, dilation, each (height, width)
+LARGEST = 2**28  # so that products of two do not overflow
 
 
 def check_tensor(op: str, x: Any, name: str = "input") -> None:
@@ -17,17 +18,17 @@ def check_tensor(op: str, x: Any, name: str = "input") -> None:
         raise TypeError(f"{op}: {name} must be a Tensor, but a {type(x).__name__} came")
 
 
-def same_float(op: str, **tensors: Tensor | None) -> Array:
-    """The first tensor's array. TypeError unless all but None are tensors, DTypeError unless of one float dtype."""
+def same_float(op: str, optional: dict[str, Tensor | None] | None = None, **tensors: Tensor) -> Array:
+    """The first's array. TypeError if not tensors (optional ones may be None), DTypeError unless of one float dtype."""
     first, a = "", None
-    for name, t in tensors.items():
-        if t is not None:
+    for name, t in (tensors if optional is None else tensors | optional).items():
+        if t is not None or name in tensors:
             check_tensor(op, t, name)
-            dtype = t.array.dtype
-            if dtype.kind != "f":
+            dtype = t.array.dtype  # type: ignore[union-attr]
+            if dtype.char not in "fd":
                 raise DTypeError(f"{op}: {name} must be float32 or float64, but is {dtype}; use .float()")
             if a is None:
-                first, a = name, t.array
+                first, a = name, t.array  # type: ignore[union-attr]
             elif dtype != a.dtype:
                 raise DTypeError(f"{op}: {first} is {a.dtype}, but {name} is {dtype}; convert one of them, for example "
                                  f"by .to({a.dtype})")
@@ -48,24 +49,23 @@ def pair(value: IntOrPair, op: str, name: str, least: int = 0) -> Pair:
         h, w = (operator.index(item) for item in (items * 2 if len(items) == 1 else items))
     except (TypeError, ValueError):
         raise DTypeError(f"{op}: {name} must be an int or a pair of ints, but {value!r} came") from None
-    if h < least or w < least:
-        raise ArgumentError(f"{op}: {name} must be at least {least}, but {value!r} came")
+    if h < least or w < least or max(h, w) >= LARGEST:
+        raise ArgumentError(f"{op}: {name} must be at least {least}, and below {LARGEST}, but {value!r} came")
     return h, w
 
 
-def geometry(op: str, kernel_size: IntOrPair, stride: IntOrPair | None, padding: IntOrPair | str,
-             dilation: IntOrPair) -> Geometry:
-    """The four as pairs. A stride of None is the kernel's; padding "valid" is none, "same" keeps the size at stride 1:
-    an odd total then lies one more below and to the right."""
+def geometry(op: str, kernel_size: IntOrPair, stride: IntOrPair, padding: IntOrPair | str, dilation: IntOrPair,
+             named: bool = False) -> Geometry:
+    """The four as pairs; `named` padding may be "valid", 0, or "same", of which an odd total lies below and right."""
     kernel, dilations = pair(kernel_size, op, "kernel_size", 1), pair(dilation, op, "dilation", 1)
-    strides = kernel if stride is None else pair(stride, op, "stride", 1)
-    if isinstance(padding, str):
+    strides = pair(stride, op, "stride", 1)
+    if isinstance(padding, str) and named:
         if padding not in ("same", "valid"):
             raise ArgumentError(f"{op}: padding must be ints, 'same' or 'valid', but {padding!r} came")
         if padding == "same" and strides != (1, 1):
             raise ArgumentError(f"{op}: padding='same' needs stride 1, but stride={strides} came")
         padding = [d * (k - 1) // 2 if padding == "same" else 0 for d, k in zip(dilations, kernel, strict=True)]
-    return kernel, strides, pair(padding, op, "padding"), dilations
+    return kernel, strides, pair(padding, op, "padding"), dilations  # type: ignore[arg-type]
 
 
 def n_windows(op: str, size: Sequence[int], where: Geometry, ceil_mode: bool = False) -> Pair:

@@ -29,7 +29,7 @@ def conv2d(input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: In
     tensor([[[[4., 4.],
               [4., 4.]]]])
     """
-    x = images("conv2d", same_float("conv2d", input=input, weight=weight, bias=bias))
+    x = images("conv2d", same_float("conv2d", {"bias": bias}, input=input, weight=weight))
     if weight.ndim != 4 or 0 in weight.shape[1:]:
         raise ShapeError(f"conv2d: weight must be (F, C/groups, kH, kW), only F be 0, but shape {weight.shape} came")
     (F, c, kH, kW), C = weight.shape, x.shape[1]
@@ -40,7 +40,7 @@ def conv2d(input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: In
                          f"needs {c * groups}")
     if bias is not None and bias.shape != (F,):
         raise ShapeError(f"conv2d: bias has shape {bias.shape}, but weight of shape {weight.shape} needs ({F},)")
-    where = geometry("conv2d", (kH, kW), stride, padding, dilation)
+    where = geometry("conv2d", (kH, kW), stride, padding, dilation, named=True)
     size = x.shape[2:] if padding == "same" else n_windows("conv2d", x.shape[2:], where)
     y = layout.empty((len(x), F, *size), x.dtype, True)
     w = weight.array if layout.sound(weight.array) else layout.contiguous(weight.array)

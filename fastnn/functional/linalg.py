@@ -104,7 +104,7 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     >>> linear(fastnn.ones(1, 2), fastnn.tensor([[1.0, 2.0]]), fastnn.tensor([0.5]))
     tensor([[3.5]])
     """
-    same_float("linear", input=input, weight=weight, bias=bias)
+    same_float("linear", {"bias": bias}, input=input, weight=weight)
     if weight.ndim != 2 or not input.ndim or input.shape[-1] != weight.shape[1]:
         raise ShapeError(f"linear: input of shape {input.shape} does not fit weight of shape {weight.shape} "
                          f"(out_features, in_features)")

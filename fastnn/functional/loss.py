@@ -40,7 +40,7 @@ def _class_loss(op: str, input: Tensor, target: Tensor, weight: Tensor | None, r
     losses (M,), what each weighs, and a function from their gradients to that of the rows.
 
     The mean is Σ loss / Σ weight, NaN if that is 0; the gradient is 0 then."""
-    x = same_float(op, input=input, weight=weight)
+    x = same_float(op, {"weight": weight}, input=input)
     dim, w = _class_weight(op, x, weight)
     shape = x.shape[:dim] + x.shape[dim + 1:]
     if target.shape != shape:
@@ -98,7 +98,7 @@ def cross_entropy(input: Tensor, target: Tensor, weight: Tensor | None = None, *
 
 def _soft_cross_entropy(op: str, input: Tensor, target: Tensor, weight: Tensor | None, smoothing: float) -> Tensor:
     """Cross-entropy for targets that are probabilities, which may have gradients too: composed of other operations."""
-    x = same_float(op, input=input, **{"target of the input's shape": target}, weight=weight)
+    x = same_float(op, {"weight": weight}, input=input, **{"target of the input's shape": target})
     dim, w = _class_weight(op, x, weight)
     w = w.reshape(-1, *(1,) * (x.ndim - dim - 1))
     smooth = add(mul(target, 1 - smoothing), smoothing / max(len(w), 1)) if smoothing else target

@@ -30,7 +30,7 @@ def batch_norm(input: Tensor, running_mean: Tensor | None, running_var: Tensor |
             [ 1.]])
     """
     channels = {"running_mean": running_mean, "running_var": running_var, "weight": weight, "bias": bias}
-    same_float("batch_norm", input=input, **channels)
+    same_float("batch_norm", channels, input=input)
     if input.ndim not in (2, 3, 4):
         raise ShapeError(f"batch_norm: input must be (N, C), (N, C, L) or (N, C, H, W), but its shape is {input.shape}")
     C = input.shape[1]

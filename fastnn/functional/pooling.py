@@ -22,9 +22,9 @@ __all__ = ["adaptive_avg_pool2d", "avg_pool2d", "max_pool2d"]
 def _windows(op: str, x: Array, kernel_size: IntOrPair, stride: IntOrPair | None, padding: IntOrPair,
              dilation: IntOrPair, ceil_mode: bool) -> tuple[Geometry, Array]:
     """(kernel, stride, padding, dilation), and an array for the output."""
-    kernel, _, before, _ = where = geometry(op, kernel_size, stride, padding, dilation)
-    if before[0] > kernel[0] // 2 or before[1] > kernel[1] // 2:
-        raise ArgumentError(f"{op}: padding={padding} must be at most half of kernel_size={kernel}")
+    where = geometry(op, kernel_size, kernel_size if stride is None else stride, padding, dilation)
+    if any(before > kernel // 2 for kernel, before in zip(where[0], where[2], strict=True)):
+        raise ArgumentError(f"{op}: padding={where[2]} must be at most half of kernel_size={where[0]}")
     return where, layout.empty((*x.shape[:2], *n_windows(op, x.shape[2:], where, ceil_mode)), x.dtype, True)
 
 

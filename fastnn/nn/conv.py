@@ -28,7 +28,8 @@ class Conv2d(Weighted):
         if padding_mode != "zeros":
             raise ValueError(f"Conv2d: padding_mode must be 'zeros', but {padding_mode!r} came")
         self.in_channels, self.out_channels, self.groups, self.padding_mode = in_channels, out_channels, groups, "zeros"
-        self.kernel_size, self.stride, pads, self.dilation = geometry("Conv2d", kernel_size, stride, padding, dilation)
+        where = geometry("Conv2d", kernel_size, stride, padding, dilation, named=True)
+        self.kernel_size, self.stride, pads, self.dilation = where
         self.padding = padding if isinstance(padding, str) else pads
         self._make_parameters((out_channels, in_channels // groups, *self.kernel_size), True, bias, device, dtype)
         self.reset_parameters()

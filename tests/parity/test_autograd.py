@@ -160,6 +160,44 @@ def test_no_grad():
     check(case, X)
 
 
+def test_grad_modes_are_used_again():
+    def case(lib, x):
+        seen = []
+
+        def see():
+            seen.append(lib.is_grad_enabled())
+
+        off = lib.set_grad_enabled(False)
+        for _ in range(2):
+            with off:
+                see()
+            see()
+        off = lib.set_grad_enabled(False)
+        first, second = off(see), off(see)
+        nested = lib.no_grad()(lib.enable_grad()(see))
+        for call in (see, first, second, see, lib.enable_grad(see), lib.no_grad(see), nested):
+            call()
+        off = lib.set_grad_enabled(False)
+        lib.set_grad_enabled(True)
+        with off:
+            see()
+        see()
+        return seen
+
+    check(case, X)
+
+
+def test_retained_gradients_add_up():
+    def case(lib, x):
+        y = x * 2
+        y.retain_grad()
+        (y * 3).sum().backward(retain_graph=True)
+        (y * y).sum().backward()
+        return y.grad
+
+    check(case, X, grad=True)
+
+
 def test_no_grad_is_left_by_an_exception():
     def case(lib, x):
         try:
