@@ -8,7 +8,6 @@ import importlib
 import math
 import os
 import threading
-from fileinput import FileInput
 from typing import Any
 
 import numpy as np
@@ -71,8 +70,9 @@ activation, conv, dropout, matmul, normalization, optimizer, pooling, softmax = 
 def _quota(folder: str = "/sys/fs/cgroup") -> float:
     """Processors that the control group grants, infinity if it does not say."""
     for names in ("cpu.max",), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us"):  # versions 2 and 1
-        with contextlib.suppress(OSError, ValueError), FileInput(f"{folder}/{name}" for name in names) as lines:
-            quota, period = map(int, " ".join(lines).split())  # ValueError: "max", which is no limit, as -1 is
+        with contextlib.suppress(OSError, ValueError), contextlib.ExitStack() as files:
+            text = " ".join([files.enter_context(open(f"{folder}/{name}")).read() for name in names])
+            quota, period = map(int, text.split())  # ValueError: "max", which is no limit, as -1 is
             return quota / period if quota > 0 < period else math.inf
     return math.inf
 

@@ -446,9 +446,9 @@ cdef int read(Conv* c, cnp.ndarray x, cnp.ndarray weight, cnp.ndarray bias, cnp.
     if (kind != cnp.PyArray_TYPE(y) or kind != cnp.PyArray_TYPE(weight) or y.shape[0] != c.N or c.c * groups != c.C
             or c.f * groups != c.F or weight.shape[0] != c.F or weight.shape[1] != c.c or min(c.top, c.left) < 0
             or min(c.kH, c.kW, c.sh, c.sw, c.dh, c.dw) < 1 or min(c.C, c.H, c.W, c.oH, c.oW) < 1
-            or max(c.sh, c.sw, c.dh, c.dw, c.top, c.left) >= LARGEST  # and a copy with borders within a petabyte:
+            or max(c.sh, c.sw, c.dh, c.dw, c.top, c.left) >= LARGEST  # nor may a copy with borders take a petabyte
             or c.N * c.C * ((c.oH - 1.) * c.sh + c.kH * c.dh) * ((c.oW - 1.) * c.sw + c.kW * c.dw) > 1e14):
-        raise ValueError("kernel conv2d: shapes or dtypes do not fit")
+        raise ValueError("kernel conv2d: shapes or dtypes do not fit, or sizes are too large")
     if bias is not None:
         check_vector(bias, c.F, x)
     c.x, c.w, c.b, c.y = x.data, weight.data, NULL if bias is None else bias.data, y.data

@@ -182,7 +182,7 @@ cdef int run(cnp.ndarray dy, cnp.ndarray x, cnp.ndarray mean, cnp.ndarray rstd, 
     b.rows = x.size // b.C if b.C > 0 else 0
     if ((dweight is None) != (dbias is None) or (var is not None and b.rows == 0)
             or (training and dy is not None and dweight is None)):
-        raise ValueError("kernel: batch_norm needs a row; dweight_out and dbias_out are both None or neither")
+        raise ValueError("kernel: batch_norm needs a row; in training dweight_out and dbias_out, else both or none")
     group = max(<Py_ssize_t> 1, LANES // max(<Py_ssize_t> 1, b.C))
     b.lanes, b.height = group * b.C, DEPTH * group
     b.blocks, b.threads = parts(b.rows, b.height), threads_for(2 * b.rows * b.C, n_threads)

@@ -43,7 +43,7 @@ def images(op: str, a: Array) -> Array:
 
 
 def pair(value: IntOrPair, op: str, name: str, least: int = 0) -> Pair:
-    """`value` as (height, width). DTypeError unless it is an int or a pair of ints, ArgumentError if below `least`."""
+    """`value` as (height, width). DTypeError unless ints or an int, ArgumentError below `least` or too large."""
     items = tuple(value) if isinstance(value, (tuple, list)) else (value, value)
     try:
         h, w = (operator.index(item) for item in (items * 2 if len(items) == 1 else items))
@@ -56,7 +56,7 @@ def pair(value: IntOrPair, op: str, name: str, least: int = 0) -> Pair:
 
 def geometry(op: str, kernel_size: IntOrPair, stride: IntOrPair, padding: IntOrPair | str, dilation: IntOrPair,
              named: bool = False) -> Geometry:
-    """The four as pairs; `named` padding may be "valid", 0, or "same", of which an odd total lies below and right."""
+    """The four as pairs. `named` padding may be "valid" (0) or "same", half of what keeps the size at stride 1."""
     kernel, dilations = pair(kernel_size, op, "kernel_size", 1), pair(dilation, op, "dilation", 1)
     strides = pair(stride, op, "stride", 1)
     if isinstance(padding, str) and named:

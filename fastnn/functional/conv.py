@@ -31,7 +31,7 @@ def conv2d(input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: In
     """
     x = images("conv2d", same_float("conv2d", {"bias": bias}, input=input, weight=weight))
     if weight.ndim != 4 or 0 in weight.shape[1:]:
-        raise ShapeError(f"conv2d: weight must be (F, C/groups, kH, kW), only F be 0, but shape {weight.shape} came")
+        raise ShapeError(f"conv2d: weight must be (F, C/groups, kH, kW), F alone may be 0, but {weight.shape} came")
     (F, c, kH, kW), C = weight.shape, x.shape[1]
     if not isinstance(groups, int) or groups < 1 or F % groups:
         raise ArgumentError(f"conv2d: groups must be an int that divides the {F} filters, but {groups!r} came")
