@@ -17,7 +17,8 @@ from setuptools.errors import CompileError, LinkError
 CHECKED = os.environ.get("FASTNN_CHECKED") == "1"
 BUILD = Path("build") / ("generated-checked" if CHECKED else "generated")
 KERNELS = Path("fastnn/_kernels")
-RUNTIME = "fastnn._runtime"  # what has state: compiled once, for the lowest set
+HEADERS = sorted(map(str, KERNELS.glob("*.h")))
+STATE = ("fastnn._memory", "fastnn._runtime")  # what has state: compiled once, for the lowest set
 
 DIRECTIVES = {
     "language_level": 3,
@@ -52,7 +53,11 @@ def names() -> list[str]:
 
 def sources() -> list[Path]:
     """Everything that is written by hand and compiled."""
-    return [Path("fastnn/_runtime.pyx"), *sorted(p for p in KERNELS.iterdir() if p.suffix in (".pyx", ".pxd", ".h"))]
+    return [*map(source, STATE), *sorted(p for p in KERNELS.iterdir() if p.suffix in (".pyx", ".pxd", ".h"))]
+
+
+def source(module: str) -> Path:
+    return Path(module.replace(".", "/") + ".pyx")
 
 
 def generated(module: str) -> Path:
@@ -80,7 +85,7 @@ class BuildKernels(build_ext):
     def run(self) -> None:
         from Cython.Build import cythonize
 
-        modules = [Extension(RUNTIME, ["fastnn/_runtime.pyx"])]
+        modules = [Extension(name, [str(source(name))]) for name in STATE]
         modules += [Extension(f"fastnn._kernels.{name}", [str(KERNELS / f"{name}.pyx")]) for name in names()]
         cythonize(modules, compiler_directives=DIRECTIVES, build_dir=str(BUILD), quiet=True)
         for isa in SETS:
@@ -116,14 +121,14 @@ class BuildKernels(build_ext):
         else:
             print(NO_OPENMP, file=sys.stderr)
         for ext in self.extensions:
-            isa = "baseline" if ext.name == RUNTIME else ext.name.split(".")[2]
+            isa = "baseline" if ext.name in STATE else ext.name.split(".")[2]
             ext.extra_compile_args = [*compile_args, *SETS[isa]]
             ext.extra_link_args = list(link_args)
             ext.include_dirs = [numpy.get_include(), str(KERNELS)]
             ext.define_macros = [("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION"), ("CYTHON_USE_TYPE_SPECS", "1")]
             if CHECKED:
                 ext.define_macros.append(("FASTNN_CHECKED", "1"))
-            if ext.name == RUNTIME:
+            if ext.name in STATE:
                 ext.define_macros.append(("FASTNN_FLAGS", '"' + " ".join(compile_args) + '"'))
         super().build_extensions()
 
@@ -151,12 +156,12 @@ class BuildKernels(build_ext):
 setup(
     cmdclass={"build_ext": BuildKernels},
     ext_modules=[
-        Extension(RUNTIME, [str(generated(RUNTIME))], depends=["fastnn/_runtime.pyx"]),
+        *(Extension(name, [str(generated(name))], depends=[str(source(name)), *HEADERS]) for name in STATE),
         *(
             Extension(
                 f"fastnn._kernels.{isa}.{name}",
                 [str(stub(isa, name))],
-                depends=[str(generated(f"fastnn._kernels.{name}")), *map(str, sorted(KERNELS.glob("*.h")))],
+                depends=[str(generated(f"fastnn._kernels.{name}")), *HEADERS],
             )
             for isa in SETS
             for name in names()

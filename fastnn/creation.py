@@ -87,6 +87,12 @@ def _makers(name: str, doc: str, fill: Callable[..., Array]) -> tuple[Callable[.
     return make, like
 
 
+def _filled(shape: tuple[int, ...], dtype: np.dtype, value: float) -> Array:
+    array = layout.empty(shape, dtype)
+    array.fill(value)
+    return array
+
+
 def _drawn(name: str, draw: Callable[..., Any]) -> Callable[..., Array]:
     def fill(shape: tuple[int, ...], dtype: np.dtype) -> Array:
         if dtype.kind != "f":
@@ -96,8 +102,8 @@ def _drawn(name: str, draw: Callable[..., Any]) -> Callable[..., Array]:
     return fill
 
 
-zeros, zeros_like = _makers("zeros", "Zeros", np.zeros)
-ones, ones_like = _makers("ones", "Ones", np.ones)
+zeros, zeros_like = _makers("zeros", "Zeros", lambda shape, dtype: _filled(shape, dtype, 0))
+ones, ones_like = _makers("ones", "Ones", lambda shape, dtype: _filled(shape, dtype, 1))
 empty, empty_like = _makers("empty", "Uninitialized memory", layout.empty)
 rand, rand_like = _makers("rand", "Uniform random numbers in [0, 1)", _drawn("rand", backend.generator.random))
 randn, randn_like = _makers("randn", "Normal random numbers of mean 0 and variance 1",

@@ -33,7 +33,9 @@ def contiguous(a: Array) -> Array:
     """`a` in C order, aligned and in native bytes: itself if it is already, else a copy."""
     if a.flags.c_contiguous and sound(a):
         return a
-    return np.array(a, dtype=a.dtype.newbyteorder("="), order="C", copy=True)
+    out = empty(a.shape, a.dtype.newbyteorder("="))
+    np.copyto(out, a)
+    return out
 
 
 def dense(a: Array) -> Array:
@@ -41,12 +43,23 @@ def dense(a: Array) -> Array:
     return a if is_channels_last(a) and sound(a) else contiguous(a)
 
 
-def empty(shape: Sequence[int], dtype: np.dtype | type, channels_last: bool = False) -> Array:
+def _empty(shape: Sequence[int], dtype: np.dtype | type, channels_last: bool = False) -> Array:
     """An uninitialized array; `channels_last` asks for memory order N, H, W, C under a 4-D shape (N, C, H, W)."""
     if channels_last:
         N, C, H, W = shape
         return np.empty((N, H, W, C), dtype).transpose(0, 3, 1, 2)
     return np.empty(shape, dtype)
+
+
+try:
+    from fastnn._memory import Block, empty  # the same, from the pool
+except ImportError:  # not compiled; fastnn.backend says so, unless the reference kernels are asked for
+    Block, empty = None, _empty
+
+
+def owns(a: Array) -> bool:
+    """Whether a's memory is its own, so that it has no other holders than those of `a` and of its views."""
+    return a.base is None or type(a.base) is Block
 
 
 def empty_like(a: Array, dtype: np.dtype | type | None = None) -> Array:
@@ -63,8 +76,16 @@ def match(grad: Array, a: Array) -> Array:
     """`grad` in the memory order of `a`, which may be any: itself if it has it already, else a copy."""
     if grad.strides == a.strides and grad.dtype == a.dtype and (a.flags.c_contiguous or is_channels_last(a)):
         return grad
-    out = np.empty_like(a)  # keeps the order of the axes of a permuted array, such as a weight's
-    if grad.strides == out.strides and grad.dtype == a.dtype:
+    out = empty_permuted(a, a.dtype)
+    if grad.dtype == a.dtype and all(
+            [n == 1 or s == t for n, s, t in zip(a.shape, grad.strides, out.strides, strict=True)]):
         return grad
     np.copyto(out, grad, casting="same_kind")
     return out
+
+
+def empty_permuted(a: Array, dtype: np.dtype) -> Array:
+    """An uninitialized dense array of `a`'s shape and order of axes in memory, which may be any, such as a weight's."""
+    axes = sorted(range(a.ndim), key=lambda i: -abs(a.strides[i]))
+    back = sorted(range(a.ndim), key=axes.__getitem__)
+    return empty([a.shape[i] for i in axes], dtype).transpose(back)

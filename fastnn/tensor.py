@@ -423,7 +423,7 @@ def inplace(x: Tensor, result: Tensor) -> Tensor:
         fn, array = x._view.fn, root.array  # type: ignore[union-attr]
 
         def copy_slices(grad: Array) -> tuple[Array, Array]:
-            rest = np.empty_like(array, dtype=grad.dtype)  # in the memory order in which fn gives a view
+            rest = layout.empty_permuted(array, grad.dtype)  # in the memory order in which fn gives a view
             np.copyto(rest, grad)
             part = fn(rest)
             into = part.copy()
@@ -530,7 +530,8 @@ def _exclusive(pending: dict[Any, Array], key: Node | Tensor) -> bool:
     if getrefcount(pending[key]) > 2 or not pending[key].flags.writeable:
         return False
     base = pending[key].base
-    return base is None or (isinstance(base, Array) and base.base is None and getrefcount(pending[key].base) <= 3)
+    return layout.owns(pending[key]) or (
+        isinstance(base, Array) and layout.owns(base) and getrefcount(pending[key].base) <= 3)
 
 
 def _add_to_grad(leaf: Tensor, pending: dict[Any, Array]) -> None:

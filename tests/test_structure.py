@@ -19,7 +19,8 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 # A module imports only parts of a lower level, or of its own part. Parts are files and folders directly in fastnn/.
 LEVELS = (
-    {"_version", "errors", "layout", "_runtime"},
+    {"_version", "errors", "_runtime", "_memory"},
+    {"layout", "memory"},
     {"device"},
     {"_kernels", "reference"},
     {"tensor", "backend"},
@@ -117,7 +118,7 @@ def test_small_stays_small():
     if not (PACKAGE / "_kernels" / "kernel.pxd").exists():
         pytest.skip("an installed package has no kernel sources to count")
     sources = [p for p in PACKAGE.rglob("*") if p.suffix in (".py", ".pyx", ".pxd", ".h")]
-    assert sum(map(lines, sources)) <= 6500
+    assert sum(map(lines, sources)) <= 8000
 
 
 def run(code: str, **env: str) -> str:

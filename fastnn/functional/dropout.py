@@ -24,7 +24,7 @@ def check_probability(op: str, p: float) -> None:
 
 def _drop(a: Array, p: float) -> tuple[Array, Array]:
     """`a` with elements dropped, and the mask as bits."""
-    y, mask = layout.empty_like(a), np.empty((a.size + 63) // 64, np.uint64)
+    y, mask = layout.empty_like(a), layout.empty(((a.size + 63) // 64,), np.uint64)
     backend.dropout.dropout(a, p, backend.next_seed(), mask, y, backend.n_threads())
     return y, mask
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from fastnn import creation
+from fastnn import creation, layout
 from fastnn.tensor import Tensor, as_tensor
 
 
@@ -34,8 +34,8 @@ def empty(op: str, *shape: int, device: Any = None, dtype: Any = None) -> Parame
     """An uninitialized parameter; one of shape O, I, H, W, a convolution's, has the memory order H, W, I, O."""
     shape, dtype = creation._size(op, shape), creation._dtype(op, dtype, device)
     if len(shape) == 4:
-        return Parameter(np.empty(shape[2:] + shape[1::-1], dtype).transpose(3, 2, 0, 1))
-    return Parameter(np.empty(shape, dtype))
+        return Parameter(layout.empty(shape[2:] + shape[1::-1], dtype).transpose(3, 2, 0, 1))
+    return Parameter(layout.empty(shape, dtype))
 
 
 def write(tensor: Tensor, values: np.ndarray) -> Tensor:
