@@ -77,7 +77,7 @@ def match(grad: Array, a: Array) -> Array:
     if grad.strides == a.strides and grad.dtype == a.dtype and (a.flags.c_contiguous or is_channels_last(a)):
         return grad
     out = empty_permuted(a, a.dtype)
-    if grad.dtype == a.dtype and all(
+    if grad.dtype == a.dtype and grad.shape == a.shape and all(
             [n == 1 or s == t for n, s, t in zip(a.shape, grad.strides, out.strides, strict=True)]):
         return grad
     np.copyto(out, grad, casting="same_kind")
