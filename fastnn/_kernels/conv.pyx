@@ -130,6 +130,8 @@ cdef void dense_unit(const Dense* d, Py_ssize_t unit, floating* kind) noexcept n
     cdef const floating* x = <floating*> d.x + n * d.H * d.W * d.C + group * d.run
     cdef floating* y = <floating*> d.y
     cdef floating* room
+    cdef Bytes ahead = NULL
+    cdef Py_ssize_t ahead_size = 0, at
     cdef Walk walk
     if d.long_row:
         x = <floating*> d.x + n * LONG_ROW * d.C
@@ -144,6 +146,16 @@ cdef void dense_unit(const Dense* d, Py_ssize_t unit, floating* kind) noexcept n
             x, row_in, pixel_in = room, d.padded_row * d.run, d.run
         else:
             x += (top_row * d.W - d.left) * d.C
+    if d.long_row:
+        ahead_size = LONG_ROW * d.C * d.itemsize if n + 1 < d.N else 0
+        ahead = <Bytes> x + LONG_ROW * d.C * d.itemsize
+    elif d.groups == 1:
+        unit += 1
+        band, n = unit % d.bands, unit // d.bands
+        if n < d.N:
+            ahead = d.x + (n * d.H + max(cut(d.oH, d.bands, band) * d.sh - d.top, <Py_ssize_t> 0)) * d.W * d.C * d.itemsize
+            ahead_size = min((last - first) * d.sh, d.H) * d.W * d.C * d.itemsize
+            ahead_size = min(ahead_size, d.N * d.H * d.W * d.C * d.itemsize - (ahead - d.x))
     walk.n[0], walk.a[0], walk.b[0] = d.kH, d.dh * row_in, d.kW * d.run * d.width
     walk.n[1], walk.a[1], walk.b[1] = d.kW, d.dw * pixel_in, d.run * d.width
     walk.n[2], walk.a[2], walk.b[2] = d.run, 1, d.width
@@ -152,6 +164,9 @@ cdef void dense_unit(const Dense* d, Py_ssize_t unit, floating* kind) noexcept n
     n_tiles = parts(oW, TILE_ROWS)
     for panel in range(group * d.panels, (group + 1) * d.panels):
         for i in range(last - first):
+            if panel == group * d.panels and ahead != NULL:  # the next unit's input, a row's share at a time
+                at = cut(ahead_size, last - first, i)
+                prefetch(ahead + at, cut(ahead_size, last - first, i + 1) - at)
             for t in range(n_tiles):
                 j = cut(oW, n_tiles, t)
                 tile(<int> (cut(oW, n_tiles, t + 1) - j), d.nv,

@@ -28,6 +28,7 @@
 typedef float vector_f32 __attribute__((vector_size(VECTOR_BYTES), aligned(4), may_alias));
 typedef double vector_f64 __attribute__((vector_size(VECTOR_BYTES), aligned(8), may_alias));
 #define UNROLLED _Pragma("GCC unroll 16")
+#define PREFETCH __builtin_prefetch
 #define TILE_INLINE static inline __attribute__((always_inline))
 #else /* one lane, left to the compiler */
 #define VECTOR_BYTES 0
@@ -35,12 +36,19 @@ typedef double vector_f64 __attribute__((vector_size(VECTOR_BYTES), aligned(8), 
 typedef float vector_f32;
 typedef double vector_f64;
 #define UNROLLED
+#define PREFETCH(...)
 #define TILE_INLINE static inline
 #endif
 
 #define LANES_f32 ((int)(sizeof(vector_f32) / sizeof(float)))
 #define LANES_f64 ((int)(sizeof(vector_f64) / sizeof(double)))
 #define TILE_VECTORS 2
+
+/* Brings n bytes into the second-level cache, while the processor does something else */
+static inline void prefetch(const void *from, ptrdiff_t n) {
+    for (ptrdiff_t i = 0; i < n; i += 64) PREFETCH((const char *)from + i, 0, 2);
+    (void)from;
+}
 
 typedef struct {
     ptrdiff_t n[3]; /* steps of each loop, outermost first */
@@ -64,6 +72,8 @@ TILE_INLINE void tile_body_##S(const int MR, const int NV, const T *a, const ptr
     const Walk *w, const T *b, T *c, ptrdiff_t c_row, const T *start, int add) { \
     vector_##S sum[TILE_ROWS][TILE_VECTORS]; \
     const ptrdiff_t step_a = far ? 1 : w->a[2], step_b = w->b[2], n2 = w->n[2]; \
+    UNROLLED for (int i = 0; i < MR; i++) \
+        UNROLLED for (int j = 0; j < NV; j++) PREFETCH(c + i * c_row + j * LANES_##S, 1, 3); /* to be stored */ \
     UNROLLED for (int i = 0; i < MR; i++) \
         UNROLLED for (int j = 0; j < NV; j++) { \
             const T *from = add ? c + i * c_row : start; \

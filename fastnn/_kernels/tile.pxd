@@ -13,6 +13,7 @@ cdef extern from "tile.h" nogil:
     # macros, which choose by the type of c and of x
     void tile(int mr, int nv, int columns, bint side, const void* a, Py_ssize_t row, const Walk* w, const void* b,
               void* c, Py_ssize_t c_row, const void* start, bint add)
+    void prefetch(const void* start, Py_ssize_t n)
     double dot(const void* x, const void* y, Py_ssize_t n)
 
 
