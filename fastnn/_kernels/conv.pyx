@@ -41,9 +41,11 @@ ctypedef struct Conv:  # a convolution, its arrays, and how its weight gradient 
     int lanes, itemsize, threads
     bint depthwise, back  # back: from y to x, or from the im2col matrix to pixels
     Py_ssize_t bands, items, chunks, blocks, tile_rows, rows, panels, tiles, size, high, wide, edge_at, padded_at
+    Py_ssize_t taps  # of a row, that have tiles of their own
     Bytes sums, edge, padded
     int width, nv
     bint spans  # the tile's rows run over kW·C of a padded copy, else over the C of one tap
+    bint slides  # the tile has all taps of a row, for some channels
 
 ctypedef struct Dense:  # a dense walk: the convolution itself, or one phase of its input's gradient
     Py_ssize_t N, H, W, C, oH, oW, sh, sw, top, left, dh, dw, groups
@@ -54,7 +56,7 @@ ctypedef struct Dense:  # a dense walk: the convolution itself, or one phase of 
     Py_ssize_t panels, panel_size, bands, band_size, padded_row, long_row
     Bytes x, w, b, y, packed, bias, band
     int width, nv, itemsize
-    bint copied
+    bint copied, slides
 
 
 # The dense walk --------------------------------------------------------------------------------------------------
@@ -69,11 +71,10 @@ cdef Py_ssize_t plan_dense(Dense* d, const Conv* c) noexcept nogil:
     d.panels = parts(d.columns, d.width)
     d.panel_size = d.kH * d.kW * d.run * d.width
     d.padded_row = (d.oW - 1) * d.sw + (d.kW - 1) * d.dw + 1
-    d.copied = d.kH * d.kW > 0 and (
-        d.groups > 1 or d.top > 0 or d.left > 0 or d.padded_row - d.left > d.W
-        or (d.oH - 1) * d.sh + (d.kH - 1) * d.dh + 1 - d.top > d.H)
+    d.copied = d.kH * d.kW > 0 and (d.groups > 1 or d.left > 0 or d.padded_row - d.left > d.W)
+    d.slides = d.nv == 1 and d.sw == 1 and d.dw == 1 and (d.kW == 3 or d.kW == 5)
     d.long_row = d.band_size = 0
-    if not d.copied and d.kH == d.kW == d.sh == d.sw == 1 and d.oH == d.H and d.oW == d.W \
+    if not d.copied and d.kH == d.kW == d.sh == d.sw == 1 and d.oH == d.H and d.oW == d.W and d.top == 0 \
             and d.row_out == d.oW * d.pixel_out and d.image_out == d.oH * d.row_out:
         d.long_row = d.N * d.H * d.W  # pixels in all
         d.N, d.oH, d.oW, d.bands = parts(d.long_row, LONG_ROW), 1, LONG_ROW, 1
@@ -97,20 +98,22 @@ cdef void pack_unit(const Dense* d, Py_ssize_t i, floating* kind) noexcept nogil
         bias[j] = (<floating*> d.b)[group * d.columns + first + j] if d.b != NULL and j < n else 0
     for h in range(d.kH):
         for w in range(d.kW):
-            pack(weight + h * d.w_h + w * d.w_w, d.run, d.row, n, d.column, to, d.width)
-            to += d.run * d.width
+            if d.slides:
+                pack(weight + h * d.w_h + w * d.w_w, d.run, d.row, n, d.column, to + w * d.width, d.width, d.kW * d.width)
+            else:
+                pack(weight + h * d.w_h + w * d.w_w, d.run, d.row, n, d.column, to + w * d.run * d.width, d.width, d.width)
+        to += d.kW * d.run * d.width
 
 
 cdef void copy_band(const Dense* d, const floating* x, floating* to, Py_ssize_t first, Py_ssize_t rows) noexcept nogil:
-    """Rows from `first` on of one image and one group, with zeros where the border is. `x` is at the group."""
+    """Rows from `first` on of one image and one group, with zeros to the left and right where the border is; `x` is at
+    the group. Rows of the border above and below are left out: the walk does not read them."""
     cdef Py_ssize_t size = d.padded_row * d.run, i, j
     cdef Py_ssize_t begin = min(max(d.left, <Py_ssize_t> 0), d.padded_row)
     cdef Py_ssize_t end = max(begin, min(d.padded_row, d.W + d.left))
     cdef const floating* row
     for i in range(first, first + rows):
-        if i < 0 or i >= d.H:
-            memset(to, 0, size * sizeof(floating))
-        else:
+        if 0 <= i < d.H:
             memset(to, 0, begin * d.run * sizeof(floating))
             row = x + (i * d.W + begin - d.left) * d.C
             if d.groups == 1:
@@ -126,9 +129,13 @@ cdef void dense_unit(const Dense* d, Py_ssize_t unit, floating* kind) noexcept n
     """One band of output rows of one image and one group."""
     cdef Py_ssize_t n = unit // (d.bands * d.groups), group = unit // d.bands % d.groups, band = unit % d.bands
     cdef Py_ssize_t first = cut(d.oH, d.bands, band), last = cut(d.oH, d.bands, band + 1), top_row, i, j, t, panel
-    cdef Py_ssize_t row_in = d.W * d.C, pixel_in = d.C, oW = d.oW, n_tiles
+    cdef Py_ssize_t row_in = d.W * d.C, pixel_in = d.C, oW = d.oW, n_tiles, begin, end
+    cdef int columns
     cdef const floating* x = <floating*> d.x + n * d.H * d.W * d.C + group * d.run
+    cdef const floating* from_
+    cdef const floating* weight
     cdef floating* y = <floating*> d.y
+    cdef floating* to
     cdef floating* room
     cdef Bytes ahead = NULL
     cdef Py_ssize_t ahead_size = 0, at
@@ -159,22 +166,29 @@ cdef void dense_unit(const Dense* d, Py_ssize_t unit, floating* kind) noexcept n
     walk.n[0], walk.a[0], walk.b[0] = d.kH, d.dh * row_in, d.kW * d.run * d.width
     walk.n[1], walk.a[1], walk.b[1] = d.kW, d.dw * pixel_in, d.run * d.width
     walk.n[2], walk.a[2], walk.b[2] = d.run, 1, d.width
-    if d.dw == 1 and pixel_in == d.run:  # taps of a row lie side by side
+    if d.dw == 1 and pixel_in == d.run and not d.slides:  # taps of a row lie side by side
         walk.n[1], walk.n[2] = 1, d.kW * d.run
-    n_tiles = parts(oW, TILE_ROWS)
+    n_tiles = parts(oW, SLIDE_ROWS if d.slides else TILE_ROWS)
     for panel in range(group * d.panels, (group + 1) * d.panels):
         for i in range(last - first):
+            within((first + i) * d.sh - d.top, d.dh, d.kH, d.H, &begin, &end)  # taps between the borders
+            walk.n[0] = end - begin
+            from_ = x + (i * d.sh + begin * d.dh) * row_in
+            weight = <floating*> d.packed + panel * d.panel_size + begin * d.kW * d.run * d.width
+            columns = <int> min(<Py_ssize_t> d.width, d.columns - panel % d.panels * d.width)
+            to = y + (first + i) * d.row_out + panel % d.panels * d.width
             if panel == group * d.panels and ahead != NULL:  # the next unit's input, a row's share at a time
                 at = cut(ahead_size, last - first, i)
                 prefetch(ahead + at, cut(ahead_size, last - first, i + 1) - at)
             for t in range(n_tiles):
                 j = cut(oW, n_tiles, t)
-                tile(<int> (cut(oW, n_tiles, t + 1) - j), d.nv,
-                     <int> min(<Py_ssize_t> d.width, d.columns - panel % d.panels * d.width), False,
-                     x + i * d.sh * row_in + j * d.sw * pixel_in, d.sw * pixel_in, &walk,
-                     <floating*> d.packed + panel * d.panel_size,
-                     y + (first + i) * d.row_out + j * d.pixel_out + panel % d.panels * d.width, d.pixel_out,
-                     <floating*> d.bias + panel * d.width, False)
+                n = cut(oW, n_tiles, t + 1) - j
+                if d.slides:
+                    slide(<int> n, <int> d.kW, columns, from_ + j * pixel_in, pixel_in, &walk, weight,
+                          to + j * d.pixel_out, d.pixel_out, <floating*> d.bias + panel * d.width)
+                else:
+                    tile(<int> n, d.nv, columns, False, from_ + j * d.sw * pixel_in, d.sw * pixel_in, &walk, weight,
+                         to + j * d.pixel_out, d.pixel_out, <floating*> d.bias + panel * d.width, False)
 
 
 cdef void dense(Dense* d, const Conv* c, floating* kind) noexcept nogil:
@@ -226,7 +240,7 @@ cdef void depthwise_pack(const Conv* c, floating* kind) noexcept nogil:
     cdef Py_ssize_t i
     for i in range(c.kH * c.kW):
         pack(<floating*> c.w + i // c.kW * c.w_h + i % c.kW * c.w_w, 1, 0, c.C, c.w_f,
-             <floating*> c.room + i * c.C, c.C)
+             <floating*> c.room + i * c.C, c.C, c.C)
 
 
 cdef void depthwise_unit(const Conv* c, Py_ssize_t unit, floating* kind) noexcept nogil:
@@ -340,10 +354,12 @@ cdef Py_ssize_t plan_weight(Conv* c) noexcept nogil:
     c.width = c.nv * c.lanes
     c.panels = parts(c.f, c.width)
     c.high, c.wide = (c.oH - 1) * c.sh + (c.kH - 1) * c.dh + 1, (c.oW - 1) * c.sw + c.kW
-    c.spans = c.groups == 1 and c.C < SPAN and c.kW > 1 and c.dw == 1
+    c.slides = c.nv == 1 and c.sw == 1 and c.dw == 1 and (c.kW == 3 or c.kW == 5)
+    c.spans = c.groups == 1 and c.C < SPAN and c.kW > 1 and c.dw == 1 and not c.slides
+    c.taps = 1 if c.spans or c.slides else c.kW
     c.rows = c.kW * c.c if c.spans else c.c
-    c.tile_rows = parts(c.rows, TILE_ROWS)
-    c.tiles = c.groups * c.kH * (1 if c.spans else c.kW) * c.tile_rows * c.panels
+    c.tile_rows = parts(c.rows, SLIDE_CHANNELS(<int> c.kW) if c.slides else TILE_ROWS)
+    c.tiles = c.groups * c.kH * c.taps * c.tile_rows * c.panels
     c.bands = min(c.oH, parts(c.oH * c.oW * max(c.C * min(c.sh, c.H) * min(c.sw, c.W), c.F) * c.itemsize, ITEM_BYTES))
     c.items = c.N * (c.oH if c.depthwise else c.bands)
     c.chunks = min(c.items, <Py_ssize_t> MANY)
@@ -360,7 +376,7 @@ cdef void edge_unit(const Conv* c, Py_ssize_t unit, floating* kind) noexcept nog
     cdef Py_ssize_t pixels = c.oH * c.oW, n = unit // c.groups, group = unit % c.groups
     cdef Py_ssize_t first = (c.panels - 1) * c.width
     pack(<floating*> c.y + n * pixels * c.F + group * c.f + first, pixels, c.F, c.f - first, 1,
-         <floating*> c.edge + (group * c.N + n) * pixels * c.width, c.width)
+         <floating*> c.edge + (group * c.N + n) * pixels * c.width, c.width, c.width)
 
 
 cdef void pad_unit(const Conv* c, Py_ssize_t n, floating* kind) noexcept nogil:
@@ -383,19 +399,21 @@ cdef void weight_tile(const Conv* c, floating* to, Py_ssize_t index, Py_ssize_t 
     panel = index % c.panels
     row = index // c.panels % c.tile_rows
     index = index // (c.panels * c.tile_rows)
-    kw = 0 if c.spans else index % c.kW
-    kh = index // (1 if c.spans else c.kW) % c.kH
-    group = index // ((1 if c.spans else c.kW) * c.kH)
+    kw = index % c.taps
+    kh = index // c.taps % c.kH
+    group = index // (c.taps * c.kH)
     r = cut(c.rows, c.tile_rows, row)
     height = cut(c.rows, c.tile_rows, row + 1) - r
     columns = min(<Py_ssize_t> c.width, c.f - panel * c.width)
+    within(begin * c.sh + kh * c.dh - c.top, c.sh, n_rows, c.H, &first, &last)
     if c.spans:
-        first, last = 0, n_rows
-        x = <floating*> c.padded + (n * c.high + begin * c.sh + kh * c.dh) * c.wide * c.C + r
+        x = <floating*> c.padded + (n * c.high + (begin + first) * c.sh + kh * c.dh) * c.wide * c.C + r
         walk.a[1] = c.sh * c.wide * c.C
     else:
-        within(begin * c.sh + kh * c.dh - c.top, c.sh, n_rows, c.H, &first, &last)
-        within(kw * c.dw - c.left, c.sw, c.oW, c.W, &ow0, &ow1)
+        if c.slides:  # pixels of the image, counted with the border
+            ow0, ow1 = c.left, min(c.left + c.W, c.oW + c.kW - 1)
+        else:
+            within(kw * c.dw - c.left, c.sw, c.oW, c.W, &ow0, &ow1)
         row = n * c.H + (begin + first) * c.sh + kh * c.dh - c.top
         x = <floating*> c.x + (row * c.W + ow0 * c.sw + kw * c.dw - c.left) * c.C + group * c.c + r
         walk.a[1] = c.sh * c.W * c.C
@@ -404,10 +422,14 @@ cdef void weight_tile(const Conv* c, floating* to, Py_ssize_t index, Py_ssize_t 
         y = <floating*> c.edge + group * c.N * c.oH * c.oW * step_y
     else:
         y = <floating*> c.y + group * c.f + panel * c.width
-    y += ((n * c.oH + begin + first) * c.oW + ow0) * step_y
+    y += ((n * c.oH + begin + first) * c.oW + (0 if c.slides else ow0)) * step_y
     walk.n[0], walk.n[1], walk.n[2] = 1, last - first, ow1 - ow0
     walk.a[0], walk.a[2] = 0, c.sw * c.C
     walk.b[0], walk.b[1], walk.b[2] = 0, c.oW * step_y, step_y
+    if c.slides:
+        slide_side(<int> height, <int> c.kW, <int> columns, x, &walk, ow0, y, c.oW,
+                   to + (kh * c.kW * c.c + r) * c.F + group * c.f + panel * c.width, c.c * c.F, c.F, add)
+        return
     tile(<int> height, c.nv, <int> columns, True, x, 1, &walk, y,
          to + ((kh * c.kW + kw) * c.c + r) * c.F + group * c.f + panel * c.width, c.F, NULL, add)
 

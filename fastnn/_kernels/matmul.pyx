@@ -49,7 +49,7 @@ cdef void pack_unit(const Product* p, Py_ssize_t panel, floating* kind) noexcept
         (<floating*> p.padded)[first + j] = (<floating*> p.bias)[first + j] if p.bias != NULL and j < n else 0
     if p.is_packed or n < p.width:
         pack(<floating*> p.b + first * p.b_col, p.K, p.b_k, n, p.b_col,
-             <floating*> p.packed + panel * p.K * p.width, p.width)
+             <floating*> p.packed + panel * p.K * p.width, p.width, p.width)
 
 
 cdef void block_unit(const Product* p, Py_ssize_t i, floating* kind) noexcept nogil:

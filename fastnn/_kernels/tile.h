@@ -15,24 +15,34 @@
 #if defined(__AVX512F__)
 #define VECTOR_BYTES 64
 #define TILE_ROWS 14 /* 28 sums, 2 vectors of B, and A from memory: 30 of 32 registers */
+#define SLIDE_ROWS 16
+#define SLIDE_CHANNELS(KW) (KW == 3 ? 8 : 5) /* 24 or 25 sums, KW vectors of B, one of A */
 #elif defined(__AVX2__)
 #define VECTOR_BYTES 32
 #define TILE_ROWS 6 /* 12 sums, 2 vectors of B, 1 of A: 15 of 16 registers */
+#define SLIDE_ROWS 10
+#define SLIDE_CHANNELS(KW) (KW == 3 ? 4 : 2)
 #elif defined(__aarch64__)
 #define VECTOR_BYTES 16
 #define TILE_ROWS 12
+#define SLIDE_ROWS 16
+#define SLIDE_CHANNELS(KW) (KW == 3 ? 8 : 5)
 #else
 #define VECTOR_BYTES 16
 #define TILE_ROWS 6
+#define SLIDE_ROWS 10
+#define SLIDE_CHANNELS(KW) (KW == 3 ? 4 : 2)
 #endif
 typedef float vector_f32 __attribute__((vector_size(VECTOR_BYTES), aligned(4), may_alias));
 typedef double vector_f64 __attribute__((vector_size(VECTOR_BYTES), aligned(8), may_alias));
-#define UNROLLED _Pragma("GCC unroll 16")
+#define UNROLLED _Pragma("GCC unroll 32")
 #define PREFETCH __builtin_prefetch
 #define TILE_INLINE static inline __attribute__((always_inline))
 #else /* one lane, left to the compiler */
 #define VECTOR_BYTES 0
 #define TILE_ROWS 4
+#define SLIDE_ROWS 4
+#define SLIDE_CHANNELS(KW) 2
 typedef float vector_f32;
 typedef double vector_f64;
 #define UNROLLED
@@ -139,6 +149,113 @@ static inline void tile_##S(int mr, int nv, int columns, int side, const T *a, p
 TILE_FAMILY(float, f32)
 TILE_FAMILY(double, f64)
 
+/* Tiles one vector wide load as often as they multiply. For windows that overlap, stride 1 and KW = 3 or 5 taps in a
+   row, each number of the image is loaded once for all the windows of a row that it belongs to.
+
+   slide: MR output pixels of a row, side by side, `pixel` elements apart in A; the walk is kH rows of taps by channels,
+   and B has KW vectors for each channel. slide_side: the gradient of KW taps by MR channels; the walk is rows (1) by
+   pixels of the image (2), of which the first is number `first` of the row with its border; B is the gradient of a row
+   of `width` output pixels, C the weight's gradient with `c_tap` elements from tap to tap. */
+#define SLIDE_BODY(T, S) \
+TILE_INLINE void slide_body_##S(const int MR, const int KW, const T *a, const ptrdiff_t pixel, const Walk *w, \
+    const T *b, T *c, ptrdiff_t c_row, const T *start) { \
+    vector_##S sum[SLIDE_ROWS], vb[5]; \
+    UNROLLED for (int i = 0; i < MR; i++) PREFETCH(c + i * c_row, 1, 3); \
+    UNROLLED for (int i = 0; i < MR; i++) sum[i] = *(const vector_##S *)start; \
+    for (ptrdiff_t k0 = 0; k0 < w->n[0]; k0++) { \
+        const T *p[(SLIDE_ROWS + 6) / 3], *pb = b + k0 * w->b[0]; \
+        UNROLLED for (int i = 0; i < (MR + KW + 1) / 3; i++) p[i] = a + k0 * w->a[0] + 3 * i * pixel; \
+        for (ptrdiff_t k2 = 0; k2 < w->n[2]; k2++) { \
+            UNROLLED for (int k = 0; k < KW; k++) vb[k] = *(const vector_##S *)(pb + k * LANES_##S); \
+            UNROLLED for (int q = 0; q < MR + KW - 1; q++) { \
+                const T x = p[q / 3][q % 3 * pixel]; \
+                UNROLLED for (int k = 0; k < KW; k++) if (q - k >= 0 && q - k < MR) sum[q - k] += x * vb[k]; \
+            } \
+            UNROLLED for (int i = 0; i < (MR + KW + 1) / 3; i++) p[i] += 1; \
+            pb += KW * LANES_##S; \
+        } \
+    } \
+    UNROLLED for (int i = 0; i < MR; i++) *(vector_##S *)(c + i * c_row) = sum[i]; \
+} \
+TILE_INLINE void slide_side_body_##S(const int MR, const int KW, const T *a, const Walk *w, ptrdiff_t first, \
+    const T *b, ptrdiff_t width, T *c, ptrdiff_t c_tap, ptrdiff_t c_row, int add) { \
+    vector_##S sum[5][8], vb[5]; \
+    UNROLLED for (int k = 0; k < KW; k++) \
+        UNROLLED for (int i = 0; i < MR; i++) \
+            sum[k][i] = add ? *(const vector_##S *)(c + k * c_tap + i * c_row) : (vector_##S){0}; \
+    for (ptrdiff_t k1 = 0; k1 < w->n[1]; k1++) { \
+        const T *pa = a + k1 * w->a[1], *pb = b + k1 * w->b[1] + first * w->b[2]; \
+        UNROLLED for (int k = 1; k < KW; k++) { \
+            vb[k - 1] = (vector_##S){0}; \
+            if (first >= k && first - k < width) vb[k - 1] = *(const vector_##S *)(pb - k * w->b[2]); \
+        } \
+        for (ptrdiff_t q = first; q < first + w->n[2]; q++) { \
+            UNROLLED for (int k = KW - 1; k > 0; k--) vb[k] = vb[k - 1]; \
+            vb[0] = (vector_##S){0}; \
+            if (q < width) vb[0] = *(const vector_##S *)pb; \
+            UNROLLED for (int i = 0; i < MR; i++) \
+                UNROLLED for (int k = 0; k < KW; k++) sum[k][i] += pa[i] * vb[k]; \
+            pa += w->a[2]; pb += w->b[2]; \
+        } \
+    } \
+    UNROLLED for (int k = 0; k < KW; k++) \
+        UNROLLED for (int i = 0; i < MR; i++) *(vector_##S *)(c + k * c_tap + i * c_row) = sum[k][i]; \
+}
+
+SLIDE_BODY(float, f32)
+SLIDE_BODY(double, f64)
+
+#define ROWS_8(F, ...) ROWS_6(F, __VA_ARGS__) F(7, __VA_ARGS__) F(8, __VA_ARGS__)
+#define ROWS_10(F, ...) ROWS_8(F, __VA_ARGS__) F(9, __VA_ARGS__) F(10, __VA_ARGS__)
+#define ROWS_16(F, ...) ROWS_14(F, __VA_ARGS__) F(15, __VA_ARGS__) F(16, __VA_ARGS__)
+#define EACH_SLIDE JOIN(ROWS_, SLIDE_ROWS)
+
+#define SLIDE_INSTANCE(MR, KW, T, S) \
+static void slide_##MR##_##KW##_##S(const T *a, ptrdiff_t pixel, const Walk *w, const T *b, T *c, ptrdiff_t c_row, \
+    const T *start) { slide_body_##S(MR, KW, a, pixel, w, b, c, c_row, start); }
+#define SLIDE_SIDE_INSTANCE(MR, KW, T, S) \
+static void slide_side_##MR##_##KW##_##S(const T *a, const Walk *w, ptrdiff_t first, const T *b, ptrdiff_t width, T *c, \
+    ptrdiff_t c_tap, ptrdiff_t c_row, int add) { \
+    slide_side_body_##S(MR < SLIDE_CHANNELS(KW) ? MR : SLIDE_CHANNELS(KW), KW, a, w, first, b, width, c, c_tap, c_row, \
+        add); }
+#define SLIDE_NAME(MR, KW, S) slide_##MR##_##KW##_##S,
+#define SLIDE_SIDE_NAME(MR, KW, S) slide_side_##MR##_##KW##_##S,
+
+#define SLIDE_FAMILY(T, S) \
+EACH_SLIDE(SLIDE_INSTANCE, 3, T, S) \
+EACH_SLIDE(SLIDE_INSTANCE, 5, T, S) \
+ROWS_8(SLIDE_SIDE_INSTANCE, 3, T, S) \
+ROWS_6(SLIDE_SIDE_INSTANCE, 5, T, S) \
+typedef void (*slide_function_##S)(const T *, ptrdiff_t, const Walk *, const T *, T *, ptrdiff_t, const T *); \
+typedef void (*slide_side_function_##S)(const T *, const Walk *, ptrdiff_t, const T *, ptrdiff_t, T *, ptrdiff_t, \
+    ptrdiff_t, int); \
+static const slide_function_##S slides_##S[2][SLIDE_ROWS] = {{EACH_SLIDE(SLIDE_NAME, 3, S)}, {EACH_SLIDE(SLIDE_NAME, 5, S)}}; \
+static const slide_side_function_##S slide_sides_##S[2][8] = { \
+    {ROWS_8(SLIDE_SIDE_NAME, 3, S)}, {ROWS_6(SLIDE_SIDE_NAME, 5, S)}}; \
+static inline void slide_##S(int mr, int kw, int columns, const T *a, ptrdiff_t pixel, const Walk *w, const T *b, T *c, \
+    ptrdiff_t c_row, const T *start) { \
+    const slide_function_##S slide = slides_##S[kw == 5][mr - 1]; \
+    T edge[SLIDE_ROWS * LANES_##S]; \
+    if (columns == LANES_##S) { slide(a, pixel, w, b, c, c_row, start); return; } \
+    slide(a, pixel, w, b, edge, LANES_##S, start); \
+    for (int i = 0; i < mr; i++) memcpy(c + i * c_row, edge + i * LANES_##S, columns * sizeof(T)); \
+} \
+static inline void slide_side_##S(int mr, int kw, int columns, const T *a, const Walk *w, ptrdiff_t first, const T *b, \
+    ptrdiff_t width, T *c, ptrdiff_t c_tap, ptrdiff_t c_row, int add) { \
+    const slide_side_function_##S slide = slide_sides_##S[kw == 5][mr - 1]; \
+    T edge[5 * 8 * LANES_##S]; \
+    if (columns == LANES_##S) { slide(a, w, first, b, width, c, c_tap, c_row, add); return; } \
+    memset(edge, 0, sizeof edge); \
+    for (int i = 0; i < kw * mr && add; i++) \
+        memcpy(edge + i * LANES_##S, c + i / mr * c_tap + i % mr * c_row, columns * sizeof(T)); \
+    slide(a, w, first, b, width, edge, mr * LANES_##S, LANES_##S, add); \
+    for (int i = 0; i < kw * mr; i++) \
+        memcpy(c + i / mr * c_tap + i % mr * c_row, edge + i * LANES_##S, columns * sizeof(T)); \
+}
+
+SLIDE_FAMILY(float, f32)
+SLIDE_FAMILY(double, f64)
+
 /* Sum of x[i] * y[i]: lanes of four vectors, then the rest one by one; the order depends on n alone. */
 #define DOT(T, S) \
 static inline T dot_##S(const T *x, const T *y, ptrdiff_t n) { \
@@ -165,4 +282,8 @@ DOT(double, f64)
 /* by the type of C and of x */
 #define tile(mr, nv, columns, side, a, row, w, b, c, ...) \
     _Generic((c), float *: tile_f32, default: tile_f64)(mr, nv, columns, side, a, row, w, b, c, __VA_ARGS__)
+#define slide(mr, kw, columns, a, pixel, w, b, c, ...) \
+    _Generic((c), float *: slide_f32, default: slide_f64)(mr, kw, columns, a, pixel, w, b, c, __VA_ARGS__)
+#define slide_side(mr, kw, columns, a, w, first, b, width, c, ...) \
+    _Generic((c), float *: slide_side_f32, default: slide_side_f64)(mr, kw, columns, a, w, first, b, width, c, __VA_ARGS__)
 #define dot(x, ...) _Generic((x), float *: dot_f32, default: dot_f64)(x, __VA_ARGS__)

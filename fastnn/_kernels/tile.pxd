@@ -3,7 +3,8 @@ from cython cimport floating
 from libc.string cimport memset
 
 cdef extern from "tile.h" nogil:
-    int TILE_ROWS, TILE_VECTORS, LANES_f32, LANES_f64
+    int TILE_ROWS, TILE_VECTORS, SLIDE_ROWS, LANES_f32, LANES_f64
+    int SLIDE_CHANNELS(int kw)
 
     ctypedef struct Walk:
         Py_ssize_t n[3]
@@ -13,6 +14,10 @@ cdef extern from "tile.h" nogil:
     # macros, which choose by the type of c and of x
     void tile(int mr, int nv, int columns, bint side, const void* a, Py_ssize_t row, const Walk* w, const void* b,
               void* c, Py_ssize_t c_row, const void* start, bint add)
+    void slide(int mr, int kw, int columns, const void* a, Py_ssize_t pixel, const Walk* w, const void* b, void* c,
+               Py_ssize_t c_row, const void* start)
+    void slide_side(int mr, int kw, int columns, const void* a, const Walk* w, Py_ssize_t first, const void* b,
+                    Py_ssize_t width, void* c, Py_ssize_t c_tap, Py_ssize_t c_row, bint add)
     void prefetch(const void* start, Py_ssize_t n)
     double dot(const void* x, const void* y, Py_ssize_t n)
 
@@ -23,16 +28,17 @@ cdef inline int vectors_for(Py_ssize_t columns, int n_lanes) noexcept nogil:
 
 
 cdef inline void pack(const floating* a, Py_ssize_t rows, Py_ssize_t row, Py_ssize_t columns, Py_ssize_t column,
-                      floating* to, Py_ssize_t width) noexcept nogil:
-    """A block of a matrix, its rows and columns so many elements apart, as rows of `width`, zeros after the columns."""
+                      floating* to, Py_ssize_t width, Py_ssize_t to_row) noexcept nogil:
+    """A block of a matrix, its rows and columns so many elements apart, as rows of `width`, `to_row` elements apart,
+    with zeros after the columns."""
     cdef Py_ssize_t k, j
-    if columns < width:
-        memset(to, 0, rows * width * sizeof(floating))
+    for k in range(rows if columns < width else 0):
+        memset(to + k * to_row, 0, width * sizeof(floating))
     if column == 1:
         for k in range(rows):
             for j in range(columns):
-                to[k * width + j] = a[k * row + j]
+                to[k * to_row + j] = a[k * row + j]
     else:
         for j in range(columns):
             for k in range(rows):
-                to[k * width + j] = a[k * row + j * column]
+                to[k * to_row + j] = a[k * row + j * column]
