@@ -98,10 +98,8 @@ cdef void pack_unit(const Dense* d, Py_ssize_t i, floating* kind) noexcept nogil
         bias[j] = (<floating*> d.b)[group * d.columns + first + j] if d.b != NULL and j < n else 0
     for h in range(d.kH):
         for w in range(d.kW):
-            if d.slides:
-                pack(weight + h * d.w_h + w * d.w_w, d.run, d.row, n, d.column, to + w * d.width, d.width, d.kW * d.width)
-            else:
-                pack(weight + h * d.w_h + w * d.w_w, d.run, d.row, n, d.column, to + w * d.run * d.width, d.width, d.width)
+            pack(weight + h * d.w_h + w * d.w_w, d.run, d.row, n, d.column,
+                 to + w * d.width * (1 if d.slides else d.run), d.width, d.width * (d.kW if d.slides else 1))
         to += d.kW * d.run * d.width
 
 
@@ -160,9 +158,9 @@ cdef void dense_unit(const Dense* d, Py_ssize_t unit, floating* kind) noexcept n
         unit += 1
         band, n = unit % d.bands, unit // d.bands
         if n < d.N:
-            ahead = d.x + (n * d.H + max(cut(d.oH, d.bands, band) * d.sh - d.top, <Py_ssize_t> 0)) * d.W * d.C * d.itemsize
-            ahead_size = min((last - first) * d.sh, d.H) * d.W * d.C * d.itemsize
-            ahead_size = min(ahead_size, d.N * d.H * d.W * d.C * d.itemsize - (ahead - d.x))
+            at = n * d.H + max(cut(d.oH, d.bands, band) * d.sh - d.top, <Py_ssize_t> 0)
+            ahead = d.x + at * d.W * d.C * d.itemsize
+            ahead_size = min((last - first) * d.sh, d.N * d.H - at) * d.W * d.C * d.itemsize
     walk.n[0], walk.a[0], walk.b[0] = d.kH, d.dh * row_in, d.kW * d.run * d.width
     walk.n[1], walk.a[1], walk.b[1] = d.kW, d.dw * pixel_in, d.run * d.width
     walk.n[2], walk.a[2], walk.b[2] = d.run, 1, d.width
