@@ -2,8 +2,8 @@
 
 B is packed into panels of one or two vectors' width, so that the register tile (tile.h) reads it side by side; A is
 read where it lies, by rows or by columns. A unit of work is a block of row tiles times one panel; within it k is cut
-so that the panel's piece stays in the first-level cache. With few rows, B is not packed but streamed once, by dot
-products if its columns are contiguous. A long k over few outputs is cut into slices whose sums are added in order. All
+so that the panel's piece stays in the first-level cache. With few rows, B is not packed but streamed once. Where k is
+contiguous in both, for few rows or few columns, dot products need no packing: a unit is some columns by some rows. A long k over few outputs is cut into slices whose sums are added in order. All
 cuts depend on shapes only. The limit is the rate of multiply-adds for large matrices, bandwidth for few rows."""
 cimport numpy as cnp
 from cython cimport floating
@@ -15,6 +15,8 @@ cnp.import_array()
 cdef enum:
     K_BLOCK = 256  # steps of k between two visits of C
     BLOCK_TILES = 8  # row tiles in a unit of work, at most
+    DOT_BLOCK = 1024  # steps of k of a dot product: rows of A and B stay in the first-level cache
+    DOT_LEAST = 256  # the shortest k for which dot products of many rows by less than a vector of columns pay
     SLICE = 2048  # steps of k in a slice, at least
     MANY = 16  # units of work that keep threads busy
 
@@ -33,11 +35,15 @@ cdef Py_ssize_t plan(Product* p, int n_lanes) noexcept nogil:
     p.panels = parts(p.N, p.width)
     p.wide = p.panels * p.width
     p.tiles = parts(p.M, TILE_ROWS)
-    p.dots = p.M <= 4 and p.b_k == 1 and p.a_k == 1
+    p.dots = p.b_k == 1 and p.a_k == 1 and (p.M <= 4 or p.N < n_lanes and p.K >= DOT_LEAST)
     p.is_packed = not (p.b_col == 1 and p.M <= TILE_ROWS)
     p.blocks = parts(p.tiles, min(<Py_ssize_t> BLOCK_TILES, max(<Py_ssize_t> 1, p.tiles * p.panels // MANY)))
     p.slices = 1
-    if p.blocks * p.panels < MANY // 2 and p.K >= 2 * SLICE and not p.dots:
+    if p.dots:
+        p.panels, p.tiles = parts(p.N, DOT_COLUMNS), parts(p.M, DOT_ROWS)
+        p.blocks = parts(p.tiles, max(<Py_ssize_t> 1, min(<Py_ssize_t> 32, p.tiles * p.panels // MANY)))
+        return 0
+    if p.blocks * p.panels < MANY // 2 and p.K >= 2 * SLICE:
         p.slices = min(<Py_ssize_t> MANY, p.K // SLICE)
     return p.wide * (1 + p.K) + (p.slices * p.M * p.wide if p.slices > 1 else 0)
 
@@ -87,18 +93,26 @@ cdef void merge_unit(const Product* p, Py_ssize_t row, floating* kind) noexcept 
             c[j] = (c[j] if k else 0) + (<floating*> p.partial)[(k * p.M + row) * p.wide + j]
 
 
-cdef void dot_unit(const Product* p, Py_ssize_t j, floating* kind) noexcept nogil:
-    """One column of C, for few rows."""
-    cdef Py_ssize_t i
-    cdef floating total
-    for i in range(p.M):
-        total = dot(<floating*> p.a + i * p.a_row, <floating*> p.b + j * p.b_col, p.K)
-        (<floating*> p.c)[i * p.N + j] = total if p.bias == NULL else total + (<floating*> p.bias)[j]
+cdef void dots_unit(const Product* p, Py_ssize_t unit, floating* kind) noexcept nogil:
+    """Some columns of C by some rows, as dot products of rows of A and columns of B."""
+    cdef Py_ssize_t block = unit // p.panels, j = unit % p.panels * DOT_COLUMNS, i, k, rows, part
+    cdef Py_ssize_t first = min(p.M, cut(p.tiles, p.blocks, block) * DOT_ROWS)
+    cdef Py_ssize_t last = min(p.M, cut(p.tiles, p.blocks, block + 1) * DOT_ROWS)
+    cdef int columns = <int> min(<Py_ssize_t> DOT_COLUMNS, p.N - j)
+    for part in range(max(<Py_ssize_t> 1, parts(p.K, DOT_BLOCK))):
+        i, k = first, part * DOT_BLOCK
+        while i < last:
+            rows = last - i
+            rows = DOT_ROWS if rows >= DOT_ROWS else 2 if rows >= 2 else 1
+            dots(<int> rows, columns, <floating*> p.a + i * p.a_row + k, p.a_row, <floating*> p.b + j * p.b_col + k,
+                 p.b_col, min(p.K - k, <Py_ssize_t> DOT_BLOCK), <floating*> p.c + i * p.N + j, p.N,
+                 <floating*> p.bias + j if p.bias != NULL and k == 0 else NULL, k > 0)
+            i += rows
 
 
 cdef void multiply(const Product* p, Py_ssize_t _, floating* kind) noexcept nogil:
     if p.dots:
-        share(<Unit> dot_unit[floating], p, p.N, p.threads)
+        share(<Unit> dots_unit[floating], p, p.blocks * p.panels, p.threads)
         return
     share(<Unit> pack_unit[floating], p, p.panels, p.threads)
     share(<Unit> block_unit[floating], p, p.blocks * p.panels * p.slices, p.threads)

@@ -16,21 +16,29 @@
 #define VECTOR_BYTES 64
 #define TILE_ROWS 14 /* 28 sums, 2 vectors of B, and A from memory: 30 of 32 registers */
 #define SLIDE_ROWS 16
+#define DOT_ROWS 4 /* 24 sums, 4 vectors of A, one of B */
+#define DOT_COLUMNS 6
 #define SLIDE_CHANNELS(KW) (KW == 3 ? 8 : 5) /* 24 or 25 sums, KW vectors of B, one of A */
 #elif defined(__AVX2__)
 #define VECTOR_BYTES 32
 #define TILE_ROWS 6 /* 12 sums, 2 vectors of B, 1 of A: 15 of 16 registers */
 #define SLIDE_ROWS 10
+#define DOT_ROWS 3
+#define DOT_COLUMNS 4
 #define SLIDE_CHANNELS(KW) (KW == 3 ? 4 : 2)
 #elif defined(__aarch64__)
 #define VECTOR_BYTES 16
 #define TILE_ROWS 12
 #define SLIDE_ROWS 16
+#define DOT_ROWS 4 /* 24 sums, 4 vectors of A, one of B */
+#define DOT_COLUMNS 6
 #define SLIDE_CHANNELS(KW) (KW == 3 ? 8 : 5)
 #else
 #define VECTOR_BYTES 16
 #define TILE_ROWS 6
 #define SLIDE_ROWS 10
+#define DOT_ROWS 3
+#define DOT_COLUMNS 4
 #define SLIDE_CHANNELS(KW) (KW == 3 ? 4 : 2)
 #endif
 typedef float vector_f32 __attribute__((vector_size(VECTOR_BYTES), aligned(4), may_alias));
@@ -42,6 +50,8 @@ typedef double vector_f64 __attribute__((vector_size(VECTOR_BYTES), aligned(8), 
 #define VECTOR_BYTES 0
 #define TILE_ROWS 4
 #define SLIDE_ROWS 4
+#define DOT_ROWS 3
+#define DOT_COLUMNS 4
 #define SLIDE_CHANNELS(KW) 2
 typedef float vector_f32;
 typedef double vector_f64;
@@ -256,34 +266,102 @@ static inline void slide_side_##S(int mr, int kw, int columns, const T *a, const
 SLIDE_FAMILY(float, f32)
 SLIDE_FAMILY(double, f64)
 
-/* Sum of x[i] * y[i]: lanes of four vectors, then the rest one by one; the order depends on n alone. */
-#define DOT(T, S) \
-static inline T dot_##S(const T *x, const T *y, ptrdiff_t n) { \
-    vector_##S s0 = {0}, s1 = {0}, s2 = {0}, s3 = {0}; \
+/* C[i][j] (+)= dot product of row i of A and row j of B, n numbers each, for MR by NR rows, plus start[j]. Sums run in
+   the lanes of a vector, then fold in halves, then take what is left over, one by one: the order depends on n alone. */
+#define DOTS_BODY(T, S) \
+TILE_INLINE void dots_body_##S(const int MR, const int NR, const T *a, ptrdiff_t a_row, const T *b, ptrdiff_t b_row, \
+    ptrdiff_t n, T *c, ptrdiff_t c_row, const T *start, int add) { \
+    vector_##S sum[DOT_ROWS][DOT_COLUMNS], va[DOT_ROWS]; \
     const int L = LANES_##S; \
-    ptrdiff_t i = 0; \
-    T total = 0; \
-    for (; i + 4 * L <= n; i += 4 * L) { \
-        s0 += *(const vector_##S *)(x + i) * *(const vector_##S *)(y + i); \
-        s1 += *(const vector_##S *)(x + i + L) * *(const vector_##S *)(y + i + L); \
-        s2 += *(const vector_##S *)(x + i + 2 * L) * *(const vector_##S *)(y + i + 2 * L); \
-        s3 += *(const vector_##S *)(x + i + 3 * L) * *(const vector_##S *)(y + i + 3 * L); \
+    const ptrdiff_t whole = n - n % L; \
+    UNROLLED for (int i = 0; i < MR; i++) UNROLLED for (int j = 0; j < NR; j++) sum[i][j] = (vector_##S){0}; \
+    for (ptrdiff_t k = 0; k < whole; k += L) { \
+        UNROLLED for (int i = 0; i < MR; i++) va[i] = *(const vector_##S *)(a + i * a_row + k); \
+        UNROLLED for (int j = 0; j < NR; j++) { \
+            const vector_##S vb = *(const vector_##S *)(b + j * b_row + k); \
+            UNROLLED for (int i = 0; i < MR; i++) sum[i][j] += va[i] * vb; \
+        } \
     } \
-    for (; i + L <= n; i += L) s0 += *(const vector_##S *)(x + i) * *(const vector_##S *)(y + i); \
-    s0 = (s0 + s1) + (s2 + s3); \
-    for (int j = 0; j < L; j++) total += ((const T *)&s0)[j]; \
-    for (; i < n; i++) total += x[i] * y[i]; \
-    return total; \
+    UNROLLED for (int i = 0; i < MR; i++) \
+        UNROLLED for (int j = 0; j < NR; j++) { \
+            T lane[LANES_##S]; \
+            *(vector_##S *)lane = sum[i][j]; \
+            for (int half = L / 2; half > 0; half /= 2) \
+                for (int l = 0; l < half; l++) lane[l] += lane[l + half]; \
+            for (ptrdiff_t k = whole; k < n; k++) lane[0] += a[i * a_row + k] * b[j * b_row + k]; \
+            if (start) lane[0] += start[j]; \
+            c[i * c_row + j] = add ? c[i * c_row + j] + lane[0] : lane[0]; \
+        } \
 }
 
-DOT(float, f32)
-DOT(double, f64)
+DOTS_BODY(float, f32)
+DOTS_BODY(double, f64)
 
-/* by the type of C and of x */
+#define DOTS_INSTANCE(NR, MR, T, S) \
+static void dots_##MR##_##NR##_##S(const T *a, ptrdiff_t a_row, const T *b, ptrdiff_t b_row, ptrdiff_t n, T *c, \
+    ptrdiff_t c_row, const T *start, int add) { dots_body_##S(MR, NR, a, a_row, b, b_row, n, c, c_row, start, add); }
+#define DOTS_NAME(NR, MR, S) dots_##MR##_##NR##_##S,
+#define EACH_DOTS JOIN(ROWS_, DOT_COLUMNS)
+#define DOTS_FAMILY(T, S) \
+EACH_DOTS(DOTS_INSTANCE, 1, T, S) \
+EACH_DOTS(DOTS_INSTANCE, 2, T, S) \
+EACH_DOTS(DOTS_INSTANCE, DOT_ROWS, T, S) \
+static void (*const dots_table_##S[3][DOT_COLUMNS])(const T *, ptrdiff_t, const T *, ptrdiff_t, ptrdiff_t, T *, ptrdiff_t, \
+    const T *, int) = {{EACH_DOTS(DOTS_NAME, 1, S)}, {EACH_DOTS(DOTS_NAME, 2, S)}, {EACH_DOTS(DOTS_NAME, DOT_ROWS, S)}}; \
+/* mr is 1, 2 or DOT_ROWS */ \
+static inline void dots_##S(int mr, int nr, const T *a, ptrdiff_t a_row, const T *b, ptrdiff_t b_row, ptrdiff_t n, T *c, \
+    ptrdiff_t c_row, const T *start, int add) { \
+    dots_table_##S[mr == DOT_ROWS ? 2 : mr - 1][nr - 1](a, a_row, b, b_row, n, c, c_row, start, add); \
+}
+
+DOTS_FAMILY(float, f32)
+DOTS_FAMILY(double, f64)
+
+/* to[j][i] = a[i][j], in blocks that stay in the first-level cache, of squares that stay in registers */
+#define TRANSPOSE(T, S) \
+static inline void transpose_##S(const T *a, ptrdiff_t rows, ptrdiff_t row, ptrdiff_t columns, T *to, ptrdiff_t to_row) { \
+    for (ptrdiff_t first = 0; first < columns; first += 64) { \
+        const ptrdiff_t last = first + 64 < columns ? first + 64 : columns; \
+        for (ptrdiff_t i = 0, j; i < rows; i += 4) { \
+            for (j = first; j + 4 <= last && i + 4 <= rows && SQUARE; j += 4) \
+                square_##S(a + i * row + j, row, to + j * to_row + i, to_row); \
+            for (; j < last; j++) \
+                for (ptrdiff_t k = i; k < i + 4 && k < rows; k++) to[j * to_row + k] = a[k * row + j]; \
+        } \
+    } \
+}
+#if defined(__GNUC__) && (defined(__clang__) || __GNUC__ >= 12)
+#define SQUARE 1
+#define SQUARE_BODY(T, S) \
+typedef T four_##S __attribute__((vector_size(4 * sizeof(T)), aligned(sizeof(T)), may_alias)); \
+static inline void square_##S(const T *a, ptrdiff_t row, T *to, ptrdiff_t to_row) { \
+    const four_##S r0 = *(const four_##S *)a, r1 = *(const four_##S *)(a + row); \
+    const four_##S r2 = *(const four_##S *)(a + 2 * row), r3 = *(const four_##S *)(a + 3 * row); \
+    const four_##S t0 = __builtin_shufflevector(r0, r1, 0, 4, 1, 5), t1 = __builtin_shufflevector(r0, r1, 2, 6, 3, 7); \
+    const four_##S t2 = __builtin_shufflevector(r2, r3, 0, 4, 1, 5), t3 = __builtin_shufflevector(r2, r3, 2, 6, 3, 7); \
+    *(four_##S *)to = __builtin_shufflevector(t0, t2, 0, 1, 4, 5); \
+    *(four_##S *)(to + to_row) = __builtin_shufflevector(t0, t2, 2, 3, 6, 7); \
+    *(four_##S *)(to + 2 * to_row) = __builtin_shufflevector(t1, t3, 0, 1, 4, 5); \
+    *(four_##S *)(to + 3 * to_row) = __builtin_shufflevector(t1, t3, 2, 3, 6, 7); \
+}
+SQUARE_BODY(float, f32)
+SQUARE_BODY(double, f64)
+#else
+#define SQUARE 0
+#define square_f32(...) ((void)0)
+#define square_f64(...) ((void)0)
+#endif
+TRANSPOSE(float, f32)
+TRANSPOSE(double, f64)
+
+/* by the type of C */
 #define tile(mr, nv, columns, side, a, row, w, b, c, ...) \
     _Generic((c), float *: tile_f32, default: tile_f64)(mr, nv, columns, side, a, row, w, b, c, __VA_ARGS__)
 #define slide(mr, kw, columns, a, pixel, w, b, c, ...) \
     _Generic((c), float *: slide_f32, default: slide_f64)(mr, kw, columns, a, pixel, w, b, c, __VA_ARGS__)
 #define slide_side(mr, kw, columns, a, w, first, b, width, c, ...) \
     _Generic((c), float *: slide_side_f32, default: slide_side_f64)(mr, kw, columns, a, w, first, b, width, c, __VA_ARGS__)
-#define dot(x, ...) _Generic((x), float *: dot_f32, default: dot_f64)(x, __VA_ARGS__)
+#define transpose(a, rows, row, columns, to, to_row) \
+    _Generic((to), float *: transpose_f32, default: transpose_f64)(a, rows, row, columns, to, to_row)
+#define dots(mr, nr, a, a_row, b, b_row, n, c, ...) \
+    _Generic((c), float *: dots_f32, default: dots_f64)(mr, nr, a, a_row, b, b_row, n, c, __VA_ARGS__)

@@ -3,7 +3,7 @@ from cython cimport floating
 from libc.string cimport memset
 
 cdef extern from "tile.h" nogil:
-    int TILE_ROWS, TILE_VECTORS, SLIDE_ROWS, LANES_f32, LANES_f64
+    int TILE_ROWS, TILE_VECTORS, SLIDE_ROWS, DOT_ROWS, DOT_COLUMNS, LANES_f32, LANES_f64
     int SLIDE_CHANNELS(int kw)
 
     ctypedef struct Walk:
@@ -18,8 +18,10 @@ cdef extern from "tile.h" nogil:
                Py_ssize_t c_row, const void* start)
     void slide_side(int mr, int kw, int columns, const void* a, const Walk* w, Py_ssize_t first, const void* b,
                     Py_ssize_t width, void* c, Py_ssize_t c_tap, Py_ssize_t c_row, bint add)
+    void transpose(const void* a, Py_ssize_t rows, Py_ssize_t row, Py_ssize_t columns, void* to, Py_ssize_t to_row)
     void prefetch(const void* start, Py_ssize_t n)
-    double dot(const void* x, const void* y, Py_ssize_t n)
+    void dots(int mr, int nr, const void* a, Py_ssize_t a_row, const void* b, Py_ssize_t b_row, Py_ssize_t n, void* c,
+              Py_ssize_t c_row, const void* start, bint add)
 
 
 cdef inline int vectors_for(Py_ssize_t columns, int n_lanes) noexcept nogil:
@@ -38,6 +40,8 @@ cdef inline void pack(const floating* a, Py_ssize_t rows, Py_ssize_t row, Py_ssi
         for k in range(rows):
             for j in range(columns):
                 to[k * to_row + j] = a[k * row + j]
+    elif row == 1:
+        transpose(a, columns, column, rows, to, to_row)
     else:
         for j in range(columns):
             for k in range(rows):
