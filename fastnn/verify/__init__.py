@@ -22,7 +22,7 @@ from fastnn import backend
 from fastnn.verify import cases
 
 FACTOR = 8.0
-THREADS = (1, 2, 3)
+THREADS = (1, 2, 3, 4, 8)
 
 
 class Row(NamedTuple):
