@@ -38,6 +38,8 @@ ctypedef struct Conv:  # a convolution, its arrays, and how its weight gradient 
     Py_ssize_t c, f  # channels and filters of one group
     Py_ssize_t w_f, w_c, w_h, w_w  # the weight's steps
     Bytes x, w, b, y, room
+    Bytes mean, scale, shift, residual  # of the epilogue; NULL without
+    bint relu
     int lanes, itemsize, threads
     bint depthwise, back  # back: from y to x, or from the im2col matrix to pixels
     Py_ssize_t bands, items, chunks, blocks, tile_rows, rows, panels, tiles, size, high, wide, edge_at, padded_at
@@ -57,6 +59,7 @@ ctypedef struct Dense:  # a dense walk: the convolution itself, or one phase of 
     Bytes x, w, b, y, packed, bias, band
     int width, nv, itemsize
     bint copied, slides
+    const Conv* whole  # with the epilogue
 
 
 # The dense walk --------------------------------------------------------------------------------------------------
@@ -64,7 +67,7 @@ ctypedef struct Dense:  # a dense walk: the convolution itself, or one phase of 
 cdef Py_ssize_t plan_dense(Dense* d, const Conv* c) noexcept nogil:
     """Decide bands and panels from shapes only; returns the elements of working memory."""
     cdef Py_ssize_t rows, overlap
-    d.N, d.groups, d.w, d.itemsize = c.N, c.groups, c.w, c.itemsize
+    d.N, d.groups, d.w, d.itemsize, d.whole = c.N, c.groups, c.w, c.itemsize, c
     d.run = d.C // d.groups
     d.nv = vectors_for(d.columns, c.lanes)
     d.width = d.nv * c.lanes
@@ -121,6 +124,28 @@ cdef void copy_band(const Dense* d, const floating* x, floating* to, Py_ssize_t 
                     memcpy(to + (begin + j) * d.run, row + j * d.C, d.run * sizeof(floating))
             memset(to + end * d.run, 0, (d.padded_row - end) * d.run * sizeof(floating))
         to += size
+
+
+cdef void epilogue(const Conv* c, floating* y, Py_ssize_t pixels, Py_ssize_t f, Py_ssize_t filters,
+                   floating* kind) noexcept nogil:
+    """y = (y − mean)·scale + shift + residual, then ReLU if asked, for some pixels of a row and filters from f on, to
+    which y points: while they are in the first-level cache."""
+    cdef Py_ssize_t i, j, at = y - <floating*> c.y
+    cdef const floating* mean = <floating*> c.mean + f
+    cdef const floating* scale = <floating*> c.scale + f
+    cdef const floating* shift = <floating*> c.shift + f
+    cdef const floating* residual = <floating*> c.residual + at if c.residual != NULL else NULL
+    for i in range(pixels):
+        for j in range(filters):
+            y[j] = (y[j] - mean[j]) * scale[j] + shift[j]
+        if residual != NULL:
+            for j in range(filters):
+                y[j] += residual[j]
+            residual += c.F
+        if c.relu:
+            for j in range(filters):
+                y[j] = 0 if y[j] <= 0 else y[j]
+        y += c.F
 
 
 cdef void dense_unit(const Dense* d, Py_ssize_t unit, floating* kind) noexcept nogil:
@@ -187,6 +212,9 @@ cdef void dense_unit(const Dense* d, Py_ssize_t unit, floating* kind) noexcept n
                 else:
                     tile(<int> n, d.nv, columns, False, from_ + j * d.sw * pixel_in, d.sw * pixel_in, &walk, weight,
                          to + j * d.pixel_out, d.pixel_out, <floating*> d.bias + panel * d.width, False)
+                if d.whole.mean != NULL:
+                    epilogue(d.whole, to + j * d.pixel_out, n, group * d.columns + panel % d.panels * d.width, columns,
+                             kind)
 
 
 cdef void dense(Dense* d, const Conv* c, floating* kind) noexcept nogil:
@@ -490,7 +518,7 @@ cdef int read(Conv* c, cnp.ndarray x, cnp.ndarray weight, cnp.ndarray bias, cnp.
     c.w_f, c.w_c = weight.strides[0] // size, weight.strides[1] // size
     c.w_h, c.w_w = weight.strides[2] // size, weight.strides[3] // size
     c.depthwise = groups == c.C and c.F == c.C and c.C > 1
-    c.itemsize, c.lanes = size, LANES_f32 if size == 4 else LANES_f64
+    c.itemsize, c.lanes, c.mean = size, LANES_f32 if size == 4 else LANES_f64, NULL
     c.threads = threads_for(c.N * c.oH * c.oW * c.F * c.c * c.kH * c.kW // 16, n_threads)
     return 0
 
@@ -513,6 +541,25 @@ def conv2d(cnp.ndarray x, cnp.ndarray weight, cnp.ndarray bias, cnp.ndarray y_ou
     cdef Conv c
     read(&c, x, weight, bias, y_out, stride, padding, dilation, groups, n_threads)
     c.back = False
+    if y_out.size:
+        run(&c, <Unit> convolve[float], <Unit> convolve[double], walks[float](&c, False, NULL))
+
+
+def conv2d_batch_norm(cnp.ndarray x, cnp.ndarray weight, cnp.ndarray bias, cnp.ndarray mean not None,
+                      cnp.ndarray scale not None, cnp.ndarray shift not None, cnp.ndarray residual, bint relu,
+                      cnp.ndarray y_out, stride, padding, dilation, int groups, int n_threads):
+    """y = (conv2d(x) − mean)·scale + shift + residual, then max(y, 0) if `relu`, in one pass over y.
+
+    mean, scale and shift (F,); residual like y or None; the rest as in conv2d. The same bits as in several passes."""
+    cdef Conv c
+    read(&c, x, weight, bias, y_out, stride, padding, dilation, groups, n_threads)
+    check_vector(mean, c.F, x)
+    check_vector(scale, c.F, x)
+    check_vector(shift, c.F, x)
+    if residual is not None:
+        check_same(y_out, residual)
+    c.mean, c.scale, c.shift, c.relu, c.back = mean.data, scale.data, shift.data, relu, False
+    c.residual = NULL if residual is None else residual.data
     if y_out.size:
         run(&c, <Unit> convolve[float], <Unit> convolve[double], walks[float](&c, False, NULL))
 

@@ -46,6 +46,16 @@ def conv2d(x, weight, bias, y_out, stride, padding, dilation, groups, n_threads)
             y_out += bias[:, None, None]
 
 
+def conv2d_batch_norm(x, weight, bias, mean, scale, shift, residual, relu, y_out, stride, padding, dilation, groups,
+                      n_threads):
+    conv2d(x, weight, bias, y_out, stride, padding, dilation, groups, n_threads)
+    y_out[...] = (y_out - mean[:, None, None]) * scale[:, None, None] + shift[:, None, None]
+    if residual is not None:
+        y_out += residual
+    if relu:
+        np.maximum(y_out, 0, out=y_out)
+
+
 def conv2d_backward_input(dy, weight, dx_out, stride, padding, dilation, groups, n_threads):
     N, F, oH, oW = dy.shape
     if not dy.size or not dx_out.size:
