@@ -21,10 +21,23 @@ from libc.string cimport memcpy, memset
 from fastnn._kernels.kernel cimport *
 from fastnn._kernels.tile cimport *
 
+cdef extern from "depthwise.h" nogil:
+    int SLIDE
+    Py_ssize_t tap_rows(Py_ssize_t taps)
+
+    ctypedef struct Slide:
+        Py_ssize_t channels, rows, taps, x_row, x_tap, x_step, w_row, w_tap, y_step, ahead, column, tap, step, width
+        Py_ssize_t high, wide, y_down, x_down, line, drop, down, height, first, last
+
+    # macros, which choose by the type of y and of w
+    void slide(int n, const Slide* s, const void* x, const void* w, const void* b, void* y)
+    void gather(const Slide* s, const void* x, const void* y, void* w)
+
 cnp.import_array()
 
 cdef enum:
     BAND_BYTES = 131072  # a band with its border, in the second-level cache beside weights
+    DEPTH_BYTES = 32768  # the same, depthwise: in the first-level cache
     ITEM_BYTES = 262144  # input of one item of the weight gradient
     MANY = 16  # units of work that keep threads busy
     SPAN = 8  # fewer channels than this: the weight gradient's tile spans taps
@@ -180,69 +193,81 @@ cdef void within(Py_ssize_t at, Py_ssize_t step, Py_ssize_t n, Py_ssize_t size,
     last[0] = max(first[0], min(n, parts(size - at, step))) if size > at else first[0]
 
 
-cdef void depthwise_row(const Conv* c, Py_ssize_t n, Py_ssize_t ih, Py_ssize_t oh, Py_ssize_t kh, floating* w,
-                        int into) noexcept nogil:
-    """Row kh of the kernel, of `w` [kH][kW][C], between row ih of x and row oh of y, if there are such, of image n:
-    y += x·w, x += y·w or w += x·y, by `into` 0, 1, 2."""
-    cdef Py_ssize_t C = c.C, j, k, i, first, last
-    cdef floating* x
+cdef void depthwise_rows(const Dense* d, Py_ssize_t n, Py_ssize_t first, Py_ssize_t last, floating* kind) noexcept nogil:
+    """Rows of the output, or of one phase of it, of image n."""
+    cdef Py_ssize_t pieces = parts(d.oW, SLIDE), i, j, k, kh, end, row_in = d.W * d.C
+    cdef const floating* x
     cdef floating* y
-    if not (0 <= ih < c.H and 0 <= oh < c.oH):
-        return
-    w += kh * c.kW * C
-    for k in range(c.kW):
-        within(k * c.dw - c.left, c.sw, c.oW, c.W, &first, &last)
-        for j in range(first, last):
-            x = <floating*> c.x + ((n * c.H + ih) * c.W + j * c.sw - c.left + k * c.dw) * C
-            y = <floating*> c.y + ((n * c.oH + oh) * c.oW + j) * C
-            if into == 0:
-                for i in range(C):
-                    y[i] += x[i] * w[i]
-            elif into == 1:
-                for i in range(C):
-                    x[i] += y[i] * w[i]
-            else:
-                for i in range(C):
-                    w[i] += x[i] * y[i]
-        w += C
-
-
-cdef void depthwise_pack(const Conv* c, floating* kind) noexcept nogil:
-    cdef Py_ssize_t i
-    for i in range(c.kH * c.kW):
-        pack(<floating*> c.w + i // c.kW * c.w_h + i % c.kW * c.w_w, 1, 0, c.C, c.w_f,
-             <floating*> c.room + i * c.C, c.C)
+    cdef Slide s
+    s.channels, s.taps, s.width, s.tap, s.step = d.C, d.kW, d.W, d.dw, d.sw
+    s.x_row, s.x_tap, s.x_step = d.dh * row_in, d.dw * d.C, d.sw * d.C
+    s.w_row, s.w_tap, s.y_step = d.w_h, d.w_w, d.pixel_out
+    for i in range(first, last):
+        within(i * d.sh - d.top, d.dh, d.kH, d.H, &kh, &end)
+        s.rows = end - kh
+        s.ahead = (d.kH - kh) * s.x_row
+        x = <floating*> d.x + (n * d.H + i * d.sh - d.top + kh * d.dh) * row_in
+        y = <floating*> d.y + n * d.image_out + i * d.row_out
+        for k in range(pieces):
+            j = cut(d.oW, pieces, k)
+            s.column = j * d.sw - d.left
+            slide(<int> (cut(d.oW, pieces, k + 1) - j), &s, x + s.column * d.C,
+                  <floating*> d.w + d.begin + kh * d.w_h, <floating*> d.b, y + j * d.pixel_out)
 
 
 cdef void depthwise_unit(const Conv* c, Py_ssize_t unit, floating* kind) noexcept nogil:
-    """One output row of one image."""
-    cdef Py_ssize_t oh = unit % c.oH, C = c.C, i, j
-    cdef floating* y = <floating*> c.y + unit * c.oW * C
-    for j in range(c.oW):
-        for i in range(C):
-            y[j * C + i] = 0 if c.b == NULL else (<floating*> c.b)[i]
-    for i in range(c.kH):
-        depthwise_row(c, unit // c.oH, oh * c.sh - c.top + i * c.dh, oh, i, <floating*> c.room, 0)
+    """One band of output rows of one image; of the input's gradient, a band of sets of rows with all their phases."""
+    cdef Py_ssize_t n = unit // c.bands, first = cut(c.rows, c.bands, unit % c.bands), ph, pw
+    cdef Py_ssize_t last = cut(c.rows, c.bands, unit % c.bands + 1)
+    cdef Dense d
+    d.w = c.w
+    if not c.back:
+        plan_forward(c, &d)
+        depthwise_rows(&d, n, first, last, kind)
+        return
+    for ph in range(min(c.sh, c.H)):
+        for pw in range(min(c.sw, c.W)):
+            plan_phase(c, ph, pw, &d)
+            depthwise_rows(&d, n, first, min(last, d.oH), kind)
 
 
-cdef void depthwise_input_unit(const Conv* c, Py_ssize_t unit, floating* kind) noexcept nogil:
-    """One row of the input's gradient."""
-    cdef Py_ssize_t ih = unit % c.H, i, at
-    memset(<floating*> c.x + unit * c.W * c.C, 0, c.W * c.C * sizeof(floating))
-    for i in range(c.kH):
-        at = ih + c.top - i * c.dh
-        if at % c.sh == 0:
-            depthwise_row(c, unit // c.H, ih, at // c.sh, i, <floating*> c.room, 1)
+cdef void depthwise(const Conv* c, floating* kind) noexcept nogil:
+    """The forward pass or the input's gradient; the weight's channels are brought side by side first."""
+    cdef Conv d = c[0]
+    cdef Py_ssize_t i
+    if c.w_f != 1:
+        for i in range(c.kH * c.kW):
+            pack(<floating*> c.w + i // c.kW * c.w_h + i % c.kW * c.w_w, 1, 0, c.C, c.w_f,
+                 <floating*> c.room + i * c.C, c.C)
+        d.w, d.w_f, d.w_h, d.w_w = c.room, 1, c.kW * c.C, c.C
+    d.rows = parts(c.H, c.sh) if c.back else c.oH
+    d.bands = min(d.rows, parts(4 * MANY, c.N))
+    share(<Unit> depthwise_unit[floating], &d, c.N * d.bands, c.threads)
 
 
 cdef void depthwise_weight_unit(const Conv* c, Py_ssize_t unit, floating* kind) noexcept nogil:
-    """One chunk of output rows, counted over all images, into its sum, [kH][kW][C]."""
-    cdef Py_ssize_t r, i
+    """One chunk of items, which are bands of output rows, into its sum, [kH][kW][C]."""
+    cdef Py_ssize_t item, n, begin, i, kh, kw, left, row_in = c.W * c.C, row_out = c.oW * c.C
     cdef floating* w = <floating*> (c.w if unit == 0 else c.sums) + max(unit - 1, <Py_ssize_t> 0) * c.size
+    cdef Slide s
     memset(w, 0, c.size * sizeof(floating))
-    for r in range(cut(c.items, c.chunks, unit), cut(c.items, c.chunks, unit + 1)):
-        for i in range(c.kH):
-            depthwise_row(c, r // c.oH, r % c.oH * c.sh - c.top + i * c.dh, r % c.oH, i, w, 2)
+    s.channels, s.width, s.tap, s.step, s.height, s.drop, s.down = c.C, c.W, c.dw, c.sw, c.H, c.dh, c.sh
+    s.x_row, s.x_tap, s.x_step, s.x_down = c.dh * row_in, c.dw * c.C, c.sw * c.C, c.sh * row_in
+    s.w_row, s.w_tap, s.y_step, s.y_down, s.wide = c.kW * c.C, c.C, c.C, row_out, c.oW
+    for item in range(cut(c.items, c.chunks, unit), cut(c.items, c.chunks, unit + 1)):
+        n, begin = item // c.bands, cut(c.oH, c.bands, item % c.bands)
+        s.high = cut(c.oH, c.bands, item % c.bands + 1) - begin
+        for kw in range(0, c.kW, 7):
+            s.taps = min(c.kW - kw, <Py_ssize_t> 7)
+            s.column = kw * c.dw - c.left
+            within(s.column, c.sw, c.oW, c.W, &s.first, &left)
+            within(s.column + (s.taps - 1) * c.dw, c.sw, c.oW, c.W, &left, &s.last)
+            for i in range(parts(c.kH, tap_rows(s.taps))):
+                kh = i * tap_rows(s.taps)
+                s.rows = min(c.kH - kh, tap_rows(s.taps))
+                s.line = begin * c.sh + kh * c.dh - c.top
+                gather(&s, <floating*> c.x + ((n * c.H + s.line) * c.W + s.column) * c.C,
+                       <floating*> c.y + (n * c.oH + begin) * row_out, w + (kh * c.kW + kw) * c.C)
 
 
 # Forward and the input's gradient --------------------------------------------------------------------------------
@@ -309,12 +334,10 @@ cdef Py_ssize_t walks(const Conv* c, bint run, floating* kind) noexcept nogil:
 
 cdef void convolve(const Conv* c, Py_ssize_t _, floating* kind) noexcept nogil:
     """The forward pass, or the input's gradient."""
-    if not c.depthwise:
+    if c.depthwise:
+        depthwise(c, kind)
+    else:
         walks(c, True, kind)
-        return
-    depthwise_pack(c, kind)
-    share(<Unit> depthwise_input_unit[floating] if c.back else <Unit> depthwise_unit[floating], c,
-          c.N * (c.H if c.back else c.oH), c.threads)
 
 
 # The weight's gradient -------------------------------------------------------------------------------------------
@@ -330,7 +353,9 @@ cdef Py_ssize_t plan_weight(Conv* c) noexcept nogil:
     c.tile_rows = parts(c.rows, TILE_ROWS)
     c.tiles = c.groups * c.kH * (1 if c.spans else c.kW) * c.tile_rows * c.panels
     c.bands = min(c.oH, parts(c.oH * c.oW * max(c.C * min(c.sh, c.H) * min(c.sw, c.W), c.F) * c.itemsize, ITEM_BYTES))
-    c.items = c.N * (c.oH if c.depthwise else c.bands)
+    if c.depthwise:
+        c.bands = min(c.oH, parts(c.oH * c.oW * c.C * (min(c.sh, c.H) * min(c.sw, c.W) + 1) * c.itemsize, DEPTH_BYTES))
+    c.items = c.N * c.bands
     c.chunks = min(c.items, <Py_ssize_t> MANY)
     while c.chunks > 1 and c.chunks * c.size * c.itemsize > SUM_BYTES:
         c.chunks //= 2

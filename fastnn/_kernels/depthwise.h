@@ -1,0 +1,193 @@
+/* Depthwise convolution: each channel is a small convolution of its own, so the lanes of a vector are channels.
+
+   Forward, and the input's gradient, which is the same sum with the taps reversed: `slide` computes 1 to 8 outputs side
+   by side in a row, for all channels. The sums of a vector of channels stay in registers; per row of the kernel its
+   taps are loaded once, and each vector of x once, to be added to every output that it reaches: with 3 taps, 13 loads
+   for 24 multiply-adds. Those have literal bounds for 3, 5 and 7 taps at stride 1 and 2 (and 2 taps, in the gradient of
+   a stride); otherwise x is loaded for each tap. Taps outside the image are left out, never multiplied by zero; only
+   the instances for pieces that touch the image's sides ask for that.
+
+   Gradient of the weight: `gather` keeps the sums of some rows of taps in registers and walks over outputs, by four
+   where they do not touch the image's sides.
+
+   The last channels are computed as a full vector that overlaps the one before; fewer channels than a vector has are
+   taken by 16 bytes, or one by one. No order of summation depends on that or on the size of a piece. */
+#pragma once
+#include "tile.h"
+
+#define SLIDE 8 /* outputs of a piece */
+#define LITERAL _Pragma("GCC unroll 32")
+#if defined(__AVX512F__) || defined(__aarch64__)
+#define TAP_ROWS(KW) ((KW) <= 5 ? 5 : 3) /* rows of taps whose sums fit into 32 registers */
+#else
+#define TAP_ROWS(KW) ((KW) <= 3 ? 3 : (KW) <= 5 ? 2 : 1)
+#endif
+#if defined(__GNUC__)
+#define PREFETCH(p) __builtin_prefetch(p)
+#define FEW_f32 4
+#define FEW_f64 2
+typedef float few_f32 __attribute__((vector_size(16), aligned(4), may_alias));
+typedef double few_f64 __attribute__((vector_size(16), aligned(8), may_alias));
+#else
+#define PREFETCH(p) ((void)0)
+#define FEW_f32 1
+#define FEW_f64 1
+typedef float few_f32;
+typedef double few_f64;
+#endif
+
+typedef struct { /* steps in elements, places in pixels */
+    ptrdiff_t channels, rows, taps;        /* rows and columns of the kernel; rows above or below the image left out */
+    ptrdiff_t x_row, x_tap, x_step;        /* from one kernel row, tap and output to the next */
+    ptrdiff_t w_row, w_tap, y_step, ahead; /* ahead: from x to what is soon needed */
+    ptrdiff_t column, tap, step, width;    /* column of the first output's first tap, its steps, columns of x */
+    /* gradient of the weight, which has rows of outputs */
+    ptrdiff_t high, wide, y_down, x_down;  /* how many, and from one to the next */
+    ptrdiff_t line, drop, down, height;    /* the first tap's row in x, its steps, rows of x */
+    ptrdiff_t first, last;                 /* outputs all whose taps are inside */
+} Slide;
+
+/* SW is 0 where taps or strides are not literal. */
+#define SLIDE_BODY(T, V, L, S) \
+TILE_INLINE void slide_body_##S(const int n, const int KW, const int SW, const int edge, const Slide s, const T *x, \
+    const T *w, const T *b, T *y) { \
+    for (ptrdiff_t c = 0; c < s.channels; c += L) { \
+        V sum[SLIDE], tap[SW ? KW : 1]; \
+        if (c + L > s.channels) c = s.channels - L; \
+        LITERAL for (int i = 0; i < n; i++) { \
+            if (b) sum[i] = *(const V *)(b + c); \
+            else sum[i] = (V){0}; \
+        } \
+        LITERAL for (int i = 0; i < n; i++) PREFETCH(x + c + s.ahead + i * s.x_step); \
+        for (ptrdiff_t h = 0; h < s.rows; h++) { \
+            const T *px = x + c + h * s.x_row, *pw = w + c + h * s.w_row; \
+            if (SW) { \
+                LITERAL for (int k = 0; k < KW; k++) tap[k] = *(const V *)(pw + k * s.w_tap); \
+                LITERAL for (int j = 0; j < (n - 1) * SW + KW; j++, px += s.x_tap) { \
+                    if (edge && (size_t)(s.column + j) >= (size_t)s.width) continue; \
+                    const V v = *(const V *)px; \
+                    LITERAL for (int k = 0; k < KW; k++) \
+                        if (j >= k && (j - k) % SW == 0 && (j - k) / SW < n) sum[(j - k) / SW] += v * tap[k]; \
+                } \
+            } else for (ptrdiff_t k = 0; k < s.taps; k++, px += s.x_tap, pw += s.w_tap) { \
+                const T *p = px; \
+                tap[0] = *(const V *)pw; \
+                LITERAL for (int i = 0; i < n; i++, p += s.x_step) \
+                    if (!edge || (size_t)(s.column + k * s.tap + i * s.step) < (size_t)s.width) \
+                        sum[i] += *(const V *)p * tap[0]; \
+            } \
+        } \
+        LITERAL for (int i = 0; i < n; i++) *(V *)(y + i * s.y_step + c) = sum[i]; \
+    } \
+}
+
+#define BY_FOUR 4
+#define GATHER_BODY(T, V, L, S) \
+TILE_INLINE void gather_body_##S(const int KH, const int KW, const int SW, const Slide s, const T *x, const T *y, T *w) { \
+    for (ptrdiff_t c = 0; c < s.channels; c += L) { \
+        const int fresh = c + L > s.channels ? (int)(s.channels - c) : L; \
+        V sum[KH][KW], g[BY_FOUR]; \
+        c -= L - fresh; \
+        LITERAL for (int h = 0; h < KH; h++) LITERAL for (int k = 0; k < KW; k++) sum[h][k] = (V){0}; \
+        for (ptrdiff_t r = 0; r < s.high; r++) { \
+            const T *py = y + c + r * s.y_down, *px = x + c + r * s.x_down, *p; \
+            int inside = 0; \
+            LITERAL for (int h = 0; h < KH; h++) \
+                if (h < s.rows && (size_t)(s.line + r * s.down + h * s.drop) < (size_t)s.height) inside |= 1 << h; \
+            for (ptrdiff_t i = 0; i < s.wide;) \
+                if (SW && i >= s.first && i + BY_FOUR <= s.last) { \
+                    LITERAL for (int j = 0; j < BY_FOUR; j++, py += s.y_step) g[j] = *(const V *)py; \
+                    LITERAL for (int h = 0; h < KH; h++) if (inside >> h & 1) { \
+                        p = px + h * s.x_row; \
+                        LITERAL for (int j = 0; j < (BY_FOUR - 1) * SW + KW; j++, p += s.x_tap) { \
+                            const V v = *(const V *)p; \
+                            LITERAL for (int k = 0; k < KW; k++) \
+                                if (j >= k && (j - k) % SW == 0 && (j - k) / SW < BY_FOUR) \
+                                    sum[h][k] += v * g[(j - k) / SW]; \
+                        } \
+                    } \
+                    px += BY_FOUR * s.x_step; \
+                    i += BY_FOUR; \
+                } else { \
+                    g[0] = *(const V *)py; \
+                    LITERAL for (int h = 0; h < KH; h++) if (inside >> h & 1) { \
+                        p = px + h * s.x_row; \
+                        LITERAL for (int k = 0; k < KW; k++, p += s.x_tap) \
+                            if ((size_t)(s.column + i * s.step + k * s.tap) < (size_t)s.width) \
+                                sum[h][k] += *(const V *)p * g[0]; \
+                    } \
+                    px += s.x_step; \
+                    py += s.y_step; \
+                    i += 1; \
+                } \
+        } \
+        LITERAL for (int h = 0; h < KH; h++) if (h < s.rows) LITERAL for (int k = 0; k < KW; k++) { \
+            T *to = w + h * s.w_row + k * s.w_tap + c; \
+            if (fresh == L) *(V *)to += sum[h][k]; \
+            else for (int l = L - fresh; l < L; l++) to[l] += ((T *)&sum[h][k])[l]; \
+        } \
+    } \
+}
+
+#define SLIDE_INSTANCE(n, KW, SW, edge, T, S) \
+static void slide_##n##_##KW##_##SW##_##edge##_##S(const Slide *s, const T *x, const T *w, const T *b, T *y) { \
+    slide_body_##S(n, KW, SW, edge, *s, x, w, b, y); }
+#define SLIDE_NAME(n, KW, SW, edge, T, S) slide_##n##_##KW##_##SW##_##edge##_##S,
+#define SLIDES(F, ...) F(1, __VA_ARGS__) F(2, __VA_ARGS__) F(3, __VA_ARGS__) F(4, __VA_ARGS__) F(5, __VA_ARGS__) \
+    F(6, __VA_ARGS__) F(7, __VA_ARGS__) F(8, __VA_ARGS__)
+#define GATHER_INSTANCE(KW, SW, T, S) \
+static void gather_##KW##_##SW##_##S(const Slide *s, const T *x, const T *y, T *w) { \
+    gather_body_##S(TAP_ROWS(KW), KW, SW, *s, x, y, w); }
+#define GATHERS(F, ...) F(1, 0, __VA_ARGS__) F(2, 0, __VA_ARGS__) F(3, 0, __VA_ARGS__) F(4, 0, __VA_ARGS__) \
+    F(5, 0, __VA_ARGS__) F(6, 0, __VA_ARGS__) F(7, 0, __VA_ARGS__)
+#define GATHER_NAME(KW, SW, T, S) gather_##KW##_##SW##_##S,
+
+/* all of them for one dtype: full vectors, then 16 bytes and single channels, which have no literal taps */
+#define SLIDE_KINDS(F, T, S) \
+    F(0, 0, 0, T, S) F(0, 0, 1, T, S) F(2, 1, 0, T, S) F(2, 1, 1, T, S) F(3, 1, 0, T, S) F(3, 1, 1, T, S) \
+    F(5, 1, 0, T, S) F(5, 1, 1, T, S) F(7, 1, 0, T, S) F(7, 1, 1, T, S) F(3, 2, 0, T, S) F(3, 2, 1, T, S) \
+    F(5, 2, 0, T, S) F(5, 2, 1, T, S)
+#define ALL_INSTANCES(KW, SW, edge, T, S) SLIDES(SLIDE_INSTANCE, KW, SW, edge, T, S)
+#define ALL_NAMES(KW, SW, edge, T, S) {SLIDES(SLIDE_NAME, KW, SW, edge, T, S)},
+
+#define DEPTHWISE(T, S) \
+SLIDE_BODY(T, vector_##S, LANES_##S, S) \
+SLIDE_BODY(T, few_##S, FEW_##S, few_##S) \
+SLIDE_BODY(T, T, 1, one_##S) \
+GATHER_BODY(T, vector_##S, LANES_##S, S) \
+GATHER_BODY(T, few_##S, FEW_##S, few_##S) \
+GATHER_BODY(T, T, 1, one_##S) \
+SLIDE_KINDS(ALL_INSTANCES, T, S) \
+ALL_INSTANCES(0, 0, 1, T, few_##S) \
+ALL_INSTANCES(0, 0, 1, T, one_##S) \
+GATHERS(GATHER_INSTANCE, T, S) \
+GATHER_INSTANCE(3, 1, T, S) GATHER_INSTANCE(5, 1, T, S) GATHER_INSTANCE(7, 1, T, S) \
+GATHER_INSTANCE(3, 2, T, S) GATHER_INSTANCE(5, 2, T, S) \
+GATHERS(GATHER_INSTANCE, T, few_##S) \
+GATHERS(GATHER_INSTANCE, T, one_##S) \
+typedef void (*slide_function_##S)(const Slide *, const T *, const T *, const T *, T *); \
+typedef void (*gather_function_##S)(const Slide *, const T *, const T *, T *); \
+static void slide_##S(int n, const Slide *s, const T *x, const T *w, const T *b, T *y) { \
+    static const slide_function_##S all[][SLIDE] = {SLIDE_KINDS(ALL_NAMES, T, S) \
+        ALL_NAMES(0, 0, 1, T, few_##S) ALL_NAMES(0, 0, 1, T, one_##S)}; \
+    const int edge = s->column < 0 || s->column + (n - 1) * s->step + (s->taps - 1) * s->tap >= s->width; \
+    const int k = (int)(s->taps < 8 ? s->taps : 0), by = (int)(s->tap == 1 && s->step <= 2 ? s->step : 0); \
+    const int kind = by == 1 ? (k == 2 ? 1 : k == 3 ? 2 : k == 5 ? 3 : k == 7 ? 4 : 0) \
+        : by == 2 ? (k == 3 ? 5 : k == 5 ? 6 : 0) : 0; \
+    all[s->channels >= LANES_##S ? 2 * kind + edge : s->channels >= FEW_##S ? 14 : 15][n - 1](s, x, w, b, y); \
+} \
+static void gather_##S(const Slide *s, const T *x, const T *y, T *w) { \
+    static const gather_function_##S all[] = {GATHERS(GATHER_NAME, T, S) GATHERS(GATHER_NAME, T, few_##S) \
+        GATHERS(GATHER_NAME, T, one_##S) gather_3_1_##S, gather_5_1_##S, gather_7_1_##S, gather_3_2_##S, \
+        gather_5_2_##S}; \
+    const int k = (int)s->taps, by = (int)(s->tap == 1 && s->step <= 2 ? s->step : 0); \
+    const int literal = by == 1 ? (k == 3 ? 21 : k == 5 ? 22 : k == 7 ? 23 : 0) : by == 2 ? (k == 3 ? 24 : k == 5 ? 25 : 0) : 0; \
+    all[s->channels < FEW_##S ? 13 + k : s->channels < LANES_##S ? 6 + k : literal ? literal : k - 1](s, x, y, w); \
+}
+
+DEPTHWISE(float, f32)
+DEPTHWISE(double, f64)
+
+#define slide(n, s, x, w, b, y) _Generic((y), float *: slide_f32, default: slide_f64)(n, s, x, w, b, y)
+#define gather(s, x, y, w) _Generic((w), float *: gather_f32, default: gather_f64)(s, x, y, w)
+static inline ptrdiff_t tap_rows(ptrdiff_t taps) { return TAP_ROWS(taps); }
