@@ -24,12 +24,18 @@
 #endif
 #if defined(__GNUC__)
 #define PREFETCH(p) __builtin_prefetch(p)
+#if defined(__aarch64__)
+#define KEEP(v) __asm__("" : "+w"(v)) /* in a register: GCC would rather load it anew for every use */
+#else
+#define KEEP(v) __asm__("" : "+v"(v))
+#endif
 #define FEW_f32 4
 #define FEW_f64 2
 typedef float few_f32 __attribute__((vector_size(16), aligned(4), may_alias));
 typedef double few_f64 __attribute__((vector_size(16), aligned(8), may_alias));
 #else
 #define PREFETCH(p) ((void)0)
+#define KEEP(v) ((void)0)
 #define FEW_f32 1
 #define FEW_f64 1
 typedef float few_f32;
@@ -51,8 +57,11 @@ typedef struct { /* steps in elements, places in pixels */
 #define SLIDE_BODY(T, V, L, S) \
 TILE_INLINE void slide_body_##S(const int n, const int KW, const int SW, const int edge, const Slide s, const T *x, \
     const T *w, const T *b, T *y) { \
+    int inside = 0; /* bits of the columns of x */ \
+    if (SW && edge) LITERAL for (int j = 0; j < (n - 1) * SW + KW; j++) \
+        inside |= ((size_t)(s.column + j) < (size_t)s.width) << j; \
     for (ptrdiff_t c = 0; c < s.channels; c += L) { \
-        V sum[SLIDE], tap[SW ? KW : 1]; \
+        V sum[SLIDE], tap[SLIDE]; \
         if (c + L > s.channels) c = s.channels - L; \
         LITERAL for (int i = 0; i < n; i++) { \
             if (b) sum[i] = *(const V *)(b + c); \
@@ -64,8 +73,9 @@ TILE_INLINE void slide_body_##S(const int n, const int KW, const int SW, const i
             if (SW) { \
                 LITERAL for (int k = 0; k < KW; k++) tap[k] = *(const V *)(pw + k * s.w_tap); \
                 LITERAL for (int j = 0; j < (n - 1) * SW + KW; j++, px += s.x_tap) { \
-                    if (edge && (size_t)(s.column + j) >= (size_t)s.width) continue; \
-                    const V v = *(const V *)px; \
+                    if (edge && !(inside >> j & 1)) continue; \
+                    V v = *(const V *)px; \
+                    KEEP(v); \
                     LITERAL for (int k = 0; k < KW; k++) \
                         if (j >= k && (j - k) % SW == 0 && (j - k) / SW < n) sum[(j - k) / SW] += v * tap[k]; \
                 } \
@@ -86,7 +96,7 @@ TILE_INLINE void slide_body_##S(const int n, const int KW, const int SW, const i
 TILE_INLINE void gather_body_##S(const int KH, const int KW, const int SW, const Slide s, const T *x, const T *y, T *w) { \
     for (ptrdiff_t c = 0; c < s.channels; c += L) { \
         const int fresh = c + L > s.channels ? (int)(s.channels - c) : L; \
-        V sum[KH][KW], g[BY_FOUR]; \
+        V sum[5][7], g[BY_FOUR]; \
         c -= L - fresh; \
         LITERAL for (int h = 0; h < KH; h++) LITERAL for (int k = 0; k < KW; k++) sum[h][k] = (V){0}; \
         for (ptrdiff_t r = 0; r < s.high; r++) { \
@@ -100,7 +110,8 @@ TILE_INLINE void gather_body_##S(const int KH, const int KW, const int SW, const
                     LITERAL for (int h = 0; h < KH; h++) if (inside >> h & 1) { \
                         p = px + h * s.x_row; \
                         LITERAL for (int j = 0; j < (BY_FOUR - 1) * SW + KW; j++, p += s.x_tap) { \
-                            const V v = *(const V *)p; \
+                            V v = *(const V *)p; \
+                            KEEP(v); \
                             LITERAL for (int k = 0; k < KW; k++) \
                                 if (j >= k && (j - k) % SW == 0 && (j - k) / SW < BY_FOUR) \
                                     sum[h][k] += v * g[(j - k) / SW]; \
