@@ -22,7 +22,7 @@ from fastnn._kernels.kernel cimport *
 from fastnn._kernels.tile cimport *
 
 cdef extern from "depthwise.h" nogil:
-    int SLIDE
+    int slide_size(Py_ssize_t n)
     Py_ssize_t tap_rows(Py_ssize_t taps)
 
     ctypedef struct Slide:
@@ -37,6 +37,7 @@ cnp.import_array()
 
 cdef enum:
     BAND_BYTES = 131072  # a band with its border, in the second-level cache beside weights
+    BLOCK = 128  # channels that a depthwise convolution walks together: rows for all taps in the first-level cache
     DEPTH_BYTES = 32768  # the same, depthwise: in the first-level cache
     ITEM_BYTES = 262144  # input of one item of the weight gradient
     MANY = 16  # units of work that keep threads busy
@@ -193,42 +194,50 @@ cdef void within(Py_ssize_t at, Py_ssize_t step, Py_ssize_t n, Py_ssize_t size,
     last[0] = max(first[0], min(n, parts(size - at, step))) if size > at else first[0]
 
 
-cdef void depthwise_rows(const Dense* d, Py_ssize_t n, Py_ssize_t first, Py_ssize_t last, floating* kind) noexcept nogil:
-    """Rows of the output, or of one phase of it, of image n."""
-    cdef Py_ssize_t pieces = parts(d.oW, SLIDE), i, j, k, kh, end, row_in = d.W * d.C
+cdef void depthwise_rows(const Dense* d, Py_ssize_t n, Py_ssize_t first, Py_ssize_t last, Py_ssize_t c,
+                         Py_ssize_t channels, floating* kind) noexcept nogil:
+    """Rows of the output, or of one phase of it, of image n: so many channels from c on."""
+    cdef Py_ssize_t i, j, kh, end, row_in = d.W * d.C
     cdef const floating* x
+    cdef const floating* w
+    cdef const floating* b = NULL if d.b == NULL else <floating*> d.b + c
     cdef floating* y
+    cdef int size
     cdef Slide s
-    s.channels, s.taps, s.width, s.tap, s.step = d.C, d.kW, d.W, d.dw, d.sw
+    s.channels, s.taps, s.width, s.tap, s.step = channels, d.kW, d.W, d.dw, d.sw
     s.x_row, s.x_tap, s.x_step = d.dh * row_in, d.dw * d.C, d.sw * d.C
     s.w_row, s.w_tap, s.y_step = d.w_h, d.w_w, d.pixel_out
     for i in range(first, last):
         within(i * d.sh - d.top, d.dh, d.kH, d.H, &kh, &end)
         s.rows = end - kh
         s.ahead = (d.kH - kh) * s.x_row
-        x = <floating*> d.x + (n * d.H + i * d.sh - d.top + kh * d.dh) * row_in
-        y = <floating*> d.y + n * d.image_out + i * d.row_out
-        for k in range(pieces):
-            j = cut(d.oW, pieces, k)
+        x = <floating*> d.x + (n * d.H + i * d.sh - d.top + kh * d.dh) * row_in + c
+        w = <floating*> d.w + d.begin + kh * d.w_h + c
+        y = <floating*> d.y + n * d.image_out + i * d.row_out + c
+        j = 0
+        while j < d.oW:
+            size = slide_size(d.oW - j)
             s.column = j * d.sw - d.left
-            slide(<int> (cut(d.oW, pieces, k + 1) - j), &s, x + s.column * d.C,
-                  <floating*> d.w + d.begin + kh * d.w_h, <floating*> d.b, y + j * d.pixel_out)
+            slide(size, &s, x + s.column * d.C, w, b, y + j * d.pixel_out)
+            j += size
 
 
 cdef void depthwise_unit(const Conv* c, Py_ssize_t unit, floating* kind) noexcept nogil:
     """One band of output rows of one image; of the input's gradient, a band of sets of rows with all their phases."""
     cdef Py_ssize_t n = unit // c.bands, first = cut(c.rows, c.bands, unit % c.bands), ph, pw
-    cdef Py_ssize_t last = cut(c.rows, c.bands, unit % c.bands + 1)
+    cdef Py_ssize_t last = cut(c.rows, c.bands, unit % c.bands + 1), blocks = max(c.C // BLOCK, <Py_ssize_t> 1), i
+    cdef Py_ssize_t channels
     cdef Dense d
     d.w = c.w
-    if not c.back:
-        plan_forward(c, &d)
-        depthwise_rows(&d, n, first, last, kind)
-        return
-    for ph in range(min(c.sh, c.H)):
-        for pw in range(min(c.sw, c.W)):
-            plan_phase(c, ph, pw, &d)
-            depthwise_rows(&d, n, first, min(last, d.oH), kind)
+    for i in range(blocks):
+        channels = BLOCK if i < blocks - 1 else c.C - i * BLOCK
+        for ph in range(min(c.sh, c.H) if c.back else 1):
+            for pw in range(min(c.sw, c.W) if c.back else 1):
+                if c.back:
+                    plan_phase(c, ph, pw, &d)
+                else:
+                    plan_forward(c, &d)
+                depthwise_rows(&d, n, first, min(last, d.oH), i * BLOCK, channels, kind)
 
 
 cdef void depthwise(const Conv* c, floating* kind) noexcept nogil:

@@ -13,13 +13,19 @@
    The last channels are computed as a full vector that overlaps the one before; fewer channels than a vector has are
    taken by 16 bytes, or one by one. No order of summation depends on that or on the size of a piece. */
 #pragma once
+#include <stdint.h>
 #include "tile.h"
 
-#define SLIDE 8 /* outputs of a piece */
-#define LITERAL _Pragma("GCC unroll 32")
+#define LITERAL _Pragma("GCC unroll 64")
+/* SLIDE: outputs of the largest piece; SIZES: how many a piece may have, with their places in a table */
 #if defined(__AVX512F__) || defined(__aarch64__)
+#define SLIDE 16
+#define SIZES(F, ...) F(1, __VA_ARGS__) F(2, __VA_ARGS__) F(4, __VA_ARGS__) F(7, __VA_ARGS__) F(8, __VA_ARGS__) \
+    F(14, __VA_ARGS__) F(16, __VA_ARGS__)
 #define TAP_ROWS(KW) ((KW) <= 5 ? 5 : 3) /* rows of taps whose sums fit into 32 registers */
 #else
+#define SLIDE 8
+#define SIZES(F, ...) F(1, __VA_ARGS__) F(2, __VA_ARGS__) F(4, __VA_ARGS__) F(7, __VA_ARGS__) F(8, __VA_ARGS__)
 #define TAP_ROWS(KW) ((KW) <= 3 ? 3 : (KW) <= 5 ? 2 : 1)
 #endif
 #if defined(__GNUC__)
@@ -53,15 +59,18 @@ typedef struct { /* steps in elements, places in pixels */
     ptrdiff_t first, last;                 /* outputs all whose taps are inside */
 } Slide;
 
-/* SW is 0 where taps or strides are not literal. */
+/* SW is 0 where taps or strides are not literal. With literal ones, only the KW - 1 columns at either end of a piece
+   may lie outside the image; `slide` sends other pieces to the instances for any taps, of which `edge` ones ask for
+   every tap. */
+#define OUTER(j, n, KW, SW) ((j) < (KW) - 1 || (j) > ((n) - 1) * (SW))
 #define SLIDE_BODY(T, V, L, S) \
 TILE_INLINE void slide_body_##S(const int n, const int KW, const int SW, const int edge, const Slide s, const T *x, \
     const T *w, const T *b, T *y) { \
-    int inside = 0; /* bits of the columns of x */ \
-    if (SW && edge) LITERAL for (int j = 0; j < (n - 1) * SW + KW; j++) \
-        inside |= ((size_t)(s.column + j) < (size_t)s.width) << j; \
+    uint64_t inside = 0; /* a bit for each column of x */ \
+    if (SW) LITERAL for (int j = 0; j < (n - 1) * SW + KW; j++) \
+        if (OUTER(j, n, KW, SW)) inside |= (uint64_t)((size_t)(s.column + j) < (size_t)s.width) << j; \
     for (ptrdiff_t c = 0; c < s.channels; c += L) { \
-        V sum[SLIDE], tap[SLIDE]; \
+        V sum[SLIDE], tap[7]; \
         if (c + L > s.channels) c = s.channels - L; \
         LITERAL for (int i = 0; i < n; i++) { \
             if (b) sum[i] = *(const V *)(b + c); \
@@ -73,7 +82,7 @@ TILE_INLINE void slide_body_##S(const int n, const int KW, const int SW, const i
             if (SW) { \
                 LITERAL for (int k = 0; k < KW; k++) tap[k] = *(const V *)(pw + k * s.w_tap); \
                 LITERAL for (int j = 0; j < (n - 1) * SW + KW; j++, px += s.x_tap) { \
-                    if (edge && !(inside >> j & 1)) continue; \
+                    if (OUTER(j, n, KW, SW) && !(inside >> j & 1)) continue; \
                     V v = *(const V *)px; \
                     KEEP(v); \
                     LITERAL for (int k = 0; k < KW; k++) \
@@ -144,8 +153,6 @@ TILE_INLINE void gather_body_##S(const int KH, const int KW, const int SW, const
 static void slide_##n##_##KW##_##SW##_##edge##_##S(const Slide *s, const T *x, const T *w, const T *b, T *y) { \
     slide_body_##S(n, KW, SW, edge, *s, x, w, b, y); }
 #define SLIDE_NAME(n, KW, SW, edge, T, S) slide_##n##_##KW##_##SW##_##edge##_##S,
-#define SLIDES(F, ...) F(1, __VA_ARGS__) F(2, __VA_ARGS__) F(3, __VA_ARGS__) F(4, __VA_ARGS__) F(5, __VA_ARGS__) \
-    F(6, __VA_ARGS__) F(7, __VA_ARGS__) F(8, __VA_ARGS__)
 #define GATHER_INSTANCE(KW, SW, T, S) \
 static void gather_##KW##_##SW##_##S(const Slide *s, const T *x, const T *y, T *w) { \
     gather_body_##S(TAP_ROWS(KW), KW, SW, *s, x, y, w); }
@@ -154,12 +161,10 @@ static void gather_##KW##_##SW##_##S(const Slide *s, const T *x, const T *y, T *
 #define GATHER_NAME(KW, SW, T, S) gather_##KW##_##SW##_##S,
 
 /* all of them for one dtype: full vectors, then 16 bytes and single channels, which have no literal taps */
-#define SLIDE_KINDS(F, T, S) \
-    F(0, 0, 0, T, S) F(0, 0, 1, T, S) F(2, 1, 0, T, S) F(2, 1, 1, T, S) F(3, 1, 0, T, S) F(3, 1, 1, T, S) \
-    F(5, 1, 0, T, S) F(5, 1, 1, T, S) F(7, 1, 0, T, S) F(7, 1, 1, T, S) F(3, 2, 0, T, S) F(3, 2, 1, T, S) \
-    F(5, 2, 0, T, S) F(5, 2, 1, T, S)
-#define ALL_INSTANCES(KW, SW, edge, T, S) SLIDES(SLIDE_INSTANCE, KW, SW, edge, T, S)
-#define ALL_NAMES(KW, SW, edge, T, S) {SLIDES(SLIDE_NAME, KW, SW, edge, T, S)},
+#define SLIDE_KINDS(F, T, S) F(0, 0, 0, T, S) F(0, 0, 1, T, S) \
+    F(2, 1, 1, T, S) F(3, 1, 1, T, S) F(5, 1, 1, T, S) F(7, 1, 1, T, S) F(3, 2, 1, T, S) F(5, 2, 1, T, S)
+#define ALL_INSTANCES(KW, SW, edge, T, S) SIZES(SLIDE_INSTANCE, KW, SW, edge, T, S)
+#define ALL_NAMES(KW, SW, edge, T, S) {SIZES(SLIDE_NAME, KW, SW, edge, T, S)},
 
 #define DEPTHWISE(T, S) \
 SLIDE_BODY(T, vector_##S, LANES_##S, S) \
@@ -179,13 +184,15 @@ GATHERS(GATHER_INSTANCE, T, one_##S) \
 typedef void (*slide_function_##S)(const Slide *, const T *, const T *, const T *, T *); \
 typedef void (*gather_function_##S)(const Slide *, const T *, const T *, T *); \
 static void slide_##S(int n, const Slide *s, const T *x, const T *w, const T *b, T *y) { \
-    static const slide_function_##S all[][SLIDE] = {SLIDE_KINDS(ALL_NAMES, T, S) \
+    static const slide_function_##S all[][7] = {SLIDE_KINDS(ALL_NAMES, T, S) \
         ALL_NAMES(0, 0, 1, T, few_##S) ALL_NAMES(0, 0, 1, T, one_##S)}; \
-    const int edge = s->column < 0 || s->column + (n - 1) * s->step + (s->taps - 1) * s->tap >= s->width; \
-    const int k = (int)(s->taps < 8 ? s->taps : 0), by = (int)(s->tap == 1 && s->step <= 2 ? s->step : 0); \
-    const int kind = by == 1 ? (k == 2 ? 1 : k == 3 ? 2 : k == 5 ? 3 : k == 7 ? 4 : 0) \
-        : by == 2 ? (k == 3 ? 5 : k == 5 ? 6 : 0) : 0; \
-    all[s->channels >= LANES_##S ? 2 * kind + edge : s->channels >= FEW_##S ? 14 : 15][n - 1](s, x, w, b, y); \
+    const ptrdiff_t last = s->column + (n - 1) * s->step, end = last + (s->taps - 1) * s->tap; \
+    const int size = n == 1 ? 0 : n == 2 ? 1 : n == 4 ? 2 : n == 7 ? 3 : n == 8 ? 4 : n == 14 ? 5 : 6; \
+    const int literal = s->taps < 8 && s->tap == 1 && s->step <= 2 && s->column > -s->taps && last < s->width; \
+    int kind = s->column < 0 || end >= s->width; \
+    if (literal && s->step == 1) kind = (int[]){kind, kind, 2, 3, kind, 4, kind, 5}[s->taps]; \
+    if (literal && s->step == 2) kind = (int[]){kind, kind, kind, 6, kind, 7, kind, kind}[s->taps]; \
+    all[s->channels >= LANES_##S ? kind : s->channels >= FEW_##S ? 8 : 9][size](s, x, w, b, y); \
 } \
 static void gather_##S(const Slide *s, const T *x, const T *y, T *w) { \
     static const gather_function_##S all[] = {GATHERS(GATHER_NAME, T, S) GATHERS(GATHER_NAME, T, few_##S) \
@@ -201,4 +208,12 @@ DEPTHWISE(double, f64)
 
 #define slide(n, s, x, w, b, y) _Generic((y), float *: slide_f32, default: slide_f64)(n, s, x, w, b, y)
 #define gather(s, x, y, w) _Generic((w), float *: gather_f32, default: gather_f64)(s, x, y, w)
+
+/* The size of the first piece of n outputs: even pieces where there is one of that size. */
+static inline int slide_size(ptrdiff_t n) {
+    const int even = (int)((n + (n + SLIDE - 1) / SLIDE - 1) / ((n + SLIDE - 1) / SLIDE));
+    return even == SLIDE || even >= 15 ? SLIDE : even >= 14 && SLIDE == 16 ? 14 : even >= 8 ? 8 : even == 7 ? 7
+        : even >= 4 ? 4 : even >= 2 ? 2 : 1;
+}
+
 static inline ptrdiff_t tap_rows(ptrdiff_t taps) { return TAP_ROWS(taps); }
