@@ -26,7 +26,7 @@ cdef extern from "depthwise.h" nogil:
     Py_ssize_t tap_rows(Py_ssize_t taps)
 
     ctypedef struct Slide:
-        Py_ssize_t channels, rows, taps, x_row, x_tap, x_step, w_row, w_tap, y_step, ahead, column, tap, step, width
+        Py_ssize_t channels, rows, taps, x_row, x_tap, x_step, w_row, w_tap, y_step, column, tap, step, width
         Py_ssize_t high, wide, y_down, x_down, line, drop, down, height, first, last
 
     # macros, which choose by the type of y and of w
@@ -210,7 +210,6 @@ cdef void depthwise_rows(const Dense* d, Py_ssize_t n, Py_ssize_t first, Py_ssiz
     for i in range(first, last):
         within(i * d.sh - d.top, d.dh, d.kH, d.H, &kh, &end)
         s.rows = end - kh
-        s.ahead = (d.kH - kh) * s.x_row
         x = <floating*> d.x + (n * d.H + i * d.sh - d.top + kh * d.dh) * row_in + c
         w = <floating*> d.w + d.begin + kh * d.w_h + c
         y = <floating*> d.y + n * d.image_out + i * d.row_out + c

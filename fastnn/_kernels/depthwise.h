@@ -22,14 +22,15 @@
 #define SLIDE 16
 #define SIZES(F, ...) F(1, __VA_ARGS__) F(2, __VA_ARGS__) F(4, __VA_ARGS__) F(7, __VA_ARGS__) F(8, __VA_ARGS__) \
     F(14, __VA_ARGS__) F(16, __VA_ARGS__)
-#define TAP_ROWS(KW) ((KW) <= 5 ? 5 : 3) /* rows of taps whose sums fit into 32 registers */
+#define TAP_ROWS(KW) ((KW) == 5 ? 5 : 3) /* rows of taps whose sums fit into 32 registers */
+#define WALK(KW) ((KW) == 5 ? 4 : 8)     /* outputs beside them */
 #else
 #define SLIDE 8
 #define SIZES(F, ...) F(1, __VA_ARGS__) F(2, __VA_ARGS__) F(4, __VA_ARGS__) F(7, __VA_ARGS__) F(8, __VA_ARGS__)
 #define TAP_ROWS(KW) ((KW) <= 3 ? 3 : (KW) <= 5 ? 2 : 1)
+#define WALK(KW) 4
 #endif
 #if defined(__GNUC__)
-#define PREFETCH(p) __builtin_prefetch(p)
 #if defined(__aarch64__)
 #define KEEP(v) __asm__("" : "+w"(v)) /* in a register: GCC would rather load it anew for every use */
 #else
@@ -40,7 +41,6 @@
 typedef float few_f32 __attribute__((vector_size(16), aligned(4), may_alias));
 typedef double few_f64 __attribute__((vector_size(16), aligned(8), may_alias));
 #else
-#define PREFETCH(p) ((void)0)
 #define KEEP(v) ((void)0)
 #define FEW_f32 1
 #define FEW_f64 1
@@ -51,7 +51,7 @@ typedef double few_f64;
 typedef struct { /* steps in elements, places in pixels */
     ptrdiff_t channels, rows, taps;        /* rows and columns of the kernel; rows above or below the image left out */
     ptrdiff_t x_row, x_tap, x_step;        /* from one kernel row, tap and output to the next */
-    ptrdiff_t w_row, w_tap, y_step, ahead; /* ahead: from x to what is soon needed */
+    ptrdiff_t w_row, w_tap, y_step;
     ptrdiff_t column, tap, step, width;    /* column of the first output's first tap, its steps, columns of x */
     /* gradient of the weight, which has rows of outputs */
     ptrdiff_t high, wide, y_down, x_down;  /* how many, and from one to the next */
@@ -76,7 +76,6 @@ TILE_INLINE void slide_body_##S(const int n, const int KW, const int SW, const i
             if (b) sum[i] = *(const V *)(b + c); \
             else sum[i] = (V){0}; \
         } \
-        LITERAL for (int i = 0; i < n; i++) PREFETCH(x + c + s.ahead + i * s.x_step); \
         for (ptrdiff_t h = 0; h < s.rows; h++) { \
             const T *px = x + c + h * s.x_row, *pw = w + c + h * s.w_row; \
             if (SW) { \
@@ -100,12 +99,42 @@ TILE_INLINE void slide_body_##S(const int n, const int KW, const int SW, const i
     } \
 }
 
-#define BY_FOUR 4
+#define GATHER_COLUMN(h, j, n, KW, SW) do { \
+    KEEP(v); \
+    LITERAL for (int k = 0; k < KW; k++) \
+        if (j >= k && (j - k) % SW == 0 && (j - k) / SW < n) sum[h][k] += v * g[(j - k) / SW]; \
+} while (0)
+/* n outputs: column by column where all rows of taps are inside, which lets sums wait for each other least */
+#define GATHER_PIECE(V, n, KH, KW, SW) do { \
+    const ptrdiff_t at = s.column + i * SW, left = at < 0 ? -at : 0, right = s.width - at; \
+    const uint64_t in = (~(uint64_t)0 << left) & (right < 64 ? ((uint64_t)1 << right) - 1 : ~(uint64_t)0); \
+    LITERAL for (int j = 0; j < n; j++, py += s.y_step) g[j] = *(const V *)py; \
+    if (inside == (1 << KH) - 1) { \
+        p = px; \
+        LITERAL for (int j = 0; j < (n - 1) * SW + KW; j++, p += s.x_tap) { \
+            if (OUTER(j, n, KW, SW) && !(in >> j & 1)) continue; \
+            LITERAL for (int h = 0; h < KH; h++) { \
+                V v = *(const V *)(p + h * s.x_row); \
+                GATHER_COLUMN(h, j, n, KW, SW); \
+            } \
+        } \
+    } else LITERAL for (int h = 0; h < KH; h++) if (inside >> h & 1) { \
+        p = px + h * s.x_row; \
+        LITERAL for (int j = 0; j < (n - 1) * SW + KW; j++, p += s.x_tap) { \
+            if (OUTER(j, n, KW, SW) && !(in >> j & 1)) continue; \
+            V v = *(const V *)p; \
+            GATHER_COLUMN(h, j, n, KW, SW); \
+        } \
+    } \
+    px += n * s.x_step; \
+    i += n; \
+} while (0)
+
 #define GATHER_BODY(T, V, L, S) \
 TILE_INLINE void gather_body_##S(const int KH, const int KW, const int SW, const Slide s, const T *x, const T *y, T *w) { \
     for (ptrdiff_t c = 0; c < s.channels; c += L) { \
         const int fresh = c + L > s.channels ? (int)(s.channels - c) : L; \
-        V sum[5][7], g[BY_FOUR]; \
+        V sum[5][7], g[8]; \
         c -= L - fresh; \
         LITERAL for (int h = 0; h < KH; h++) LITERAL for (int k = 0; k < KW; k++) sum[h][k] = (V){0}; \
         for (ptrdiff_t r = 0; r < s.high; r++) { \
@@ -113,38 +142,28 @@ TILE_INLINE void gather_body_##S(const int KH, const int KW, const int SW, const
             int inside = 0; \
             LITERAL for (int h = 0; h < KH; h++) \
                 if (h < s.rows && (size_t)(s.line + r * s.down + h * s.drop) < (size_t)s.height) inside |= 1 << h; \
-            for (ptrdiff_t i = 0; i < s.wide;) \
-                if (SW && i >= s.first && i + BY_FOUR <= s.last) { \
-                    LITERAL for (int j = 0; j < BY_FOUR; j++, py += s.y_step) g[j] = *(const V *)py; \
-                    LITERAL for (int h = 0; h < KH; h++) if (inside >> h & 1) { \
-                        p = px + h * s.x_row; \
-                        LITERAL for (int j = 0; j < (BY_FOUR - 1) * SW + KW; j++, p += s.x_tap) { \
-                            V v = *(const V *)p; \
-                            KEEP(v); \
-                            LITERAL for (int k = 0; k < KW; k++) \
-                                if (j >= k && (j - k) % SW == 0 && (j - k) / SW < BY_FOUR) \
-                                    sum[h][k] += v * g[(j - k) / SW]; \
-                        } \
-                    } \
-                    px += BY_FOUR * s.x_step; \
-                    i += BY_FOUR; \
-                } else { \
-                    g[0] = *(const V *)py; \
-                    LITERAL for (int h = 0; h < KH; h++) if (inside >> h & 1) { \
-                        p = px + h * s.x_row; \
-                        LITERAL for (int k = 0; k < KW; k++, p += s.x_tap) \
-                            if ((size_t)(s.column + i * s.step + k * s.tap) < (size_t)s.width) \
-                                sum[h][k] += *(const V *)p * g[0]; \
-                    } \
-                    px += s.x_step; \
-                    py += s.y_step; \
-                    i += 1; \
+            if (SW) for (ptrdiff_t i = 0; i < s.wide;) { \
+                if (WALK(KW) == 8 && i + 8 <= s.wide) GATHER_PIECE(V, 8, KH, KW, SW); \
+                else if (i + 4 <= s.wide) GATHER_PIECE(V, 4, KH, KW, SW); \
+                else GATHER_PIECE(V, 1, KH, KW, SW); \
+            } \
+            else for (ptrdiff_t i = 0; i < s.wide; i++, px += s.x_step, py += s.y_step) { \
+                g[0] = *(const V *)py; \
+                const int edge = i < s.first || i >= s.last; \
+                LITERAL for (int h = 0; h < KH; h++) if (inside >> h & 1) { \
+                    p = px + h * s.x_row; \
+                    if (!edge) LITERAL for (int k = 0; k < KW; k++, p += s.x_tap) sum[h][k] += *(const V *)p * g[0]; \
+                    else LITERAL for (int k = 0; k < KW; k++, p += s.x_tap) \
+                        if ((size_t)(s.column + i * s.step + k * s.tap) < (size_t)s.width) \
+                            sum[h][k] += *(const V *)p * g[0]; \
                 } \
+            } \
         } \
         LITERAL for (int h = 0; h < KH; h++) if (h < s.rows) LITERAL for (int k = 0; k < KW; k++) { \
             T *to = w + h * s.w_row + k * s.w_tap + c; \
-            if (fresh == L) *(V *)to += sum[h][k]; \
-            else for (int l = L - fresh; l < L; l++) to[l] += ((T *)&sum[h][k])[l]; \
+            const V all = sum[h][k]; /* a copy, so that sums need no memory */ \
+            if (fresh == L) *(V *)to += all; \
+            else for (int l = L - fresh; l < L; l++) to[l] += ((const T *)&all)[l]; \
         } \
     } \
 }
@@ -198,7 +217,8 @@ static void gather_##S(const Slide *s, const T *x, const T *y, T *w) { \
     static const gather_function_##S all[] = {GATHERS(GATHER_NAME, T, S) GATHERS(GATHER_NAME, T, few_##S) \
         GATHERS(GATHER_NAME, T, one_##S) gather_3_1_##S, gather_5_1_##S, gather_7_1_##S, gather_3_2_##S, \
         gather_5_2_##S}; \
-    const int k = (int)s->taps, by = (int)(s->tap == 1 && s->step <= 2 ? s->step : 0); \
+    const int k = (int)s->taps, by = (int)(s->tap == 1 && s->step <= 2 && s->column > -s->taps \
+        && s->column + (s->wide - 1) * s->step < s->width ? s->step : 0); \
     const int literal = by == 1 ? (k == 3 ? 21 : k == 5 ? 22 : k == 7 ? 23 : 0) : by == 2 ? (k == 3 ? 24 : k == 5 ? 25 : 0) : 0; \
     all[s->channels < FEW_##S ? 13 + k : s->channels < LANES_##S ? 6 + k : literal ? literal : k - 1](s, x, y, w); \
 }
