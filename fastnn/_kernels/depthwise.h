@@ -162,8 +162,10 @@ TILE_INLINE void gather_body_##S(const int KH, const int KW, const int SW, const
         LITERAL for (int h = 0; h < KH; h++) if (h < s.rows) LITERAL for (int k = 0; k < KW; k++) { \
             T *to = w + h * s.w_row + k * s.w_tap + c; \
             const V all = sum[h][k]; /* a copy, so that sums need no memory */ \
+            T lanes[L]; \
+            memcpy(lanes, &all, sizeof lanes); \
             if (fresh == L) *(V *)to += all; \
-            else for (int l = L - fresh; l < L; l++) to[l] += ((const T *)&all)[l]; \
+            else for (int l = L - fresh; l < L; l++) to[l] += lanes[l]; \
         } \
     } \
 }
@@ -229,11 +231,10 @@ DEPTHWISE(double, f64)
 #define slide(n, s, x, w, b, y) _Generic((y), float *: slide_f32, default: slide_f64)(n, s, x, w, b, y)
 #define gather(s, x, y, w) _Generic((w), float *: gather_f32, default: gather_f64)(s, x, y, w)
 
-/* The size of the first piece of n outputs: even pieces where there is one of that size. */
+/* Outputs of the first piece of a row of n: pieces as even as the sizes that there are allow. */
 static inline int slide_size(ptrdiff_t n) {
-    const int even = (int)((n + (n + SLIDE - 1) / SLIDE - 1) / ((n + SLIDE - 1) / SLIDE));
-    return even == SLIDE || even >= 15 ? SLIDE : even >= 14 && SLIDE == 16 ? 14 : even >= 8 ? 8 : even == 7 ? 7
-        : even >= 4 ? 4 : even >= 2 ? 2 : 1;
+    const ptrdiff_t pieces = (n + SLIDE - 1) / SLIDE, even = (n + pieces - 1) / pieces;
+    return even >= SLIDE ? SLIDE : even >= 14 ? 14 : even >= 8 ? 8 : even >= 7 ? 7 : even >= 4 ? 4 : even >= 2 ? 2 : 1;
 }
 
 static inline ptrdiff_t tap_rows(ptrdiff_t taps) { return TAP_ROWS(taps); }
