@@ -255,16 +255,19 @@ cdef void depthwise(const Conv* c, floating* kind) noexcept nogil:
 
 cdef void depthwise_weight_unit(const Conv* c, Py_ssize_t unit, floating* kind) noexcept nogil:
     """One chunk of items, which are bands of output rows, into its sum, [kH][kW][C]."""
-    cdef Py_ssize_t item, n, begin, i, kh, kw, left, row_in = c.W * c.C, row_out = c.oW * c.C
+    cdef Py_ssize_t item, n, begin, i, kh, kw, left, at, row_in = c.W * c.C, row_out = c.oW * c.C
+    cdef Py_ssize_t blocks = max(c.C // BLOCK, <Py_ssize_t> 1)
     cdef floating* w = <floating*> (c.w if unit == 0 else c.sums) + max(unit - 1, <Py_ssize_t> 0) * c.size
     cdef Slide s
     memset(w, 0, c.size * sizeof(floating))
-    s.channels, s.width, s.tap, s.step, s.height, s.drop, s.down = c.C, c.W, c.dw, c.sw, c.H, c.dh, c.sh
+    s.width, s.tap, s.step, s.height, s.drop, s.down = c.W, c.dw, c.sw, c.H, c.dh, c.sh
     s.x_row, s.x_tap, s.x_step, s.x_down = c.dh * row_in, c.dw * c.C, c.sw * c.C, c.sh * row_in
     s.w_row, s.w_tap, s.y_step, s.y_down, s.wide = c.kW * c.C, c.C, c.C, row_out, c.oW
-    for item in range(cut(c.items, c.chunks, unit), cut(c.items, c.chunks, unit + 1)):
-        n, begin = item // c.bands, cut(c.oH, c.bands, item % c.bands)
-        s.high = cut(c.oH, c.bands, item % c.bands + 1) - begin
+    for item in range(cut(c.items, c.chunks, unit) * blocks, cut(c.items, c.chunks, unit + 1) * blocks):
+        at = item % blocks * BLOCK
+        s.channels = BLOCK if item % blocks < blocks - 1 else c.C - at
+        n, begin = item // blocks // c.bands, cut(c.oH, c.bands, item // blocks % c.bands)
+        s.high = cut(c.oH, c.bands, item // blocks % c.bands + 1) - begin
         for kw in range(0, c.kW, 7):
             s.taps = min(c.kW - kw, <Py_ssize_t> 7)
             s.column = kw * c.dw - c.left
@@ -274,8 +277,8 @@ cdef void depthwise_weight_unit(const Conv* c, Py_ssize_t unit, floating* kind) 
                 kh = i * tap_rows(s.taps)
                 s.rows = min(c.kH - kh, tap_rows(s.taps))
                 s.line = begin * c.sh + kh * c.dh - c.top
-                gather(&s, <floating*> c.x + ((n * c.H + s.line) * c.W + s.column) * c.C,
-                       <floating*> c.y + (n * c.oH + begin) * row_out, w + (kh * c.kW + kw) * c.C)
+                gather(&s, <floating*> c.x + ((n * c.H + s.line) * c.W + s.column) * c.C + at,
+                       <floating*> c.y + (n * c.oH + begin) * row_out + at, w + (kh * c.kW + kw) * c.C + at)
 
 
 # Forward and the input's gradient --------------------------------------------------------------------------------
@@ -362,7 +365,8 @@ cdef Py_ssize_t plan_weight(Conv* c) noexcept nogil:
     c.tiles = c.groups * c.kH * (1 if c.spans else c.kW) * c.tile_rows * c.panels
     c.bands = min(c.oH, parts(c.oH * c.oW * max(c.C * min(c.sh, c.H) * min(c.sw, c.W), c.F) * c.itemsize, ITEM_BYTES))
     if c.depthwise:
-        c.bands = min(c.oH, parts(c.oH * c.oW * c.C * (min(c.sh, c.H) * min(c.sw, c.W) + 1) * c.itemsize, DEPTH_BYTES))
+        c.bands = min(c.oH, parts(c.oH * c.oW * min(c.C, <Py_ssize_t> BLOCK) * c.itemsize
+                                  * (1 + min(c.sh, c.H) * min(c.sw, c.W)), DEPTH_BYTES))
     c.items = c.N * c.bands
     c.chunks = min(c.items, <Py_ssize_t> MANY)
     while c.chunks > 1 and c.chunks * c.size * c.itemsize > SUM_BYTES:
