@@ -13,8 +13,11 @@ Gradient of the weight. The same tile with values of a window as rows and filter
 pixels. The bounds of the walk leave out border pixels, except for few channels, where a copy with a border lets the
 tile span kW·C values. Bands of images are summed in chunks, whose number depends on shapes only, merged in order.
 
-Depthwise convolution, one channel a filter, is plain loops along C. The limit is the rate of multiply-adds, for
-depthwise and very small shapes bandwidth."""
+Depthwise convolution, one channel a filter, has vectors of channels in the micro-kernels of depthwise.h, which take a
+piece of an output row (or, for the gradient of the weight, rows) for a block of channels. A channel with a few filters
+is repeated for each. The input's gradient gathers, stride by stride, as the dense one does: nothing is scattered.
+
+The limit is the rate of multiply-adds, for depthwise (3×3 both) and very small shapes bandwidth."""
 cimport numpy as cnp
 from cython cimport floating
 from libc.string cimport memcpy, memset
@@ -38,6 +41,7 @@ cnp.import_array()
 cdef enum:
     BAND_BYTES = 131072  # a band with its border, in the second-level cache beside weights
     BLOCK = 128  # channels that a depthwise convolution walks together: rows for all taps in the first-level cache
+    FEW_FILTERS = 8  # of one channel each: so many make a depthwise convolution, over repeated channels
     DEPTH_BYTES = 32768  # the same, depthwise: in the first-level cache
     ITEM_BYTES = 262144  # input of one item of the weight gradient
     MANY = 16  # units of work that keep threads busy
@@ -55,7 +59,7 @@ ctypedef struct Conv:  # a convolution, its arrays, and how its weight gradient 
     int lanes, itemsize, threads
     bint depthwise, back  # back: from y to x, or from the im2col matrix to pixels
     Py_ssize_t bands, items, chunks, blocks, tile_rows, rows, panels, tiles, size, high, wide, edge_at, padded_at
-    Bytes sums, edge, padded
+    Bytes sums, edge, padded, spread
     int width, nv
     bint spans  # the tile's rows run over kW·C of a padded copy, else over the C of one tap
 
@@ -194,6 +198,11 @@ cdef void within(Py_ssize_t at, Py_ssize_t step, Py_ssize_t n, Py_ssize_t size,
     last[0] = max(first[0], min(n, parts(size - at, step))) if size > at else first[0]
 
 
+cdef inline Py_ssize_t spread_size(const Conv* c) noexcept nogil:
+    """Working memory for x with its channels repeated, where they have several filters."""
+    return c.N * c.H * c.W * c.F if c.depthwise and c.f > 1 else 0
+
+
 cdef void depthwise_rows(const Dense* d, Py_ssize_t n, Py_ssize_t first, Py_ssize_t last, Py_ssize_t c,
                          Py_ssize_t channels, floating* kind) noexcept nogil:
     """Rows of the output, or of one phase of it, of image n: so many channels from c on."""
@@ -239,18 +248,41 @@ cdef void depthwise_unit(const Conv* c, Py_ssize_t unit, floating* kind) noexcep
                 depthwise_rows(&d, n, first, min(last, d.oH), i * BLOCK, channels, kind)
 
 
+cdef void spread_unit(const Conv* c, Py_ssize_t unit, floating* kind) noexcept nogil:
+    """One row of x with each channel once for each of its filters; `back`: from their gradients the sum."""
+    cdef Py_ssize_t p, i, j, m = c.F // c.groups
+    cdef floating* x = <floating*> c.x + unit * c.W * c.groups
+    cdef floating* wide = <floating*> c.spread + unit * c.W * c.F
+    for p in range(c.W * c.groups):
+        if c.back:
+            x[p] = 0
+            for j in range(m):
+                x[p] += wide[p * m + j]
+        else:
+            for j in range(m):
+                wide[p * m + j] = x[p]
+
+
 cdef void depthwise(const Conv* c, floating* kind) noexcept nogil:
     """The forward pass or the input's gradient; the weight's channels are brought side by side first."""
     cdef Conv d = c[0]
     cdef Py_ssize_t i
+    d.spread = c.room + c.size * c.itemsize
+    if c.f > 1:
+        if not c.back:
+            share(<Unit> spread_unit[floating], &d, c.N * c.H, c.threads)
+        d.x, d.C = d.spread, c.F
     if c.w_f != 1:
         for i in range(c.kH * c.kW):
-            pack(<floating*> c.w + i // c.kW * c.w_h + i % c.kW * c.w_w, 1, 0, c.C, c.w_f,
-                 <floating*> c.room + i * c.C, c.C)
-        d.w, d.w_f, d.w_h, d.w_w = c.room, 1, c.kW * c.C, c.C
+            pack(<floating*> c.w + i // c.kW * c.w_h + i % c.kW * c.w_w, 1, 0, c.F, c.w_f,
+                 <floating*> c.room + i * c.F, c.F)
+        d.w, d.w_f, d.w_h, d.w_w = c.room, 1, c.kW * c.F, c.F
     d.rows = parts(c.H, c.sh) if c.back else c.oH
     d.bands = min(d.rows, parts(4 * MANY, c.N))
     share(<Unit> depthwise_unit[floating], &d, c.N * d.bands, c.threads)
+    if c.back and c.f > 1:
+        d.x = c.x
+        share(<Unit> spread_unit[floating], &d, c.N * c.H, c.threads)
 
 
 cdef void depthwise_weight_unit(const Conv* c, Py_ssize_t unit, floating* kind) noexcept nogil:
@@ -330,7 +362,7 @@ cdef Py_ssize_t walks(const Conv* c, bint run, floating* kind) noexcept nogil:
     cdef Py_ssize_t need = 0, ph, pw
     cdef Dense d
     if c.depthwise:
-        return c.size  # its packed weight; it has no walk
+        return c.size + spread_size(c)  # its packed weight; it has no walk
     for ph in range(min(c.sh, c.H) if c.back else 1):
         for pw in range(min(c.sw, c.W) if c.back else 1):
             if c.back:
@@ -374,7 +406,7 @@ cdef Py_ssize_t plan_weight(Conv* c) noexcept nogil:
     c.blocks = min(c.tiles, parts(MANY, c.chunks))
     c.edge_at = (c.chunks - 1) * c.size
     c.padded_at = c.edge_at + (c.groups * c.N * c.oH * c.oW * c.width if c.f % c.width and not c.depthwise else 0)
-    return c.padded_at + (c.N * c.high * c.wide * c.C if c.spans else 0)
+    return c.padded_at + (c.N * c.high * c.wide * c.C if c.spans else 0) + spread_size(c)
 
 
 cdef void edge_unit(const Conv* c, Py_ssize_t unit, floating* kind) noexcept nogil:
@@ -454,6 +486,10 @@ cdef void merge_unit(const Conv* c, Py_ssize_t unit, floating* kind) noexcept no
 cdef void backward_weight(Conv* c, Py_ssize_t _, floating* kind) noexcept nogil:
     c.sums, c.edge, c.padded = c.room, c.room + c.edge_at * c.itemsize, c.room + c.padded_at * c.itemsize
     if c.depthwise:
+        c.spread, c.back = c.padded, False
+        if c.f > 1:
+            share(<Unit> spread_unit[floating], c, c.N * c.H, c.threads)
+            c.x, c.C = c.spread, c.F
         share(<Unit> depthwise_weight_unit[floating], c, c.chunks, c.threads)
     else:
         if c.f % c.width:
@@ -491,7 +527,7 @@ cdef int read(Conv* c, cnp.ndarray x, cnp.ndarray weight, cnp.ndarray bias, cnp.
     c.x, c.w, c.b, c.y = x.data, weight.data, NULL if bias is None else bias.data, y.data
     c.w_f, c.w_c = weight.strides[0] // size, weight.strides[1] // size
     c.w_h, c.w_w = weight.strides[2] // size, weight.strides[3] // size
-    c.depthwise = groups == c.C and c.F == c.C and c.C > 1
+    c.depthwise = groups == c.C and c.f <= FEW_FILTERS and c.C > 1
     c.itemsize, c.lanes = size, LANES_f32 if size == 4 else LANES_f64
     c.threads = threads_for(c.N * c.oH * c.oW * c.F * c.c * c.kH * c.kW // 16, n_threads)
     return 0
