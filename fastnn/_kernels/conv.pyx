@@ -250,7 +250,7 @@ cdef void depthwise_unit(const Conv* c, Py_ssize_t unit, floating* kind) noexcep
 
 cdef void spread_unit(const Conv* c, Py_ssize_t unit, floating* kind) noexcept nogil:
     """One row of x with each channel once for each of its filters; `back`: from their gradients the sum."""
-    cdef Py_ssize_t p, i, j, m = c.F // c.groups
+    cdef Py_ssize_t p, j, m = c.F // c.groups
     cdef floating* x = <floating*> c.x + unit * c.W * c.groups
     cdef floating* wide = <floating*> c.spread + unit * c.W * c.F
     for p in range(c.W * c.groups):

@@ -1,17 +1,17 @@
 /* Depthwise convolution: each channel is a small convolution of its own, so the lanes of a vector are channels.
 
-   Forward, and the input's gradient, which is the same sum with the taps reversed: `slide` computes 1 to 8 outputs side
-   by side in a row, for all channels. The sums of a vector of channels stay in registers; per row of the kernel its
-   taps are loaded once, and each vector of x once, to be added to every output that it reaches: with 3 taps, 13 loads
-   for 24 multiply-adds. Those have literal bounds for 3, 5 and 7 taps at stride 1 and 2 (and 2 taps, in the gradient of
-   a stride); otherwise x is loaded for each tap. Taps outside the image are left out, never multiplied by zero; only
-   the instances for pieces that touch the image's sides ask for that.
+   Forward, and the input's gradient, which is the same sum with the taps reversed: `slide` computes a piece of a row,
+   up to 16 outputs side by side, for some channels. The sums of a vector of channels stay in registers; per row of the
+   kernel its taps are loaded once, and each vector of x once, to be added to every output that it reaches: with 3 taps,
+   21 loads for 48 multiply-adds. The bounds are literal for 3, 5 and 7 taps at stride 1, 3 and 5 at stride 2, and 2
+   (from the gradient of a stride); otherwise x is loaded for each tap.
 
-   Gradient of the weight: `gather` keeps the sums of some rows of taps in registers and walks over outputs, by four
-   where they do not touch the image's sides.
+   Gradient of the weight: `gather` keeps the sums of some rows of taps in registers and walks over rows of outputs,
+   eight or four at a time.
 
-   The last channels are computed as a full vector that overlaps the one before; fewer channels than a vector has are
-   taken by 16 bytes, or one by one. No order of summation depends on that or on the size of a piece. */
+   Taps outside the image are left out, never multiplied by zero: only the outermost columns of a piece are asked for
+   that. The last channels are computed as a full vector that overlaps the one before; fewer channels than a vector has
+   are taken by 16 bytes, or one by one. No order of summation depends on that, or on the size of a piece. */
 #pragma once
 #include <stdint.h>
 #include "tile.h"
@@ -131,7 +131,8 @@ TILE_INLINE void slide_body_##S(const int n, const int KW, const int SW, const i
 } while (0)
 
 #define GATHER_BODY(T, V, L, S) \
-TILE_INLINE void gather_body_##S(const int KH, const int KW, const int SW, const Slide s, const T *x, const T *y, T *w) { \
+TILE_INLINE void gather_body_##S(const int KH, const int KW, const int SW, const Slide s, const T *x, const T *y, \
+    T *w) { \
     for (ptrdiff_t c = 0; c < s.channels; c += L) { \
         const int fresh = c + L > s.channels ? (int)(s.channels - c) : L; \
         V sum[5][7], g[8]; \
