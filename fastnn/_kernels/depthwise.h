@@ -16,7 +16,11 @@
 #include <stdint.h>
 #include "tile.h"
 
+#ifdef FASTNN_CHECKED /* the sanitizers would take minutes over unrolled loops */
+#define LITERAL
+#else
 #define LITERAL _Pragma("GCC unroll 64")
+#endif
 /* SLIDE: outputs of the largest piece; SIZES: how many a piece may have, with their places in a table */
 #if defined(__AVX512F__) || defined(__aarch64__)
 #define SLIDE 16
@@ -197,38 +201,38 @@ GATHER_BODY(T, few_##S, FEW_##S, few_##S) \
 GATHER_BODY(T, T, 1, one_##S) \
 SLIDE_KINDS(ALL_INSTANCES, T, S) \
 ALL_INSTANCES(0, 0, 1, T, few_##S) ALL_INSTANCES(3, 1, 1, T, few_##S) ALL_INSTANCES(5, 1, 1, T, few_##S) \
-ALL_INSTANCES(0, 0, 1, T, one_##S) \
+ALL_INSTANCES(0, 0, 1, T, one_##S) ALL_INSTANCES(3, 1, 1, T, one_##S) \
 GATHERS(GATHER_INSTANCE, T, S) \
 GATHER_INSTANCE(3, 1, T, S) GATHER_INSTANCE(5, 1, T, S) GATHER_INSTANCE(7, 1, T, S) \
 GATHER_INSTANCE(3, 2, T, S) GATHER_INSTANCE(5, 2, T, S) \
 GATHERS(GATHER_INSTANCE, T, few_##S) GATHER_INSTANCE(3, 1, T, few_##S) GATHER_INSTANCE(5, 1, T, few_##S) \
-GATHERS(GATHER_INSTANCE, T, one_##S) \
+GATHERS(GATHER_INSTANCE, T, one_##S) GATHER_INSTANCE(3, 1, T, one_##S) \
 typedef void (*slide_function_##S)(const Slide *, const T *, const T *, const T *, T *); \
 typedef void (*gather_function_##S)(const Slide *, const T *, const T *, T *); \
 static void slide_##S(int n, const Slide *s, const T *x, const T *w, const T *b, T *y) { \
     static const slide_function_##S all[][7] = {SLIDE_KINDS(ALL_NAMES, T, S) \
         ALL_NAMES(0, 0, 1, T, few_##S) ALL_NAMES(3, 1, 1, T, few_##S) ALL_NAMES(5, 1, 1, T, few_##S) \
-        ALL_NAMES(0, 0, 1, T, one_##S)}; \
+        ALL_NAMES(0, 0, 1, T, one_##S) ALL_NAMES(3, 1, 1, T, one_##S)}; \
     const ptrdiff_t last = s->column + (n - 1) * s->step, end = last + (s->taps - 1) * s->tap; \
     const int size = n == 1 ? 0 : n == 2 ? 1 : n == 4 ? 2 : n == 7 ? 3 : n == 8 ? 4 : n == 14 ? 5 : 6; \
     const int literal = s->taps < 8 && s->tap == 1 && s->step <= 2 && s->column > -s->taps && last < s->width; \
     int kind = s->column < 0 || end >= s->width; \
     if (literal && s->step == 1) kind = (int[]){kind, kind, 2, 3, kind, 4, kind, 5}[s->taps]; \
     if (literal && s->step == 2) kind = (int[]){kind, kind, kind, 6, kind, 7, kind, kind}[s->taps]; \
-    if (s->channels < LANES_##S) kind = s->channels < FEW_##S ? 11 : kind == 3 ? 9 : kind == 4 ? 10 : 8; \
+    if (s->channels < LANES_##S) kind = s->channels < FEW_##S ? (kind == 3 ? 12 : 11) : kind == 3 ? 9 : kind == 4 ? 10 : 8; \
     all[kind][size](s, x, w, b, y); \
 } \
 static void gather_##S(const Slide *s, const T *x, const T *y, T *w) { \
     static const gather_function_##S all[] = {GATHERS(GATHER_NAME, T, S) GATHERS(GATHER_NAME, T, few_##S) \
         GATHERS(GATHER_NAME, T, one_##S) gather_3_1_##S, gather_5_1_##S, gather_7_1_##S, gather_3_2_##S, \
-        gather_5_2_##S, gather_3_1_few_##S, gather_5_1_few_##S}; \
+        gather_5_2_##S, gather_3_1_few_##S, gather_5_1_few_##S, gather_3_1_one_##S}; \
     const int k = (int)s->taps, by = (int)(s->tap == 1 && s->step <= 2 && s->column > -s->taps \
         && s->column + (s->wide - 1) * s->step < s->width ? s->step : 0); \
     int kind = k - 1; \
     if (by == 1) kind = k == 3 ? 21 : k == 5 ? 22 : k == 7 ? 23 : kind; \
     if (by == 2) kind = k == 3 ? 24 : k == 5 ? 25 : kind; \
     if (s->channels < LANES_##S) \
-        kind = s->channels < FEW_##S ? 13 + k : kind == 21 ? 26 : kind == 22 ? 27 : 6 + k; \
+        kind = s->channels < FEW_##S ? (kind == 21 ? 28 : 13 + k) : kind == 21 ? 26 : kind == 22 ? 27 : 6 + k; \
     all[kind](s, x, y, w); \
 }
 
