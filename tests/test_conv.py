@@ -160,3 +160,97 @@ def test_mixed_dtypes_are_refused_with_the_cure():
         F.conv2d(fastnn.ones(1, 1, 3, 3), fastnn.ones(1, 1, 2, 2, dtype=fastnn.float64))
     with pytest.raises(TypeError, match="must be float32 or float64"):
         F.conv2d(fastnn.ones(1, 1, 3, 3).long(), fastnn.ones(1, 1, 2, 2).long())
+
+
+# Depthwise ------------------------------------------------------------------------------------------------------
+
+
+def depthwise(x, w, b, dy, stride, padding, dilation):
+    """y, dx and dw of a depthwise convolution by definition, tap by tap; the filters of a channel lie side by side."""
+    (sh, sw), (ph, pw), (dh, dw_), (oH, oW) = stride, padding, dilation, dy.shape[2:]
+    m = w.shape[0] // x.shape[1]
+    padded = np.pad(x, ((0, 0), (0, 0), (ph, ph), (pw, pw)))
+    dx, dw, y = np.zeros_like(padded), np.zeros(w.shape), np.zeros(dy.shape) + b[:, None, None]
+    for kh in range(w.shape[2]):
+        for kw in range(w.shape[3]):
+            where = np.s_[:, :, kh * dh:kh * dh + (oH - 1) * sh + 1:sh, kw * dw_:kw * dw_ + (oW - 1) * sw + 1:sw]
+            taps = padded[where].repeat(m, axis=1)
+            y += taps * w[:, 0, kh, kw, None, None]
+            dw[:, 0, kh, kw] = (taps * dy).sum((0, 2, 3))
+            dx[where] += (dy * w[:, 0, kh, kw, None, None]).reshape(len(x), -1, m, oH, oW).sum(2)
+    return y, dx[:, :, ph:ph + x.shape[2], pw:pw + x.shape[3]], dw
+
+
+def draw_depthwise(rng):
+    """N, C, size, filters a channel, kernel, stride, padding, dilation of a convolution that has an output."""
+    while True:
+        kernel, stride = rng.integers(1, 8, 2) if rng.random() < 0.4 else [3, 3], rng.integers(1, 4, 2)
+        if rng.random() < 0.5:
+            stride = [stride[0]] * 2 if rng.random() < 0.5 else [1, 1]
+        dilation = rng.integers(1, 4, 2) if rng.random() < 0.3 else [1, 1]
+        padding = [int(rng.integers(0, k + 1)) for k in kernel]
+        size = rng.integers(1, 40, 2)
+        if all(n + 2 * p > d * (k - 1) for n, p, d, k in zip(size, padding, dilation, kernel, strict=True)):
+            C = int(rng.choice([2, 3, 5, 8, 10, 15, 16, 17, 24, 31, 32, 33, 48, 130, 257]))
+            where = tuple(tuple(int(i) for i in pair) for pair in (kernel, stride, padding, dilation))
+            return int(rng.integers(1, 4)), C, tuple(map(int, size)), int(rng.choice([1, 1, 1, 2, 3])), *where
+
+
+def last(a, dtype):
+    """`a` channels-last."""
+    return np.ascontiguousarray(a.transpose(0, 2, 3, 1), dtype).transpose(0, 3, 1, 2)
+
+
+@pytest.mark.parametrize("isa", backend.instruction_sets())
+@pytest.mark.parametrize("case", range(48))
+def test_depthwise_against_its_definition(isa, case):
+    rng = np.random.default_rng(case)
+    N, C, size, m, kernel, stride, padding, dilation = draw_depthwise(rng)
+    axes = zip(size, padding, dilation, kernel, stride, strict=True)
+    shapes = (N, C, *size), (m * C, 1, *kernel), m * C, (N, m * C, *((n + 2 * p - d * (k - 1) - 1) // s + 1
+                                                                     for n, p, d, k, s in axes))
+    x, w, b, dy = map(rng.standard_normal, shapes)
+    truth = depthwise(x, w, b, dy, stride, padding, dilation)
+    kernels, where = backend.load("compiled", isa)["conv"], (stride, padding, dilation, C)
+    for dtype, counts in ((np.float32, (1, 2, 3, 4, 8)), (np.float64, (3, 1))):
+        bits = {}
+        for threads in counts:
+            a, grad, weight = last(x, dtype), last(dy, dtype), w.astype(dtype)
+            if case % 2:  # the memory order of a parameter
+                weight = np.ascontiguousarray(weight.transpose(2, 3, 1, 0)).transpose(3, 2, 0, 1)
+            y, dx = (last(np.full(shape.shape, np.nan), dtype) for shape in (dy, x))
+            dw = np.full((*kernel, 1, m * C), np.nan, dtype).transpose(3, 2, 0, 1)
+            kernels.conv2d(a, weight, b.astype(dtype), y, *where, threads)
+            kernels.conv2d_backward_input(grad, weight, dx, *where, threads)
+            kernels.conv2d_backward_weight(grad, a, dw, *where, threads)
+            for name, got, true in zip(("y", "dx", "dw"), (y, dx, dw), truth, strict=True):
+                if threads == counts[0]:
+                    close(got, true, dtype, what=f"{name} of {(N, C, size, m, kernel, stride, padding, dilation)}")
+                assert bits.setdefault(name, got.tobytes()) == got.tobytes(), f"{name} at {threads} threads"
+
+
+def test_depthwise_leaves_taps_outside_alone():
+    """What a window would read beyond the image is not multiplied: an infinite gradient or weight makes no NaN."""
+    for C in (3, 40):
+        x = np.ones((1, C, 4, 5))
+        w = np.full((C, 1, 3, 3), np.inf)
+        y = F.conv2d(fastnn.tensor(x), fastnn.tensor(w), padding=1, groups=C)
+        assert np.isposinf(y.numpy()).all()
+
+
+def test_depthwise_bits_do_not_depend_on_alignment(rng):
+    kernels = backend.conv
+    x, w, y = rng.standard_normal((2, 9, 11, 40)), rng.standard_normal((3, 3, 1, 40)), np.zeros((2, 9, 11, 40))
+    results = []
+    for shift in (0, 1, 5):
+        arrays = []
+        for a in (x, w, y):
+            flat = np.zeros(a.size + 16, np.float32)[shift:shift + a.size]
+            flat[...] = a.ravel()
+            arrays.append(flat.reshape(a.shape))
+        x_, w_, y_ = arrays[0].transpose(0, 3, 1, 2), arrays[1].transpose(3, 2, 0, 1), arrays[2].transpose(0, 3, 1, 2)
+        kernels.conv2d(x_, w_, None, y_, (1, 1), (1, 1), (1, 1), 40, 1)
+        forward = y_.tobytes()
+        kernels.conv2d_backward_weight(x_, x_, w_, (1, 1), (1, 1), (1, 1), 40, 1)
+        results.append((forward, w_.tobytes()))
+    assert results[0] == results[1] == results[2]

@@ -13,18 +13,36 @@ Gradient of the weight. The same tile with values of a window as rows and filter
 pixels. The bounds of the walk leave out border pixels, except for few channels, where a copy with a border lets the
 tile span kW·C values. Bands of images are summed in chunks, whose number depends on shapes only, merged in order.
 
-Depthwise convolution, one channel a filter, is plain loops along C. The limit is the rate of multiply-adds, for
-depthwise and very small shapes bandwidth."""
+Depthwise convolution, one channel a filter, has vectors of channels in the micro-kernels of depthwise.h, which take a
+piece of an output row (or, for the gradient of the weight, rows) for a block of channels. A channel with a few filters
+is repeated for each. The input's gradient gathers, stride by stride, as the dense one does: nothing is scattered.
+
+The limit is the rate of multiply-adds, for depthwise (3×3 both) and very small shapes bandwidth."""
 cimport numpy as cnp
 from cython cimport floating
 from libc.string cimport memcpy, memset
 from fastnn._kernels.kernel cimport *
 from fastnn._kernels.tile cimport *
 
+cdef extern from "depthwise.h" nogil:
+    int piece_size(Py_ssize_t n)
+    Py_ssize_t tap_rows(Py_ssize_t taps)
+
+    ctypedef struct Piece:
+        Py_ssize_t channels, rows, taps, x_row, x_tap, x_step, w_row, w_tap, y_step, column, tap, step, width
+        Py_ssize_t high, wide, y_down, x_down, line, drop, down, height, first, last
+
+    # macros, which choose by the type of y and of w
+    void piece(int n, const Piece* s, const void* x, const void* w, const void* b, void* y)
+    void gather(const Piece* s, const void* x, const void* y, void* w)
+
 cnp.import_array()
 
 cdef enum:
     BAND_BYTES = 131072  # a band with its border, in the second-level cache beside weights
+    BLOCK = 128  # channels that a depthwise convolution walks together: rows for all taps in the first-level cache
+    FEW_FILTERS = 8  # of one channel each: so many make a depthwise convolution, over repeated channels
+    DEPTH_BYTES = 32768  # the same, depthwise: in the first-level cache
     ITEM_BYTES = 262144  # input of one item of the weight gradient
     MANY = 16  # units of work that keep threads busy
     SPAN = 8  # fewer channels than this: the weight gradient's tile spans taps
@@ -44,7 +62,7 @@ ctypedef struct Conv:  # a convolution, its arrays, and how its weight gradient 
     bint depthwise, back  # back: from y to x, or from the im2col matrix to pixels
     Py_ssize_t bands, items, chunks, blocks, tile_rows, rows, panels, tiles, size, high, wide, edge_at, padded_at
     Py_ssize_t taps  # of a row, that have tiles of their own
-    Bytes sums, edge, padded
+    Bytes sums, edge, padded, spread
     int width, nv
     bint spans  # the tile's rows run over kW·C of a padded copy, else over the C of one tap
     bint slides  # the tile has all taps of a row, for some channels
@@ -235,69 +253,121 @@ cdef void within(Py_ssize_t at, Py_ssize_t step, Py_ssize_t n, Py_ssize_t size,
     last[0] = max(first[0], min(n, parts(size - at, step))) if size > at else first[0]
 
 
-cdef void depthwise_row(const Conv* c, Py_ssize_t n, Py_ssize_t ih, Py_ssize_t oh, Py_ssize_t kh, floating* w,
-                        int into) noexcept nogil:
-    """Row kh of the kernel, of `w` [kH][kW][C], between row ih of x and row oh of y, if there are such, of image n:
-    y += x·w, x += y·w or w += x·y, by `into` 0, 1, 2."""
-    cdef Py_ssize_t C = c.C, j, k, i, first, last
-    cdef floating* x
+cdef inline Py_ssize_t spread_size(const Conv* c) noexcept nogil:
+    """Working memory for x with its channels repeated, where they have several filters."""
+    return c.N * c.H * c.W * c.F if c.depthwise and c.f > 1 else 0
+
+
+cdef void depthwise_rows(const Dense* d, Py_ssize_t n, Py_ssize_t first, Py_ssize_t last, Py_ssize_t c,
+                         Py_ssize_t channels, floating* kind) noexcept nogil:
+    """Rows of the output, or of one phase of it, of image n: so many channels from c on."""
+    cdef Py_ssize_t i, j, kh, end, row_in = d.W * d.C
+    cdef const floating* x
+    cdef const floating* w
+    cdef const floating* b = NULL if d.b == NULL else <floating*> d.b + c
     cdef floating* y
-    if not (0 <= ih < c.H and 0 <= oh < c.oH):
-        return
-    w += kh * c.kW * C
-    for k in range(c.kW):
-        within(k * c.dw - c.left, c.sw, c.oW, c.W, &first, &last)
-        for j in range(first, last):
-            x = <floating*> c.x + ((n * c.H + ih) * c.W + j * c.sw - c.left + k * c.dw) * C
-            y = <floating*> c.y + ((n * c.oH + oh) * c.oW + j) * C
-            if into == 0:
-                for i in range(C):
-                    y[i] += x[i] * w[i]
-            elif into == 1:
-                for i in range(C):
-                    x[i] += y[i] * w[i]
-            else:
-                for i in range(C):
-                    w[i] += x[i] * y[i]
-        w += C
-
-
-cdef void depthwise_pack(const Conv* c, floating* kind) noexcept nogil:
-    cdef Py_ssize_t i
-    for i in range(c.kH * c.kW):
-        pack(<floating*> c.w + i // c.kW * c.w_h + i % c.kW * c.w_w, 1, 0, c.C, c.w_f,
-             <floating*> c.room + i * c.C, c.C, c.C)
+    cdef int size
+    cdef Piece s
+    s.channels, s.taps, s.width, s.tap, s.step = channels, d.kW, d.W, d.dw, d.sw
+    s.x_row, s.x_tap, s.x_step = d.dh * row_in, d.dw * d.C, d.sw * d.C
+    s.w_row, s.w_tap, s.y_step = d.w_h, d.w_w, d.pixel_out
+    for i in range(first, last):
+        within(i * d.sh - d.top, d.dh, d.kH, d.H, &kh, &end)
+        s.rows = end - kh
+        x = <floating*> d.x + (n * d.H + i * d.sh - d.top + kh * d.dh) * row_in + c
+        w = <floating*> d.w + d.begin + kh * d.w_h + c
+        y = <floating*> d.y + n * d.image_out + i * d.row_out + c
+        j = 0
+        while j < d.oW:
+            size = piece_size(d.oW - j)
+            s.column = j * d.sw - d.left
+            piece(size, &s, x + s.column * d.C, w, b, y + j * d.pixel_out)
+            if d.whole.mean != NULL:
+                epilogue(d.whole, y + j * d.pixel_out, size, c, channels, kind)
+            j += size
 
 
 cdef void depthwise_unit(const Conv* c, Py_ssize_t unit, floating* kind) noexcept nogil:
-    """One output row of one image."""
-    cdef Py_ssize_t oh = unit % c.oH, C = c.C, i, j
-    cdef floating* y = <floating*> c.y + unit * c.oW * C
-    for j in range(c.oW):
-        for i in range(C):
-            y[j * C + i] = 0 if c.b == NULL else (<floating*> c.b)[i]
-    for i in range(c.kH):
-        depthwise_row(c, unit // c.oH, oh * c.sh - c.top + i * c.dh, oh, i, <floating*> c.room, 0)
+    """One band of output rows of one image; of the input's gradient, a band of sets of rows with all their phases."""
+    cdef Py_ssize_t n = unit // c.bands, first = cut(c.rows, c.bands, unit % c.bands), ph, pw
+    cdef Py_ssize_t last = cut(c.rows, c.bands, unit % c.bands + 1), blocks = max(c.C // BLOCK, <Py_ssize_t> 1), i
+    cdef Py_ssize_t channels
+    cdef Dense d
+    d.w, d.whole = c.w, c
+    for i in range(blocks):
+        channels = BLOCK if i < blocks - 1 else c.C - i * BLOCK
+        for ph in range(min(c.sh, c.H) if c.back else 1):
+            for pw in range(min(c.sw, c.W) if c.back else 1):
+                if c.back:
+                    plan_phase(c, ph, pw, &d)
+                else:
+                    plan_forward(c, &d)
+                depthwise_rows(&d, n, first, min(last, d.oH), i * BLOCK, channels, kind)
 
 
-cdef void depthwise_input_unit(const Conv* c, Py_ssize_t unit, floating* kind) noexcept nogil:
-    """One row of the input's gradient."""
-    cdef Py_ssize_t ih = unit % c.H, i, at
-    memset(<floating*> c.x + unit * c.W * c.C, 0, c.W * c.C * sizeof(floating))
-    for i in range(c.kH):
-        at = ih + c.top - i * c.dh
-        if at % c.sh == 0:
-            depthwise_row(c, unit // c.H, ih, at // c.sh, i, <floating*> c.room, 1)
+cdef void spread_unit(const Conv* c, Py_ssize_t unit, floating* kind) noexcept nogil:
+    """One row of x with each channel once for each of its filters; `back`: from their gradients the sum."""
+    cdef Py_ssize_t p, j, m = c.F // c.groups
+    cdef floating* x = <floating*> c.x + unit * c.W * c.groups
+    cdef floating* wide = <floating*> c.spread + unit * c.W * c.F
+    for p in range(c.W * c.groups):
+        if c.back:
+            x[p] = 0
+            for j in range(m):
+                x[p] += wide[p * m + j]
+        else:
+            for j in range(m):
+                wide[p * m + j] = x[p]
+
+
+cdef void depthwise(const Conv* c, floating* kind) noexcept nogil:
+    """The forward pass or the input's gradient; the weight's channels are brought side by side first."""
+    cdef Conv d = c[0]
+    cdef Py_ssize_t i
+    d.spread = c.room + c.size * c.itemsize
+    if c.f > 1:
+        if not c.back:
+            share(<Unit> spread_unit[floating], &d, c.N * c.H, c.threads)
+        d.x, d.C = d.spread, c.F
+    if c.w_f != 1:
+        for i in range(c.kH * c.kW):
+            pack(<floating*> c.w + i // c.kW * c.w_h + i % c.kW * c.w_w, 1, 0, c.F, c.w_f,
+                 <floating*> c.room + i * c.F, c.F, c.F)
+        d.w, d.w_f, d.w_h, d.w_w = c.room, 1, c.kW * c.F, c.F
+    d.rows = parts(c.H, c.sh) if c.back else c.oH
+    d.bands = min(d.rows, parts(4 * MANY, c.N))
+    share(<Unit> depthwise_unit[floating], &d, c.N * d.bands, c.threads)
+    if c.back and c.f > 1:
+        d.x = c.x
+        share(<Unit> spread_unit[floating], &d, c.N * c.H, c.threads)
 
 
 cdef void depthwise_weight_unit(const Conv* c, Py_ssize_t unit, floating* kind) noexcept nogil:
-    """One chunk of output rows, counted over all images, into its sum, [kH][kW][C]."""
-    cdef Py_ssize_t r, i
+    """One chunk of items, which are bands of output rows, into its sum, [kH][kW][C]."""
+    cdef Py_ssize_t item, n, begin, i, kh, kw, left, at, row_in = c.W * c.C, row_out = c.oW * c.C
+    cdef Py_ssize_t blocks = max(c.C // BLOCK, <Py_ssize_t> 1)
     cdef floating* w = <floating*> (c.w if unit == 0 else c.sums) + max(unit - 1, <Py_ssize_t> 0) * c.size
+    cdef Piece s
     memset(w, 0, c.size * sizeof(floating))
-    for r in range(cut(c.items, c.chunks, unit), cut(c.items, c.chunks, unit + 1)):
-        for i in range(c.kH):
-            depthwise_row(c, r // c.oH, r % c.oH * c.sh - c.top + i * c.dh, r % c.oH, i, w, 2)
+    s.width, s.tap, s.step, s.height, s.drop, s.down = c.W, c.dw, c.sw, c.H, c.dh, c.sh
+    s.x_row, s.x_tap, s.x_step, s.x_down = c.dh * row_in, c.dw * c.C, c.sw * c.C, c.sh * row_in
+    s.w_row, s.w_tap, s.y_step, s.y_down, s.wide = c.kW * c.C, c.C, c.C, row_out, c.oW
+    for item in range(cut(c.items, c.chunks, unit) * blocks, cut(c.items, c.chunks, unit + 1) * blocks):
+        at = item % blocks * BLOCK
+        s.channels = BLOCK if item % blocks < blocks - 1 else c.C - at
+        n, begin = item // blocks // c.bands, cut(c.oH, c.bands, item // blocks % c.bands)
+        s.high = cut(c.oH, c.bands, item // blocks % c.bands + 1) - begin
+        for kw in range(0, c.kW, 7):
+            s.taps = min(c.kW - kw, <Py_ssize_t> 7)
+            s.column = kw * c.dw - c.left
+            within(s.column, c.sw, c.oW, c.W, &s.first, &left)
+            within(s.column + (s.taps - 1) * c.dw, c.sw, c.oW, c.W, &left, &s.last)
+            for i in range(parts(c.kH, tap_rows(s.taps))):
+                kh = i * tap_rows(s.taps)
+                s.rows = min(c.kH - kh, tap_rows(s.taps))
+                s.line = begin * c.sh + kh * c.dh - c.top
+                gather(&s, <floating*> c.x + ((n * c.H + s.line) * c.W + s.column) * c.C + at,
+                       <floating*> c.y + (n * c.oH + begin) * row_out + at, w + (kh * c.kW + kw) * c.C + at)
 
 
 # Forward and the input's gradient --------------------------------------------------------------------------------
@@ -349,7 +419,7 @@ cdef Py_ssize_t walks(const Conv* c, bint run, floating* kind) noexcept nogil:
     cdef Py_ssize_t need = 0, ph, pw
     cdef Dense d
     if c.depthwise:
-        return c.size  # its packed weight; it has no walk
+        return c.size + spread_size(c)  # its packed weight; it has no walk
     for ph in range(min(c.sh, c.H) if c.back else 1):
         for pw in range(min(c.sw, c.W) if c.back else 1):
             if c.back:
@@ -364,12 +434,10 @@ cdef Py_ssize_t walks(const Conv* c, bint run, floating* kind) noexcept nogil:
 
 cdef void convolve(const Conv* c, Py_ssize_t _, floating* kind) noexcept nogil:
     """The forward pass, or the input's gradient."""
-    if not c.depthwise:
+    if c.depthwise:
+        depthwise(c, kind)
+    else:
         walks(c, True, kind)
-        return
-    depthwise_pack(c, kind)
-    share(<Unit> depthwise_input_unit[floating] if c.back else <Unit> depthwise_unit[floating], c,
-          c.N * (c.H if c.back else c.oH), c.threads)
 
 
 # The weight's gradient -------------------------------------------------------------------------------------------
@@ -387,14 +455,17 @@ cdef Py_ssize_t plan_weight(Conv* c) noexcept nogil:
     c.tile_rows = parts(c.rows, SLIDE_CHANNELS(<int> c.kW) if c.slides else TILE_ROWS)
     c.tiles = c.groups * c.kH * c.taps * c.tile_rows * c.panels
     c.bands = min(c.oH, parts(c.oH * c.oW * max(c.C * min(c.sh, c.H) * min(c.sw, c.W), c.F) * c.itemsize, ITEM_BYTES))
-    c.items = c.N * (c.oH if c.depthwise else c.bands)
+    if c.depthwise:
+        c.bands = min(c.oH, parts(c.oH * c.oW * min(c.C, <Py_ssize_t> BLOCK) * c.itemsize
+                                  * (1 + min(c.sh, c.H) * min(c.sw, c.W)), DEPTH_BYTES))
+    c.items = c.N * c.bands
     c.chunks = min(c.items, <Py_ssize_t> MANY)
     while c.chunks > 1 and c.chunks * c.size * c.itemsize > SUM_BYTES:
         c.chunks //= 2
     c.blocks = min(c.tiles, parts(MANY, c.chunks))
     c.edge_at = (c.chunks - 1) * c.size
     c.padded_at = c.edge_at + (c.groups * c.N * c.oH * c.oW * c.width if c.f % c.width and not c.depthwise else 0)
-    return c.padded_at + (c.N * c.high * c.wide * c.C if c.spans else 0)
+    return c.padded_at + (c.N * c.high * c.wide * c.C if c.spans else 0) + spread_size(c)
 
 
 cdef void edge_unit(const Conv* c, Py_ssize_t unit, floating* kind) noexcept nogil:
@@ -480,6 +551,10 @@ cdef void merge_unit(const Conv* c, Py_ssize_t unit, floating* kind) noexcept no
 cdef void backward_weight(Conv* c, Py_ssize_t _, floating* kind) noexcept nogil:
     c.sums, c.edge, c.padded = c.room, c.room + c.edge_at * c.itemsize, c.room + c.padded_at * c.itemsize
     if c.depthwise:
+        c.spread, c.back = c.padded, False
+        if c.f > 1:
+            share(<Unit> spread_unit[floating], c, c.N * c.H, c.threads)
+            c.x, c.C = c.spread, c.F
         share(<Unit> depthwise_weight_unit[floating], c, c.chunks, c.threads)
     else:
         if c.f % c.width:
@@ -517,7 +592,7 @@ cdef int read(Conv* c, cnp.ndarray x, cnp.ndarray weight, cnp.ndarray bias, cnp.
     c.x, c.w, c.b, c.y = x.data, weight.data, NULL if bias is None else bias.data, y.data
     c.w_f, c.w_c = weight.strides[0] // size, weight.strides[1] // size
     c.w_h, c.w_w = weight.strides[2] // size, weight.strides[3] // size
-    c.depthwise = groups == c.C and c.F == c.C and c.C > 1
+    c.depthwise = groups == c.C and c.f <= FEW_FILTERS and c.C > 1
     c.itemsize, c.lanes, c.mean = size, LANES_f32 if size == 4 else LANES_f64, NULL
     c.threads = threads_for(c.N * c.oH * c.oW * c.F * c.c * c.kH * c.kW // 16, n_threads)
     return 0
