@@ -133,11 +133,21 @@ def test_refusals():
 def test_kernels_refuse_what_does_not_fit():
     if backend.kernel_set != "compiled":
         pytest.skip("the twins trust their caller")
-    x, c = np.zeros((4, 3), np.float32), np.zeros(3, np.float32)
-    for args in [(x, c, c, x[:2]), (x, c[:2], c, x), (x, c, c.astype(np.float64), x), (x.T, c, c, x.T),
-                 (np.zeros((4, 3, 2, 2), np.float32), c, c, x), (x[:0], c, c, x[:0])]:
+    K, x, c = backend.normalization, np.zeros((4, 3), np.float32), np.zeros(3, np.float32)
+    wide = np.zeros((4, 3, 2, 2), np.float32)
+    for a, mean, weight, other, y in [(x, c, c, None, x[:2]), (x, c[:2], c, None, x), (x, c, c.astype(float), None, x),
+                                      (x.T, c, c, None, x.T), (wide, c, c, None, x), (x, c, c, x[:2], x),
+                                      (x, c, c, x.astype(float), x), (x, None, c, None, x)]:
         with pytest.raises(ValueError, match="kernel"):
-            backend.normalization.batch_norm(*args[:3], 1e-5, args[3], c.copy(), c.copy(), c.copy(), 1)
+            K.batch_norm(a, mean, c, weight, c, other, True, y, 1)
+    for a, mean, running in [(x, c[:2], c), (x, c, c[:2]), (x.T, c, None), (x[:0], c, c), (x, c, c.astype(float))]:
+        with pytest.raises(ValueError, match="kernel"):
+            K.batch_norm_statistics(a, 1e-5, 0.1, mean, c.copy(), running, None, 1)
+    for dy, y, g, dx, dw, db in [(x[:2], None, None, x, c, c), (x, x, None, x, c, c), (x, None, x, x, c, c),
+                                 (x, x[:2], x, x, c, c), (x, x, x[:2], x, c, c), (x, None, None, x[:2], c, c),
+                                 (x, None, None, x, None, None), (x, None, None, x, c, None), (None,) * 6]:
+        with pytest.raises(ValueError, match="kernel"):
+            K.batch_norm_backward(dy, x, c, c, c, c, y, True, True, dx, dw, db, g, 1)
 
 
 @pytest.mark.parametrize("momentum", [0.3, None])
