@@ -350,8 +350,8 @@ def _rebuild(cls: type, array: Array, axes: tuple, requires_grad: bool) -> Tenso
 class Pending(Tensor):
     """A tensor whose array is not computed yet, but will be by anyone who reads it, and is then an ordinary tensor.
 
-    Until then the slot of `array` has the recipe, an object with a shape, a dtype and compute(), which gives the array.
-    Operations that know more of it may take the recipe instead of the array."""
+    Until then the slot of `array` has the recipe, an object with a shape, a dtype, the `sources`, tensors whose memory
+    it reads, all of them `lasting`, and compute(), which gives the array. Operations may take the recipe instead."""
 
     __slots__ = ()
 
@@ -391,23 +391,28 @@ def lasting(x: Tensor) -> bool:
     return x._version[1]
 
 
-def pending(recipe: Any, sources: Iterable[Tensor] = (), inputs: tuple[Tensor, ...] = (), backward: Any = None,
-            saved: tuple[Tensor, ...] = ()) -> Tensor:
-    """`record` of an array that is still to be computed from those of `sources`, all of them `lasting`.
-
-    `backward` must take pending tensors, too: the gradients of other operations that began with taking the recipe."""
+def pending(recipe: Any, inputs: tuple[Tensor, ...] = (), backward: Any = None, saved: tuple[Tensor, ...] = (),
+            ) -> Tensor:
+    """`record` of an array that is still to be computed. `backward` must take pending tensors, too: the gradients of
+    operations that took this tensor's recipe."""
     if not _mode.fuse:
         return record(recipe.compute(), inputs, backward, saved)
     out = record(_NOTHING, inputs, backward, saved)
     if out._node is not None:
         out._node.takes_pending = True
-    out.array, out.__class__ = recipe, Pending
-    for version in {id(x._version): x._version for x in sources}.values():
-        version[2:] = [*(ref for ref in version[2:] if type(ref()) is Pending), weakref.ref(out)]
+    _defer(out, recipe)
     return out
 
 
 _NOTHING = np.empty(0)
+
+
+def _defer(x: Tensor, recipe: Any) -> None:
+    """Make x pending, and known to those whose memory it will read."""
+    x.array, x.__class__ = recipe, Pending
+    for source in recipe.sources:
+        version = source._version
+        version[2:] = [*(ref for ref in version[2:] if type(ref()) is Pending), weakref.ref(x)]
 
 
 # Recording -------------------------------------------------------------------------------------------------------
@@ -498,8 +503,8 @@ def shadow(x: Tensor) -> Tensor:
 
 
 def inplace(x: Tensor, result: Tensor, fresh: bool = False) -> Tensor:
-    """Write `result`, computed from `shadow(x)`, into x's memory, and give x its history. Returns x. If x is pending,
-    there is nothing to write into, and x takes over the memory of a result that is `fresh`, held by nobody else.
+    """Write `result`, computed from `shadow(x)`, into x's memory, and give x its history. Returns x. While x is
+    pending, there is nothing to write into, and x becomes the result if that is `fresh`, seen by nobody else.
 
     Raises RuntimeError (AutogradError) if x is a leaf that requires grad, or a view of one, while grad mode is on."""
     if result.shape != x.shape:
@@ -513,7 +518,11 @@ def inplace(x: Tensor, result: Tensor, fresh: bool = False) -> Tensor:
     if _mode.grad and root._requires_grad and root._node is None:
         raise AutogradError("in-place operation: a leaf that requires grad cannot be changed while grad mode is on")
     if fresh:
-        x.array, x._version = result.array, result._version
+        x._version, recipe = result._version, recipe_of(result)
+        if recipe is None:
+            x.array = result.array
+        else:
+            _defer(x, recipe)
     else:
         np.copyto(changing(x), result.array, casting="same_kind")
     if not _mode.grad:

@@ -39,6 +39,7 @@ class Masked:
     """The gradient of relu's input as it is pending: dy where the output y > 0, else 0. `alone`: y is that of a batch
     norm and nothing added, so that y > 0 may as well be found from its input."""
     __slots__ = ("alone", "dy", "y")
+    sources = ()
 
     def __init__(self, dy: Array, y: Array, alone: bool) -> None:
         self.dy, self.y, self.alone = dy, y, alone

@@ -70,7 +70,7 @@ def _apply(op: str, ufunc: Op, rules: tuple[Rule, ...], dtype: Any, xs: tuple[Te
         reads += names if wanted else ""
         terms.append((gradient, x.array.shape, x.array.dtype) if wanted else None)
     if not any(terms):
-        return Tensor(z)
+        return record(z, (), lambda g: ())
     read = [a if name in reads else None for name, a in zip("zxyw", (z, *arrays))]  # noqa: B905
     saved = tuple([x for x, a in zip(xs, read[1:]) if a is not None]) if reads else ()  # noqa: B905
 
@@ -201,7 +201,7 @@ def _add(x: Operand, y: Operand) -> Tensor:
             if (recipe := recipe_of(a)) is not None and isinstance(b, Tensor) and (total := recipe.plus(b)) is not None:
                 backward = lambda grad: (grad, grad)  # noqa: E731
                 backward.__qualname__ = "add"
-                return pending(total, total.sources, (x, y), backward)  # type: ignore[arg-type]
+                return pending(total, (x, y), backward)  # type: ignore[arg-type]
     return _plain_add(x, y)
 
 
@@ -278,7 +278,7 @@ def _operator(function: Op, reflected: bool = False) -> Op:
 def _changing(function: Op) -> Op:
     """The form in place. The tensor is copied first if the gradient may read what is overwritten."""
     kept, name = (lambda x: x) if function.__name__ in ("add", "sub") else shadow, function.__name__
-    method = lambda x, *args, **kwargs: inplace(x, function(kept(x), *args, **kwargs))  # noqa: E731
+    method = lambda x, *args, **kwargs: inplace(x, function(kept(x), *args, **kwargs), fresh=True)  # noqa: E731
     return named(method, f"{name}_", f"{name} in place.")
 
 

@@ -89,7 +89,7 @@ def batch_norm(input: Tensor, running_mean: Tensor | None, running_var: Tensor |
     recipe = Normalized(shape, (input,), x, (mean, rstd, w, b))
     saved = inputs[:1 + (weight is not None)]
     if lasting(input):
-        return pending(recipe, recipe.sources, inputs, backward, saved)
+        return pending(recipe, inputs, backward, saved)
     return record(recipe.compute(), inputs, backward, saved)
 
 
