@@ -301,6 +301,13 @@ def test_changed_source_is_noticed_in_the_backward_pass():
         y.sum().backward()
 
 
+def test_what_relu_in_place_needs_is_guarded():
+    y = norm(fastnn.randn(4, 3, requires_grad=True) * 1.0)
+    F.relu(y, inplace=True).add_(1.0)
+    with pytest.raises(RuntimeError, match="changed in place"):
+        y.sum().backward()
+
+
 def test_foreign_memory_is_read_at_once():
     a = np.ones((4, 3, 2, 2), np.float32)
 
@@ -330,8 +337,10 @@ def test_questions_about_the_shape_compute_nothing():
     assert (y.shape, y.size(), y.size(1), y.ndim, y.dim(), y.numel()) == ((4, 3, 2, 5),) * 2 + (3, 4, 4, 120)
     assert y.dtype == fastnn.float32 and y.is_floating_point() and y.is_leaf and not y.requires_grad
     assert isinstance(y, fastnn.Tensor) and type(y) is Pending
-    y.requires_grad_()
-    assert type(y) is Pending and type(F.relu(y)) is fastnn.Tensor and type(y) is Pending
+    out = F.relu(y.requires_grad_())
+    assert type(out) is fastnn.Tensor and type(y) is Pending
+    out.sum().backward()
+    np.testing.assert_array_equal(y.grad.array, out.array > 0)
     first = y.array
     assert type(y) is fastnn.Tensor and y.array is first
 
@@ -477,9 +486,12 @@ def test_no_pass_of_relu_remains(monkeypatch, inplace, iadd, training):
                         Block(inplace, iadd)).train(training)
     for name in ("relu", "relu_backward"):
         monkeypatch.setattr(backend.activation, name, Never(name))
+    passes, kernel = [], backend.normalization.batch_norm
+    monkeypatch.setattr(backend.normalization, "batch_norm", lambda *args: passes.append(kernel(*args)))
     net(fastnn.randn(2, 3, 8, 8)).sum().backward()
     with fastnn.no_grad():
         net(fastnn.randn(2, 3, 8, 8))
+    assert len(passes) == 10  # one for each batch norm
 
 
 def test_addition_passes_its_gradient_on_without_a_copy():
