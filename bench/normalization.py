@@ -6,7 +6,8 @@ from functools import partial
 import numpy as np
 from common import Case, main, normal, out
 
-SHAPES = (((64, 32, 32, 32), True), ((128, 16, 32, 32), True), ((128, 64, 8, 8), True), ((128, 256), True), ((64, 64, 112, 112), False))
+SHAPES = (((64, 32, 32, 32), True), ((128, 16, 32, 32), True), ((128, 64, 8, 8), True), ((128, 256), True),
+          ((64, 64, 112, 112), False))
 
 
 def channels(rng, n, low=0.5, high=1.5):

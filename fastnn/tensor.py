@@ -124,8 +124,8 @@ class Tensor:
         self.grad: Tensor | None = None
         self._requires_grad = False
         self._node: Node | None = None
-        # Shared by all views of the memory: the number of changes in place; whether operations alone hold the memory, so
-        # that no change can pass unseen; weak references to the pending tensors that read it.
+        # Shared by all views of the memory: the number of changes in place; whether only operations hold the memory, so
+        # that no change passes unseen; weak references to the pending tensors that read it.
         self._version: list[Any] = [0, False]
         self._view: View | None = None
         self._hooks: list[tuple] | None = None
@@ -365,7 +365,7 @@ class Pending(Tensor):
     @array.setter
     def array(self, array: Array) -> None:
         _slot.__set__(self, array)
-        self.__class__ = Tensor
+        self.__class__ = Tensor  # type: ignore[assignment]
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -421,8 +421,9 @@ def record(array: Array, inputs: tuple[Tensor, ...], backward: Backward, saved: 
     """The output `array` of an operation on `inputs`, on the tape if grad mode is on and an input requires grad.
 
     `backward` takes the gradient of the output (an array of its shape and dtype, any strides, not to be written into)
-    and returns an array (or a pending tensor) or None for each input. `array` is new, or known to `inputs`. To change in place, before it has run, a tensor whose array it reads is
-    an error: these are `saved` and, with `save_output`, the output."""
+    and returns an array (or a pending tensor) or None for each input. `array` is in nobody else's hands. To change in
+    place, before it has run, a tensor whose array it reads is an error: these are `saved` and, with `save_output`, the
+    output."""
     out = Tensor(array)
     out._version[1] = True
     if _mode.grad:

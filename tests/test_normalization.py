@@ -73,6 +73,14 @@ def test_variance_of_float32_survives_a_large_mean(rng, C, first_rows):
     assert (constant.array == 0).all() and (var.array == 0).all()
 
 
+def test_statistics_with_gaps_in_memory(rng):
+    x, mean, var = fastnn.tensor(rng.standard_normal((9, 3))), fastnn.zeros(6).double(), fastnn.ones(6).double()
+    F.batch_norm(x, mean[::2], var[1::2], training=True, momentum=1.0)
+    np.testing.assert_allclose(mean.array[::2], x.array.mean(0))
+    np.testing.assert_allclose(var.array[1::2], x.array.var(0, ddof=1))
+    assert (mean.array[1::2] == 0).all() and (var.array[::2] == 1).all()
+
+
 def test_nan_and_infinity_stay_in_their_channel(rng):
     x = rng.standard_normal((70, 3)).astype(np.float32)
     x[5, 0], x[50, 1] = np.nan, np.inf
@@ -122,6 +130,9 @@ def test_refusals():
         F.batch_norm(x.double(), fastnn.zeros(3), fastnn.ones(3))
     with pytest.raises(RuntimeError, match="needs more than one value a channel"):
         F.batch_norm(x[:1, :, :1, :1], None, None, training=True)
+    frozen = fastnn.zeros(1).expand(3)
+    with pytest.raises(ValueError, match="must be writeable"):
+        F.batch_norm(x, frozen, frozen, training=True)
     with pytest.raises(RuntimeError, match="are needed in evaluation"):
         F.batch_norm(x, None, None)
     with pytest.raises(ValueError, match=r"BatchNorm2d: input must have the shape \(N, C, H, W\), but \(4, 3\) came"):

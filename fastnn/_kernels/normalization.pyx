@@ -19,13 +19,13 @@ from fastnn._kernels.kernel cimport *
 
 cnp.import_array()
 
+ctypedef void* Row
+
 cdef extern from "norm.h" nogil:
     enum: MOMENTS, GRADIENTS, GRADIENTS_OF_RELU, GRADIENTS_BY_Y
     enum: ADD, RELU, BACKWARD, FIXED
     ctypedef struct NormRows:
-        void *x, *dy, *y, *out
-        void *m, *s, *t, *u, *a, *c
-        void *sum, *dot
+        Row x, dy, y, out, m, s, t, u, a, c, sum, dot
     void norm_sums_f(int kind, const NormRows* rows, Py_ssize_t lanes, Py_ssize_t size)
     void norm_sums_d(int kind, const NormRows* rows, Py_ssize_t lanes, Py_ssize_t size)
     void norm_map_f(int kind, const NormRows* rows, Py_ssize_t lanes, Py_ssize_t size)
@@ -102,6 +102,13 @@ cdef void sum_unit(const Norm* b, Py_ssize_t block, floating* kind) noexcept nog
         total[c] = shift[c] + total[c] / rows
 
 
+cdef void sum_part(const Norm* b, Py_ssize_t part, floating* kind) noexcept nogil:
+    """sum_unit of a thread's blocks, the last first: the pass after it begins with what is still in the cache."""
+    cdef Py_ssize_t block
+    for block in range(cut(b.blocks, b.threads, part + 1) - 1, cut(b.blocks, b.threads, part) - 1, -1):
+        sum_unit(b, block, kind)
+
+
 cdef void sum_all(const Norm* b, floating* kind) noexcept nogil:
     """sum_unit of all blocks, merged in pairs into the first."""
     cdef Py_ssize_t pair, c, i, C = b.C, step = 1
@@ -109,7 +116,7 @@ cdef void sum_all(const Norm* b, floating* kind) noexcept nogil:
     cdef double* to
     cdef double* from_
     memset(b.sums, 0, 2 * C * sizeof(double))
-    share(<Unit> sum_unit[floating], b, b.blocks, b.threads)
+    share(<Unit> sum_part[floating], b, b.threads, b.threads)
     while step < b.blocks:
         for pair in range(parts(b.blocks - step, 2 * step)):
             i = pair * 2 * step

@@ -59,9 +59,11 @@ def batch_norm(input: Tensor, running_mean: Tensor | None, running_var: Tensor |
     mean, rstd = np.zeros((2, C), x.dtype)
     learn = training and x.size > 0
     if learn:
-        running = [None if t is None else changing(t) for t in (running_mean, running_var)]
-        dense = [None if a is None else layout.contiguous(a) for a in running]
-        kernels.batch_norm_statistics(x, eps, momentum, mean, rstd, *dense, backend.n_threads())
+        running = [changing(t) for t in (running_mean, running_var) if t is not None]
+        if not all(a.flags.writeable for a in running):
+            raise ArgumentError("batch_norm: running_mean and running_var must be writeable in training")
+        dense = [layout.contiguous(a) for a in running]
+        kernels.batch_norm_statistics(x, eps, momentum, mean, rstd, *(dense or (None, None)), backend.n_threads())
         for a, d in zip(running, dense, strict=True):
             if d is not a:
                 a[...] = d

@@ -127,9 +127,9 @@ def normalization(name, make):
                "mean": mean, "rstd": rstd, "residual": y if i % 4 > 1 else None, "relu": relu,
                "y": y if i % 4 > 1 else None, "g_out": g_out if i % 4 > 1 else None, "y_out": make.normal(shape),
                "mean_out": mean_out, "rstd_out": rstd_out, "running_mean_out": None if i == 3 else running_mean,
-               "running_var_out": None if i == 3 else running_var, "dx_out": None if i in (5, 9) else make.normal(shape),
-               "training": i % 3 > 0 and x.size > 0, "dweight_out": dweight_out, "dbias_out": dbias_out,
-               }, 1 if name == "batch_norm" else K
+               "running_var_out": None if i == 3 else running_var, "training": i % 3 > 0 and x.size > 0,
+               "dx_out": None if i in (5, 9) else make.normal(shape), "dweight_out": dweight_out,
+               "dbias_out": dbias_out}, 1 if name == "batch_norm" else K
 
 
 SIZES = [(), (0,), (1,), (63,), (130, 17), (8, 3, 3, 5), (129, 130)]  # the last is longer than a unit of work
