@@ -634,7 +634,7 @@ def _accumulate(awaited: dict[Any, Any], key: Node | Tensor, grad: Array) -> Non
         return
     _compute(awaited, key)
     grad = grad.array if isinstance(grad, Tensor) else grad
-    if _exclusive(awaited, key):
+    if exclusive(awaited, key):
         np.add(awaited[key], grad, out=awaited[key])
     else:
         held = awaited[key]
@@ -647,7 +647,7 @@ def _compute(awaited: dict[Any, Any], key: Node | Tensor) -> None:
         awaited[key] = awaited[key].array
 
 
-def _exclusive(awaited: dict[Any, Any], key: Node | Tensor) -> bool:
+def exclusive(awaited: Any, key: Any) -> bool:
     """Whether nothing else holds the memory of the array at `key`. (getrefcount counts its own argument, too.)"""
     if getrefcount(awaited[key]) > 2 or not awaited[key].flags.writeable:
         return False
@@ -656,7 +656,7 @@ def _exclusive(awaited: dict[Any, Any], key: Node | Tensor) -> bool:
 
 
 def _add_to_grad(leaf: Tensor, awaited: dict[Any, Any]) -> None:
-    own, grad = _exclusive(awaited, leaf), awaited.pop(leaf)
+    own, grad = exclusive(awaited, leaf), awaited.pop(leaf)
     if leaf.grad is not None:
         np.add(leaf.grad.array, grad, out=changing(leaf.grad))
         return

@@ -213,6 +213,29 @@ def test_hooks_change_no_bits(rng, both):
     assert once(True) == once(False)
 
 
+def test_gradients_that_others_hold_are_not_written_into(rng):
+    for keep in (lambda y: None, lambda y: y.retain_grad(), lambda y: y.register_hook(seen.append)):
+        x, s = (fastnn.tensor(a) * 1.0 for a in arrays(rng, (4, 3, 2, 2), np.float32)[:2])
+        x, s, seen, given = x.requires_grad_(), s.requires_grad_(), [], fastnn.tensor(np.ones((4, 3, 2, 2), np.float32))
+        y = F.relu(norm(x) + s)
+        keep(y)
+        again = fastnn.from_numpy(given.array.transpose(0, 2, 3, 1).copy()).permute(0, 3, 1, 2)  # channels-last
+        y.backward(again)
+        for held in (again, *seen, *([y.grad] if y.grad is not None else [])):
+            assert (held.array == 1).all()
+        assert not (s.grad.array == 1).all()
+
+
+def test_gradients_of_the_kernel_may_be_masked_in_place(rng):
+    x, dy, y = rng.standard_normal((3, 600, 40)).astype(np.float32)
+    c, results = rng.uniform(0.5, 1, (4, 40)).astype(np.float32), []
+    for g in (np.empty_like(dy), dy):
+        outs = np.empty_like(x), np.empty(40, np.float32), np.empty(40, np.float32)
+        backend.normalization.batch_norm_backward(dy, x, *c, y, True, True, *outs, g, 1)
+        results.append(bits(g, *outs))
+    assert results[0] == results[1]
+
+
 def test_backward_twice(rng):
     leaves = [fastnn.tensor(a, requires_grad=True) for a in arrays(rng, (4, 3, 2, 2), np.float32)]
     y = F.relu(norm(leaves[0] * 1.0, *leaves[2:]) + leaves[1] * 1.0)

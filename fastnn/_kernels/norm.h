@@ -1,5 +1,6 @@
 /* Inner loops of batch normalization over `size` numbers in wide rows of `lanes`. Each kind of loop is an instance of its
-   own, without a branch inside, and the arrays do not overlap. (To walk two or four wide rows side by side, which saves
+   own, without a branch inside, and the arrays do not overlap, but out may be dy: each number is read before it is
+   written. (To walk two or four wide rows side by side, which saves
    loads of parameters and sums, was tried: it gains nothing, as memory sets the pace.)
 
    The forward pass and a backward pass that finds the output's sign again must round alike: their (x - m) * s + t can be

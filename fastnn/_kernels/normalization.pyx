@@ -271,8 +271,8 @@ def batch_norm_backward(dy, x, mean, rstd, weight, bias, y, bint relu, bint trai
     weight·rstd·(g − dbias/R − x̂·dweight/R), which needs the other two.
 
     The sign is found again from x, which takes bias, or read from the output y if it is given (a residual had been
-    added); then g, the residual's gradient, is written to g_out. dx_out may be None; so may dweight_out with
-    dbias_out."""
+    added); then g, the residual's gradient, is written to g_out, which may be dy. dx_out may be None; so may
+    dweight_out with dbias_out."""
     cdef Norm b
     if ((dweight_out is None) != (dbias_out is None) or (training and dweight_out is None)
             or (y is None) != (g_out is None) or dy is None):

@@ -42,14 +42,14 @@ class Masked:
     sources = ()
 
     def __init__(self, dy: Array, y: Array, alone: bool) -> None:
-        self.dy, self.y, self.alone = dy, y, alone
+        self.dy, self.y, self.alone = [dy], y, alone  # a list, for `exclusive`
 
     shape = property(lambda self: self.y.shape)
     dtype = property(lambda self: self.y.dtype)
 
     def compute(self) -> Array:
         dx = layout.empty_like(self.y)
-        backend.activation.relu_backward(layout.match(self.dy, self.y), self.y, dx, backend.n_threads())
+        backend.activation.relu_backward(layout.match(self.dy[0], self.y), self.y, dx, backend.n_threads())
         return dx
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from fastnn import backend, layout
 from fastnn.errors import ArgumentError, ShapeError
 from fastnn.functional.arguments import check_float
-from fastnn.tensor import Array, Tensor, changing, lasting, pending, recipe_of, record
+from fastnn.tensor import Array, Tensor, changing, exclusive, lasting, pending, recipe_of, record
 
 __all__ = ["batch_norm"]
 
@@ -75,12 +75,13 @@ def batch_norm(input: Tensor, running_mean: Tensor | None, running_var: Tensor |
 
     def backward(grad: Array | Tensor) -> tuple[Array | None, ...]:
         masked, y, g = recipe_of(grad), None, None
-        dy = grad if isinstance(grad, Array) else masked.dy if masked else grad.array
-        if masked and not masked.alone:
-            y, g = _rows(masked.y), layout.empty(x.shape, x.dtype, x.ndim == 4)
+        own = masked is not None and exclusive(masked.dy, 0)
+        dy = _rows(grad if isinstance(grad, Array) else masked.dy[0] if masked else grad.array)
+        if masked and not masked.alone:  # masked in place if nobody else has the gradient
+            y, g = _rows(masked.y), dy if own else layout.empty(x.shape, x.dtype, x.ndim == 4)
         dx = layout.empty(x.shape, x.dtype, x.ndim == 4) if needed[0] else None
         dweight, dbias = np.empty((2, C), x.dtype) if learn or any(needed[1:]) else (None, None)
-        kernels.batch_norm_backward(_rows(dy), x, mean, rstd, w, b, y, bool(masked), learn, dx, dweight, dbias, g,
+        kernels.batch_norm_backward(dy, x, mean, rstd, w, b, y, bool(masked), learn, dx, dweight, dbias, g,
                                     backend.n_threads())
         if g is not None:  # which is the gradient of the residual, too
             grad.array = _like(g, shape)  # type: ignore[union-attr]
