@@ -179,7 +179,7 @@ class Function:
 
             receive.__qualname__ = cls.__name__
             made = record(out.array, (meet,), receive)
-            made._version = out._version
+            made._version = out._version  # which knows whether forward's memory is its own
             return made
 
         wrapped = tuple(recorded(i, out) for i, out in enumerate(outputs))

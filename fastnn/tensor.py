@@ -6,10 +6,15 @@ point to the nodes that made their inputs, never forward, so dropping the loss d
 they are made, which is a topological order: the backward pass sorts the nodes it can reach by falling number. There is
 no recursion, and a gradient that something else may hold is never added into. (The design follows HIPS autograd.)
 
-The tape knows nothing of what operations compute: `fastnn.functional` installs operators and methods on Tensor."""
+The tape knows nothing of what operations compute: `fastnn.functional` installs operators and methods on Tensor.
+
+An operation may return a `Pending` tensor instead, whose array is computed when it is first read, so that an operation
+that knows better can take over the recipe: batch norm, addition and ReLU become one pass. It is a plain tensor to
+everybody else. What it reads may not change before: `changing` and `hand_out` say so to those who depend on it."""
 from __future__ import annotations
 
 import itertools
+import math
 import operator
 import threading
 import weakref
@@ -24,7 +29,7 @@ from fastnn.device import CPU, device
 from fastnn.errors import ArgumentError, AutogradError, DTypeError, ShapeError
 
 Array = np.ndarray
-Backward = Callable[[Array], Sequence[Array | None]]
+Backward = Callable[[Any], Sequence[Any]]
 
 DTYPES = tuple(map(np.dtype, ("float32", "float64", "int64", "int32", "int16", "int8", "uint8", "bool")))
 float32, float64, int64, int32, int16, int8, uint8, bool_ = DTYPES
@@ -32,16 +37,18 @@ float32, float64, int64, int32, int16, int8, uint8, bool_ = DTYPES
 
 class _Mode(threading.local):
     grad = True
+    fuse = True  # whether there are pending tensors; results do not depend on it
 
 
 _mode = _Mode()
+_lock = threading.RLock()  # of pending tensors
 _count = itertools.count()
 
 
 class Node:
     """One recorded operation: what to run backward, and where its results go."""
 
-    __slots__ = ("__weakref__", "_hooks", "backward", "edges", "order", "retain", "versions")
+    __slots__ = ("__weakref__", "_hooks", "backward", "edges", "order", "retain", "takes_pending", "versions")
 
     def __init__(self, edges: tuple, backward: Backward, versions: tuple = ()) -> None:
         self.order = next(_count)
@@ -50,6 +57,7 @@ class Node:
         self.versions = versions  # (counter, value when saved) of every tensor that backward reads
         self._hooks: list[tuple] | None = None
         self.retain: weakref.ref | None = None
+        self.takes_pending = False  # whether `backward` can do with a pending tensor for a gradient
 
     def __repr__(self) -> str:
         return f"<{self.name()}>"
@@ -116,7 +124,9 @@ class Tensor:
         self.grad: Tensor | None = None
         self._requires_grad = False
         self._node: Node | None = None
-        self._version = [0]  # counts changes in place; shared by all views of the memory
+        # Shared by all views of the memory: the number of changes in place; whether only operations hold the memory, so
+        # that no change passes unseen; weak references to the pending tensors that read it.
+        self._version: list[Any] = [0, False]
         self._view: View | None = None
         self._hooks: list[tuple] | None = None
         if requires_grad:
@@ -130,7 +140,7 @@ class Tensor:
 
     @requires_grad.setter
     def requires_grad(self, value: bool) -> None:
-        if value and self.array.dtype.kind != "f":
+        if value and self.dtype.kind != "f":
             raise DTypeError(f"requires_grad: only float tensors can have gradients, and this one is {self.dtype}")
         if not value and not self.is_leaf:
             raise AutogradError("requires_grad: can be turned off for leaves only; use detach()")
@@ -139,15 +149,14 @@ class Tensor:
     @property
     def data(self) -> Tensor:
         """The same memory outside the tape. Assigning copies the values into this tensor's memory."""
-        return Tensor(self.array)
+        return Tensor(hand_out(self))
 
     @data.setter
     def data(self, value: Tensor | Array) -> None:
         source = value.array if isinstance(value, Tensor) else np.asarray(value)
         if source.shape != self.shape:
             raise ShapeError(f"data: a tensor of shape {self.shape} cannot take values of shape {source.shape}")
-        np.copyto(self.array, source, casting="same_kind")
-        self._version[0] += 1
+        np.copyto(changing(self), source, casting="same_kind")
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -159,7 +168,7 @@ class Tensor:
 
     @property
     def ndim(self) -> int:
-        return self.array.ndim
+        return len(self.shape)
 
     @property
     def device(self) -> device:
@@ -177,18 +186,18 @@ class Tensor:
         return None if self.is_leaf else self._node
 
     def size(self, dim: int | None = None) -> Any:
-        return self.array.shape if dim is None else self.array.shape[dim]
+        return self.shape if dim is None else self.shape[dim]
 
     def dim(self) -> int:
-        return self.array.ndim
+        return len(self.shape)
 
     def numel(self) -> int:
-        return self.array.size
+        return math.prod(self.shape)
 
     nelement = numel
 
     def is_floating_point(self) -> bool:
-        return self.array.dtype.kind == "f"
+        return self.dtype.kind == "f"
 
     def is_contiguous(self) -> bool:
         """Whether memory is in the canonical order: C, or N, H, W, C for a 4-D tensor."""
@@ -198,7 +207,7 @@ class Tensor:
         """The array behind the tensor, sharing its memory. RuntimeError if it requires grad: detach() it first."""
         if self.requires_grad:
             raise AutogradError("numpy: this tensor requires grad; use tensor.detach().numpy()")
-        return self.array
+        return hand_out(self)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
         return np.array(self.numpy(), dtype=dtype, copy=copy)
@@ -337,6 +346,74 @@ def _rebuild(cls: type, array: Array, axes: tuple, requires_grad: bool) -> Tenso
     return cls(array.transpose(axes), requires_grad)
 
 
+class Pending(Tensor):
+    """A tensor whose array is not computed yet, but will be by anyone who reads it, and is then an ordinary tensor.
+
+    Until then the slot of `array` has the recipe, an object with a shape, a dtype, the `sources`, tensors whose memory
+    it reads, all of them `lasting`, and compute(), which gives the array. Operations may take the recipe instead."""
+
+    __slots__ = ()
+
+    @property
+    def array(self) -> Array:  # type: ignore[override]
+        with _lock:
+            held = _slot.__get__(self)
+            if not isinstance(held, Array):  # another thread may have been faster
+                self.array = held = held.compute()
+            return held
+
+    @array.setter
+    def array(self, array: Array) -> None:
+        _slot.__set__(self, array)
+        self.__class__ = Tensor  # type: ignore[assignment]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return _slot.__get__(self).shape
+
+    @property
+    def dtype(self) -> np.dtype:
+        return _slot.__get__(self).dtype
+
+
+_slot: Any = vars(Tensor)["array"]
+
+
+def recipe_of(x: Any) -> Any:
+    """The recipe of a pending tensor, None for everything else."""
+    held = _slot.__get__(x) if type(x) is Pending else None
+    return None if isinstance(held, Array) else held
+
+
+def lasting(x: Tensor) -> bool:
+    """Whether a pending tensor may read x's memory later: nobody changes it without calling `changing` before."""
+    return x._version[1]
+
+
+def pending(recipe: Any, inputs: tuple[Tensor, ...] = (), backward: Any = None, saved: tuple[Tensor, ...] = (),
+            ) -> Tensor:
+    """`record` of an array that is still to be computed. `backward` must take pending tensors, too: the gradients of
+    operations that took this tensor's recipe."""
+    if not _mode.fuse:
+        return record(recipe.compute(), inputs, backward, saved)
+    out = record(_NOTHING, inputs, backward, saved)
+    if out._node is not None:
+        out._node.takes_pending = True
+    _defer(out, recipe)
+    return out
+
+
+_NOTHING = np.empty(0)
+
+
+def _defer(x: Tensor, recipe: Any) -> None:
+    """Make x pending, and known to those whose memory it will read."""
+    x.array, x.__class__ = recipe, Pending
+    for source in recipe.sources:
+        version = source._version
+        version[2:] = [*(ref for ref in version[2:] if type(ref()) is Pending), weakref.ref(x)]
+
+
 # Recording -------------------------------------------------------------------------------------------------------
 
 def record(array: Array, inputs: tuple[Tensor, ...], backward: Backward, saved: tuple[Tensor, ...] = (),
@@ -344,9 +421,11 @@ def record(array: Array, inputs: tuple[Tensor, ...], backward: Backward, saved: 
     """The output `array` of an operation on `inputs`, on the tape if grad mode is on and an input requires grad.
 
     `backward` takes the gradient of the output (an array of its shape and dtype, any strides, not to be written into)
-    and returns an array or None for each input. To change in place, before it has run, a tensor whose array it reads is
-    an error: these are `saved` and, with `save_output`, the output."""
+    and returns an array (or a pending tensor) or None for each input. `array` is in nobody else's hands. To change in
+    place, before it has run, a tensor whose array it reads is an error: these are `saved` and, with `save_output`, the
+    output."""
     out = Tensor(array)
+    out._version[1] = True
     if _mode.grad:
         for x in inputs:
             if x._view is not None:
@@ -390,6 +469,29 @@ def _edge(x: Tensor) -> Any:
     return (x._node or x) if x._requires_grad else None
 
 
+def settle(x: Tensor) -> Array:
+    """x's array, after the pending tensors that are still to read it have done so."""
+    array, version = x.array, x._version
+    while len(version) > 2:
+        if (reader := version.pop()()) is not None:
+            reader.array  # noqa: B018
+    return array
+
+
+def changing(x: Tensor) -> Array:
+    """x's array for an operation that now writes into it; the change counts."""
+    array = settle(x)
+    x._version[0] += 1
+    return array
+
+
+def hand_out(x: Tensor) -> Array:
+    """x's array for somebody who may write into it at any time, unseen."""
+    array = settle(x)
+    x._version[1] = False
+    return array
+
+
 def shadow(x: Tensor) -> Tensor:
     """x with its history but with memory of its own, so that an operation may save it before x is overwritten."""
     if not _mode.grad:
@@ -400,21 +502,29 @@ def shadow(x: Tensor) -> Tensor:
     return out
 
 
-def inplace(x: Tensor, result: Tensor) -> Tensor:
-    """Write `result`, computed from `shadow(x)`, into x's memory, and give x its history. Returns x.
+def inplace(x: Tensor, result: Tensor, fresh: bool = False) -> Tensor:
+    """Write `result`, computed from `shadow(x)`, into x's memory, and give x its history. Returns x. While x is
+    pending, there is nothing to write into, and x becomes the result if that is `fresh`, seen by nobody else.
 
     Raises RuntimeError (AutogradError) if x is a leaf that requires grad, or a view of one, while grad mode is on."""
     if result.shape != x.shape:
         raise ShapeError(f"in-place operation: the result has shape {result.shape}, but the tensor has {x.shape}")
     if not np.can_cast(result.dtype, x.dtype, "same_kind"):
         raise DTypeError(f"in-place operation: the result is {result.dtype}, which cannot be written into {x.dtype}")
-    if not x.array.flags.writeable:
+    fresh = fresh and type(x) is Pending
+    if not fresh and not x.array.flags.writeable:
         raise ArgumentError("in-place operation: an expanded or read-only tensor cannot be changed; clone() it first")
     root = x if x._view is None else x._view.root
     if _mode.grad and root._requires_grad and root._node is None:
         raise AutogradError("in-place operation: a leaf that requires grad cannot be changed while grad mode is on")
-    np.copyto(x.array, result.array, casting="same_kind")
-    x._version[0] += 1
+    if fresh:
+        x._version, recipe = result._version, recipe_of(result)
+        if recipe is None:
+            x.array = result.array
+        else:
+            _defer(x, recipe)
+    else:
+        np.copyto(changing(x), result.array, casting="same_kind")
     if not _mode.grad:
         return x
     if root is x:
@@ -459,14 +569,16 @@ def backward(roots: Sequence[Tensor], gradients: Sequence[Array], retain_graph: 
     starts = [_edge(root) for root in roots]
     captured: dict[Node | Tensor, Array | None] = {_edge(x): None for x in inputs or ()}
     nodes = _reachable([x for x in starts if isinstance(x, Node)], None if inputs is None else {*captured})
-    pending: dict[Any, Array] = {}
+    awaited: dict[Any, Any] = {}
     for start, gradient in zip(starts, gradients, strict=True):
-        _accumulate(pending, start, gradient)
+        _accumulate(awaited, start, gradient)
     del gradients
     for node in nodes:
-        grad = pending.pop(node, None)
+        grad = awaited.pop(node, None)
         if grad is None:
             continue
+        if isinstance(grad, Tensor) and (node._hooks or node.retain or node in captured or not node.takes_pending):
+            grad = grad.array
         if node._hooks:
             grad = _call_hooks(node._hooks, grad)
         if node.retain is not None and (kept := node.retain()) is not None:
@@ -482,18 +594,19 @@ def backward(roots: Sequence[Tensor], gradients: Sequence[Array], retain_graph: 
         results = node.backward(grad)
         for edge, result in zip(node.edges, results, strict=True):
             if edge is not None and result is not None:
-                _accumulate(pending, edge, result)
+                _accumulate(awaited, edge, result)
         del results, grad
         result = None
         if not retain_graph:
             node.release()
-    for leaf in [key for key in pending if inputs is None or key in captured]:
+    for leaf in [key for key in awaited if inputs is None or key in captured]:
+        _compute(awaited, leaf)
         if leaf._hooks:
-            pending[leaf] = _call_hooks(leaf._hooks, pending[leaf])
+            awaited[leaf] = _call_hooks(leaf._hooks, awaited[leaf])
         if inputs is None:
-            _add_to_grad(leaf, pending)
+            _add_to_grad(leaf, awaited)
         else:
-            captured[leaf] = pending[leaf]
+            captured[leaf] = awaited[leaf]
     return [captured[_edge(x)] for x in inputs or ()]
 
 
@@ -515,30 +628,38 @@ def _reachable(starts: Iterable[Node], wanted: set[Node | Tensor] | None) -> lis
     return nodes[::-1]
 
 
-def _accumulate(pending: dict[Any, Array], key: Node | Tensor, grad: Array) -> None:
-    if key not in pending:
-        pending[key] = grad
-    elif _exclusive(pending, key):
-        np.add(pending[key], grad, out=pending[key])
+def _accumulate(awaited: dict[Any, Any], key: Node | Tensor, grad: Array) -> None:
+    if key not in awaited:
+        awaited[key] = grad
+        return
+    _compute(awaited, key)
+    grad = grad.array if isinstance(grad, Tensor) else grad
+    if exclusive(awaited, key):
+        np.add(awaited[key], grad, out=awaited[key])
     else:
-        held = pending[key]
-        pending[key] = np.add(held, grad, out=layout.empty_for(held.shape, held.dtype, held, grad))
+        held = awaited[key]
+        awaited[key] = np.add(held, grad, out=layout.empty_for(held.shape, held.dtype, held, grad))
 
 
-def _exclusive(pending: dict[Any, Array], key: Node | Tensor) -> bool:
+def _compute(awaited: dict[Any, Any], key: Node | Tensor) -> None:
+    """Let there be an array at `key`, not a pending tensor."""
+    if isinstance(awaited[key], Tensor):
+        awaited[key] = awaited[key].array
+
+
+def exclusive(awaited: Any, key: Any) -> bool:
     """Whether nothing else holds the memory of the array at `key`. (getrefcount counts its own argument, too.)"""
-    if getrefcount(pending[key]) > 2 or not pending[key].flags.writeable:
+    if getrefcount(awaited[key]) > 2 or not awaited[key].flags.writeable:
         return False
-    base = pending[key].base
-    return layout.owns(pending[key]) or (
-        isinstance(base, Array) and layout.owns(base) and getrefcount(pending[key].base) <= 3)
+    base = awaited[key].base
+    return layout.owns(awaited[key]) or (
+        isinstance(base, Array) and layout.owns(base) and getrefcount(awaited[key].base) <= 3)
 
 
-def _add_to_grad(leaf: Tensor, pending: dict[Any, Array]) -> None:
-    own, grad = _exclusive(pending, leaf), pending.pop(leaf)
+def _add_to_grad(leaf: Tensor, awaited: dict[Any, Any]) -> None:
+    own, grad = exclusive(awaited, leaf), awaited.pop(leaf)
     if leaf.grad is not None:
-        np.add(leaf.grad.array, grad, out=leaf.grad.array)
-        leaf.grad._version[0] += 1
+        np.add(leaf.grad.array, grad, out=changing(leaf.grad))
         return
     laid_out = layout.match(grad, leaf.array)
     leaf.grad = Tensor(laid_out.copy(order="K") if laid_out is grad and not own else laid_out)

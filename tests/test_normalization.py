@@ -73,6 +73,14 @@ def test_variance_of_float32_survives_a_large_mean(rng, C, first_rows):
     assert (constant.array == 0).all() and (var.array == 0).all()
 
 
+def test_statistics_with_gaps_in_memory(rng):
+    x, mean, var = fastnn.tensor(rng.standard_normal((9, 3))), fastnn.zeros(6).double(), fastnn.ones(6).double()
+    F.batch_norm(x, mean[::2], var[1::2], training=True, momentum=1.0)
+    np.testing.assert_allclose(mean.array[::2], x.array.mean(0))
+    np.testing.assert_allclose(var.array[1::2], x.array.var(0, ddof=1))
+    assert (mean.array[1::2] == 0).all() and (var.array[::2] == 1).all()
+
+
 def test_nan_and_infinity_stay_in_their_channel(rng):
     x = rng.standard_normal((70, 3)).astype(np.float32)
     x[5, 0], x[50, 1] = np.nan, np.inf
@@ -122,6 +130,9 @@ def test_refusals():
         F.batch_norm(x.double(), fastnn.zeros(3), fastnn.ones(3))
     with pytest.raises(RuntimeError, match="needs more than one value a channel"):
         F.batch_norm(x[:1, :, :1, :1], None, None, training=True)
+    frozen = fastnn.zeros(1).expand(3)
+    with pytest.raises(ValueError, match="must be writeable"):
+        F.batch_norm(x, frozen, frozen, training=True)
     with pytest.raises(RuntimeError, match="are needed in evaluation"):
         F.batch_norm(x, None, None)
     with pytest.raises(ValueError, match=r"BatchNorm2d: input must have the shape \(N, C, H, W\), but \(4, 3\) came"):
@@ -133,11 +144,21 @@ def test_refusals():
 def test_kernels_refuse_what_does_not_fit():
     if backend.kernel_set != "compiled":
         pytest.skip("the twins trust their caller")
-    x, c = np.zeros((4, 3), np.float32), np.zeros(3, np.float32)
-    for args in [(x, c, c, x[:2]), (x, c[:2], c, x), (x, c, c.astype(np.float64), x), (x.T, c, c, x.T),
-                 (np.zeros((4, 3, 2, 2), np.float32), c, c, x), (x[:0], c, c, x[:0])]:
+    K, x, c = backend.normalization, np.zeros((4, 3), np.float32), np.zeros(3, np.float32)
+    wide = np.zeros((4, 3, 2, 2), np.float32)
+    for a, mean, weight, other, y in [(x, c, c, None, x[:2]), (x, c[:2], c, None, x), (x, c, c.astype(float), None, x),
+                                      (x.T, c, c, None, x.T), (wide, c, c, None, x), (x, c, c, x[:2], x),
+                                      (x, c, c, x.astype(float), x), (x, None, c, None, x)]:
         with pytest.raises(ValueError, match="kernel"):
-            backend.normalization.batch_norm(*args[:3], 1e-5, args[3], c.copy(), c.copy(), c.copy(), 1)
+            K.batch_norm(a, mean, c, weight, c, other, True, y, 1)
+    for a, mean, running in [(x, c[:2], c), (x, c, c[:2]), (x.T, c, None), (x[:0], c, c), (x, c, c.astype(float))]:
+        with pytest.raises(ValueError, match="kernel"):
+            K.batch_norm_statistics(a, 1e-5, 0.1, mean, c.copy(), running, None, 1)
+    for dy, y, g, dx, dw, db in [(x[:2], None, None, x, c, c), (x, x, None, x, c, c), (x, None, x, x, c, c),
+                                 (x, x[:2], x, x, c, c), (x, x, x[:2], x, c, c), (x, None, None, x[:2], c, c),
+                                 (x, None, None, x, None, None), (x, None, None, x, c, None), (None,) * 6]:
+        with pytest.raises(ValueError, match="kernel"):
+            K.batch_norm_backward(dy, x, c, c, c, c, y, True, True, dx, dw, db, g, 1)
 
 
 @pytest.mark.parametrize("momentum", [0.3, None])

@@ -1,8 +1,10 @@
 """Batch normalization: statistics of each channel over all rows, and the element-wise passes around them.
 
 An array is R rows (R = N, or N·H·W) of C adjacent channels. It is walked in wide rows, max(1, LANES // C) rows side
-by side, so that inner loops are long, contiguous and vectorized however few channels there are. DEPTH wide rows make a
-block, the unit of work. Bandwidth is the limit: forward reads x twice and writes y, backward reads dy and x twice.
+by side, so that inner loops (norm.h) are long, contiguous and vectorized however few channels there are. DEPTH wide
+rows make a block, the unit of work. Bandwidth is the limit: forward reads x twice and writes y, backward reads dy and x
+twice and writes dx. A residual that is added and a ReLU behind cost no pass of their own. ReLU's mask is found again
+from x in the backward pass, or if a residual was added, from y by the pass of the sums, which writes the masked dy.
 
 Sums run down a block in the array's dtype, lane by lane, then over lanes and blocks in float64. Variances come from
 deviations from a shift, the mean of the block's first wide row: with s = Σ(x − shift) and q = Σ(x − shift)² over n
@@ -17,17 +19,30 @@ from fastnn._kernels.kernel cimport *
 
 cnp.import_array()
 
+ctypedef void* Row
+
+cdef extern from "norm.h" nogil:
+    enum: MOMENTS, GRADIENTS, GRADIENTS_OF_RELU, GRADIENTS_BY_Y
+    enum: ADD, RELU, BACKWARD, FIXED
+    ctypedef struct NormRows:
+        Row x, dy, y, out, m, s, t, u, a, c, sum, dot
+    void norm_sums_f(int kind, const NormRows* rows, Py_ssize_t lanes, Py_ssize_t size)
+    void norm_sums_d(int kind, const NormRows* rows, Py_ssize_t lanes, Py_ssize_t size)
+    void norm_map_f(int kind, const NormRows* rows, Py_ssize_t lanes, Py_ssize_t size)
+    void norm_map_d(int kind, const NormRows* rows, Py_ssize_t lanes, Py_ssize_t size)
+
 cdef enum:
     LANES = 512  # numbers in a wide row, if C allows
     DEPTH = 64  # wide rows in a block
 
 ctypedef struct Norm:
     Py_ssize_t rows, C, lanes, height, blocks  # lanes of a wide row, rows of a block
-    Bytes dy, x, out, mean, rstd, var, weight, bias, dweight, dbias
+    int sums_kind, map_kind
+    bint relu, training
+    Bytes dy, x, y, out, g, mean, rstd, weight, bias, dweight, dbias, running_mean, running_var
     double* sums  # two numbers a channel for each block, at least one block; those of the first are the result
-    Bytes wide  # four wide rows, the parameters of a pass, then three for each thread
-    bint training
-    double eps
+    Bytes wide  # six wide rows, the parameters of a pass, then three for each thread
+    double eps, momentum
     int threads
 
 
@@ -39,18 +54,31 @@ cdef void repeat(floating* wide, const Norm* b) noexcept nogil:
         done *= 2
 
 
-cdef void reduce_unit(const Norm* b, Py_ssize_t block, floating* kind) noexcept nogil:
-    """Of one block and each channel: Σ dy and Σ dy·(x − mean), or without dy the mean and squared deviations."""
-    cdef Py_ssize_t C = b.C, start = block * b.height * C, rows = min(b.height, b.rows - block * b.height), c, i, k
-    cdef Py_ssize_t n = rows * C, first = min(b.lanes // C, rows)
-    cdef const floating* dy = <floating*> b.dy
-    cdef const floating* x = <floating*> b.x + start
-    cdef floating* s = <floating*> b.wide + (4 + 3 * omp_get_thread_num()) * b.lanes
-    cdef floating* q = s + b.lanes
-    cdef floating* shift = <floating*> b.wide if dy != NULL else q + b.lanes
+cdef NormRows rows_of(const Norm* b, Py_ssize_t block, Bytes dy, Bytes out, floating* kind) noexcept nogil:
+    """A block's arrays (those there are) and parameters."""
+    cdef Py_ssize_t start = block * b.height * b.C
+    cdef floating* wide = <floating*> b.wide
+    cdef NormRows rows
+    rows.x, rows.dy, rows.y = <floating*> b.x + start, <floating*> dy + start, <floating*> b.y + start
+    rows.out = <floating*> out + start
+    rows.m, rows.s, rows.t = wide, wide + b.lanes, wide + 2 * b.lanes
+    rows.u, rows.a, rows.c = wide + 3 * b.lanes, wide + 4 * b.lanes, wide + 5 * b.lanes
+    rows.sum = wide + (6 + 3 * omp_get_thread_num()) * b.lanes
+    rows.dot = <floating*> rows.sum + b.lanes
+    return rows
+
+
+cdef void sum_unit(const Norm* b, Py_ssize_t block, floating* kind) noexcept nogil:
+    """Of one block and each channel: Σ dy and Σ dy·(x − mean), or the mean and squared deviations."""
+    cdef Py_ssize_t C = b.C, rows = min(b.height, b.rows - block * b.height), c, i
+    cdef Py_ssize_t first = min(b.lanes // C, rows)
+    cdef NormRows p = rows_of(b, block, b.dy, b.g, kind)
+    cdef const floating* x = <floating*> p.x
+    cdef floating* s = <floating*> p.sum
+    cdef floating* q = <floating*> p.dot
+    cdef floating* shift = q + b.lanes
     cdef double* total = b.sums + block * 2 * C
-    cdef floating d, g
-    if dy == NULL:
+    if b.sums_kind == MOMENTS:
         memset(total, 0, C * sizeof(double))
         for i in range(first):
             for c in range(C):
@@ -58,100 +86,118 @@ cdef void reduce_unit(const Norm* b, Py_ssize_t block, floating* kind) noexcept 
         for c in range(C):
             shift[c] = <floating> (total[c] / first)
         repeat(shift, b)
+        p.m = shift
     memset(s, 0, 2 * b.lanes * sizeof(floating))
-    i = 0
-    while i < n:
-        for k in range(min(b.lanes, n - i)):
-            d = x[i + k] - shift[k]
-            g = d if dy == NULL else dy[start + i + k]
-            s[k] += g
-            q[k] += g * d
-        i += b.lanes
+    if floating is float:
+        norm_sums_f(b.sums_kind, &p, b.lanes, rows * C)
+    else:
+        norm_sums_d(b.sums_kind, &p, b.lanes, rows * C)
     memset(total, 0, 2 * C * sizeof(double))
     for i in range(b.lanes // C):
         for c in range(C):
             total[c] += s[i * C + c]
             total[C + c] += q[i * C + c]
-    for c in range(C if dy == NULL else 0):
+    for c in range(C if b.sums_kind == MOMENTS else 0):
         total[C + c] = max(total[C + c] - total[c] * total[c] / rows, 0.)  # NaN stays
         total[c] = shift[c] + total[c] / rows
 
 
-cdef void reduce(const Norm* b, floating* kind) noexcept nogil:
-    """reduce_unit of all blocks, merged in pairs into the first."""
+cdef void sum_part(const Norm* b, Py_ssize_t part, floating* kind) noexcept nogil:
+    """sum_unit of a thread's blocks, the last first: the pass after it begins with what is still in the cache."""
+    cdef Py_ssize_t block
+    for block in range(cut(b.blocks, b.threads, part + 1) - 1, cut(b.blocks, b.threads, part) - 1, -1):
+        sum_unit(b, block, kind)
+
+
+cdef void sum_all(const Norm* b, floating* kind) noexcept nogil:
+    """sum_unit of all blocks, merged in pairs into the first."""
     cdef Py_ssize_t pair, c, i, C = b.C, step = 1
-    cdef double n, m, delta
+    cdef double n, m, delta, share_of_mean, share_of_square
     cdef double* to
     cdef double* from_
-    share(<Unit> reduce_unit[floating], b, b.blocks, b.threads)
+    memset(b.sums, 0, 2 * C * sizeof(double))
+    share(<Unit> sum_part[floating], b, b.threads, b.threads)
     while step < b.blocks:
         for pair in range(parts(b.blocks - step, 2 * step)):
             i = pair * 2 * step
             to, from_ = b.sums + i * 2 * C, b.sums + (i + step) * 2 * C
+            if b.sums_kind != MOMENTS:
+                for c in range(2 * C):
+                    to[c] += from_[c]
+                continue
             n, m = step * b.height, min(b.rows - (i + step) * b.height, step * b.height)
+            share_of_mean, share_of_square = m / (n + m), n * m / (n + m)
             for c in range(C):
                 delta = from_[c] - to[c]
-                to[c] += from_[c] if b.dy != NULL else delta * (m / (n + m))
-                to[C + c] += from_[C + c] + (0 if b.dy != NULL else delta * delta * (n * m / (n + m)))
+                to[c] += delta * share_of_mean
+                to[C + c] += from_[C + c] + delta * delta * share_of_square
         step *= 2
 
 
 cdef void map_unit(const Norm* b, Py_ssize_t block, floating* kind) noexcept nogil:
-    """out = (x − m)·s + t, or with dy (x − m)·s + (dy − t)·u, of one block; m, s, t, u are the wide rows."""
-    cdef const floating* m = <floating*> b.wide
-    cdef const floating* s = m + b.lanes
-    cdef const floating* t = s + b.lanes
-    cdef const floating* u = t + b.lanes
-    cdef Py_ssize_t start = block * b.height * b.C, end = min(start + b.height * b.C, b.rows * b.C), i = start, k
-    cdef const floating* dy
-    cdef const floating* x
-    cdef floating* out
-    while i < end:
-        dy, x, out = <floating*> b.dy + i, <floating*> b.x + i, <floating*> b.out + i
-        for k in range(min(b.lanes, end - i)):
-            out[k] = (x[k] - m[k]) * s[k] + (t[k] if b.dy == NULL else (dy[k] - t[k]) * u[k])
-        i += b.lanes
+    """The outputs, or the gradients of x, of one block."""
+    cdef NormRows p = rows_of(b, block, b.dy, b.out, kind)
+    cdef Py_ssize_t size = min(b.height, b.rows - block * b.height) * b.C
+    if floating is float:
+        norm_map_f(b.map_kind, &p, b.lanes, size)
+    else:
+        norm_map_d(b.map_kind, &p, b.lanes, size)
 
 
-cdef void steps(Norm* b, Py_ssize_t _, floating* kind) noexcept nogil:
-    """Reduce what there is to reduce, derive the wide rows m, s, t, u from the sums, and map."""
+cdef void learn(Norm* b, Py_ssize_t _, floating* kind) noexcept nogil:
+    """Statistics."""
+    cdef Py_ssize_t c
+    cdef double var, keep = 1 - b.momentum
+    cdef floating* mean = <floating*> b.running_mean
+    cdef floating* running_var = <floating*> b.running_var
+    sum_all(b, kind)
+    for c in range(b.C):
+        var = b.sums[b.C + c] / b.rows
+        (<floating*> b.mean)[c] = <floating> b.sums[c]
+        (<floating*> b.rstd)[c] = <floating> (1 / sqrt(var + b.eps))
+        if mean != NULL:
+            mean[c] = <floating> (keep * mean[c] + b.momentum * b.sums[c])
+        if running_var != NULL:
+            running_var[c] = <floating> (keep * running_var[c] + b.momentum * (b.sums[b.C + c] / (b.rows - 1)))
+
+
+cdef void apply(Norm* b, Py_ssize_t _, floating* kind) noexcept nogil:
+    """Derive the wide rows m, s, t and map x, or sum dy, derive u, a, c and map dy."""
     cdef Py_ssize_t c, C = b.C
     cdef floating* m = <floating*> b.wide
     cdef floating* s = m + b.lanes
     cdef floating* t = s + b.lanes
     cdef floating* u = t + b.lanes
-    cdef floating* mean = <floating*> b.mean
-    cdef floating* rstd = <floating*> b.rstd
-    cdef double scale
-    memset(b.sums, 0, 2 * C * sizeof(double))
-    if b.var != NULL:
-        reduce(b, kind)
-        for c in range(C):
-            mean[c] = <floating> b.sums[c]
-            (<floating*> b.var)[c] = <floating> (b.sums[C + c] / b.rows)
-            rstd[c] = <floating> (1 / sqrt(b.sums[C + c] / b.rows + b.eps))
-    memcpy(m, mean, C * sizeof(floating))
-    repeat(m, b)
-    if b.dweight != NULL:
-        reduce(b, kind)
-        for c in range(C):
-            (<floating*> b.dbias)[c] = <floating> b.sums[c]
-            (<floating*> b.dweight)[c] = <floating> (b.sums[C + c] * rstd[c])
-    if b.out == NULL:
-        return
+    cdef floating* a = u + b.lanes
+    cdef floating* shift = a + b.lanes
+    cdef double rstd, scale
     for c in range(C):
-        scale = <double> rstd[c] * ((<floating*> b.weight)[c] if b.weight != NULL else 1)
-        s[c], t[c], u[c] = <floating> scale, (<floating*> b.bias)[c] if b.bias != NULL else 0, <floating> scale
-        if b.dy != NULL and b.training:
-            s[c] = <floating> (-scale * rstd[c] * rstd[c] * b.sums[C + c] / b.rows)
-            t[c] = <floating> (b.sums[c] / b.rows)
-        elif b.dy != NULL:
-            m[c] = 0
-    for c in range(4):
+        m[c], t[c] = (<floating*> b.mean)[c], (<floating*> b.bias)[c] if b.bias != NULL else 0
+        s[c] = <floating> (<double> (<floating*> b.rstd)[c] * ((<floating*> b.weight)[c] if b.weight != NULL else 1))
+    for c in range(3):
         repeat(m + c * b.lanes, b)
-    if not b.training and b.dy != NULL:  # dx = (dy − 0)·scale + 0
-        b.x, b.dy = b.dy, NULL
-    share(<Unit> map_unit[floating], b, b.blocks, b.threads)
+    b.map_kind = (ADD if b.y != NULL else 0) + (RELU if b.relu else 0)
+    if b.dy != NULL:
+        b.sums_kind = GRADIENTS_BY_Y if b.y != NULL else GRADIENTS_OF_RELU if b.relu else GRADIENTS
+        b.map_kind = BACKWARD + (RELU if b.relu and b.y == NULL else 0) + (0 if b.training else FIXED)
+        if b.dweight != NULL or b.y != NULL:
+            sum_all(b, kind)
+        for c in range(C):
+            rstd = (<floating*> b.rstd)[c]
+            scale = rstd * ((<floating*> b.weight)[c] if b.weight != NULL else 1)
+            if b.dweight != NULL:
+                (<floating*> b.dbias)[c] = <floating> b.sums[c]
+                (<floating*> b.dweight)[c] = <floating> (b.sums[C + c] * rstd)
+            if b.training:
+                a[c] = <floating> (-scale * rstd * rstd * b.sums[C + c] / b.rows)
+                shift[c] = <floating> (-scale * b.sums[c] / b.rows)
+            u[c] = s[c]
+        for c in range(3, 6 if b.training else 4):
+            repeat(m + c * b.lanes, b)
+        if b.y != NULL:
+            b.dy = b.g
+    if b.out != NULL:
+        share(<Unit> map_unit[floating], b, b.blocks, b.threads)
 
 
 cdef Bytes data(cnp.ndarray a, cnp.ndarray x, bint whole) except? NULL:
@@ -165,50 +211,75 @@ cdef Bytes data(cnp.ndarray a, cnp.ndarray x, bint whole) except? NULL:
     return a.data
 
 
-cdef int run(cnp.ndarray dy, cnp.ndarray x, cnp.ndarray mean, cnp.ndarray rstd, cnp.ndarray var, cnp.ndarray weight,
-             cnp.ndarray bias, cnp.ndarray out, cnp.ndarray dweight, cnp.ndarray dbias, double eps, bint training,
-             int n_threads) except -1:
-    """Forward (x to out) if dy is None, else backward (dy to out)."""
-    cdef Norm b
-    cdef Py_ssize_t group, n_sums, size
+cdef int begin(Norm* b, cnp.ndarray x, cnp.ndarray mean, cnp.ndarray rstd) except -1:
+    """Check the arguments that all kernels have, and cut x into blocks."""
+    cdef Py_ssize_t group
     if x is None or mean is None or rstd is None:
         raise ValueError("kernel: batch norm needs an input, mean and rstd")
     check_rows(x)
-    b.dy, b.x, b.out = data(dy, x, True), x.data, data(out, x, True)
-    b.mean, b.rstd, b.var = data(mean, x, False), data(rstd, x, False), data(var, x, False)
-    b.weight, b.bias = data(weight, x, False), data(bias, x, False)
-    b.dweight, b.dbias = data(dweight, x, False), data(dbias, x, False)
-    b.C, b.training, b.eps, size = x.shape[1], training, eps, cnp.PyArray_ITEMSIZE(x)
+    memset(b, 0, sizeof(Norm))
+    b.x, b.mean, b.rstd = x.data, data(mean, x, False), data(rstd, x, False)
+    b.C = x.shape[1]
     b.rows = x.size // b.C if b.C > 0 else 0
-    if ((dweight is None) != (dbias is None) or (var is not None and b.rows == 0)
-            or (training and dy is not None and dweight is None)):
-        raise ValueError("kernel: batch_norm needs a row; in training dweight_out and dbias_out, else both or none")
     group = max(<Py_ssize_t> 1, LANES // max(<Py_ssize_t> 1, b.C))
     b.lanes, b.height = group * b.C, DEPTH * group
-    b.blocks, b.threads = parts(b.rows, b.height), threads_for(2 * b.rows * b.C, n_threads)
-    n_sums = 2 * b.C * max(<Py_ssize_t> 1, b.blocks)
-    b.sums = <double*> scratch_acquire(8 * n_sums + (4 + 3 * b.threads) * b.lanes * size)
+    b.blocks = parts(b.rows, b.height)
+    return 0
+
+
+cdef int run(Unit single, Unit double_, Norm* b, cnp.ndarray x, int n_threads) except -1:
+    """Get working memory, and start."""
+    cdef Py_ssize_t n_sums = parts(2 * b.C * max(<Py_ssize_t> 1, b.blocks), 8) * 8  # wide rows are aligned
+    b.threads = threads_for(2 * b.rows * b.C, n_threads)
+    b.sums = <double*> scratch_acquire(8 * n_sums + (6 + 3 * b.threads) * b.lanes * cnp.PyArray_ITEMSIZE(x))
     b.wide = <Bytes> (b.sums + n_sums)
-    start(<Unit> steps[float], <Unit> steps[double], x, &b, 1, 1)
+    start(single, double_, x, b, 1, 1)
     scratch_release(b.sums)
     return 0
 
 
-def batch_norm(x, weight, bias, eps, y_out, mean_out, rstd_out, var_out, n_threads):
-    """y = (x − mean)·rstd·weight + bias, rstd = 1/√(var + eps), with mean and biased variance over the rows of x.
+def batch_norm_statistics(x, double eps, double momentum, mean_out, rstd_out, running_mean_out, running_var_out,
+                          int n_threads):
+    """mean over the rows of x, and rstd = 1/√(var + eps) with the biased variance. If given, the running statistics
+    become (1 − momentum)·old + momentum·new, with the unbiased variance.
 
-    x: (N, C) or (N, C, H, W), at least one row; the rest: (C,). weight and bias may be None."""
-    run(None, x, mean_out, rstd_out, var_out, weight, bias, y_out, None, None, eps, True, n_threads)
+    x: (N, C) or (N, C, H, W), at least one row; the rest: (C,)."""
+    cdef Norm b
+    begin(&b, x, mean_out, rstd_out)
+    if b.rows == 0:
+        raise ValueError("kernel: batch norm's statistics need a row")
+    b.running_mean, b.running_var = data(running_mean_out, x, False), data(running_var_out, x, False)
+    b.eps, b.momentum = eps, momentum
+    run(<Unit> learn[float], <Unit> learn[double], &b, x, n_threads)
 
 
-def batch_norm_eval(x, mean, rstd, weight, bias, y_out, n_threads):
-    """y = (x − mean)·rstd·weight + bias with given mean and rstd."""
-    run(None, x, mean, rstd, None, weight, bias, y_out, None, None, 0, False, n_threads)
+def batch_norm(x, mean, rstd, weight, bias, residual, bint relu, y_out, int n_threads):
+    """y = (x − mean)·rstd·weight + bias + residual, then 0 where it is not positive if `relu`.
+
+    residual is like x; it, weight and bias may be None."""
+    cdef Norm b
+    begin(&b, x, mean, rstd)
+    b.weight, b.bias, b.relu = data(weight, x, False), data(bias, x, False), relu
+    b.y, b.out = data(residual, x, True), data(y_out, x, True)
+    run(<Unit> apply[float], <Unit> apply[double], &b, x, n_threads)
 
 
-def batch_norm_backward(dy, x, mean, rstd, weight, training, dx_out, dweight_out, dbias_out, n_threads):
-    """dbias = Σ dy, dweight = Σ dy·x̂, x̂ = (x − mean)·rstd, and dx = weight·rstd·dy or, if `training`, through the
-    statistics of the R rows too, weight·rstd·(dy − dbias/R − x̂·dweight/R), which needs the other two.
+def batch_norm_backward(dy, x, mean, rstd, weight, bias, y, bint relu, bint training, dx_out, dweight_out, dbias_out,
+                        g_out, int n_threads):
+    """With g = dy, or if `relu` dy where batch_norm's output is positive, else 0: dbias = Σ g, dweight = Σ g·x̂,
+    x̂ = (x − mean)·rstd, and dx = weight·rstd·g or, if `training`, through the statistics of the R rows too,
+    weight·rstd·(g − dbias/R − x̂·dweight/R), which needs the other two.
 
-    dx_out may be None; so may dweight_out with dbias_out."""
-    run(dy, x, mean, rstd, None, weight, None, dx_out, dweight_out, dbias_out, 0, training, n_threads)
+    The sign is found again from x, which takes bias, or read from the output y if it is given (a residual had been
+    added); then g, the residual's gradient, is written to g_out, which may be dy. dx_out may be None; so may
+    dweight_out with dbias_out."""
+    cdef Norm b
+    if ((dweight_out is None) != (dbias_out is None) or (training and dweight_out is None)
+            or (y is None) != (g_out is None) or dy is None):
+        raise ValueError("kernel: batch norm's gradient needs dy, dweight_out with dbias_out, in training both, and y "
+                         "with g_out")
+    begin(&b, x, mean, rstd)
+    b.weight, b.bias, b.relu, b.training = data(weight, x, False), data(bias, x, False), relu, training
+    b.dy, b.y, b.g, b.out = data(dy, x, True), data(y, x, True), data(g_out, x, True), data(dx_out, x, True)
+    b.dweight, b.dbias = data(dweight_out, x, False), data(dbias_out, x, False)
+    run(<Unit> apply[float], <Unit> apply[double], &b, x, n_threads)

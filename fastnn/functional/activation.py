@@ -10,7 +10,7 @@ import numpy as np
 from fastnn import backend, layout
 from fastnn.functional.arguments import same_float
 from fastnn.functional.shape import axis_of, install
-from fastnn.tensor import Array, Tensor, float32, record
+from fastnn.tensor import Array, Tensor, float32, pending, recipe_of, record
 from fastnn.tensor import inplace as write_into
 
 __all__ = ["elu", "leaky_relu", "log_softmax", "relu", "sigmoid", "softmax", "tanh"]
@@ -35,12 +35,36 @@ def _activation(op: str, x: Tensor, *params: float, inplace: bool = False, read_
     return write_into(x, out) if inplace else out
 
 
+class Masked:
+    """The gradient of relu's input as it is pending: dy where the output y > 0, else 0. `alone`: y is that of a batch
+    norm and nothing added, so that y > 0 may as well be found from its input."""
+    __slots__ = ("alone", "dy", "y")
+    sources = ()
+
+    def __init__(self, dy: Array, y: Array, alone: bool) -> None:
+        self.dy, self.y, self.alone = [dy], y, alone  # a list, for `exclusive`
+
+    shape = property(lambda self: self.y.shape)
+    dtype = property(lambda self: self.y.dtype)
+
+    def compute(self) -> Array:
+        dx = layout.empty_like(self.y)
+        backend.activation.relu_backward(layout.match(self.dy[0], self.y), self.y, dx, backend.n_threads())
+        return dx
+
+
 def relu(input: Tensor, inplace: bool = False) -> Tensor:
     """max(x, 0), of integers too; NaN stays NaN. The gradient at 0 is 0.
 
     >>> relu(fastnn.tensor([-1.0, 0.0, 2.0]))
     tensor([0., 0., 2.])
     """
+    if (recipe := recipe_of(input)) is not None:
+        y, alone = recipe.compute(relu=True), recipe.residual is None
+        backward = lambda grad: (pending(Masked(grad, y, alone)),)  # noqa: E731
+        backward.__qualname__ = "relu"
+        out = record(y, (input,), backward, save_output=True)
+        return write_into(input, out, fresh=True) if inplace else out
     if isinstance(input, Tensor) and input.array.dtype.kind in "iu":
         out = Tensor(np.maximum(input.array, 0, out=layout.empty_like(input.array)))
         return write_into(input, out) if inplace else out

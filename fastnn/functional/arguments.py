@@ -20,19 +20,24 @@ def check_tensor(op: str, x: Any, name: str = "input") -> None:
 
 def same_float(op: str, optional: dict[str, Tensor | None] | None = None, **tensors: Tensor) -> Array:
     """The first's array. TypeError if not tensors (optional ones may be None), DTypeError unless of one float dtype."""
-    first, a = "", None
+    check_float(op, optional, **tensors)
+    return next(iter(tensors.values())).array
+
+
+def check_float(op: str, optional: dict[str, Tensor | None] | None = None, **tensors: Tensor) -> None:
+    """What `same_float` refuses, without reading an array."""
+    first, common = "", None
     for name, t in (tensors if optional is None else tensors | optional).items():
         if t is not None or name in tensors:
             check_tensor(op, t, name)
-            dtype = t.array.dtype  # type: ignore[union-attr]
+            dtype = t.dtype  # type: ignore[union-attr]
             if dtype.char not in "fd":
                 raise DTypeError(f"{op}: {name} must be float32 or float64, but is {dtype}; use .float()")
-            if a is None:
-                first, a = name, t.array  # type: ignore[union-attr]
-            elif dtype != a.dtype:
-                raise DTypeError(f"{op}: {first} is {a.dtype}, but {name} is {dtype}; convert one of them, for example "
-                                 f"by .to({a.dtype})")
-    return a  # type: ignore[return-value]
+            if common is None:
+                first, common = name, dtype
+            elif dtype != common:
+                raise DTypeError(f"{op}: {first} is {common}, but {name} is {dtype}; convert one of them, for example "
+                                 f"by .to({common})")
 
 
 def images(op: str, a: Array) -> Array:

@@ -14,7 +14,21 @@ import numpy as np
 from fastnn import layout
 from fastnn.errors import ArgumentError, DTypeError, ShapeError
 from fastnn.functional.shape import expand, install
-from fastnn.tensor import Array, Tensor, as_tensor, bool_, float32, inplace, record, result_dtype, shadow, unbroadcast
+from fastnn.tensor import (
+    Array,
+    Pending,
+    Tensor,
+    as_tensor,
+    bool_,
+    float32,
+    inplace,
+    pending,
+    recipe_of,
+    record,
+    result_dtype,
+    shadow,
+    unbroadcast,
+)
 
 Operand = Tensor | bool | int | float | Array
 Op = Callable[..., Any]
@@ -56,7 +70,7 @@ def _apply(op: str, ufunc: Op, rules: tuple[Rule, ...], dtype: Any, xs: tuple[Te
         reads += names if wanted else ""
         terms.append((gradient, x.array.shape, x.array.dtype) if wanted else None)
     if not any(terms):
-        return Tensor(z)
+        return record(z, (), lambda g: ())
     read = [a if name in reads else None for name, a in zip("zxyw", (z, *arrays))]  # noqa: B905
     saved = tuple([x for x, a in zip(xs, read[1:]) if a is not None]) if reads else ()  # noqa: B905
 
@@ -178,7 +192,20 @@ _same: Rule = "", lambda g, z, x, y: g
 _larger: Rule = "xy", lambda g, z, x, y: _masked(g, x < y, x == y)  # the gradient goes to x where it is the larger
 _smaller: Rule = "xy", lambda g, z, x, y: _masked(g, x > y, x == y)
 
-_add = _binary("add", "x + y", np.add, _same, _same)
+_plain_add = _binary("add", "x + y", np.add, _same, _same)
+
+
+def _add(x: Operand, y: Operand) -> Tensor:
+    if type(x) is Pending or type(y) is Pending:
+        for a, b in (x, y), (y, x):  # batch norm takes a second operand into its own pass
+            if (recipe := recipe_of(a)) is not None and isinstance(b, Tensor) and (total := recipe.plus(b)) is not None:
+                backward = lambda grad: (grad, grad)  # noqa: E731
+                backward.__qualname__ = "add"
+                return pending(total, (x, y), backward)  # type: ignore[arg-type]
+    return _plain_add(x, y)
+
+
+named(_add, "add", _plain_add.__doc__ or "")
 _sub = _binary("sub", "x - y", np.subtract, _same, ("", lambda g, z, x, y: np.negative(g)))
 _by_y: Rule = "y", lambda g, z, x, y: times(g, y)
 mul = _binary("mul", "x · y", np.multiply, _by_y, ("x", lambda g, z, x, y: times(g, x)))
@@ -251,7 +278,7 @@ def _operator(function: Op, reflected: bool = False) -> Op:
 def _changing(function: Op) -> Op:
     """The form in place. The tensor is copied first if the gradient may read what is overwritten."""
     kept, name = (lambda x: x) if function.__name__ in ("add", "sub") else shadow, function.__name__
-    method = lambda x, *args, **kwargs: inplace(x, function(kept(x), *args, **kwargs))  # noqa: E731
+    method = lambda x, *args, **kwargs: inplace(x, function(kept(x), *args, **kwargs), fresh=True)  # noqa: E731
     return named(method, f"{name}_", f"{name} in place.")
 
 

@@ -130,8 +130,8 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 def column_sum(dy: Array) -> Array:
     """Sum over all but axis 1: the gradient of a bias, which batch norm's kernel computes for its own."""
     zeros, unused, out = np.zeros((3, dy.shape[1]), dy.dtype)
-    backend.normalization.batch_norm_backward(
-        dy, dy, zeros, zeros, None, False, None, unused, out, backend.n_threads())
+    backend.normalization.batch_norm_backward(dy, dy, zeros, zeros, None, None, None, False, False, None, unused, out,
+                                              None, backend.n_threads())
     return out
 
 

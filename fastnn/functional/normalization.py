@@ -1,10 +1,15 @@
-"""Batch normalization (Ioffe and Szegedy, 2015; CS231n, lecture 7)."""
+"""Batch normalization (Ioffe and Szegedy, 2015; CS231n, lecture 7).
+
+In training the statistics are computed at once. The output is pending: an addition and a ReLU behind join its pass over
+memory (`Normalized`), and on the way back ReLU hands over its gradient unmasked (`activation.Masked`). So between two
+convolutions there is one pass forward and a pair of passes backward. The graph has the nodes that it would have anyway,
+and whoever looks at a tensor or a gradient in between finds the same bits."""
 import numpy as np
 
 from fastnn import backend, layout
 from fastnn.errors import ArgumentError, ShapeError
-from fastnn.functional.arguments import same_float
-from fastnn.tensor import Array, Tensor, record
+from fastnn.functional.arguments import check_float
+from fastnn.tensor import Array, Tensor, changing, exclusive, lasting, pending, recipe_of, record
 
 __all__ = ["batch_norm"]
 
@@ -12,6 +17,11 @@ __all__ = ["batch_norm"]
 def _rows(a: Array) -> Array:
     """The channels innermost: (N, C), or channels-last (N, C, H, W); (N, C, L) as (N, C, L, 1)."""
     return layout.contiguous(a) if a.ndim == 2 else layout.channels_last(a if a.ndim == 4 else a[..., None])
+
+
+def _like(rows: Array, shape: tuple[int, ...]) -> Array:
+    """The way back from `_rows` to an array of that shape."""
+    return rows if rows.ndim == len(shape) else layout.contiguous(rows[..., 0])
 
 
 def batch_norm(input: Tensor, running_mean: Tensor | None, running_var: Tensor | None, weight: Tensor | None = None,
@@ -30,7 +40,7 @@ def batch_norm(input: Tensor, running_mean: Tensor | None, running_var: Tensor |
             [ 1.]])
     """
     channels = {"running_mean": running_mean, "running_var": running_var, "weight": weight, "bias": bias}
-    same_float("batch_norm", channels, input=input)
+    check_float("batch_norm", channels, input=input)
     if input.ndim not in (2, 3, 4):
         raise ShapeError(f"batch_norm: input must be (N, C), (N, C, L) or (N, C, H, W), but its shape is {input.shape}")
     C = input.shape[1]
@@ -45,30 +55,64 @@ def batch_norm(input: Tensor, running_mean: Tensor | None, running_var: Tensor |
     if training and rows == 1:
         raise ShapeError(f"batch_norm: training needs more than one value a channel, but input has shape {input.shape}")
     x, kernels = _rows(input.array), backend.normalization
-    w, b = (None if t is None else layout.contiguous(t.array) for t in (weight, bias))
-    mean, rstd, var = np.zeros((3, C), x.dtype)
-    y = layout.empty(x.shape, x.dtype, x.ndim == 4)
+    w, b = (None if t is None else np.array(t.array, x.dtype) for t in (weight, bias))  # theirs may change
+    mean, rstd = np.zeros((2, C), x.dtype)
     learn = training and x.size > 0
     if learn:
-        kernels.batch_norm(x, w, b, eps, y, mean, rstd, var, backend.n_threads())
-        for running, new in ((running_mean, mean), (running_var, var * (rows / (rows - 1)))):
-            if running is not None:
-                running.array[...] = (1 - momentum) * running.array + momentum * new
-                running._version[0] += 1
+        running = [changing(t) for t in (running_mean, running_var) if t is not None]
+        if not all(a.flags.writeable for a in running):
+            raise ArgumentError("batch_norm: running_mean and running_var must be writeable in training")
+        dense = [layout.contiguous(a) for a in running]
+        kernels.batch_norm_statistics(x, eps, momentum, mean, rstd, *(dense or (None, None)), backend.n_threads())
+        for a, d in zip(running, dense, strict=True):
+            if d is not a:
+                a[...] = d
     elif running_mean is not None and running_var is not None:
         mean[...], rstd[...] = running_mean.array, 1 / np.sqrt(running_var.array.astype(np.float64) + eps)
-    if not learn:
-        kernels.batch_norm_eval(x, mean, rstd, w, b, y, backend.n_threads())
-    inputs = tuple(t for t in (input, weight, bias) if t is not None)
+    inputs = tuple([t for t in (input, weight, bias) if t is not None])
     needed = [t is not None and t.requires_grad for t in (input, weight, bias)]
     shape = input.shape
 
-    def backward(grad: Array) -> tuple[Array | None, ...]:
+    def backward(grad: Array | Tensor) -> tuple[Array | None, ...]:
+        masked, y, g = recipe_of(grad), None, None
+        own = masked is not None and exclusive(masked.dy, 0)
+        dy = _rows(grad if isinstance(grad, Array) else masked.dy[0] if masked else grad.array)
+        if masked and not masked.alone:  # masked in place if nobody else has the gradient
+            y, g = _rows(masked.y), dy if own else layout.empty(x.shape, x.dtype, x.ndim == 4)
         dx = layout.empty(x.shape, x.dtype, x.ndim == 4) if needed[0] else None
         dweight, dbias = np.empty((2, C), x.dtype) if learn or any(needed[1:]) else (None, None)
-        kernels.batch_norm_backward(_rows(grad), x, mean, rstd, w, learn, dx, dweight, dbias, backend.n_threads())
-        grads = zip((input, weight, bias), needed, (dx, dweight, dbias), strict=True)
-        return tuple(g.reshape(t.shape) if need else None for t, need, g in grads if t is not None)  # type: ignore
+        kernels.batch_norm_backward(dy, x, mean, rstd, w, b, y, bool(masked), learn, dx, dweight, dbias, g,
+                                    backend.n_threads())
+        if g is not None:  # which is the gradient of the residual, too
+            grad.array = _like(g, shape)  # type: ignore[union-attr]
+        grads = None if dx is None else _like(dx, shape), dweight, dbias
+        return tuple([g if need else None for t, need, g in zip((input, weight, bias), needed, grads, strict=True)
+                      if t is not None])
 
-    out = y if y.ndim == len(shape) else layout.contiguous(y[..., 0])
-    return record(out, inputs, backward, saved=inputs[:1 + (weight is not None)])
+    recipe = Normalized(shape, (input,), x, (mean, rstd, w, b))
+    saved = inputs[:1 + (weight is not None)]
+    if lasting(input):
+        return pending(recipe, inputs, backward, saved)
+    return record(recipe.compute(), inputs, backward, saved)
+
+
+class Normalized:
+    """Batch norm's output as it is pending, maybe with another tensor added to it: all that one pass needs."""
+    __slots__ = ("channels", "dtype", "residual", "shape", "sources", "x")
+
+    def __init__(self, shape: tuple[int, ...], sources: tuple[Tensor, ...], x: Array,
+                 channels: tuple[Array | None, ...], residual: Array | None = None) -> None:
+        self.shape, self.dtype, self.sources, self.x = shape, x.dtype, sources, x
+        self.channels, self.residual = channels, residual  # mean, rstd, weight and bias, which nobody else can change
+
+    def compute(self, relu: bool = False) -> Array:
+        y = layout.empty(self.x.shape, self.dtype, self.x.ndim == 4)
+        residual = None if self.residual is None else _rows(self.residual)
+        backend.normalization.batch_norm(self.x, *self.channels, residual, relu, y, backend.n_threads())
+        return _like(y, self.shape)
+
+    def plus(self, other: Tensor) -> "Normalized | None":
+        """The recipe of the sum, None if it has none."""
+        if self.residual is not None or other.shape != self.shape or other.dtype != self.dtype or not lasting(other):
+            return None
+        return Normalized(self.shape, (*self.sources, other), self.x, self.channels, other.array)

@@ -104,7 +104,8 @@ class ParameterList(_Numbered):
     _registry = "_parameters"
 
     def _register(self, registry: str, name: str, value: Any) -> None:
-        super()._register(registry, name, Parameter(value) if type(value) is Tensor else value)
+        plain = isinstance(value, Tensor) and not isinstance(value, Parameter)
+        super()._register(registry, name, Parameter(value) if plain else value)
 
     def extra_repr(self) -> str:
         return "\n".join(f"({i}): {type(p).__name__} containing: [{p.dtype} of size {'x'.join(map(str, p.shape))}]"

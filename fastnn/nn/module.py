@@ -9,7 +9,7 @@ import numpy as np
 from fastnn.autograd import Function
 from fastnn.errors import AutogradError, StateDictError
 from fastnn.nn.parameter import Parameter, write, zero_grads
-from fastnn.tensor import RemovableHandle, Tensor
+from fastnn.tensor import RemovableHandle, Tensor, changing
 
 
 class LoadResult(NamedTuple("LoadResult", [("missing_keys", list[str]), ("unexpected_keys", list[str])])):
@@ -210,8 +210,7 @@ class Module:
             raise TypeError(f"Module.to: dtype must be float32 or float64, but {dtype} came")
         for t in (t for tensor in (*self.parameters(), *self.buffers()) for t in (tensor, tensor.grad)):
             if t is not None and t.is_floating_point() and t.dtype != dtype:
-                t.array = t.array.astype(dtype)
-                t._version[0] += 1
+                t.array = changing(t).astype(dtype)
         return self
 
     def float(self) -> Self:

@@ -6,7 +6,7 @@ from fastnn import creation
 from fastnn.errors import ShapeError
 from fastnn.nn import init
 from fastnn.nn.linear import Weighted
-from fastnn.tensor import Tensor, int64
+from fastnn.tensor import Tensor, changing, int64
 
 
 class _BatchNorm(Weighted):
@@ -41,7 +41,7 @@ class _BatchNorm(Weighted):
             raise ShapeError(f"{type(self).__name__}: input must have the shape {shapes}, but {input.shape} came")
         momentum = self.momentum
         if self.training and self.num_batches_tracked is not None:
-            self.num_batches_tracked.add_(1)
+            changing(self.num_batches_tracked)[...] += 1
             if momentum is None:  # the average of all batches so far
                 momentum = 1 / self.num_batches_tracked.item()
         kept = self.track_running_stats or not self.training

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from fastnn import creation, layout
-from fastnn.tensor import Tensor, as_tensor
+from fastnn.tensor import Tensor, as_tensor, changing
 
 
 class Parameter(Tensor):
@@ -19,7 +19,7 @@ class Parameter(Tensor):
     __slots__ = ()
 
     def __init__(self, data: Tensor | np.ndarray, requires_grad: bool = True) -> None:
-        super().__init__(as_tensor(data).array, requires_grad)
+        super().__init__(as_tensor(data).data.array, requires_grad)
 
     def __deepcopy__(self, memo: dict) -> Tensor:
         copy = super().__deepcopy__(memo)
@@ -40,8 +40,7 @@ def empty(op: str, *shape: int, device: Any = None, dtype: Any = None) -> Parame
 
 def write(tensor: Tensor, values: np.ndarray) -> Tensor:
     """Copy `values` into the tensor's memory, in its memory order and unseen by the tape. Returns the tensor."""
-    np.copyto(tensor.array, values, casting="unsafe")
-    tensor._version[0] += 1
+    np.copyto(changing(tensor), values, casting="unsafe")
     return tensor
 
 

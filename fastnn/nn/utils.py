@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from fastnn.functional.shape import cat, reshape
-from fastnn.tensor import Tensor, float32
+from fastnn.tensor import Tensor, changing, float32
 
 
 def _grads(parameters: Tensor | Iterable[Tensor]) -> list[Tensor]:
@@ -39,16 +39,15 @@ def clip_grad_norm_(parameters: Tensor | Iterable[Tensor], max_norm: float, norm
     factor = max_norm / (total + 1e-6)
     with np.errstate(all="ignore"):
         for grad in () if factor >= 1 else grads:  # NaN is passed on
-            grad.array *= factor
-            grad._version[0] += 1
+            array = changing(grad)
+            array *= factor
         return Tensor(np.array(total).astype(np.result_type(*(grad.dtype for grad in grads)) if grads else float32))
 
 
 def clip_grad_value_(parameters: Tensor | Iterable[Tensor], clip_value: float) -> None:
     """Limit every element of all gradients, in place, to [−clip_value, clip_value]."""
     for grad in _grads(parameters):
-        np.clip(grad.array, -float(clip_value), float(clip_value), out=grad.array)
-        grad._version[0] += 1
+        np.clip(grad.array, -float(clip_value), float(clip_value), out=changing(grad))
 
 
 def parameters_to_vector(parameters: Iterable[Tensor]) -> Tensor:

@@ -10,7 +10,7 @@ from fastnn import layout
 from fastnn.autograd import enable_grad
 from fastnn.errors import ShapeError
 from fastnn.nn.parameter import zero_grads
-from fastnn.tensor import Array, Tensor, float32
+from fastnn.tensor import Array, Tensor, changing, float32
 
 Group = dict[str, Any]
 Params = Iterable[Tensor] | Iterable[Group]
@@ -92,12 +92,11 @@ class Optimizer:
                         raise ShapeError(f"optimizer: a parameter of shape {p.shape} has a gradient of {p.grad.shape}")
                     kinds[self.kind(group, p)].append(p)
             for kind, params in kinds.items():
-                values = [layout.match(p.array, p.array) for p in params]  # a copy if there are gaps in its memory
+                values = [layout.match(changing(p), p.array) for p in params]  # a copy if there are gaps in its memory
                 self.update(group, kind, params, values, [layout.match(p.grad.array, p.array) for p in params])
                 for p, value in zip(params, values, strict=True):
                     if value is not p.array:
                         p.array[...] = value
-                    p._version[0] += 1
         return loss
 
     def memory(self, params: list[Tensor], key: str) -> list[Array]:

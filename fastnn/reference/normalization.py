@@ -13,17 +13,31 @@ def _wide(channels, x, default=1.0):
     return channels.astype(np.float64).reshape(1, -1, *(1,) * (x.ndim - 2))
 
 
-def batch_norm(x, weight, bias, eps, y_out, mean_out, rstd_out, var_out, n_threads):
-    mean, var = x.mean(_over_rows(x), np.float64), x.var(_over_rows(x), np.float64)
-    mean_out[...], var_out[...], rstd_out[...] = mean, var, 1 / np.sqrt(var + eps)
-    batch_norm_eval(x, mean_out, rstd_out, weight, bias, y_out, n_threads)
+def batch_norm_statistics(x, eps, momentum, mean_out, rstd_out, running_mean_out, running_var_out, n_threads):
+    mean, var, R = x.mean(_over_rows(x), np.float64), x.var(_over_rows(x), np.float64), x[:, :1].size
+    mean_out[...], rstd_out[...] = mean, 1 / np.sqrt(var + eps)
+    if running_mean_out is not None:
+        running_mean_out[...] = (1 - momentum) * running_mean_out.astype(np.float64) + momentum * mean
+    if running_var_out is not None:
+        running_var_out[...] = (1 - momentum) * running_var_out.astype(np.float64) + momentum * (var * R / (R - 1))
 
 
-def batch_norm_eval(x, mean, rstd, weight, bias, y_out, n_threads):
+def batch_norm(x, mean, rstd, weight, bias, residual, relu, y_out, n_threads):
     y_out[...] = (x - _wide(mean, x)) * _wide(rstd, x) * _wide(weight, x) + _wide(bias, x, 0.0)
+    if residual is not None:
+        y_out += residual
+    if relu:
+        np.copyto(y_out, 0, where=y_out <= 0)
 
 
-def batch_norm_backward(dy, x, mean, rstd, weight, training, dx_out, dweight_out, dbias_out, n_threads):
+def batch_norm_backward(dy, x, mean, rstd, weight, bias, y, relu, training, dx_out, dweight_out, dbias_out, g_out,
+                        n_threads):
+    if relu:
+        if y is None:
+            batch_norm(x, mean, rstd, weight, bias, None, False, y := np.empty_like(x), n_threads)
+        g = np.empty_like(dy) if g_out is None else g_out
+        np.copyto(g, np.where(y <= 0, 0, dy))
+        dy = g
     normalized = (x - _wide(mean, x)) * _wide(rstd, x)
     dbias, dweight = dy.sum(_over_rows(x), np.float64), (dy * normalized).sum(_over_rows(x))
     if dweight_out is not None:

@@ -112,17 +112,26 @@ NORMALIZED = [(2, 1), (5, 3), (200, 7), (70, 130), (33, 600), (2, 1, 5, 7), (3, 
 
 
 def normalization(name, make):
-    for i, shape in enumerate(NORMALIZED + [(0, 3), (2, 0, 3, 1)] * (name != "batch_norm")):
-        x = make.special(shape) if i == 2 or name == "batch_norm_eval" else make.normal(shape)
+    for i, shape in enumerate(NORMALIZED + [(0, 3), (2, 0, 3, 1)] * (name != "batch_norm_statistics")):
+        x = make.special(shape) if i == 2 or name == "batch_norm" else make.normal(shape)
         x = x + 3 * x[:1] if i == 4 else x  # a first row unlike the others
-        mean, weight, bias, mean_out, rstd_out, var_out, *sums = make.normal((8, shape[1]))
+        mean, weight, bias, mean_out, rstd_out, running_mean, *sums = make.normal((8, shape[1]))
+        rstd, running_var = make.rng.uniform(0.5, 2, (2, shape[1])).astype(make.dtype)
         dweight_out, dbias_out = (None, None) if i == 6 else sums
-        K = 1 if name == "batch_norm_eval" else x[:, :1].size
-        yield {"x": x, "weight": None if i in (3, 4) else weight, "bias": None if i == 4 else bias, "eps": 0.1,
-               "dy": make.normal(shape), "mean": mean, "rstd": make.rng.uniform(0.5, 2, len(mean)).astype(make.dtype),
-               "y_out": make.normal(shape), "mean_out": mean_out, "rstd_out": rstd_out, "var_out": var_out,
-               "dx_out": None if i in (5, 9) else make.normal(shape), "training": i % 3 > 0 and x.size > 0,
-               "dweight_out": dweight_out, "dbias_out": dbias_out}, K
+        weight, bias, K = None if i in (3, 4) else weight, None if i == 4 else bias, x[:, :1].size
+        y, g_out, relu = make.special(shape), make.normal(shape), i % 4 > 0
+        if i % 4 == 1:  # the sign is found again, but not where rounding decides on it
+            over = (1, -1, *(1,) * (len(shape) - 2))
+            scale = rstd if weight is None else rstd * weight
+            slope = (x - mean.reshape(over)) * scale.reshape(over) + (0 if bias is None else bias.reshape(over))
+            x[np.abs(slope) < 1e-3] += 0.1
+        yield {"x": x, "weight": weight, "bias": bias, "eps": 0.1, "momentum": 0.3, "dy": make.normal(shape),
+               "mean": mean, "rstd": rstd, "residual": y if i % 4 > 1 else None, "relu": relu,
+               "y": y if i % 4 > 1 else None, "g_out": g_out if i % 4 > 1 else None, "y_out": make.normal(shape),
+               "mean_out": mean_out, "rstd_out": rstd_out, "running_mean_out": None if i == 3 else running_mean,
+               "running_var_out": None if i == 3 else running_var, "training": i % 3 > 0 and x.size > 0,
+               "dx_out": None if i in (5, 9) else make.normal(shape), "dweight_out": dweight_out,
+               "dbias_out": dbias_out}, 1 if name == "batch_norm" else K
 
 
 SIZES = [(), (0,), (1,), (63,), (130, 17), (8, 3, 3, 5), (129, 130)]  # the last is longer than a unit of work
