@@ -7,14 +7,9 @@ import numpy as np
 
 from fastnn import tensor as tape
 from fastnn.errors import AutogradError, ShapeError
-from fastnn.tensor import Tensor, record
+from fastnn.tensor import Tensor, is_grad_enabled, record
 
 __all__ = ["Function", "enable_grad", "grad", "inference_mode", "is_grad_enabled", "no_grad", "set_grad_enabled"]
-
-
-def is_grad_enabled() -> bool:
-    """Whether operations are recorded, in this thread."""
-    return tape._mode.grad
 
 
 class enable_grad(ContextDecorator):

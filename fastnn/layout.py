@@ -78,7 +78,7 @@ def match(grad: Array, a: Array) -> Array:
         return grad
     out = empty_permuted(a, a.dtype)
     if grad.dtype == a.dtype and grad.shape == a.shape and all(
-            [n == 1 or s == t for n, s, t in zip(a.shape, grad.strides, out.strides, strict=True)]):
+            n == 1 or s == t for n, s, t in zip(a.shape, grad.strides, out.strides, strict=True)):
         return grad
     np.copyto(out, grad, casting="same_kind")
     return out

@@ -45,6 +45,11 @@ _lock = threading.RLock()  # of pending tensors
 _count = itertools.count()
 
 
+def is_grad_enabled() -> bool:
+    """Whether operations are recorded, in this thread."""
+    return _mode.grad
+
+
 class Node:
     """One recorded operation: what to run backward, and where its results go."""
 

@@ -148,12 +148,12 @@ cdef void epilogue(const Conv* c, floating* y, Py_ssize_t pixels, Py_ssize_t f, 
                    floating* kind) noexcept nogil:
     """y = (y − mean)·scale + shift + residual, then ReLU if asked, for some pixels of a row and filters from f on, to
     which y points: while they are in the first-level cache."""
-    cdef Py_ssize_t i, j, at = y - <floating*> c.y
+    cdef Py_ssize_t _i, j, at = y - <floating*> c.y
     cdef const floating* mean = <floating*> c.mean + f
     cdef const floating* scale = <floating*> c.scale + f
     cdef const floating* shift = <floating*> c.shift + f
     cdef const floating* residual = <floating*> c.residual + at if c.residual != NULL else NULL
-    for i in range(pixels):
+    for _i in range(pixels):
         for j in range(filters):
             y[j] = (y[j] - mean[j]) * scale[j] + shift[j]
         if residual != NULL:

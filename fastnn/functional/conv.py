@@ -4,15 +4,20 @@
     oH = ⌊(H + 2·ph − dh·(kH − 1) − 1) / sh⌋ + 1, and so for the width
 
 The gradient of x is a convolution of dy with the flipped weight; that of w a sum over images and pixels (CS231n,
-lectures 5 and 7)."""
+lectures 5 and 7).
+
+Where nothing is recorded, the output is pending: batch norm in evaluation, an addition behind it and a ReLU ride in the
+convolution's epilogue (`Convolved`). The scale and shift are made from the running statistics at each call."""
 
 import math
+
+import numpy as np
 
 from fastnn import backend, layout
 from fastnn.errors import ArgumentError, ShapeError
 from fastnn.functional.arguments import Geometry, IntOrPair, geometry, images, n_windows, pair, same_float
 from fastnn.functional.linalg import column_sum
-from fastnn.tensor import Array, Tensor, record
+from fastnn.tensor import Array, Tensor, is_grad_enabled, lasting, pending, record
 
 __all__ = ["col2im", "conv2d", "fold", "im2col", "unfold"]
 
@@ -42,11 +47,13 @@ def conv2d(input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: In
         raise ShapeError(f"conv2d: bias has shape {bias.shape}, but weight of shape {weight.shape} needs ({F},)")
     where = geometry("conv2d", (kH, kW), stride, padding, dilation, named=True)
     size = x.shape[2:] if padding == "same" else n_windows("conv2d", x.shape[2:], where)
-    y = layout.empty((len(x), F, *size), x.dtype, True)
     w = weight.array if layout.sound(weight.array) else layout.contiguous(weight.array)
-    arguments = *where[1:], groups
-    backend.conv.conv2d(x, w, None if bias is None else layout.contiguous(bias.array), y, *arguments,
-                        backend.n_threads())
+    b, arguments = None if bias is None else layout.contiguous(bias.array), (*where[1:], groups)
+    inputs = (input, weight) if bias is None else (input, weight, bias)
+    if not is_grad_enabled() and input.ndim == 4 and all(map(lasting, inputs)):
+        return pending(Convolved((len(x), F, *size), inputs, (x, w, b), arguments))
+    y = layout.empty((len(x), F, *size), x.dtype, True)
+    backend.conv.conv2d(x, w, b, y, *arguments, backend.n_threads())
     need_x, need_w = input.requires_grad, weight.requires_grad
     need_b = bias is not None and bias.requires_grad
 
@@ -62,9 +69,41 @@ def conv2d(input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: In
             backend.conv.conv2d_backward_weight(dy, x, dw, *arguments, backend.n_threads())
         return (dx, dw) if bias is None else (dx, dw, column_sum(dy) if need_b else None)
 
-    out = y if input.ndim == 4 else y[0]
-    inputs = (input, weight) if bias is None else (input, weight, bias)
-    return record(out, inputs, conv2d, saved=(input, weight))
+    return record(y if input.ndim == 4 else y[0], inputs, conv2d, saved=(input, weight))
+
+
+class Convolved:
+    """A convolution's output as it is pending, with what its epilogue takes: batch norm's mean, scale and shift, then
+    another tensor to be added."""
+    __slots__ = ("arguments", "arrays", "dtype", "norm", "residual", "shape", "sources")
+
+    def __init__(self, shape: tuple[int, ...], sources: tuple[Tensor, ...], arrays: tuple[Array, Array, Array | None],
+                 arguments: tuple, norm: tuple[Array, Array, Array] | None = None,
+                 residual: Array | None = None) -> None:
+        self.shape, self.dtype, self.sources, self.arrays = shape, arrays[0].dtype, sources, arrays
+        self.arguments, self.norm, self.residual = arguments, norm, residual
+
+    def compute(self, relu: bool = False) -> Array:
+        y = layout.empty(self.shape, self.dtype, True)
+        if self.norm is None and not relu:
+            backend.conv.conv2d(*self.arrays, y, *self.arguments, backend.n_threads())
+            return y
+        norm = self.norm or (np.zeros(y.shape[1], y.dtype), np.ones(y.shape[1], y.dtype), np.zeros(y.shape[1], y.dtype))
+        residual = None if self.residual is None else layout.channels_last(self.residual)
+        backend.conv.conv2d_batch_norm(*self.arrays, *norm, residual, relu, y, *self.arguments, backend.n_threads())
+        return y
+
+    def normalized(self, *norm: Array) -> "Convolved | None":
+        """The recipe of (y − mean)·scale + shift, None if it has none."""
+        done = self.norm is not None
+        return None if done else Convolved(self.shape, self.sources, self.arrays, self.arguments, norm)  # type: ignore
+
+    def plus(self, other: Tensor) -> "Convolved | None":
+        """The recipe of the sum, None if it has none."""
+        if (self.norm is None or self.residual is not None or other.shape != self.shape or other.dtype != self.dtype
+                or not lasting(other)):
+            return None
+        return Convolved(self.shape, (*self.sources, other), self.arrays, self.arguments, self.norm, other.array)
 
 
 def _im2col(x: Array, where: Geometry, size: tuple[int, int]) -> Array:

@@ -9,7 +9,8 @@ import numpy as np
 from fastnn import backend, layout
 from fastnn.errors import ArgumentError, ShapeError
 from fastnn.functional.arguments import check_float
-from fastnn.tensor import Array, Tensor, changing, exclusive, lasting, pending, recipe_of, record
+from fastnn.functional.conv import Convolved
+from fastnn.tensor import Array, Tensor, changing, exclusive, is_grad_enabled, lasting, pending, recipe_of, record
 
 __all__ = ["batch_norm"]
 
@@ -54,6 +55,13 @@ def batch_norm(input: Tensor, running_mean: Tensor | None, running_var: Tensor |
     rows = input.numel() // max(C, 1)
     if training and rows == 1:
         raise ShapeError(f"batch_norm: training needs more than one value a channel, but input has shape {input.shape}")
+    if not training and not is_grad_enabled() and isinstance(conv := recipe_of(input), Convolved):
+        rstd = (1 / np.sqrt(running_var.array.astype(np.float64) + eps)).astype(input.dtype)  # type: ignore[union-attr]
+        scale = rstd if weight is None else (rstd.astype(np.float64) * weight.array).astype(input.dtype)
+        shift = np.zeros(C, input.dtype) if bias is None else np.array(bias.array, input.dtype)
+        mean = np.array(running_mean.array, input.dtype)  # type: ignore[union-attr]
+        if (behind := conv.normalized(mean, scale, shift)) is not None:
+            return pending(behind)
     x, kernels = _rows(input.array), backend.normalization
     w, b = (None if t is None else np.array(t.array, x.dtype) for t in (weight, bias))  # theirs may change
     mean, rstd = np.zeros((2, C), x.dtype)

@@ -33,9 +33,11 @@ class Parameter(Tensor):
 def empty(op: str, *shape: int, device: Any = None, dtype: Any = None) -> Parameter:
     """An uninitialized parameter; one of shape O, I, H, W, a convolution's, has the memory order H, W, I, O."""
     shape, dtype = creation._size(op, shape), creation._dtype(op, dtype, device)
-    if len(shape) == 4:
-        return Parameter(layout.empty(shape[2:] + shape[1::-1], dtype).transpose(3, 2, 0, 1))
-    return Parameter(layout.empty(shape, dtype))
+    four = len(shape) == 4
+    p = Parameter(layout.empty(shape[2:] + shape[1::-1], dtype).transpose(3, 2, 0, 1) if four
+                  else layout.empty(shape, dtype))
+    p._version[1] = True  # nobody else has the array
+    return p
 
 
 def write(tensor: Tensor, values: np.ndarray) -> Tensor:

@@ -67,12 +67,13 @@ def conv(name, make):
         N, C, *image = shape
         size = n_windows(name, image, (kernel, stride, padding, dilation))
         weight, matrix = make.weight(F, C // groups, *kernel), (N, C * math.prod(kernel), math.prod(size))
-        terms = {"conv2d": weight[:1].size, "conv2d_batch_norm": weight[:1].size, "conv2d_backward_input": weight[:, :1].size,
-                 "conv2d_backward_weight": N * math.prod(size), "col2im": math.prod(kernel)}
+        terms = {"conv2d": weight[:1].size, "conv2d_batch_norm": weight[:1].size,
+                 "conv2d_backward_input": weight[:, :1].size, "conv2d_backward_weight": N * math.prod(size),
+                 "col2im": math.prod(kernel)}
         yield {"x": make.normal(shape), "weight": np.ascontiguousarray(weight) if N == 1 else weight,
                "bias": make.normal((F,)) if i % 2 else None, "mean": make.normal((F,)), "scale": make.normal((F,)),
-               "shift": make.normal((F,)), "residual": make.normal((N, F, *size)) if i % 3 else None, "relu": i % 2 == 0,
-               "dy": make.normal((N, F, *size)),
+               "shift": make.normal((F,)), "residual": make.normal((N, F, *size)) if i % 3 else None,
+               "relu": i % 2 == 0, "dy": make.normal((N, F, *size)),
                "y_out": make.normal((N, F, *size)), "dx_out": make.normal(shape),
                "dweight_out": make.weight(*weight.shape), "columns": make.normal(matrix), "x_out": make.normal(shape),
                "columns_out": make.normal(matrix), "kernel": kernel, "stride": stride, "padding": padding,
