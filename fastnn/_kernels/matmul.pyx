@@ -4,7 +4,8 @@ B is packed into panels of one or two vectors' width, so that the register tile 
 read where it lies, by rows or by columns. A unit of work is a block of row tiles times one panel; within it k is cut
 so that the panel's piece stays in the first-level cache. With few rows, B is not packed but streamed once. Where k is
 contiguous in both, for few rows or few columns, dot products need no packing: a unit is some columns by some rows. A
-long k over few outputs is cut into slices whose sums are added in order. All cuts depend on shapes only. The limit is the rate of multiply-adds for large matrices, bandwidth for few rows."""
+long k over few outputs is cut into slices whose sums are added in order. All cuts depend on shapes only. The limit
+is the rate of multiply-adds for large matrices, bandwidth for few rows."""
 cimport numpy as cnp
 from cython cimport floating
 from fastnn._kernels.kernel cimport *
