@@ -11,7 +11,7 @@ import numpy as np
 from fastnn import backend, layout
 from fastnn.device import device as Device
 from fastnn.errors import ArgumentError, DTypeError, ShapeError
-from fastnn.tensor import Array, Tensor, check_dtype, default_dtype, float32, int64, ints
+from fastnn.tensor import Array, Tensor, check_dtype, default_dtype, float32, int64, ints, owned
 
 Size = int | Sequence[int]
 
@@ -54,7 +54,7 @@ def tensor(data: Any, dtype: Any = None, device: Any = None, requires_grad: bool
     python = array.dtype.kind == "f" and not isinstance(first, Array | np.generic | Tensor)
     wanted = _dtype("tensor", dtype, device, float32 if python else array.dtype.newbyteorder("="))
     with np.errstate(invalid="ignore", over="ignore"):
-        return Tensor(array.astype(wanted, copy=False), requires_grad)
+        return owned(Tensor(array.astype(wanted, copy=False), requires_grad))
 
 
 def from_numpy(array: Array) -> Tensor:
@@ -76,11 +76,12 @@ def as_tensor(data: Any, dtype: Any = None, device: Any = None) -> Tensor:
 def _makers(name: str, doc: str, fill: Callable[..., Array]) -> tuple[Callable[..., Tensor], Callable[..., Tensor]]:
     """The functions `name` and `name_like`; `fill(shape, dtype)` makes the array."""
     def make(*size: Size, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
-        return Tensor(fill(_size(name, size), _dtype(name, dtype, device)), requires_grad)
+        return owned(Tensor(fill(_size(name, size), _dtype(name, dtype, device)), requires_grad))
 
     def like(input: Tensor, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
         array = fill(input.shape, _dtype(like.__name__, dtype, device, input.dtype))
-        return Tensor(layout.channels_last(array) if layout.is_channels_last(input.array) else array, requires_grad)
+        return owned(Tensor(layout.channels_last(array) if layout.is_channels_last(input.array) else array,
+                            requires_grad))
 
     make.__name__, make.__doc__ = name, f"{doc}, of the given size."
     like.__name__, like.__doc__ = f"{name}_like", f"{doc}, in the shape, dtype and memory order of `input`."

@@ -390,6 +390,12 @@ def recipe_of(x: Any) -> Any:
     return None if isinstance(held, Array) else held
 
 
+def owned(x: Tensor) -> Tensor:
+    """x, whose memory nobody else has."""
+    x._version[1] = True
+    return x
+
+
 def lasting(x: Tensor) -> bool:
     """Whether a pending tensor may read x's memory later: nobody changes it without calling `changing` before."""
     return x._version[1]

@@ -10,7 +10,7 @@ import numpy as np
 from fastnn import backend, layout
 from fastnn.functional.arguments import same_float
 from fastnn.functional.shape import axis_of, install
-from fastnn.tensor import Array, Tensor, float32, pending, recipe_of, record
+from fastnn.tensor import Array, Tensor, exclusive, float32, pending, recipe_of, record
 from fastnn.tensor import inplace as write_into
 
 __all__ = ["elu", "leaky_relu", "log_softmax", "relu", "sigmoid", "softmax", "tanh"]
@@ -48,8 +48,9 @@ class Masked:
     dtype = property(lambda self: self.y.dtype)
 
     def compute(self) -> Array:
-        dx = layout.empty_like(self.y)
-        backend.activation.relu_backward(layout.match(self.dy[0], self.y), self.y, dx, backend.n_threads())
+        own, dy = exclusive(self.dy, 0), layout.match(self.dy[0], self.y)
+        dx = dy if own else layout.empty_like(self.y)  # in place if nobody else has the gradient
+        backend.activation.relu_backward(dy, self.y, dx, backend.n_threads())
         return dx
 
 

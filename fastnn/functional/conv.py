@@ -6,8 +6,8 @@
 The gradient of x is a convolution of dy with the flipped weight; that of w a sum over images and pixels (CS231n,
 lectures 5 and 7).
 
-Where nothing is recorded, the output is pending: batch norm in evaluation, an addition behind it and a ReLU ride in the
-convolution's epilogue (`Convolved`). The scale and shift are made from the running statistics at each call."""
+The output is pending: batch norm in evaluation, an addition behind it and a ReLU ride in the convolution's epilogue
+(`Convolved`). The scale and shift are made from the running statistics at each call."""
 
 import math
 
@@ -17,7 +17,7 @@ from fastnn import backend, layout
 from fastnn.errors import ArgumentError, ShapeError
 from fastnn.functional.arguments import Geometry, IntOrPair, geometry, images, n_windows, pair, same_float
 from fastnn.functional.linalg import column_sum
-from fastnn.tensor import Array, Tensor, is_grad_enabled, lasting, pending, record
+from fastnn.tensor import Array, Tensor, lasting, pending, record
 
 __all__ = ["col2im", "conv2d", "fold", "im2col", "unfold"]
 
@@ -50,15 +50,14 @@ def conv2d(input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: In
     w = weight.array if layout.sound(weight.array) else layout.contiguous(weight.array)
     b, arguments = None if bias is None else layout.contiguous(bias.array), (*where[1:], groups)
     inputs = (input, weight) if bias is None else (input, weight, bias)
-    if not is_grad_enabled() and input.ndim == 4 and all(map(lasting, inputs)):
-        return pending(Convolved((len(x), F, *size), inputs, (x, w, b), arguments))
-    y = layout.empty((len(x), F, *size), x.dtype, True)
-    backend.conv.conv2d(x, w, b, y, *arguments, backend.n_threads())
+    shape = (len(x), F, *size)
+    recipe = Convolved(shape, inputs, (x, w, b), arguments)
     need_x, need_w = input.requires_grad, weight.requires_grad
     need_b = bias is not None and bias.requires_grad
 
-    def conv2d(grad: Array) -> tuple[Array | None, ...]:
-        dy = layout.channels_last(grad.reshape(y.shape))
+    def conv2d(grad: Array | Tensor) -> tuple[Array | None, ...]:
+        dy = grad if isinstance(grad, Array) else grad.array
+        dy = layout.channels_last(dy.reshape(shape))
         dx = dw = None
         if need_x:
             dx = layout.empty(x.shape, x.dtype, True)
@@ -69,7 +68,10 @@ def conv2d(input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: In
             backend.conv.conv2d_backward_weight(dy, x, dw, *arguments, backend.n_threads())
         return (dx, dw) if bias is None else (dx, dw, column_sum(dy) if need_b else None)
 
-    return record(y if input.ndim == 4 else y[0], inputs, conv2d, saved=(input, weight))
+    if input.ndim == 4 and all(map(lasting, inputs)):
+        return pending(recipe, inputs, conv2d, (input, weight))
+    y = recipe.compute()
+    return record(y if input.ndim == 4 else y[0], inputs, conv2d, (input, weight))
 
 
 class Convolved:

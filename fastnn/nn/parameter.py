@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from fastnn import creation, layout
-from fastnn.tensor import Tensor, as_tensor, changing
+from fastnn.tensor import Tensor, as_tensor, changing, owned
 
 
 class Parameter(Tensor):
@@ -34,10 +34,8 @@ def empty(op: str, *shape: int, device: Any = None, dtype: Any = None) -> Parame
     """An uninitialized parameter; one of shape O, I, H, W, a convolution's, has the memory order H, W, I, O."""
     shape, dtype = creation._size(op, shape), creation._dtype(op, dtype, device)
     four = len(shape) == 4
-    p = Parameter(layout.empty(shape[2:] + shape[1::-1], dtype).transpose(3, 2, 0, 1) if four
-                  else layout.empty(shape, dtype))
-    p._version[1] = True  # nobody else has the array
-    return p
+    return owned(Parameter(layout.empty(shape[2:] + shape[1::-1], dtype).transpose(3, 2, 0, 1) if four
+                           else layout.empty(shape, dtype)))
 
 
 def write(tensor: Tensor, values: np.ndarray) -> Tensor:
