@@ -34,8 +34,10 @@ def empty(op: str, *shape: int, device: Any = None, dtype: Any = None) -> Parame
     """An uninitialized parameter; one of shape O, I, H, W, a convolution's, has the memory order H, W, I, O."""
     shape, dtype = creation._size(op, shape), creation._dtype(op, dtype, device)
     four = len(shape) == 4
-    return owned(Parameter(layout.empty(shape[2:] + shape[1::-1], dtype).transpose(3, 2, 0, 1) if four
-                           else layout.empty(shape, dtype)))
+    p = Parameter(layout.empty(shape[2:] + shape[1::-1], dtype).transpose(3, 2, 0, 1) if four
+                  else layout.empty(shape, dtype))
+    owned(p)
+    return p
 
 
 def write(tensor: Tensor, values: np.ndarray) -> Tensor:
