@@ -19,6 +19,7 @@ import operator
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from gc import get_referents
 from sys import getrefcount
 from typing import Any
 
@@ -73,9 +74,20 @@ class Node:
 
     def release(self) -> None:
         """Let go of arrays. A node that holds none may run again, as in PyTorch."""
-        cells = getattr(self.backward, "__closure__", None) or ()
-        if self.versions or any(isinstance(cell.cell_contents, (Array, Tensor, list, Node)) for cell in cells):
+        if self.versions or _holds(get_referents(self.backward)):
             self.backward, self.edges, self.versions = None, (), ()
+
+
+def _holds(things: Iterable[Any]) -> bool:
+    """Whether there are arrays among what a function refers to, or in its closure (a tuple of cells or, where it is
+    compiled, an object that Cython makes)."""
+    for x in things:
+        if isinstance(x, (Array, Tensor, list, Node)):
+            return True
+        if type(x).__name__ in ("tuple", "cell") or "_scope_struct_" in type(x).__name__:
+            if _holds(get_referents(x)):
+                return True
+    return False
 
 
 class View:
