@@ -3,11 +3,12 @@
 An array of shape (N, C, H, W) is *channels-last* when its memory runs N, H, W, C. NumPy keeps that order only while
 all operands have it, so every operation allocates its own output here and passes `out=`. The strides of axes of
 size 1 say nothing and are never read."""
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 Array = np.ndarray
+copyto: Callable[..., None] = np.copyto  # backend puts the threaded kernel here, where arrays are large
 
 
 def is_channels_last(a: Array) -> bool:
@@ -25,7 +26,7 @@ def channels_last(a: Array) -> Array:
     if is_channels_last(a) and sound(a):
         return a
     out = empty(a.shape, a.dtype, True)
-    np.copyto(out, a)
+    copyto(out, a)
     return out
 
 
@@ -33,7 +34,9 @@ def contiguous(a: Array) -> Array:
     """`a` in C order, aligned and in native bytes: itself if it is already, else a copy."""
     if a.flags.c_contiguous and sound(a):
         return a
-    return np.array(a, dtype=a.dtype.newbyteorder("="), order="C", copy=True)
+    out = empty(a.shape, a.dtype.newbyteorder("="))
+    copyto(out, a)
+    return out
 
 
 def dense(a: Array) -> Array:
@@ -66,5 +69,5 @@ def match(grad: Array, a: Array) -> Array:
     out = np.empty_like(a)  # keeps the order of the axes of a permuted array, such as a weight's
     if grad.strides == out.strides and grad.dtype == a.dtype:
         return grad
-    np.copyto(out, grad, casting="same_kind")
+    copyto(out, grad, casting="same_kind")
     return out

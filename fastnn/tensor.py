@@ -34,6 +34,7 @@ class _Mode(threading.local):
     grad = True
 
 
+add: Callable[..., Array] = np.add  # fastnn.functional puts a threaded one here
 _mode = _Mode()
 _count = itertools.count()
 
@@ -519,10 +520,10 @@ def _accumulate(pending: dict[Any, Array], key: Node | Tensor, grad: Array) -> N
     if key not in pending:
         pending[key] = grad
     elif _exclusive(pending, key):
-        np.add(pending[key], grad, out=pending[key])
+        add(pending[key], grad, out=pending[key])
     else:
         held = pending[key]
-        pending[key] = np.add(held, grad, out=layout.empty_for(held.shape, held.dtype, held, grad))
+        pending[key] = add(held, grad, out=layout.empty_for(held.shape, held.dtype, held, grad))
 
 
 def _exclusive(pending: dict[Any, Array], key: Node | Tensor) -> bool:
@@ -536,7 +537,7 @@ def _exclusive(pending: dict[Any, Array], key: Node | Tensor) -> bool:
 def _add_to_grad(leaf: Tensor, pending: dict[Any, Array]) -> None:
     own, grad = _exclusive(pending, leaf), pending.pop(leaf)
     if leaf.grad is not None:
-        np.add(leaf.grad.array, grad, out=leaf.grad.array)
+        add(leaf.grad.array, grad, out=leaf.grad.array)
         leaf.grad._version[0] += 1
         return
     laid_out = layout.match(grad, leaf.array)

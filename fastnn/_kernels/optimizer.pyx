@@ -28,20 +28,6 @@ cdef struct Job:
     bint nesterov, first
 
 
-cdef bint is_packed(cnp.ndarray a) noexcept:
-    """Whether a's memory is dense in some order of its axes. Strides of size-1 axes are not read."""
-    cdef Py_ssize_t expected = cnp.PyArray_ITEMSIZE(a)
-    cdef int axis
-    while expected < cnp.PyArray_NBYTES(a):
-        for axis in range(a.ndim):
-            if a.shape[axis] != 1 and a.strides[axis] == expected:
-                expected *= a.shape[axis]
-                break
-        else:
-            return False
-    return True
-
-
 cdef void update_chunk(const Job* job, Py_ssize_t i, void* kind) noexcept nogil:
     """Update the elements i·CHUNK, …, (i + 1)·CHUNK − 1 of the line."""
     cdef const Slot* slot

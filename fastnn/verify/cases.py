@@ -90,6 +90,29 @@ def dropout(name, make):
                "y_out": make.normal(shape), "mask_out": mask, "dx_out": make.normal(shape)}, 1
 
 
+# shapes and the order of their axes in memory, outermost first
+ORDERS = [((0, 3), (1, 0)), ((7,), (0,)), ((5, 3), (1, 0)), ((2, 3, 5, 7), (0, 2, 3, 1)),
+          ((3, 40, 9, 7), (0, 2, 3, 1)), ((2, 3, 4, 5), (3, 0, 1, 2)), ((2, 6, 11, 3), (0, 2, 3, 1)), ((130, 70), (1, 0)), ((3, 5, 9, 130), (2, 3, 1, 0)),
+          ((4, 8, 30, 33), (0, 2, 3, 1)), ((40_001,), (0,)), ((16, 17, 33, 9), (3, 1, 0, 2))]
+
+
+def elementwise(name, make):
+    """Arithmetic: two arrays alike in memory, or one a number. Copies: between orders of axes, from strided memory."""
+    def order(array, axes):
+        return np.ascontiguousarray(array.transpose(axes)).transpose(np.argsort(axes))
+
+    for i, (shape, axes) in enumerate(ORDERS):
+        x, y, out = (order(make.special(shape), axes) for _ in range(3))
+        number = np.asarray(make.normal((1,))[0])
+        pairs = [(x, y), (x, number), (number, y)]
+        if name == "copy":
+            wide = make.normal((*shape[:-1], 2 * shape[-1]))
+            pairs = [(np.ascontiguousarray(x), out), (x, np.ascontiguousarray(out)), (wide[..., ::2], out),
+                     (np.broadcast_to(x[:1], shape), out), (x[..., ::-1], np.ascontiguousarray(out))]
+        for a, b in pairs[: 2 if i > 8 else 5]:
+            yield {"x": a, "y": b, "y_out": b, "z_out": out}, 1
+
+
 # M, N, K, some in stacks: sizes around the tile's, few rows, long sums
 PRODUCTS = [(1, 1, 1), (1, 33, 70), (3, 130, 65), (5, 17, 9), (14, 32, 40), (15, 33, 257), (29, 10, 31), (6, 5, 0),
             (0, 4, 3), (100, 70, 120), (9, 12, 4200), (130, 250, 784), (3, 1, 33, 70), (3, 3, 130, 65), (3, 5, 17, 9),
