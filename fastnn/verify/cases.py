@@ -92,7 +92,8 @@ def dropout(name, make):
 
 # shapes and the order of their axes in memory, outermost first
 ORDERS = [((0, 3), (1, 0)), ((7,), (0,)), ((5, 3), (1, 0)), ((2, 3, 5, 7), (0, 2, 3, 1)),
-          ((3, 40, 9, 7), (0, 2, 3, 1)), ((2, 3, 4, 5), (3, 0, 1, 2)), ((2, 6, 11, 3), (0, 2, 3, 1)), ((130, 70), (1, 0)), ((3, 5, 9, 130), (2, 3, 1, 0)),
+          ((3, 40, 9, 7), (0, 2, 3, 1)), ((2, 3, 4, 5), (3, 0, 1, 2)), ((2, 6, 11, 3), (0, 2, 3, 1)),
+          ((130, 70), (1, 0)), ((3, 5, 9, 130), (2, 3, 1, 0)),
           ((4, 8, 30, 33), (0, 2, 3, 1)), ((40_001,), (0,)), ((16, 17, 33, 9), (3, 1, 0, 2))]
 
 
@@ -168,7 +169,11 @@ def optimizer(name, make):
         options = dict(zip(OPTIONS, row, strict=True))
         draw = make.special if options["special"] else make.normal
         squares, largest = ([np.abs(a, out=a) for a in arrays(draw)] for draw in (make.normal, draw))
-        case = options | {"lr": 0.1 if name == "sgd_step" else 0.01, "params_out": arrays(), "grads": arrays(draw),
+        params = arrays()
+        options |= {"first": [options["first"]] * len(params), "grad_scale": 0.5 if options["amsgrad"] else 1.0,
+                    "steps_out": [np.array(options["step"] - 1, np.float32) for _ in params], "factor": 0.3,
+                    "limit": 0.4, "largest": options["maximize"], "norm_out": np.array(7.0), "grads_out": arrays(draw)}
+        case = options | {"lr": 0.1 if name == "sgd_step" else 0.01, "params_out": params, "grads": arrays(draw),
                           "momentum_buffers_out": arrays() if options["momentum"] else [], "exp_avgs_out": arrays(),
                           "exp_avg_sqs_out": squares, "max_exp_avg_sqs_out": largest if options["amsgrad"] else []}
         yield case, 1
