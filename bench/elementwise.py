@@ -35,6 +35,16 @@ def cases() -> list[Case]:
         label = f"{'x'.join(map(str, shape))} {'to' if to_last else 'from'} channels-last"
         rows.append(Case("elementwise", "copy", label, args_copy, bytes=8 * math.prod(shape), torch=torch_copy,
                          quick=math.prod(shape) < 10**6))  # fmt: skip
+    for shape in ((64, 16, 28, 28), (32, 128, 16, 16)):
+
+        def args_scale(rng, shape=shape):
+            return normal(rng, *shape), normal(rng, *shape[:2]), out(*shape)
+
+        def torch_scale(torch, x, factor, y_out):
+            return lambda: [torch.mul(x, factor[:, :, None, None], out=y_out)]
+
+        rows.append(Case("elementwise", "scale_channels", "x".join(map(str, shape)), args_scale,
+                         bytes=8 * math.prod(shape), torch=torch_scale))  # fmt: skip
     return rows
 
 

@@ -33,7 +33,7 @@ cdef int run(int op, double a, int cost, cnp.ndarray dy, cnp.ndarray x, cnp.ndar
     check_same(x, out)
     cdef Job job = Job(op, a, dy.data, x.data, out.data, x.size)
     return start(<Unit> chunk[float], <Unit> chunk[double], x, &job, parts(job.size, CHUNK),
-                 threads_for(cost * job.size, n_threads))
+                 threads_for(cost * job.size // STREAM, n_threads))
 
 
 def relu(cnp.ndarray x, cnp.ndarray y_out, int n_threads):
@@ -58,7 +58,7 @@ def leaky_relu_backward(cnp.ndarray dy, cnp.ndarray y, double negative_slope, cn
 
 def sigmoid(cnp.ndarray x, cnp.ndarray y_out, int n_threads):
     """y = 1 / (1 + exp(−x))."""
-    run(SIGMOID, 0, 8, x, x, y_out, n_threads)
+    run(SIGMOID, 0, 3, x, x, y_out, n_threads)
 
 
 def sigmoid_backward(cnp.ndarray dy, cnp.ndarray y, cnp.ndarray dx_out, int n_threads):
@@ -68,7 +68,7 @@ def sigmoid_backward(cnp.ndarray dy, cnp.ndarray y, cnp.ndarray dx_out, int n_th
 
 def tanh(cnp.ndarray x, cnp.ndarray y_out, int n_threads):
     """y = tanh(x)."""
-    run(TANH, 0, 8, x, x, y_out, n_threads)
+    run(TANH, 0, 3, x, x, y_out, n_threads)
 
 
 def tanh_backward(cnp.ndarray dy, cnp.ndarray y, cnp.ndarray dx_out, int n_threads):
@@ -78,7 +78,7 @@ def tanh_backward(cnp.ndarray dy, cnp.ndarray y, cnp.ndarray dx_out, int n_threa
 
 def elu(cnp.ndarray x, double alpha, cnp.ndarray y_out, int n_threads):
     """y = x where x >= 0, else alpha·(exp(x) − 1)."""
-    run(ELU, alpha, 8, x, x, y_out, n_threads)
+    run(ELU, alpha, 3, x, x, y_out, n_threads)
 
 
 def elu_backward(cnp.ndarray dy, cnp.ndarray y, double alpha, cnp.ndarray dx_out, int n_threads):

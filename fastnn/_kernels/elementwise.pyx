@@ -1,4 +1,4 @@
-"""Arithmetic on two arrays, or an array and a number, and copies from one memory order to another.
+"""Arithmetic on two arrays, an array and a number, or one for each channel; copies from one memory order to another.
 
 Bandwidth is the limit. Arithmetic walks memory as it lies, so both arrays must lie alike; results are single IEEE
 operations, NumPy's bits. A copy walks the output in its own order. Axes that lie one within the other in both arrays
@@ -22,6 +22,7 @@ cdef enum:
     AXES = 64  # NumPy's most
     BLOCK = 64  # elements along either axis of a block to transpose
     RUN = 4096  # elements of a unit of copying
+    ROW = 256  # elements over which few channels are repeated
 
 cdef struct Job:
     int op, fixed
@@ -82,6 +83,54 @@ def mul(cnp.ndarray x, cnp.ndarray y, cnp.ndarray z_out, int n_threads):
 def div(cnp.ndarray x, cnp.ndarray y, cnp.ndarray z_out, int n_threads):
     """z = x / y, likewise."""
     run(DIV, x, y, z_out, n_threads)
+
+
+cdef struct Channels:
+    Bytes x, factor, y
+    Py_ssize_t N, C, pixels, bands
+    bint innermost
+
+
+cdef void scale_band(const Channels* s, Py_ssize_t unit, floating* kind) noexcept nogil:
+    """A band of pixels of one image, or one channel of it. Few channels are repeated to fill vectors."""
+    cdef Py_ssize_t image = unit // s.bands, i, n, at, C = s.C, begin, end, period
+    cdef floating repeated[2 * ROW]
+    cdef floating* factor = <floating*> s.factor + image * C
+    cdef floating* x = <floating*> s.x + image * C * s.pixels
+    cdef floating* y = <floating*> s.y + image * C * s.pixels
+    if not s.innermost:
+        at = unit % s.bands
+        ew_apply(MUL, 2, x + at * s.pixels, factor + at, y + at * s.pixels, s.pixels)
+        return
+    begin, end = cut(s.pixels, s.bands, unit % s.bands) * C, cut(s.pixels, s.bands, unit % s.bands + 1) * C
+    period = C
+    if C < ROW:
+        period = C * parts(ROW, C)
+        for i in range(period):
+            repeated[i] = factor[i % C]
+        factor = repeated
+    at = begin
+    while at < end:
+        n = min(period, end - at)
+        ew_apply(MUL, 0, x + at, factor, y + at, n)
+        at += n
+
+
+def scale_channels(cnp.ndarray x, cnp.ndarray factor, cnp.ndarray y_out, int n_threads):
+    """y[n, c, h, w] = x[n, c, h, w]·factor[n, c], in C order or channels-last."""
+    check_order(x, True, True)
+    check_same(x, y_out)
+    check_plain(factor)
+    if (x.ndim != 4 or factor.ndim != 2 or factor.shape[0] != x.shape[0] or factor.shape[1] != x.shape[1]
+            or is_f32(x) != is_f32(factor) or not cnp.PyArray_ISWRITEABLE(y_out)):
+        raise ValueError("kernel: scale_channels needs images (N, C, H, W) and factors (N, C) of one dtype")
+    cdef Channels s = Channels(x.data, factor.data, y_out.data, x.shape[0], x.shape[1], x.shape[2] * x.shape[3],
+                               1, not has_order(x, False))
+    if x.size == 0:
+        return
+    s.bands = parts(s.pixels * s.C, CHUNK) if s.innermost else s.C
+    start(<Unit> scale_band[float], <Unit> scale_band[double], x, &s, s.N * s.bands,
+          threads_for(x.size // STREAM, n_threads))
 
 
 cdef void copy_line(const Copy* c, Py_ssize_t line, floating* kind) noexcept nogil:

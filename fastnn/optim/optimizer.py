@@ -20,8 +20,8 @@ Params = Iterable[Tensor] | Iterable[Group]
 class Optimizer:
     """Base class. A subclass gives its options as `defaults` and defines `check` and `update`.
 
-    `max_norm` (fastnn's own) clips: a step uses the gradients as `nn.utils.clip_grad_norm_(params, max_norm)` would leave
-    them, within rounding, but reads them only and saves a pass over memory. It is no part of the state.
+    `max_norm` (fastnn's own) clips: a step uses the gradients as `nn.utils.clip_grad_norm_(params, max_norm)` would
+    leave them, within rounding, but reads them only and saves a pass over memory. It is no part of the state.
 
     `params` are tensors, or dicts of "params" and options of their own. Raises TypeError for other things and for sets,
     whose order changes from run to run; ValueError if there are none, one comes twice or is not a leaf, or an option is

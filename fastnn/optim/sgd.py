@@ -10,8 +10,8 @@ class SGD(Optimizer):
         b = momentum·b + (1 − dampening)·d   (b = d in a parameter's first step)
         p = p − lr·b,   or with `nesterov`   p − lr·(d + momentum·b),   or without momentum   p − lr·d
 
-    `maximize` climbs, `max_norm` clips (see `Optimizer`). Raises ValueError for a negative lr, momentum, weight_decay or
-    max_norm, and for `nesterov` without momentum or with dampening.
+    `maximize` climbs, `max_norm` clips (see `Optimizer`). Raises ValueError for a negative lr, momentum, weight_decay
+    or max_norm, and for `nesterov` without momentum or with dampening.
 
     >>> p = fastnn.tensor([1.0, 2.0], requires_grad=True)
     >>> (p * p).sum().backward()

@@ -24,5 +24,10 @@ def div(x, y, z_out, n_threads):
     np.divide(x, y, out=z_out)
 
 
+@_quiet
+def scale_channels(x, factor, y_out, n_threads):
+    np.multiply(x, factor[:, :, None, None], out=y_out)
+
+
 def copy(x, y_out, n_threads):
     np.copyto(y_out, x)

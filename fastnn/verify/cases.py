@@ -102,7 +102,11 @@ def elementwise(name, make):
     def order(array, axes):
         return np.ascontiguousarray(array.transpose(axes)).transpose(np.argsort(axes))
 
-    for i, (shape, axes) in enumerate(ORDERS):
+    for shape in [(2, 3, 5, 7), (3, 1, 9, 4), (2, 300, 3, 5), (1, 64, 40, 30), (0, 3, 2, 2), (2, 6, 70, 50)]:
+        for order in (np.asarray, np.ascontiguousarray) if name == "scale_channels" else ():
+            yield {"x": order(make.special(shape)), "factor": make.special(shape[:2]),
+                   "y_out": order(make.normal(shape))}, 1
+    for i, (shape, axes) in enumerate(ORDERS if name != "scale_channels" else ()):
         x, y, out = (order(make.special(shape), axes) for _ in range(3))
         number = np.asarray(make.normal((1,))[0])
         pairs = [(x, y), (x, number), (number, y)]
