@@ -44,7 +44,7 @@ def torch_sgd(torch, params, grads, buffers, lr, momentum, dampening, decay, nes
 
 def torch_adam(torch, params, grads, averages, squares, largest, counts, lr, beta1, beta2, eps, decay, _, maximize,
                scale):
-    steps = [torch.tensor(float(step)) for step in counts]
+    steps = [torch.tensor(float(step) + 1) for step in counts]
 
     def run():
         torch._fused_adam_(

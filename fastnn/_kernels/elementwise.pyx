@@ -20,9 +20,9 @@ cdef extern from "elementwise.h" nogil:
 
 cdef enum:
     AXES = 64  # NumPy's most
-    BLOCK = 64  # elements along either axis of a block to transpose
-    RUN = 4096  # elements of a unit of copying
-    ROW = 256  # elements over which few channels are repeated
+    BLOCK = 64  # elements along a of a block to transpose
+    RUN = 4096  # elements of a block, and of a unit of copying
+    ROW = 1024  # elements over which few channels are repeated
 
 cdef struct Job:
     int op, fixed
@@ -106,8 +106,8 @@ cdef void scale_band(const Channels* s, Py_ssize_t unit, floating* kind) noexcep
     period = C
     if C < ROW:
         period = C * parts(ROW, C)
-        for i in range(period):
-            repeated[i] = factor[i % C]
+        for i in range(parts(ROW, C)):
+            memcpy(repeated + i * C, factor, C * sizeof(floating))
         factor = repeated
     at = begin
     while at < end:
@@ -206,7 +206,7 @@ def copy(cnp.ndarray x, cnp.ndarray y_out, int n_threads):
             for k in range(i, c.axes):
                 c.axis[k] = c.axis[k + 1]
             break
-    c.blocks = parts(c.b.n, BLOCK) if c.b.n > 1 else parts(c.a.n, RUN)
+    c.blocks = parts(c.b.n * min(c.a.n, <Py_ssize_t> BLOCK), RUN) if c.b.n > 1 else parts(c.a.n, RUN)
     c.lines = c.blocks
     for i in range(c.axes):
         c.lines *= c.axis[i].n

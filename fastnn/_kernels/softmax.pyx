@@ -63,6 +63,19 @@ cdef inline floating reduce(bint maximum, const floating* a, Py_ssize_t n) noexc
     return lane[0]
 
 
+cdef inline floating dot(const floating* a, const floating* b, Py_ssize_t n) noexcept nogil:
+    cdef floating lane[LANES]
+    cdef Py_ssize_t i, j
+    for j in range(LANES):
+        lane[j] = 0
+    for i in range(n // LANES):
+        for j in range(LANES):
+            lane[j] += a[i * LANES + j] * b[i * LANES + j]
+    for j in range(n % LANES):
+        lane[j] += a[n // LANES * LANES + j] * b[n // LANES * LANES + j]
+    return reduce(False, lane, LANES)
+
+
 cdef void cross_entropy_row(const Job* job, Py_ssize_t r, const floating* x, floating top, floating* dx) noexcept nogil:
     """With ε the smoothing, w the weights and W their sum, the loss of a row is −(1 − ε)·w[t]·log p[t] − ε/D·Σ w·log p,
     and its gradient p·((1 − ε)·w[t] + ε/D·W) − ((1 − ε)·w[t] at t) − ε/D·w. `dx` holds exp(x − top)."""
@@ -116,9 +129,7 @@ cdef void block(const Job* job, Py_ssize_t unit, floating* kind) noexcept nogil:
             for j in range(D):
                 out[j] *= s
         elif job.op == SOFTMAX_BACKWARD:
-            for j in range(D):
-                out[j] = x[j] * y[j]
-            s = reduce(False, out, D)
+            s = dot(x, y, D)
             for j in range(D):
                 out[j] = y[j] * (x[j] - s)
         elif job.op == LOG_SOFTMAX:
