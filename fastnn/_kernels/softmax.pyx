@@ -22,7 +22,7 @@ cdef extern from "rows.h" nogil:
 cdef enum:
     BLOCK = 4096  # elements in a block of rows
     BLOCK_ROWS = 256  # and the most rows
-    COST = 8  # of an exponential, in units of an element streamed
+    COST = 3  # of an exponential, in units of an element streamed
 
 cdef enum Op:
     SOFTMAX, SOFTMAX_BACKWARD, LOG_SOFTMAX, LOG_SOFTMAX_BACKWARD, CROSS_ENTROPY, CROSS_ENTROPY_BACKWARD
