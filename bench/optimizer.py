@@ -31,26 +31,27 @@ def arrays(rng: np.random.Generator, shapes: list[tuple[int, ...]]) -> list[np.n
     return [hwio(a) if a.ndim == 4 else a for a in made]
 
 
-def torch_sgd(torch, params, grads, buffers, lr, momentum, dampening, decay, nesterov, maximize, first):
+def torch_sgd(torch, params, grads, buffers, lr, momentum, dampening, decay, nesterov, maximize, scale, first):
     def run():
         torch._fused_sgd_(
             params, grads, buffers, weight_decay=decay, momentum=momentum, lr=lr, dampening=dampening,
-            nesterov=nesterov, maximize=maximize, is_first_step=first,
+            nesterov=nesterov, maximize=maximize, is_first_step=first[0],
         )  # fmt: skip
         return [*params, *buffers]
 
     return run
 
 
-def torch_adam(torch, params, grads, averages, squares, largest, step, lr, beta1, beta2, eps, decay, _, maximize):
-    steps = [torch.tensor(float(step)) for _ in params]
+def torch_adam(torch, params, grads, averages, squares, largest, counts, lr, beta1, beta2, eps, decay, _, maximize,
+               scale):
+    steps = [torch.tensor(float(step) + 1) for step in counts]
 
     def run():
         torch._fused_adam_(
             params, grads, averages, squares, largest, steps, lr=lr, beta1=beta1, beta2=beta2, weight_decay=decay,
             eps=eps, amsgrad=False, maximize=maximize,
         )  # fmt: skip
-        return [*params, *averages, *squares]
+        return [*params, *averages, *squares, *[None] * len(counts)]
 
     return run
 
@@ -65,7 +66,7 @@ def cases() -> list[Case]:
             def args_sgd(rng, shapes=shapes, momentum=momentum):
                 params, grads = arrays(rng, shapes), arrays(rng, shapes)
                 buffers = arrays(rng, shapes) if momentum else []
-                return params, grads, buffers, 1e-3, momentum, 0.0, 0.0, False, False, False
+                return params, grads, buffers, 1e-3, momentum, 0.0, 0.0, False, False, 1.0, [False] * len(params)
 
             rows.append(Case("optimizer", "sgd_step", f"{momentum} {label}", args_sgd, quick=quick, torch=torch_sgd,
                              bytes=4 * n * (5 if momentum else 3)))  # fmt: skip
@@ -73,7 +74,8 @@ def cases() -> list[Case]:
         def args_adam(rng, shapes=shapes):
             params, grads, averages = (arrays(rng, shapes) for _ in range(3))
             squares = [np.square(a) for a in arrays(rng, shapes)]
-            return params, grads, averages, squares, [], 10, 1e-3, 0.9, 0.999, 1e-8, 0.0, False, False
+            steps = [np.array(9, np.float32) for _ in params]
+            return params, grads, averages, squares, [], steps, 1e-3, 0.9, 0.999, 1e-8, 0.0, False, False, 1.0
 
         rows.append(
             Case("optimizer", "adam_step", label, args_adam, quick=quick, torch=torch_adam, bytes=4 * n * 7)

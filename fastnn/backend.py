@@ -12,9 +12,11 @@ from typing import Any
 
 import numpy as np
 
+from fastnn import layout
 from fastnn.errors import ArgumentError
 
-FAMILIES = ("activation", "conv", "dropout", "matmul", "normalization", "optimizer", "pooling", "softmax")
+FAMILIES = (
+    "activation", "conv", "dropout", "elementwise", "matmul", "normalization", "optimizer", "pooling", "softmax")
 
 try:
     from fastnn import _runtime  # type: ignore[attr-defined]
@@ -62,7 +64,8 @@ def load(kernel_set: str, isa: str) -> dict[str, Any]:
 
 
 kernel_set, isa = _choose()
-activation, conv, dropout, matmul, normalization, optimizer, pooling, softmax = load(kernel_set, isa).values()
+(activation, conv, dropout, elementwise, matmul, normalization, optimizer, pooling,
+ softmax) = load(kernel_set, isa).values()
 
 
 # Threads ---------------------------------------------------------------------------------------------------------
@@ -124,6 +127,20 @@ def set_num_threads(n: int) -> None:
         raise ArgumentError(f"set_num_threads: n must be from 1 to 1024, but {n} came")
     if _main is not None:
         _threads, threads_reason = n, "set_num_threads"
+
+
+# What lower levels leave to kernels ------------------------------------------------------------------------------
+
+def _copyto(out: np.ndarray, a: np.ndarray, casting: Any = "same_kind") -> None:
+    """np.copyto; by the kernel where that is faster and takes the arrays."""
+    plain = a.dtype == out.dtype and a.dtype.char in "fd" and a.shape == out.shape
+    if plain and a.size >= 512 and layout.sound(a) and a.strides != out.strides:
+        elementwise.copy(a, out, n_threads())
+    else:
+        np.copyto(out, a, casting=casting)
+
+
+layout.copyto = _copyto
 
 
 # Random numbers --------------------------------------------------------------------------------------------------

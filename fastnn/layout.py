@@ -3,11 +3,12 @@
 An array of shape (N, C, H, W) is *channels-last* when its memory runs N, H, W, C. NumPy keeps that order only while
 all operands have it, so every operation allocates its own output here and passes `out=`. The strides of axes of
 size 1 say nothing and are never read."""
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 Array = np.ndarray
+copyto: Callable[..., None] = np.copyto  # backend puts the threaded kernel here, where arrays are large
 
 
 def is_channels_last(a: Array) -> bool:
@@ -25,7 +26,7 @@ def channels_last(a: Array) -> Array:
     if is_channels_last(a) and sound(a):
         return a
     out = empty(a.shape, a.dtype, True)
-    np.copyto(out, a)
+    copyto(out, a)
     return out
 
 
@@ -34,7 +35,7 @@ def contiguous(a: Array) -> Array:
     if a.flags.c_contiguous and sound(a):
         return a
     out = empty(a.shape, a.dtype.newbyteorder("="))
-    np.copyto(out, a)
+    copyto(out, a)
     return out
 
 
@@ -80,7 +81,7 @@ def match(grad: Array, a: Array) -> Array:
     if grad.dtype == a.dtype and grad.shape == a.shape and all(
             n == 1 or s == t for n, s, t in zip(a.shape, grad.strides, out.strides, strict=True)):
         return grad
-    np.copyto(out, grad, casting="same_kind")
+    copyto(out, grad, casting="same_kind")
     return out
 
 

@@ -41,6 +41,7 @@ class _Mode(threading.local):
     fuse = True  # whether there are pending tensors; results do not depend on it
 
 
+add: Callable[..., Array] = np.add  # fastnn.functional puts a threaded one here
 _mode = _Mode()
 _lock = threading.RLock()  # of pending tensors
 _count = itertools.count()
@@ -81,13 +82,9 @@ class Node:
 def _holds(things: Iterable[Any]) -> bool:
     """Whether there are arrays among what a function refers to, or in its closure (a tuple of cells or, where it is
     compiled, an object that Cython makes)."""
-    for x in things:
-        if isinstance(x, (Array, Tensor, list, Node)):
-            return True
-        if type(x).__name__ in ("tuple", "cell") or "_scope_struct_" in type(x).__name__:
-            if _holds(get_referents(x)):
-                return True
-    return False
+    return any(isinstance(x, (Array, Tensor, list, Node))
+               or ((kind := type(x).__name__) in ("tuple", "cell") or "_scope_struct_" in kind)
+               and _holds(get_referents(x)) for x in things)
 
 
 class View:
@@ -658,10 +655,10 @@ def _accumulate(awaited: dict[Any, Any], key: Node | Tensor, grad: Array) -> Non
     _compute(awaited, key)
     grad = grad.array if isinstance(grad, Tensor) else grad
     if exclusive(awaited, key):
-        np.add(awaited[key], grad, out=awaited[key])
+        add(awaited[key], grad, out=awaited[key])
     else:
         held = awaited[key]
-        awaited[key] = np.add(held, grad, out=layout.empty_for(held.shape, held.dtype, held, grad))
+        awaited[key] = add(held, grad, out=layout.empty_for(held.shape, held.dtype, held, grad))
 
 
 def _compute(awaited: dict[Any, Any], key: Node | Tensor) -> None:
@@ -682,7 +679,7 @@ def exclusive(awaited: Any, key: Any) -> bool:
 def _add_to_grad(leaf: Tensor, awaited: dict[Any, Any]) -> None:
     own, grad = exclusive(awaited, leaf), awaited.pop(leaf)
     if leaf.grad is not None:
-        np.add(leaf.grad.array, grad, out=changing(leaf.grad))
+        add(leaf.grad.array, grad, out=changing(leaf.grad))
         return
     laid_out = layout.match(grad, leaf.array)
     leaf.grad = Tensor(laid_out.copy(order="K") if laid_out is grad and not own else laid_out)

@@ -7,7 +7,7 @@ import pytest
 from harness import check, close
 
 import fastnn
-from fastnn import layout
+from fastnn import backend, layout
 from fastnn.errors import ArgumentError, AutogradError, DTypeError, ShapeError
 
 POSITIVE = ("log", "sqrt", "rsqrt")
@@ -264,3 +264,56 @@ def test_in_place_refuses():
 def test_bad_input(call, error, message):
     with pytest.raises(error, match=message):
         call()
+
+
+SHAPES = [((4096,), (4096,)), ((70_001,), (70_001,)), ((8, 6, 31, 30), (8, 6, 31, 30)), ((5000,), ()), ((), (5000,)),
+          ((64, 100), (100,)), ((4100,), (1,))]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["add", "sub", "mul", "div"])
+@pytest.mark.parametrize("shapes", SHAPES, ids=str)
+@pytest.mark.parametrize("order", ["last", "mixed", "sliced"])
+def test_large_arrays_have_numpys_bits(rng, name, shapes, order):
+    ufunc = {"sub": np.subtract, "mul": np.multiply, "div": np.divide, "add": np.add}[name]
+    a, b = (np.asarray(rng.standard_normal(shape), np.float32) for shape in shapes)
+    b = np.where(b > 1, 0, b).astype(np.float32)
+    with np.errstate(all="ignore"):
+        expected = ufunc(a, b)
+    if a.ndim == 4:
+        a, b = layout.channels_last(a), b if order == "mixed" else layout.channels_last(b)
+    if order == "sliced" and a.ndim:
+        a = np.repeat(a, 2, axis=-1)[..., ::2]
+    for threads in 1, 2, 3:
+        fastnn.set_num_threads(threads)
+        z = getattr(fastnn, name)(fastnn.Tensor(a), fastnn.Tensor(b))
+        np.testing.assert_array_equal(z.numpy(), expected)
+        assert a.ndim != 4 or layout.is_channels_last(z.array)
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 40, 41), (3, 40, 7, 9), (1, 8, 30, 30), (2, 6, 20, 21)], ids=str)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int64, ">f4"], ids=str)
+def test_copies_between_memory_orders(rng, shape, dtype):
+    a = np.asarray(100 * rng.standard_normal(shape), dtype)
+    last = layout.channels_last(a)
+    assert layout.is_channels_last(last) and layout.contiguous(last).flags.c_contiguous
+    for b in last, layout.contiguous(last), layout.match(last, a[:]), layout.channels_last(a[:, ::-1])[:, ::-1]:
+        np.testing.assert_array_equal(b, a)
+
+
+def test_kernels_refuse_what_does_not_fit():
+    from fastnn.backend import elementwise
+
+    if backend.kernel_set == "reference":
+        pytest.skip("the NumPy twins are in use")
+    x, y = np.ones((4, 6), np.float32), np.ones((4, 6), np.float32)
+    bad = [(x, y[:, :3], x), (x, y, np.ones((4, 6))), (x.T, y.T, x), (x, np.ones(6, np.float32), y), (x, y, x[:, ::2]),
+           (x, y.astype(">f4"), x), (x.astype(int), y, x)]  # fmt: skip
+    for arrays in bad:
+        with pytest.raises(ValueError, match="kernel"):
+            elementwise.add(*arrays, 1)
+    for a, b in ((x, y.T), (x, np.ones((4, 6))), (x, y[:, ::2]), (x, x.reshape(-1))):
+        with pytest.raises(ValueError, match="kernel"):
+            elementwise.copy(a, b, 1)
+    y.flags.writeable = False
+    with pytest.raises(ValueError, match="kernel"):
+        elementwise.copy(x, y, 1)

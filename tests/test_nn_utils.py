@@ -98,3 +98,24 @@ def test_parameters_to_vector_and_back(rng):
     (vec * Tensor(np.arange(55.0))).sum().backward()
     assert vector(params).tolist() == list(range(55))
     assert params[2].array.strides == strides
+
+
+@pytest.mark.parametrize("norm_type", [2.0, math.inf, 1.0])
+def test_norms_of_any_memory(rng, norm_type):
+    """Of gradients permuted, with gaps and byte-swapped; the same bits at any number of threads."""
+    grads = [rng.standard_normal((30, 5, 3, 3)).transpose(2, 3, 1, 0), rng.standard_normal((6, 10))[:, ::2],
+             rng.standard_normal(40_000).astype(np.float32), rng.standard_normal(9).astype(">f8")]
+    flat = np.concatenate([g.astype(float).ravel() for g in grads])
+    found = set()
+    for threads in 1, 2, 3:
+        fastnn.set_num_threads(threads)
+        params = [fastnn.tensor(np.zeros(g.shape), requires_grad=True) for g in grads]
+        for p, g in zip(params, grads, strict=True):
+            p.grad = fastnn.Tensor(g.copy(order="K"))
+        found.add(utils.clip_grad_norm_(params, 1.0, norm_type).item())
+        after = np.concatenate([p.grad.array.astype(float).ravel() for p in params])
+        np.testing.assert_allclose(np.linalg.norm(after, norm_type), 1, rtol=1e-5)
+        utils.clip_grad_value_(params, 1e-3)
+        assert max(np.abs(p.grad.array).max() for p in params) <= np.float32(1e-3)
+    assert len(found) == 1
+    np.testing.assert_allclose(found.pop(), np.linalg.norm(flat, norm_type), rtol=1e-6)

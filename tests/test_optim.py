@@ -298,9 +298,9 @@ def test_kernel_checks_its_arguments():
         (None, [ok], [], TypeError),
     ):
         with pytest.raises(error):
-            step(params, grads, buffers, 0.1, 0.0, 0.0, 0.0, False, False, False, 1)
+            step(params, grads, buffers, 0.1, 0.0, 0.0, 0.0, False, False, 1.0, [False], 1)
     with pytest.raises(ValueError):
-        backend.optimizer.adam_step([ok], [ok], [], [], [], 1, 0.1, 0.9, 0.9, 1e-8, 0.0, False, False, 1)
+        backend.optimizer.adam_step([ok], [ok], [], [], [], [ok], 0.1, 0.9, 0.9, 1e-8, 0.0, False, False, 1.0, 1)
     assert ok.tolist() == [1, 1, 1, 1]
 
 
@@ -313,3 +313,41 @@ def test_state_follows_a_cast_of_the_model(make):
         optimizer.step()
     held = [v for state in optimizer.state.values() for v in state.values() if v.shape]
     assert {v.dtype for v in held} == {fastnn.float64}
+
+
+@pytest.mark.parametrize("make", [
+    lambda p, **options: optim.SGD(p, lr=0.1, momentum=0.9, **options), lambda p, **options: optim.AdamW(p, **options),
+    lambda p, **options: optim.SGD([{"params": p[:2]}, {"params": p[2:], "lr": 0.3}], weight_decay=0.1, **options)])
+@pytest.mark.parametrize("max_norm", [0.5, 1e6])
+def test_max_norm_is_clipping_before_the_step(rng, make, max_norm):
+    shapes, results = [(3, 4, 5, 2), (7,), (300, 70)], []
+    start = [rng.standard_normal(shape) for shape in shapes]
+    gradients = [[rng.standard_normal(shape) for shape in shapes] for _ in range(3)]
+    for fused in True, False:
+        params = [fastnn.tensor(a, requires_grad=True) for a in start]
+        optimizer = make(params, **({"max_norm": max_norm} if fused else {}))
+        for step in gradients:
+            for p, g in zip(params, step, strict=True):
+                p.grad = fastnn.tensor(g)
+            if not fused:
+                fastnn.nn.utils.clip_grad_norm_(params, max_norm)
+            optimizer.step()
+        assert not fused or all((p.grad.array == g).all() for p, g in zip(params, gradients[-1], strict=True))
+        assert "max_norm" not in repr(optimizer.state_dict())
+        results.append([p.array for p in params])
+    for a, b in zip(*results, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-14)
+    with pytest.raises(ValueError, match="max_norm"):
+        make(params, max_norm=-1.0)
+
+
+def test_a_first_step_that_needs_another_look_is_still_the_first(rng):
+    """A gradient in another memory order is laid out anew; momentum begins with it, undamped."""
+    p = fastnn.tensor(np.zeros((4, 6)), requires_grad=True)
+    p.grad = fastnn.Tensor(rng.standard_normal((6, 4)).T)
+    optimizer = optim.SGD([p], lr=1.0, momentum=0.9, dampening=0.5)
+    optimizer.step()
+    np.testing.assert_array_equal(p.array, -p.grad.array)
+    np.testing.assert_array_equal(optimizer.state[p]["momentum_buffer"].array, p.grad.array)
+    optimizer.step()
+    np.testing.assert_allclose(optimizer.state[p]["momentum_buffer"].array, 1.4 * p.grad.array)

@@ -27,18 +27,18 @@ cdef void chunk(const Job* job, Py_ssize_t i, floating* kind) noexcept nogil:
 
 
 cdef int run(int op, double a, int cost, cnp.ndarray dy, cnp.ndarray x, cnp.ndarray out, int n_threads) except -1:
-    """`a`: the slope or alpha. `cost` of an element in units of one streamed. Forward passes have x for dy."""
+    """`a`: the slope or alpha. `cost` of an element in halves of one streamed. Forward passes have x for dy."""
     check_order(x, True, True)
     check_same(x, dy)
     check_same(x, out)
     cdef Job job = Job(op, a, dy.data, x.data, out.data, x.size)
     return start(<Unit> chunk[float], <Unit> chunk[double], x, &job, parts(job.size, CHUNK),
-                 threads_for(cost * job.size, n_threads))
+                 threads_for(cost * job.size // (2 * STREAM), n_threads))
 
 
 def relu(cnp.ndarray x, cnp.ndarray y_out, int n_threads):
     """y = max(x, 0)."""
-    run(RELU, 0, 1, x, x, y_out, n_threads)
+    run(RELU, 0, 2, x, x, y_out, n_threads)
 
 
 def relu_backward(cnp.ndarray dy, cnp.ndarray y, cnp.ndarray dx_out, int n_threads):
@@ -48,7 +48,7 @@ def relu_backward(cnp.ndarray dy, cnp.ndarray y, cnp.ndarray dx_out, int n_threa
 
 def leaky_relu(cnp.ndarray x, double negative_slope, cnp.ndarray y_out, int n_threads):
     """y = x where x > 0, else negative_slope·x."""
-    run(LEAKY_RELU, negative_slope, 1, x, x, y_out, n_threads)
+    run(LEAKY_RELU, negative_slope, 2, x, x, y_out, n_threads)
 
 
 def leaky_relu_backward(cnp.ndarray dy, cnp.ndarray y, double negative_slope, cnp.ndarray dx_out, int n_threads):
@@ -58,7 +58,7 @@ def leaky_relu_backward(cnp.ndarray dy, cnp.ndarray y, double negative_slope, cn
 
 def sigmoid(cnp.ndarray x, cnp.ndarray y_out, int n_threads):
     """y = 1 / (1 + exp(−x))."""
-    run(SIGMOID, 0, 8, x, x, y_out, n_threads)
+    run(SIGMOID, 0, 3, x, x, y_out, n_threads)
 
 
 def sigmoid_backward(cnp.ndarray dy, cnp.ndarray y, cnp.ndarray dx_out, int n_threads):
@@ -68,7 +68,7 @@ def sigmoid_backward(cnp.ndarray dy, cnp.ndarray y, cnp.ndarray dx_out, int n_th
 
 def tanh(cnp.ndarray x, cnp.ndarray y_out, int n_threads):
     """y = tanh(x)."""
-    run(TANH, 0, 8, x, x, y_out, n_threads)
+    run(TANH, 0, 3, x, x, y_out, n_threads)
 
 
 def tanh_backward(cnp.ndarray dy, cnp.ndarray y, cnp.ndarray dx_out, int n_threads):
@@ -78,7 +78,7 @@ def tanh_backward(cnp.ndarray dy, cnp.ndarray y, cnp.ndarray dx_out, int n_threa
 
 def elu(cnp.ndarray x, double alpha, cnp.ndarray y_out, int n_threads):
     """y = x where x >= 0, else alpha·(exp(x) − 1)."""
-    run(ELU, alpha, 8, x, x, y_out, n_threads)
+    run(ELU, alpha, 3, x, x, y_out, n_threads)
 
 
 def elu_backward(cnp.ndarray dy, cnp.ndarray y, double alpha, cnp.ndarray dx_out, int n_threads):

@@ -16,6 +16,7 @@ cdef extern from "scratch.h":
 cdef enum:
     CHUNK = 16384  # elements in one unit of element-wise work
     GRAIN = 32768  # least work, in elements touched, that pays for waking the threads
+    STREAM = 2  # elements only streamed that make up one of these: 65,536 are added in some 4 us
 
 ctypedef char* Bytes  # an array of either dtype, or NULL
 
@@ -79,6 +80,20 @@ cdef inline bint has_order(cnp.ndarray a, bint channels_last) noexcept:
             if a.strides[axis] != expected:
                 return False
             expected *= a.shape[axis]
+    return True
+
+
+cdef inline bint is_packed(cnp.ndarray a) noexcept:
+    """Whether a's memory is dense in some order of its axes. Strides of size-1 axes are not read."""
+    cdef Py_ssize_t expected = cnp.PyArray_ITEMSIZE(a)
+    cdef int axis
+    while expected < cnp.PyArray_NBYTES(a):
+        for axis in range(a.ndim):
+            if a.shape[axis] != 1 and a.strides[axis] == expected:
+                expected *= a.shape[axis]
+                break
+        else:
+            return False
     return True
 
 

@@ -1,89 +1,107 @@
 """Pooling over the H and W of channels-last images.
 
-All are one walk over windows: for each output, where its window begins and which of its taps (pooling.h's part) lie
-inside the image. A unit of work is one row of y forward. Backward adds into dx window by window: a unit is an image, or
-a block of its channels, so that no two units write to one place; where windows tile the image, it writes instead.
+All are one walk: for each element of a row of the result, which taps it reads, and what is made of them (pooling.h's
+part). Forward the taps of an output lie in its window; backward the taps of an input are the outputs whose windows hold
+it, so that dx is gathered, written once and never zeroed, and any row of it is a unit of work of its own. Where taps
+lie along H and W is worked out once a call: it takes divisions.
 
 A maximum records in which tap it was found, in one byte if the window has at most 256 places; ties go to the first
-place in row-major order and NaN wins, as in PyTorch. Its gradient goes to that place alone. Bandwidth is the limit for
-16 channels and more; below that, the instructions spent on each window."""
+place in row-major order and NaN wins, as in PyTorch. Its gradient goes to that place alone. Bandwidth is the limit of
+windows that do not overlap; for the others, and below 16 channels, the instructions spent on each tap."""
 cimport numpy as cnp
 from cython cimport floating
 from libc.stdint cimport int32_t
-from libc.string cimport memset
 from fastnn._kernels.kernel cimport *
 
 cnp.import_array()
 
 cdef extern from "pooling.h" nogil:
-    ctypedef struct Taps:
-        Py_ssize_t rows, cols, row, col
-        int32_t number, width
-        int maximum, narrow, backward, fresh
-        double scale
+    ctypedef struct Window:
+        Py_ssize_t at, column, taps, first
+    ctypedef struct Row:
+        int maximum, backward, narrow, uniform
+        int32_t number, down, right
+        Py_ssize_t C, outputs, rows, row, col, reach, tap_h, tap_w
+        const double* per_h
+        const double* per_w
+        const Window* windows
         const char* end
 
-    void pool(const Taps* t, void* x, void* y, char* place, Py_ssize_t n)  # a macro, which chooses by the type of x
+    void pool(const Row* r, void* x, const char* place, void* y, char* to)  # a macro, which chooses by the type of x
 
 cdef enum:
-    BLOCK = 64  # channels of a unit of backward work
-    MANY = 16  # images that need no such units to keep threads busy
     LARGEST = 2147483647  # size of a window or a step
 
 ctypedef struct Axis:
     Py_ssize_t size, out, kernel, stride, padding, dilation  # kernel 0: windows cover the axis evenly
-    bint padded  # padding counts in averages
-
-ctypedef struct Window:  # along one axis
-    Py_ssize_t at, first, taps  # where its first tap inside the image lies, which one that is, and how many are there
-    Py_ssize_t length  # that an average counts
+    Py_ssize_t step, fall  # backward, from one output that holds an input to the next, and by how much its place falls
+    bint padded, backward  # padding counts in averages
 
 ctypedef struct Pool:
-    Py_ssize_t C, bands, blocks, divisor
     Axis h, w
-    Bytes x, y, place
-    Taps taps  # what all windows have in common
+    Py_ssize_t length, other  # rows of the result and of what it is read from, per image
+    Py_ssize_t row, row_other  # their elements
+    Bytes x, y, place, to
+    const Window* windows  # along H
+    const double* per_h
+    Row common  # what all rows have in common
 
 
-cdef inline Window window(const Axis* a, Py_ssize_t o) noexcept nogil:
-    """The window of output o."""
+cdef Window window(const Axis* a, Py_ssize_t o) noexcept nogil:
+    """The taps of element o of the result."""
     cdef Window w
     cdef Py_ssize_t begin = o * a.stride - a.padding, last = a.kernel
-    if a.kernel == 0:
-        w.at, w.first = o * a.size // a.out, 0
-        w.taps = w.length = parts((o + 1) * a.size, a.out) - w.at
-        return w
-    w.first = parts(-begin, a.dilation) if begin < 0 else 0
-    if begin + (a.kernel - 1) * a.dilation >= a.size:
-        last = parts(a.size - begin, a.dilation)
-    w.at, w.taps = begin + w.first * a.dilation, last - w.first
-    w.length = min(a.kernel, a.size + a.padding - begin) if a.padded else w.taps
+    cdef Py_ssize_t size = a.out if a.backward else a.size, out = a.size if a.backward else a.out
+    w.first = w.column = 0
+    if a.kernel == 0:  # what holds an input follows from the same formula
+        w.at = o * size // out
+        w.taps = parts((o + 1) * size, out) - w.at
+    elif a.backward:
+        begin = o + a.padding
+        w.at = max(<Py_ssize_t> 0, parts(begin - (a.kernel - 1) * a.dilation, a.stride))
+        last = min(begin // a.stride, a.out - 1)
+        while a.dilation > 1 and w.at <= last and (begin - w.at * a.stride) % a.dilation != 0:
+            w.at += 1
+        w.first = (begin - w.at * a.stride) // a.dilation
+        w.taps = (last - w.at) // a.step + 1 if last >= w.at else 0
+    else:
+        w.first = parts(-begin, a.dilation) if begin < 0 else 0
+        if begin + (a.kernel - 1) * a.dilation >= a.size:
+            last = parts(a.size - begin, a.dilation)
+        w.at, w.taps = begin + w.first * a.dilation, last - w.first
     return w
 
 
-cdef void pool_unit(const Pool* p, Py_ssize_t unit, floating* kind) noexcept nogil:
-    """One band of rows of y and one block of channels of one image."""
-    cdef Py_ssize_t image = unit // (p.bands * p.blocks), band = unit // p.blocks % p.bands, block = unit % p.blocks
-    cdef Py_ssize_t C = p.C, c = cut(C, p.blocks, block), n = cut(C, p.blocks, block + 1) - c, oh, ow, o, at
-    cdef floating* x = <floating*> p.x + image * p.h.size * p.w.size * C + c
-    cdef floating* y = <floating*> p.y
-    cdef Window h, w
-    cdef Taps t = p.taps
-    if t.backward and not t.fresh and n == C:
-        memset(x, 0, p.h.size * p.w.size * C * sizeof(floating))
-    elif t.backward and not t.fresh:
-        for at in range(p.h.size * p.w.size):
-            memset(x + at * C, 0, n * sizeof(floating))
-    for oh in range(cut(p.h.out, p.bands, band), cut(p.h.out, p.bands, band + 1)):
-        h = window(&p.h, oh)
-        for ow in range(p.w.out):
-            w = window(&p.w, ow)
-            t.rows, t.cols = h.taps, w.taps
-            t.number = <int32_t> (h.first * t.width + w.first) if h.taps > 0 and w.taps > 0 else 0
-            if not t.maximum:
-                t.scale = 1. / (p.divisor if p.divisor != 0 else max(<Py_ssize_t> 1, h.length * w.length))
-            at, o = (h.at * p.w.size + w.at) * C, ((image * p.h.out + oh) * p.w.out + ow) * C + c
-            pool(&t, x + at, y + o, p.place + (o if t.narrow else 4 * o), n)
+cdef double per(const Axis* a, Py_ssize_t o) noexcept nogil:
+    """1 / what an average counts along one axis of the window of output o."""
+    cdef Py_ssize_t begin = o * a.stride - a.padding, length
+    if a.kernel == 0:
+        length = parts((o + 1) * a.size, a.out) - o * a.size // a.out
+    elif a.padded:
+        length = min(a.kernel, a.size + a.padding - begin)
+    else:
+        length = min(begin + a.kernel, a.size) - max(begin, <Py_ssize_t> 0)
+    return 1. / max(length, <Py_ssize_t> 1)
+
+
+cdef bint is_uniform(const double* a, Py_ssize_t n) noexcept nogil:
+    cdef Py_ssize_t i
+    for i in range(1, n):
+        if a[i] != a[0]:
+            return False
+    return True
+
+
+cdef void pool_row(const Pool* p, Py_ssize_t unit, floating* kind) noexcept nogil:
+    """A row of the result."""
+    cdef Py_ssize_t image = unit // p.length, at
+    cdef Window h = p.windows[unit % p.length]
+    cdef Row r = p.common
+    r.rows, r.number = h.taps, <int32_t> (h.first * p.w.kernel)
+    r.per_h = p.per_h + (h.at if r.backward else unit % p.length)
+    at = (image * p.other + h.at) * p.row_other
+    pool(&r, <floating*> p.x + at, p.place + (at if r.narrow else 4 * at), <floating*> p.y + unit * p.row,
+         p.to + (unit * p.row if r.narrow else 4 * unit * p.row))
 
 
 cdef bint fits(const Axis* a) noexcept:
@@ -91,19 +109,27 @@ cdef bint fits(const Axis* a) noexcept:
         max(a.kernel, a.stride, a.dilation, a.padding) < LARGEST)
 
 
-cdef bint tiles(const Axis* a) noexcept:
-    """Whether each input belongs to exactly one window."""
-    if a.kernel == 0:
-        return a.out > 0 and a.size % a.out == 0
-    return a.kernel == a.stride and a.dilation == 1 and a.padding == 0 and a.out * a.stride >= a.size
+cdef int prepare(Axis* a, Py_ssize_t size, Py_ssize_t out, bint padded, bint backward, bint adaptive) except -1:
+    cdef Py_ssize_t g = a.stride, rest = a.dilation
+    while rest != 0:
+        g, rest = rest, g % rest
+    a.size, a.out, a.padded, a.backward = size, out, padded, backward
+    a.step, a.fall = a.dilation // g, a.stride // g
+    if adaptive:
+        a.kernel = 0
+    return 0
 
 
 cdef int run(cnp.ndarray x, cnp.ndarray y, cnp.ndarray place, tuple geometry, bint padded, Py_ssize_t divisor,
              bint backward, int n_threads) except -1:
     """x to y, or dy in `y` to dx in `x`. geometry: kernel, stride, padding, dilation; None: y's shape decides."""
     cdef Pool p
+    cdef Row* r = &p.common
     cdef int axis, threads
-    cdef Py_ssize_t places
+    cdef Py_ssize_t places, i
+    cdef Window* windows
+    cdef double* per_h
+    cdef double* per_w
     (p.h.kernel, p.w.kernel), (p.h.stride, p.w.stride), (p.h.padding, p.w.padding), (p.h.dilation, p.w.dilation) = (
         geometry or ((1, 1), (1, 1), (0, 0), (1, 1)))
     if x is None or y is None:
@@ -112,27 +138,49 @@ cdef int run(cnp.ndarray x, cnp.ndarray y, cnp.ndarray place, tuple geometry, bi
     check_rows(y)
     cdef bint good = fits(&p.h) and fits(&p.w) and x.ndim == 4 and y.ndim == 4 and is_f32(x) == is_f32(y)
     good = good and x.shape[0] == y.shape[0] and x.shape[1] == y.shape[1]
-    places, p.taps.scale = p.h.kernel * p.w.kernel, 1
-    p.taps.maximum, p.taps.narrow, p.taps.backward = place is not None, places <= 256, backward
-    p.place = y.data if place is None else place.data
+    places, r.maximum, r.narrow = p.h.kernel * p.w.kernel, place is not None, 1
     if place is not None:
+        r.narrow = places <= 256
         good = good and place.ndim == 4 and has_order(place, True) and places < LARGEST
-        good = good and cnp.PyArray_TYPE(place) == (<int> cnp.NPY_UINT8 if p.taps.narrow else <int> cnp.NPY_INT32)
+        good = good and cnp.PyArray_TYPE(place) == (<int> cnp.NPY_UINT8 if r.narrow else <int> cnp.NPY_INT32)
         for axis in range(4 if good else 0):
             good = good and place.shape[axis] == y.shape[axis]
     if not good:
         raise ValueError("kernel: the arrays and sizes of a pooling do not fit together")
-    p.C, p.x, p.y = x.shape[1], x.data, y.data
-    p.h.size, p.w.size, p.h.out, p.w.out = x.shape[2], x.shape[3], y.shape[2], y.shape[3]
-    p.h.padded, p.w.padded, p.divisor, p.taps.end = padded, padded, divisor, p.x + cnp.PyArray_NBYTES(x)
-    p.bands = 1 if backward else p.h.out
-    p.blocks = parts(p.C, BLOCK) if backward and x.shape[0] < MANY else 1
-    p.taps.row, p.taps.col, p.taps.width = p.h.dilation * p.w.size * p.C, p.w.dilation * p.C, <int32_t> p.w.kernel
-    if geometry is None:
-        p.h.kernel = p.w.kernel = 0
-    p.taps.fresh = tiles(&p.h) and tiles(&p.w)
+    if x.size == 0 and backward or y.size == 0 and not backward:
+        return 0
+    p.place = p.to = y.data if place is None else place.data
+    prepare(&p.h, x.shape[2], y.shape[2], padded, backward, geometry is None)
+    prepare(&p.w, x.shape[3], y.shape[3], padded, backward, geometry is None)
+    r.C, r.backward = x.shape[1], backward
     threads = threads_for(x.size + y.size * min(places, <Py_ssize_t> 64), n_threads)
-    return start(<Unit> pool_unit[float], <Unit> pool_unit[double], x, &p, x.shape[0] * p.bands * p.blocks, threads)
+    p.x, p.y, p.length, p.other = x.data, y.data, p.h.out, p.h.size
+    r.outputs, p.row_other, r.end = p.w.out, p.w.size * r.C, x.data + cnp.PyArray_NBYTES(x)
+    r.row, r.col, r.down, r.right = p.h.dilation * p.row_other, p.w.dilation * r.C, <int32_t> p.w.kernel, 1
+    if backward:
+        p.x, p.y, p.length, p.other = y.data, x.data, p.h.size, p.h.out
+        r.outputs, p.row_other, r.end = p.w.size, p.w.out * r.C, y.data + cnp.PyArray_NBYTES(y)
+        r.row, r.col, r.tap_h, r.tap_w = p.h.step * p.row_other, p.w.step * r.C, p.h.step, p.w.step
+        r.down, r.right = <int32_t> (-p.h.fall * p.w.kernel), <int32_t> -p.w.fall
+    p.row, r.reach = r.outputs * r.C, p.row_other
+    windows = <Window*> scratch_acquire((r.outputs + p.length) * sizeof(Window) + (p.h.out + p.w.out) * sizeof(double))
+    r.windows, p.windows = windows, windows + r.outputs
+    p.per_h = per_h = <double*> (windows + r.outputs + p.length)
+    r.per_w = per_w = per_h + p.h.out
+    for i in range(r.outputs):
+        windows[i] = window(&p.w, i)
+        windows[i].column = windows[i].at
+        windows[i].at *= r.C
+    for i in range(p.length):
+        windows[r.outputs + i] = window(&p.h, i)
+    for i in range(p.h.out):
+        per_h[i] = 1. / divisor if divisor != 0 else per(&p.h, i)
+    for i in range(p.w.out):
+        per_w[i] = 1 if divisor != 0 else per(&p.w, i)
+    r.uniform = is_uniform(per_h, p.h.out) and is_uniform(per_w, p.w.out)
+    start(<Unit> pool_row[float], <Unit> pool_row[double], x, &p, x.shape[0] * p.length, threads)
+    scratch_release(windows)
+    return 0
 
 
 def max_pool2d(x, y_out, cnp.ndarray place_out not None, kernel, stride, padding, dilation, n_threads):

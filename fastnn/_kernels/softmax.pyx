@@ -2,8 +2,8 @@
 
 Rows are taken in blocks of about 4096 elements, units of work that stay in the first-level cache while several loops
 pass over them: row maxima are subtracted, the exponential runs over the whole block at once (so that ten classes use
-full vectors too), then rows are summed, in LANES partial sums folded in a fixed order, and scaled. With many classes
-the exponential takes as long as the traffic. Cross-entropy leaves the gradient of each row's loss in the same pass."""
+full vectors too), then rows are summed (rows.h) and scaled. With many classes the exponential takes as long as the
+traffic. Cross-entropy leaves the gradient of each row's loss in the same pass."""
 cimport numpy as cnp
 from cython cimport floating
 from libc.math cimport log
@@ -15,11 +15,14 @@ cnp.import_array()
 cdef extern from "vmath.h" nogil:
     double vm_exp(double x)  # a macro: float gives float
 
+cdef extern from "rows.h" nogil:
+    enum: ROW_SUM, ROW_DOT, ROW_MAX
+    double row(int op, const void* a, const void* b, Py_ssize_t n)  # a macro: by a's type
+
 cdef enum:
-    LANES = 32  # partial sums; so many that the loop over them stays a loop and is vectorized
     BLOCK = 4096  # elements in a block of rows
     BLOCK_ROWS = 256  # and the most rows
-    COST = 8  # of an exponential, in units of an element streamed
+    COST = 3  # of an exponential, in units of an element streamed
 
 cdef enum Op:
     SOFTMAX, SOFTMAX_BACKWARD, LOG_SOFTMAX, LOG_SOFTMAX_BACKWARD, CROSS_ENTROPY, CROSS_ENTROPY_BACKWARD
@@ -34,33 +37,6 @@ cdef struct Job:
     const int64_t* target
     int64_t ignore_index
     double hard, soft  # 1 − ε and ε/D with the smoothing ε
-
-
-cdef inline floating merge(bint maximum, floating a, floating b) noexcept nogil:
-    return (b if b > a else a) if maximum else a + b
-
-
-cdef inline floating reduce(bint maximum, const floating* a, Py_ssize_t n) noexcept nogil:
-    """The sum or the maximum of n > 0 numbers; NaN may be passed over by it, since it reaches every sum of its row."""
-    cdef floating lane[LANES]
-    cdef floating total = a[0]
-    cdef Py_ssize_t i, j, width = LANES
-    if n < LANES:
-        for j in range(1, n):
-            total = merge(maximum, total, a[j])
-        return total
-    for j in range(LANES):
-        lane[j] = a[j]
-    for i in range(1, n // LANES):
-        for j in range(LANES):
-            lane[j] = merge(maximum, lane[j], a[i * LANES + j])
-    for j in range(n % LANES):
-        lane[j] = merge(maximum, lane[j], a[n // LANES * LANES + j])
-    while width > 1:
-        width //= 2
-        for j in range(width):
-            lane[j] = merge(maximum, lane[j], lane[j + width])
-    return lane[0]
 
 
 cdef void cross_entropy_row(const Job* job, Py_ssize_t r, const floating* x, floating top, floating* dx) noexcept nogil:
@@ -78,10 +54,10 @@ cdef void cross_entropy_row(const Job* job, Py_ssize_t r, const floating* x, flo
         return
     row_weight[0] = weight[t]
     hard = <floating> job.hard * weight[t]
-    s = reduce(False, dx, D)
+    s = <floating> row(ROW_SUM, dx, dx, D)
     log_s = log(s)
     loss[0] = hard * (log_s - (x[t] - top))
-    s = (hard + soft * reduce(False, weight, D) if soft > 0 else hard) / s
+    s = (hard + soft * <floating> row(ROW_SUM, weight, weight, D) if soft > 0 else hard) / s
     for j in range(D):
         dx[j] *= s
     dx[t] -= hard
@@ -102,7 +78,7 @@ cdef void block(const Job* job, Py_ssize_t unit, floating* kind) noexcept nogil:
     cdef floating s
     if job.op == SOFTMAX or job.op == LOG_SOFTMAX or job.op == CROSS_ENTROPY:
         for r in range(rows):
-            top[r] = reduce(True, x + r * D, D)
+            top[r] = <floating> row(ROW_MAX, x + r * D, x + r * D, D)
             for j in range(D):
                 out[r * D + j] = x[r * D + j] - top[r]
         for j in range(rows * D):
@@ -112,21 +88,19 @@ cdef void block(const Job* job, Py_ssize_t unit, floating* kind) noexcept nogil:
             out[j] = vm_exp(y[j])
     for r in range(rows):
         if job.op == SOFTMAX:
-            s = 1 / reduce(False, out, D)
+            s = 1 / <floating> row(ROW_SUM, out, out, D)
             for j in range(D):
                 out[j] *= s
         elif job.op == SOFTMAX_BACKWARD:
-            for j in range(D):
-                out[j] = x[j] * y[j]
-            s = reduce(False, out, D)
+            s = <floating> row(ROW_DOT, x, y, D)
             for j in range(D):
                 out[j] = y[j] * (x[j] - s)
         elif job.op == LOG_SOFTMAX:
-            s = log(reduce(False, out, D))
+            s = log(<floating> row(ROW_SUM, out, out, D))
             for j in range(D):
                 out[j] = (x[j] - top[r]) - s
         elif job.op == LOG_SOFTMAX_BACKWARD:
-            s = reduce(False, x, D)
+            s = <floating> row(ROW_SUM, x, x, D)
             for j in range(D):
                 out[j] = x[j] - out[j] * s
         elif job.op == CROSS_ENTROPY:

@@ -10,7 +10,6 @@ import numpy as np
 from fastnn import backend, layout
 from fastnn.errors import ShapeError
 from fastnn.functional.arguments import same_float
-from fastnn.functional.elementwise import mul
 from fastnn.tensor import Array, Tensor, record
 from fastnn.tensor import inplace as write_into
 
@@ -58,9 +57,15 @@ def dropout2d(input: Tensor, p: float = 0.5, training: bool = True, inplace: boo
         raise ShapeError(f"dropout2d: input must be (N, C, H, W), but has shape {a.shape}")
     if not training or p == 0:
         return input
-    factor = _drop(np.ones(a.shape[:2], a.dtype), p)[0][:, :, np.newaxis, np.newaxis]  # (N, C, 1, 1)
-    if layout.is_channels_last(a):  # (N, C, 1, W), so that NumPy's inner loop is a whole row of pixels
-        factor = layout.channels_last(np.broadcast_to(factor, (*a.shape[:2], 1, a.shape[3])))
+    factor, a = _drop(np.ones(a.shape[:2], a.dtype), p)[0], layout.dense(a)
 
-    out = mul(input, Tensor(factor))
+    def scaled(a: Array) -> Array:
+        y = layout.empty_like(a)
+        backend.elementwise.scale_channels(a, factor, y, backend.n_threads())
+        return y
+
+    def dropout2d(grad: Array) -> tuple[Array]:
+        return (scaled(layout.dense(grad)),)
+
+    out = record(scaled(a), (input,), dropout2d)
     return write_into(input, out) if inplace else out

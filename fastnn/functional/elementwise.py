@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from fastnn import layout
+from fastnn import backend, layout, tensor
 from fastnn.errors import ArgumentError, DTypeError, ShapeError
 from fastnn.functional.shape import expand, install
 from fastnn.tensor import (
@@ -52,6 +52,29 @@ class _Quiet(threading.local):
 _quiet = _Quiet()
 
 
+def _threaded(ufunc: Op, name: str) -> Op:
+    """`ufunc`, an operation of two operands, by the kernel `name` where that takes them."""
+    kernel = getattr(backend.elementwise, name)
+
+    def run(x: Array, y: Array, out: Array) -> Array:
+        if out.size < 4096 or out.dtype.char not in "fd" or not (fits(x, out) and fits(y, out)) or not (
+                out.flags.c_contiguous or layout.is_channels_last(out)):
+            return ufunc(x, y, out=out)
+        x, y = layout.match(x, out) if x.ndim else x, layout.match(y, out) if y.ndim else y
+        kernel(x, y, out, backend.n_threads())
+        return out
+
+    def fits(a: Array, out: Array) -> bool:
+        return a.dtype == out.dtype and (not a.ndim or a.shape == out.shape) and layout.sound(a)
+
+    return run
+
+
+_ADD, _SUB, _MUL, _DIV = (_threaded(getattr(np, ufunc), name) for ufunc, name in (
+    ("add", "add"), ("subtract", "sub"), ("multiply", "mul"), ("divide", "div")))  # fmt: skip
+tensor.add = _ADD
+
+
 def _apply(op: str, ufunc: Op, rules: tuple[Rule, ...], dtype: Any, xs: tuple[Tensor, ...], *arrays: Array) -> Tensor:
     """ufunc(*arrays), the arrays of the tensors `xs`, on the tape if there are rules for their gradients."""
     try:
@@ -83,7 +106,7 @@ def _apply(op: str, ufunc: Op, rules: tuple[Rule, ...], dtype: Any, xs: tuple[Te
     return record(z, xs[: len(terms)], backward, saved, "z" in reads)
 
 
-def times(g: Array, d: Array | float, ufunc: Op = np.multiply) -> Array:
+def times(g: Array, d: Array | float, ufunc: Op = _MUL) -> Array:
     """g·d in canonical memory order, in g's dtype."""
     d = np.asarray(d, g.dtype)
     return ufunc(g, d, out=layout.empty_for(np.broadcast(g, d).shape, g.dtype, g, d))
@@ -194,7 +217,7 @@ _same: Rule = "", lambda g, z, x, y: g
 _larger: Rule = "xy", lambda g, z, x, y: _masked(g, x < y, x == y)  # the gradient goes to x where it is the larger
 _smaller: Rule = "xy", lambda g, z, x, y: _masked(g, x > y, x == y)
 
-_plain_add = _binary("add", "x + y", np.add, _same, _same)
+_plain_add = _binary("add", "x + y", _ADD, _same, _same)
 
 
 def _add(x: Operand, y: Operand) -> Tensor:
@@ -208,11 +231,11 @@ def _add(x: Operand, y: Operand) -> Tensor:
 
 
 named(_add, "add", _plain_add.__doc__ or "")
-_sub = _binary("sub", "x - y", np.subtract, _same, ("", lambda g, z, x, y: np.negative(g)))
+_sub = _binary("sub", "x - y", _SUB, _same, ("", lambda g, z, x, y: np.negative(g)))
 _by_y: Rule = "y", lambda g, z, x, y: times(g, y)
-mul = _binary("mul", "x · y", np.multiply, _by_y, ("x", lambda g, z, x, y: times(g, x)))
-_over_y: Rule = "y", lambda g, z, x, y: times(g, y, np.divide)
-div = _binary("div", "x / y", np.divide, _over_y, ("yz", lambda g, z, x, y: -times(g, z) / y), real=True)
+mul = _binary("mul", "x · y", _MUL, _by_y, ("x", lambda g, z, x, y: times(g, x)))
+_over_y: Rule = "y", lambda g, z, x, y: times(g, y, _DIV)
+div = _binary("div", "x / y", _DIV, _over_y, ("yz", lambda g, z, x, y: -times(g, z) / y), real=True)
 floor_divide = _binary("floor_divide", "⌊x / y⌋, without gradients", _nonzero(np.floor_divide))
 _turns: Rule = "xy", lambda g, z, x, y: -times(g, np.floor_divide(x, y))
 remainder = _binary("remainder", "x - y·⌊x / y⌋, of y's sign as Python's %", _nonzero(np.remainder), _same, _turns)

@@ -63,7 +63,14 @@ def take_view(x: Tensor, index: tuple[Any, ...]) -> Tensor:
 
 def _reshape(x: Tensor, shape: tuple[int, ...], op: str = "reshape") -> Tensor:
     a, old = x.array, x.shape
-    y = a.reshape(shape)
+    y = a.reshape(shape) if a.size < 512 or a.flags.c_contiguous or not layout.is_channels_last(a) else None
+    if y is None:  # where NumPy would copy, on one thread
+        try:
+            y = a.reshape(shape, copy=False)
+        except ValueError:
+            y = layout.contiguous(a).reshape(shape)
+        except TypeError:  # NumPy 2.0 has no `copy`
+            y = a.reshape(shape)
     if np.may_share_memory(y, a):
         return view_of(x, lambda b: b.reshape(shape), lambda g: (g.reshape(old),))
     if op == "view" and a.size and not layout.is_channels_last(a):

@@ -4,22 +4,13 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from fastnn.functional.clipping import clamp_, clip_factor, scale_
 from fastnn.functional.shape import cat, reshape
-from fastnn.tensor import Tensor, changing, float32
+from fastnn.tensor import Tensor, float32, settle
 
 
 def _grads(parameters: Tensor | Iterable[Tensor]) -> list[Tensor]:
     return [p.grad for p in ([parameters] if isinstance(parameters, Tensor) else parameters) if p.grad is not None]
-
-
-def _norm(a: np.ndarray, norm_type: float) -> float:
-    """(Σ|a|ᵖ)^(1/p) over all elements, in float64."""
-    flat = a.ravel(order="K")
-    if norm_type == math.inf:
-        return float(np.abs(flat).max(initial=0))
-    if norm_type == 2:
-        return math.sqrt(np.einsum("i,i->", flat, flat, dtype=np.float64))  # no temporary, no BLAS threads
-    return float((np.abs(flat, dtype=np.float64) ** norm_type).sum() ** (1 / norm_type))
 
 
 def clip_grad_norm_(parameters: Tensor | Iterable[Tensor], max_norm: float, norm_type: float = 2.0,
@@ -33,21 +24,23 @@ def clip_grad_norm_(parameters: Tensor | Iterable[Tensor], max_norm: float, norm
     grads, norm_type, max_norm = _grads(parameters), float(norm_type), float(max_norm)
     if not norm_type > 0:
         raise ValueError(f"clip_grad_norm_: norm_type must be positive, but {norm_type} came")
-    total = _norm(np.array([_norm(grad.array, norm_type) for grad in grads]), norm_type)
-    if error_if_nonfinite and not math.isfinite(total):
-        raise RuntimeError(f"clip_grad_norm_: the norm of the gradients is {total}, and error_if_nonfinite is set")
-    factor = max_norm / (total + 1e-6)
     with np.errstate(all="ignore"):
-        for grad in () if factor >= 1 else grads:  # NaN is passed on
-            array = changing(grad)
-            array *= factor
+        total, factor = clip_factor([grad.array for grad in grads], max_norm, norm_type)
+        if error_if_nonfinite and not math.isfinite(total):
+            raise RuntimeError(f"clip_grad_norm_: the norm of the gradients is {total}, and error_if_nonfinite is set")
+        if factor != 1:  # NaN is passed on
+            scale_([settle(grad) for grad in grads], factor)
+            for grad in grads:
+                grad._version[0] += 1
         return Tensor(np.array(total).astype(np.result_type(*(grad.dtype for grad in grads)) if grads else float32))
 
 
 def clip_grad_value_(parameters: Tensor | Iterable[Tensor], clip_value: float) -> None:
     """Limit every element of all gradients, in place, to [−clip_value, clip_value]."""
-    for grad in _grads(parameters):
-        np.clip(grad.array, -float(clip_value), float(clip_value), out=changing(grad))
+    grads = _grads(parameters)
+    clamp_([settle(grad) for grad in grads], float(clip_value))
+    for grad in grads:
+        grad._version[0] += 1
 
 
 def parameters_to_vector(parameters: Iterable[Tensor]) -> Tensor:

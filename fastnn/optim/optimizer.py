@@ -6,27 +6,33 @@ from typing import Any
 
 import numpy as np
 
-from fastnn import layout
+from fastnn import backend, layout
 from fastnn.autograd import enable_grad
 from fastnn.errors import ShapeError
+from fastnn.functional.clipping import clip_factor
 from fastnn.nn.parameter import zero_grads
-from fastnn.tensor import Array, Tensor, changing, float32
+from fastnn.tensor import Array, Tensor, float32, settle
 
 Group = dict[str, Any]
 Params = Iterable[Tensor] | Iterable[Group]
 
 
 class Optimizer:
-    """Base class. A subclass gives its options as `defaults` and defines `check`, `kind` and `update`.
+    """Base class. A subclass gives its options as `defaults` and defines `check` and `update`.
+
+    `max_norm` (fastnn's own) clips: a step uses the gradients as `nn.utils.clip_grad_norm_(params, max_norm)` would
+    leave them, within rounding, but reads them only and saves a pass over memory. It is no part of the state.
 
     `params` are tensors, or dicts of "params" and options of their own. Raises TypeError for other things and for sets,
     whose order changes from run to run; ValueError if there are none, one comes twice or is not a leaf, or an option is
     out of range."""
 
-    def __init__(self, params: Params, defaults: Group) -> None:
+    def __init__(self, params: Params, defaults: Group, max_norm: float | None = None) -> None:
         if isinstance(params, (Tensor, dict, set)):
             raise TypeError(f"optimizer: params must be an ordered iterable of tensors or dicts, not a {type(params)}")
-        self.defaults = defaults
+        if max_norm is not None and not max_norm >= 0:
+            raise ValueError(f"{type(self).__name__}: Invalid max_norm: {max_norm}")
+        self.defaults, self.max_norm = defaults, max_norm
         self.check(defaults)
         self.state: defaultdict[Tensor, dict[str, Any]] = defaultdict(dict)
         self.param_groups: list[Group] = []
@@ -46,11 +52,10 @@ class Optimizer:
             if not options[key] >= 0:
                 raise ValueError(f"{type(self).__name__}: Invalid {name}: {options[key]}")
 
-    def kind(self, group: Group, p: Tensor) -> Any:
-        """What tells apart parameters that one call of `update` cannot serve."""
-
-    def update(self, group: Group, kind: Any, params: list[Tensor], values: list[Array], grads: list[Array]) -> None:
-        """Change `values`, the arrays of `params`, by `grads`, each pair of which has one memory order."""
+    def update(self, group: Group, params: list[Tensor], values: list[Array], grads: list[Array],
+               grad_scale: float) -> None:
+        """Change `values`, the arrays of `params`, by `grads` times `grad_scale`. ValueError, before anything is
+        changed, if memory orders or dtypes differ: then it is called again with arrays that fit."""
         raise NotImplementedError
 
     def _params(self) -> list[Tensor]:
@@ -81,32 +86,63 @@ class Optimizer:
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Update all parameters that have a gradient. `closure` computes the loss anew, and its result is returned."""
-        with enable_grad():
-            loss = closure() if closure else None
+        loss = None
+        if closure:
+            with enable_grad():
+                loss = closure()
         self.stepped = True
+        scale = 1.0
+        if self.max_norm is not None:
+            scale = clip_factor([p.grad.array for p in self._params() if p.grad is not None], self.max_norm)[1]
         for group in self.param_groups:
-            kinds = defaultdict(list)
-            for p in group["params"]:
-                if p.grad is not None:
-                    if p.grad.shape != p.shape:
-                        raise ShapeError(f"optimizer: a parameter of shape {p.shape} has a gradient of {p.grad.shape}")
-                    kinds[self.kind(group, p)].append(p)
-            for kind, params in kinds.items():
-                values = [layout.match(changing(p), p.array) for p in params]  # a copy if there are gaps in its memory
-                self.update(group, kind, params, values, [layout.match(p.grad.array, p.array) for p in params])
-                for p, value in zip(params, values, strict=True):
-                    if value is not p.array:
-                        p.array[...] = value
+            params = [p for p in group["params"] if p.grad is not None]
+            try:
+                if backend.kernel_set == "reference":  # twins check nothing
+                    raise ValueError
+                self._update(group, params, [settle(p) for p in params], [p.grad.array for p in params], scale)
+            except ValueError:  # kernels check before they write; most steps need no second look at each array
+                self._fit_and_update(group, params, scale)
+            for p in params:
+                p._version[0] += 1
         return loss
 
-    def memory(self, params: list[Tensor], key: str) -> list[Array]:
-        """The arrays of state under `key`: zeros where there are none yet, cast if `Module.to` has cast a parameter."""
+    def _update(self, group: Group, params: list[Tensor], values: list[Array], grads: list[Array],
+                scale: float) -> None:
+        self._fresh: list[tuple] = []
+        self.update(group, params, values, grads, scale)
+        for state, key, tensor in self._fresh:
+            state[key] = tensor
+        self._fresh = []
+
+    def _fit_and_update(self, group: Group, params: list[Tensor], scale: float) -> None:
+        """`_update` for parameters with gaps in their memory or cast by `Module.to`, and gradients in another order."""
         for p in params:
-            held = self.state[p].get(key)
-            if held is None or held.dtype != p.dtype:
-                array = np.zeros_like(p.array) if held is None else layout.match(held.array, p.array)
-                self.state[p][key] = Tensor(array)
-        return [self.state[p][key].array for p in params]
+            grad: Any = p.grad
+            if grad.shape != p.shape:
+                raise ShapeError(f"optimizer: a parameter of shape {p.shape} has a gradient of {grad.shape}")
+            for key, held in self.state[p].items():
+                if key != "step" and isinstance(held, Tensor) and held.dtype != p.dtype:
+                    self.state[p][key] = Tensor(layout.match(held.array, p.array))
+        values = [layout.match(p.array, p.array) for p in params]  # a copy if there are gaps
+        grads = [layout.match(p.grad.array, p.array) for p in params]  # type: ignore[union-attr]
+        self._update(group, params, values, grads, scale)
+        for p, value in zip(params, values, strict=True):
+            if value is not p.array:
+                p.array[...] = value
+
+    def memory(self, params: list[Tensor], key: str) -> list[Array]:
+        """The arrays of state under `key`; where there are none yet, zeros that become state when the step is taken."""
+        states = [self.state[p] for p in params]
+        try:
+            return [state[key].array for state in states]
+        except (KeyError, AttributeError):  # AttributeError: None, in PyTorch's files
+            arrays = []
+            for p, state in zip(params, states, strict=True):
+                if state.get(key) is None:
+                    zeros = np.zeros((), float32) if key == "step" else np.zeros_like(p.array)
+                    self._fresh.append((state, key, Tensor(zeros)))
+                arrays.append(self._fresh[-1][2].array if state.get(key) is None else state[key].array)
+            return arrays
 
     def state_dict(self) -> dict[str, Any]:
         """State and options in PyTorch's format, parameters numbered through; the tensors are shared, not copied."""

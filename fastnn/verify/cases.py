@@ -93,6 +93,34 @@ def dropout(name, make):
                "y_out": make.normal(shape), "mask_out": mask, "dx_out": make.normal(shape)}, 1
 
 
+# shapes and the order of their axes in memory, outermost first
+ORDERS = [((0, 3), (1, 0)), ((7,), (0,)), ((5, 3), (1, 0)), ((2, 3, 5, 7), (0, 2, 3, 1)),
+          ((3, 40, 9, 7), (0, 2, 3, 1)), ((2, 3, 4, 5), (3, 0, 1, 2)), ((2, 6, 11, 3), (0, 2, 3, 1)),
+          ((130, 70), (1, 0)), ((3, 5, 9, 130), (2, 3, 1, 0)),
+          ((4, 8, 30, 33), (0, 2, 3, 1)), ((40_001,), (0,)), ((16, 17, 33, 9), (3, 1, 0, 2))]
+
+
+def elementwise(name, make):
+    """Arithmetic: two arrays alike in memory, or one a number. Copies: between orders of axes, from strided memory."""
+    def order(array, axes):
+        return np.ascontiguousarray(array.transpose(axes)).transpose(np.argsort(axes))
+
+    for shape in [(2, 3, 5, 7), (3, 1, 9, 4), (2, 300, 3, 5), (1, 64, 40, 30), (0, 3, 2, 2), (2, 6, 70, 50)]:
+        for order in (np.asarray, np.ascontiguousarray) if name == "scale_channels" else ():
+            yield {"x": order(make.special(shape)), "factor": make.special(shape[:2]),
+                   "y_out": order(make.normal(shape))}, 1
+    for i, (shape, axes) in enumerate(ORDERS if name != "scale_channels" else ()):
+        x, y, out = (order(make.special(shape), axes) for _ in range(3))
+        number = np.asarray(make.normal((1,))[0])
+        pairs = [(x, y), (x, number), (number, y)]
+        if name == "copy":
+            wide = make.normal((*shape[:-1], 2 * shape[-1]))
+            pairs = [(np.ascontiguousarray(x), out), (x, np.ascontiguousarray(out)), (wide[..., ::2], out),
+                     (np.broadcast_to(x[:1], shape), out), (x[..., ::-1], np.ascontiguousarray(out))]
+        for a, b in pairs[: 2 if i > 8 else 5]:
+            yield {"x": a, "y": b, "y_out": b, "z_out": out}, 1
+
+
 # M, N, K, some in stacks: sizes around the tile's, few rows, long sums
 PRODUCTS = [(1, 1, 1), (1, 33, 70), (3, 130, 65), (5, 17, 9), (14, 32, 40), (15, 33, 257), (29, 10, 31), (6, 5, 0),
             (0, 4, 3), (100, 70, 120), (9, 12, 4200), (130, 250, 784), (3, 1, 33, 70), (3, 3, 130, 65), (3, 5, 17, 9),
@@ -157,7 +185,11 @@ def optimizer(name, make):
         options = dict(zip(OPTIONS, row, strict=True))
         draw = make.special if options["special"] else make.normal
         squares, largest = ([np.abs(a, out=a) for a in arrays(draw)] for draw in (make.normal, draw))
-        case = options | {"lr": 0.1 if name == "sgd_step" else 0.01, "params_out": arrays(), "grads": arrays(draw),
+        params = arrays()
+        options |= {"first": [options["first"]] * len(params), "grad_scale": 0.5 if options["amsgrad"] else 1.0,
+                    "steps_out": [np.array(options["step"] - 1, np.float32) for _ in params], "factor": 0.3,
+                    "limit": 0.4, "largest": options["maximize"], "norm_out": np.array(7.0), "grads_out": arrays(draw)}
+        case = options | {"lr": 0.1 if name == "sgd_step" else 0.01, "params_out": params, "grads": arrays(draw),
                           "momentum_buffers_out": arrays() if options["momentum"] else [], "exp_avgs_out": arrays(),
                           "exp_avg_sqs_out": squares, "max_exp_avg_sqs_out": largest if options["amsgrad"] else []}
         yield case, 1
@@ -170,6 +202,7 @@ WINDOWS = [
     ((2, 17, 6, 11), (2, 3), (1, 2), (1, 1), (2, 3)), ((1, 130, 5, 4), (3, 3), (2, 2), (1, 1), (1, 1)),
     ((1, 33, 4, 5), (1, 2), (3, 4), (0, 1), (1, 1)),  # inputs between windows
     ((1, 3, 19, 18), (17, 16), (1, 2), (8, 7), (1, 1)),  # more places than a byte holds
+    ((3, 5, 7, 6), (2, 2), (2, 2), (0, 0), (1, 1)), ((2, 12, 9, 7), (3, 3), (2, 2), (1, 1), (1, 1)),
     ((1, 17, 3, 4), (2, 2), (1, 1), (1, 1), (1, 1)), ((0, 4, 6, 6), (2, 2), (2, 2), (0, 0), (1, 1)),
     ((3, 130, 8, 7), (8, 7), (1, 1), (0, 0), (1, 1)), ((8, 32, 16, 16), (16, 16), (1, 1), (0, 0), (1, 1)),
     ((8, 32, 32, 32), (2, 2), (2, 2), (0, 0), (1, 1)),
