@@ -163,6 +163,7 @@ def _work(connection: Any, library: str, threads: int) -> None:
     script = sys.modules["__main__"]  # the script that was started, imported anew in this process
     if library.startswith("torch"):
         import torch
+        import torch._dynamo  # its optimizers import this when one is made: part of the import, not of the training
 
         torch.set_num_threads(threads)
     elif library == "jax":
@@ -266,7 +267,7 @@ def agree(row: Row, ours: list, theirs: list, library: str) -> None:
             sys.exit(f"{row.name}: output {i} differs from {library} by {error:.1e} of its largest value; not timed")
 
 
-PAUSE = 0.05
+PAUSE = 0.04
 """Seconds between turns: idle threads of OpenBLAS and OpenMP keep their cores busy for up to 30 ms after a call."""
 
 
@@ -355,6 +356,15 @@ def ratios(result: dict, library: str, of: str = "fastnn") -> float:
     return statistics.median(theirs / own for theirs, own in pairs)
 
 
+def best(result: dict) -> float:
+    """How many times fastnn's time the fastest of the peers takes."""
+    return min(ratios(result, library) for library in result["seconds"] if library not in ("fastnn", "1 thread"))
+
+
+def geometric_mean(values: Iterable[float]) -> float:
+    return math.exp(statistics.fmean(map(math.log, values)))
+
+
 def fraction(result: dict) -> float | None:
     """What part of the machine's limit fastnn reaches."""
     return result["limit"] / statistics.median(result["seconds"]["fastnn"]) if result["limit"] else None
@@ -380,13 +390,21 @@ def print_head(title: str, columns: Sequence[str], machines: dict[int, Machine |
     """The table's head; ratios above 1 mean that fastnn is faster, or faster than on one thread."""
     from fastnn import backend
 
-    print(f"\n{title}: {backend.isa}, float32")
+    print(f"\n{title}\n{backend.isa}, float32")
     for threads, machine in machines.items():
         if machine:
             rates = ", ".join(f"{size / 2**20:g} MB {rate / 1e9:.0f}" for size, rate in machine.streams[::3])
             print(f"{threads} threads: peak {machine.peak / 1e9:.0f} GFLOP/s; streaming in GB/s: {rates}")
     head = f"{'':52}{'thr':>3}{'cache':>6}{'ms':>10}{'least':>10}{'+-':>6}{'limit':>7}"
     print(head + "".join(f"{'/' + name:>10}" for name in columns), flush=True)
+
+
+def print_summary(name: str, results: list[dict], options: argparse.Namespace) -> None:
+    """Mean and worst of the fastest peer's time over fastnn's, at the largest number of threads."""
+    found = {result["name"]: best(result) for result in results if result["threads"] == options.threads[-1]}
+    if found and options.peers:
+        worst, mean = min(found, key=found.__getitem__), geometric_mean(found.values())
+        print(f"{name}, best peer / fastnn: geometric mean {mean:.2f}, worst {found[worst]:.2f} ({worst})")
 
 
 class Comparison:
@@ -429,17 +447,16 @@ class Comparison:
                 limit, machine = None, limits(threads) if limits else None
                 if machine and (row.flops or row.bytes):
                     limit = machine.seconds(row.flops, row.bytes, math.inf if state == "cold" else row.working_set)
-                yield {"name": row.name, "threads": threads, "caches": state, "limit": limit, "seconds": seconds}
+                yield {"name": row.name, "working_set": row.working_set, "threads": threads, "caches": state,
+                       "limit": limit, "seconds": seconds}  # fmt: skip
 
 
-def write(path: Path | None, title: str, results: list[dict], machines: dict[int, Machine | None] | None = None) -> None:
+def write(path: Path | None, results: list[dict], machines: dict[int, Machine | None] | None = None) -> None:
     """What was measured, for the report."""
     if path:
-        from fastnn import backend
-
         known = {threads: asdict(machine) for threads, machine in (machines or {}).items() if machine}
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps({"title": title, "isa": backend.isa, "machines": known, "results": results}))
+        path.write_text(json.dumps({"machines": known, "results": results}))
 
 
 def main(cases: list[Case], description: str) -> None:
@@ -450,13 +467,13 @@ def main(cases: list[Case], description: str) -> None:
     parser.add_argument("--cold", action="store_true", help="also with the caches flushed before each call")
     options = parse(parser)
     limits = Limits(backend.isa, 0.02 if options.quick else 0.2)
-    title, results = description.partition("\n")[0].rstrip("."), []
+    results = []
     machines = {threads: limits(threads) for threads in options.threads}
     with Comparison(options, "twin") as comparison:
-        print_head(title, comparison.columns, machines)
+        print_head(description.partition("\n")[0].rstrip("."), comparison.columns, machines)
         for i, case in enumerate(cases):
             if (case.quick or not options.quick) and any(part in case.name for part in options.only):
                 for result in comparison.time(i, case, limits, options.cold):
                     print_row(result, comparison.columns)
                     results.append(result)
-    write(options.json, title, results, machines)
+    write(options.json, results, machines)

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from common import Comparison, Row, Worker, parse, parser_for, print_head, print_row, ratios, write
+from common import Comparison, Row, Worker, parse, parser_for, print_head, print_row, print_summary, write
 
 
 @dataclass
@@ -129,22 +129,9 @@ def inference(lib, model, x):
     return run
 
 
-def summary(results: list[dict], peers: list[str]) -> dict[str, float]:
-    """The best peer's time over fastnn's, by row; dropnet's inference is not among the rows that count."""
-    return {
-        result["name"]: min(ratios(result, library) for library in peers)
-        for result in results
-        if not result["name"].startswith("inference dropnet")
-    }
-
-
-def print_summary(results: list[dict], peers: list[str]) -> None:
-    for mode in "training", "inference":
-        best = {name: ratio for name, ratio in summary(results, peers).items() if name.startswith(mode)}
-        if best:
-            worst = min(best, key=best.get)
-            mean = math.exp(np.mean(np.log(list(best.values()))))
-            print(f"{mode}: best peer / fastnn: geometric mean {mean:.2f}, worst {best[worst]:.2f} ({worst})")
+def counted(results: list[dict], mode: str) -> list[dict]:
+    """The rows of training or of inference that count: those without dropnet's inference, which is dropnet's no more."""
+    return [r for r in results if r["name"].startswith(mode) and not r["name"].startswith("inference dropnet")]
 
 
 def memory(chosen: dict[int, Step], options) -> list[dict]:
@@ -173,7 +160,7 @@ def main() -> None:
     options = parse(parser)
     chosen = {key: step for key, step in enumerate(CASES) if any(part in step.name for part in options.only)}
     if options.memory:
-        write(options.json, "Memory", memory(chosen, options))
+        write(options.json, memory(chosen, options))
         return
     results = []
     with Comparison(options) as comparison:
@@ -182,9 +169,9 @@ def main() -> None:
             for result in comparison.time(key, step):
                 print_row(result, comparison.columns)
                 results.append(result)
-    if options.peers:
-        print_summary([result for result in results if result["threads"] == options.threads[-1]], options.peers)
-    write(options.json, "Steps", results)
+    for mode in "training", "inference":
+        print_summary(mode, counted(results, mode), options)
+    write(options.json, results)
 
 
 if __name__ == "__main__":
