@@ -27,7 +27,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -335,7 +335,7 @@ def parser_for(description: str, peers: Sequence[str], default: Sequence[str]) -
     parser = argparse.ArgumentParser(description=description.partition("\n")[0])
     parser.add_argument("--quick", action="store_true", help="fewer rows and shorter turns")
     parser.add_argument("--peers", nargs="*", choices=peers, default=default, help="what to compare with")
-    parser.add_argument("--threads", type=int, nargs="+", help="threads of each library (default: fastnn's own default)")
+    parser.add_argument("--threads", type=int, nargs="+", help="of each library (default: fastnn's own)")
     parser.add_argument("--only", nargs="+", default=[""], help="rows whose name contains one of these")
     parser.add_argument("--json", type=Path, help="write the times to this file as well")
     return parser
@@ -376,46 +376,17 @@ def spread(values: list[float]) -> float:
     return float((high - low) / 2 / middle)
 
 
-def print_row(result: dict, columns: Sequence[str]) -> None:
-    """fastnn's time: median, least, spread, fraction of the limit; and the others' times over it."""
-    mine, reached = result["seconds"]["fastnn"], fraction(result)
-    print(f"{result['name']:52}{result['threads']:3}{result['caches']:>6}{1e3 * statistics.median(mine):10.3f}", end="")
-    print(f"{1e3 * min(mine):10.3f}{100 * spread(mine):5.0f}%{f'{100 * reached:6.0f}%' if reached else '':7}", end="")
-    for library in columns:
-        print(f"{ratios(result, library):10.2f}" if library in result["seconds"] else f"{'':10}", end="")
-    print(flush=True)
-
-
-def print_head(title: str, columns: Sequence[str], machines: dict[int, Machine | None]) -> None:
-    """The table's head; ratios above 1 mean that fastnn is faster, or faster than on one thread."""
-    from fastnn import backend
-
-    print(f"\n{title}\n{backend.isa}, float32")
-    for threads, machine in machines.items():
-        if machine:
-            rates = ", ".join(f"{size / 2**20:g} MB {rate / 1e9:.0f}" for size, rate in machine.streams[::3])
-            print(f"{threads} threads: peak {machine.peak / 1e9:.0f} GFLOP/s; streaming in GB/s: {rates}")
-    head = f"{'':52}{'thr':>3}{'cache':>6}{'ms':>10}{'least':>10}{'+-':>6}{'limit':>7}"
-    print(head + "".join(f"{'/' + name:>10}" for name in columns), flush=True)
-
-
-def print_summary(name: str, results: list[dict], options: argparse.Namespace) -> None:
-    """Mean and worst of the fastest peer's time over fastnn's, at the largest number of threads."""
-    found = {result["name"]: best(result) for result in results if result["threads"] == options.threads[-1]}
-    if found and options.peers:
-        worst, mean = min(found, key=found.__getitem__), geometric_mean(found.values())
-        print(f"{name}, best peer / fastnn: geometric mean {mean:.2f}, worst {found[worst]:.2f} ({worst})")
-
-
 class Comparison:
-    """The workers of fastnn and its peers at each number of threads; `checker` takes part in the check only."""
+    """The workers of fastnn and its peers at each number of threads, and the table that they fill.
 
-    def __init__(self, options: argparse.Namespace, checker: str | None = None):
+    `checker` takes part in the check of the results only; without `limits` there is no column for them."""
+
+    def __init__(self, options: argparse.Namespace, limits: Limits | None = None, checker: str = "fastnn"):
         libraries = ["fastnn", *options.peers]
-        self.options = options
+        self.options, self.limits = options, limits
         self.timed = [Worker(library, threads) for threads in options.threads for library in libraries]
-        self.others = [Worker(checker, options.threads[-1])] if checker and checker not in libraries else []
-        self.columns = [*(["1 thread"] if 1 in options.threads and len(options.threads) > 1 else []), *options.peers]
+        self.others = [Worker(checker, options.threads[-1])] if checker not in libraries else []
+        self.columns = [*(["1 thread"] if 1 in options.threads[:-1] else []), *options.peers]
 
     def __enter__(self) -> Comparison:
         return self
@@ -432,31 +403,59 @@ class Comparison:
             agree(row, ours, results, worker.library)
         return [worker for worker in active if worker in self.timed]
 
-    def time(self, key: Any, row: Row, limits: Limits | None = None, cold: bool = False) -> Iterator[dict]:
-        """Check a row, then time it: the results for hot caches, then for cold ones, at each number of threads."""
-        active = self.check(key, row)
+    def measure(self, key: Any, row: Row, cold: bool = False) -> list[dict]:
+        """Check a row, time it and print the results: hot caches, then cold ones, at each number of threads."""
+        active, results = self.check(key, row), []
         for state in ("hot", "cold")[: 1 + cold]:
             times = in_turns(active, self.options.rounds, self.options.seconds, state == "cold")
-            single = None
             for threads in self.options.threads:
                 seconds = {w.library: t for w, t in zip(active, times, strict=True) if w.threads == threads}
-                if threads == 1:
-                    single = seconds["fastnn"]
-                elif single:
-                    seconds["1 thread"] = single
-                limit, machine = None, limits(threads) if limits else None
-                if machine and (row.flops or row.bytes):
-                    limit = machine.seconds(row.flops, row.bytes, math.inf if state == "cold" else row.working_set)
-                yield {"name": row.name, "working_set": row.working_set, "threads": threads, "caches": state,
-                       "limit": limit, "seconds": seconds}  # fmt: skip
+                if "1 thread" in self.columns and threads > 1:
+                    seconds["1 thread"] = times[0]
+                machine = self.limits(threads) if self.limits and row.flops + row.bytes else None
+                working_set = math.inf if state == "cold" else row.working_set
+                limit = machine.seconds(row.flops, row.bytes, working_set) if machine else None
+                results.append({"name": row.name, "working_set": row.working_set, "threads": threads, "caches": state,
+                                "limit": limit, "seconds": seconds})  # fmt: skip
+                self.print_row(results[-1])
+        return results
+
+    def print_row(self, result: dict) -> None:
+        """fastnn's time: median, least, spread, fraction of the limit; and the others' times over it."""
+        mine, reached = result["seconds"]["fastnn"], fraction(result)
+        print(f"{result['name']:52}{result['threads']:3}{result['caches']:>6}", end="")
+        print(f"{1e3 * statistics.median(mine):10.3f}{1e3 * min(mine):10.3f}{100 * spread(mine):5.0f}%", end="")
+        print(f"{100 * reached:6.0f}%" if reached else f"{'':7}", end="")
+        for library in self.columns:
+            print(f"{ratios(result, library):10.2f}" if library in result["seconds"] else f"{'':10}", end="")
+        print(flush=True)
+
+    def print_head(self, title: str) -> None:
+        """The table's head; ratios above 1 mean that fastnn is faster, or faster than on one thread."""
+        from fastnn import backend
+
+        print(f"\n{title}\n{backend.isa}, float32")
+        for threads in self.options.threads if self.limits else []:
+            if machine := self.limits(threads):
+                rates = ", ".join(f"{size / 2**20:g} MB {rate / 1e9:.0f}" for size, rate in machine.streams[::3])
+                print(f"{threads} threads: peak {machine.peak / 1e9:.0f} GFLOP/s; streaming in GB/s: {rates}")
+        head = f"{'':52}{'thr':>3}{'cache':>6}{'ms':>10}{'least':>10}{'+-':>6}{'limit':>7}"
+        print(head + "".join(f"{'/' + name:>10}" for name in self.columns), flush=True)
+
+    def print_summary(self, name: str, results: list[dict]) -> None:
+        """Mean and worst of the fastest peer's time over fastnn's, at the largest number of threads."""
+        found = {result["name"]: best(result) for result in results if result["threads"] == self.options.threads[-1]}
+        if found and self.options.peers:
+            worst, mean = min(found, key=found.__getitem__), geometric_mean(found.values())
+            print(f"{name}, best peer / fastnn: geometric mean {mean:.2f}, worst {found[worst]:.2f} ({worst})")
 
 
-def write(path: Path | None, results: list[dict], machines: dict[int, Machine | None] | None = None) -> None:
+def write(path: Path | None, results: list[dict], limits: Limits | None = None) -> None:
     """What was measured, for the report."""
     if path:
-        known = {threads: asdict(machine) for threads, machine in (machines or {}).items() if machine}
+        machines = {threads: asdict(machine) for threads, (_, machine) in limits.known.items()} if limits else {}
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps({"machines": known, "results": results}))
+        path.write_text(json.dumps({"machines": machines, "results": results}))
 
 
 def main(cases: list[Case], description: str) -> None:
@@ -468,12 +467,9 @@ def main(cases: list[Case], description: str) -> None:
     options = parse(parser)
     limits = Limits(backend.isa, 0.02 if options.quick else 0.2)
     results = []
-    machines = {threads: limits(threads) for threads in options.threads}
-    with Comparison(options, "twin") as comparison:
-        print_head(description.partition("\n")[0].rstrip("."), comparison.columns, machines)
+    with Comparison(options, limits, "twin") as comparison:
+        comparison.print_head(description.partition("\n")[0])
         for i, case in enumerate(cases):
             if (case.quick or not options.quick) and any(part in case.name for part in options.only):
-                for result in comparison.time(i, case, limits, options.cold):
-                    print_row(result, comparison.columns)
-                    results.append(result)
-    write(options.json, results, machines)
+                results += comparison.measure(i, case, options.cold)
+    write(options.json, results, limits)

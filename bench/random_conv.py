@@ -10,9 +10,7 @@ with NCHW or with channels-last tensors, whichever is less. The ten worst are ti
 import math
 
 import numpy as np
-from common import (
-    Comparison, Limits, Row, best, kernel_runner, parse, parser_for, print_head, print_row, print_summary, write,
-)  # fmt: skip
+from common import Comparison, Limits, Row, best, kernel_runner, parse, parser_for, write
 from conv import Convolution, passes
 
 FLOPS, ELEMENTS = 3e9, 1 << 22
@@ -70,28 +68,21 @@ def main() -> None:
     options = parse(parser)
     rng = np.random.default_rng(options.seed)
     chosen = [conv for conv in (draw(rng) for _ in range(options.count)) if any(p in str(conv) for p in options.only)]
-    with Comparison(options) as comparison:
+    limits = None if options.check else Limits(backend.isa, 0.02)
+    with Comparison(options, limits) as comparison:
         if options.check:
             for conv in chosen:
                 comparison.check((conv, None), All(conv))
             print(f"{len(chosen)} convolutions, forward and both gradients: equal to {', '.join(options.peers)}")
             return
+        comparison.print_head("Random convolutions")
         options.rounds = 2 if options.quick else 5
-        limits = Limits(backend.isa, 0.02)
-        print_head("Random convolutions", comparison.columns, {n: limits(n) for n in options.threads})
-        results, parts = {}, []
-        for conv in chosen:
-            for result in comparison.time((conv, None), All(conv), limits):
-                print_row(result, comparison.columns)
-                results[conv] = result
-        print_summary("all", list(results.values()), options)
+        results = {conv: comparison.measure((conv, None), All(conv))[-1] for conv in chosen}
+        comparison.print_summary("all", list(results.values()))
         print("\nThe worst, pass by pass:")
         for conv in sorted(results, key=lambda conv: best(results[conv]))[:10]:
-            for i, part in enumerate(passes(conv)):
-                for result in comparison.time((conv, i), part, limits):
-                    print_row(result, comparison.columns)
-                    parts.append(result)
-    write(options.json, [*results.values(), *parts])
+            results[conv]["passes"] = [comparison.measure((conv, i), p)[-1] for i, p in enumerate(passes(conv))]
+    write(options.json, list(results.values()), limits)
 
 
 if __name__ == "__main__":

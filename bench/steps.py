@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from common import Comparison, Row, Worker, parse, parser_for, print_head, print_row, print_summary, write
+from common import Comparison, Row, Worker, parse, parser_for, write
 
 
 @dataclass
@@ -130,7 +130,7 @@ def inference(lib, model, x):
 
 
 def counted(results: list[dict], mode: str) -> list[dict]:
-    """The rows of training or of inference that count: those without dropnet's inference, which is dropnet's no more."""
+    """The rows of training or of inference that count: dropnet without its dropout is none of them."""
     return [r for r in results if r["name"].startswith(mode) and not r["name"].startswith("inference dropnet")]
 
 
@@ -164,13 +164,11 @@ def main() -> None:
         return
     results = []
     with Comparison(options) as comparison:
-        print_head("Whole steps", comparison.columns, {})
+        comparison.print_head("Whole steps")
         for key, step in chosen.items():
-            for result in comparison.time(key, step):
-                print_row(result, comparison.columns)
-                results.append(result)
-    for mode in "training", "inference":
-        print_summary(mode, counted(results, mode), options)
+            results += comparison.measure(key, step)
+        for mode in "training", "inference":
+            comparison.print_summary(mode, counted(results, mode))
     write(options.json, results)
 
 
