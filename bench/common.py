@@ -16,6 +16,7 @@ A case of the kernel `relu`, with the same thing in PyTorch:
 from __future__ import annotations
 
 import argparse
+import contextlib
 import functools
 import inspect
 import json
@@ -256,15 +257,17 @@ class Worker:
         self.process.join()
 
 
-def agree(row: Row, ours: list, theirs: list, library: str) -> None:
-    """Stop unless the results are equal within the row's tolerance, relative to the largest value."""
+def difference(row: Row, ours: list, theirs: list) -> str:
+    """Where results differ by more than the row's tolerance, relative to the largest value; nothing if they agree."""
     for i, (a, b) in enumerate(zip(ours, theirs, strict=True)):
-        if a is None or b is None:
-            continue
-        scale = max(1.0, float(np.max(np.abs(b), initial=0.0)))
-        error = float(np.max(np.abs(np.asarray(a, np.float64) - np.asarray(b, np.float64)), initial=0.0)) / scale
-        if a.shape != b.shape or not error <= row.tol:
-            sys.exit(f"{row.name}: output {i} differs from {library} by {error:.1e} of its largest value; not timed")
+        if a is not None and b is not None:
+            if a.shape != b.shape:
+                return f"output {i} has shape {a.shape} and not {b.shape}"
+            error = np.max(np.abs(np.subtract(a, b, dtype=np.float64)), initial=0.0)
+            error /= max(1.0, float(np.max(np.abs(b), initial=0.0)))
+            if not error <= row.tol:
+                return f"output {i} differs by {error:.1e} of its largest value"
+    return ""
 
 
 PAUSE = 0.04
@@ -396,11 +399,19 @@ class Comparison:
             worker.close()
 
     def check(self, key: Any, row: Row) -> list[Worker]:
-        """Prepare a row everywhere and compare its results; the workers that can time it."""
+        """Prepare a row everywhere and compare its results; the workers that can time it.
+
+        Peers have bugs, too: if fastnn disagrees with one but not with its own twin, a line says so and no more."""
         active = [worker for worker in self.timed + self.others if row.has(worker.library)]
         ours, *theirs = [worker.ask("prepare", key) for worker in active]
         for worker, results in zip(active[1:], theirs, strict=True):
-            agree(row, ours, results, worker.library)
+            if found := difference(row, ours, results):
+                if worker.library not in ("fastnn", "twin"):
+                    with contextlib.closing(Worker("twin", worker.threads)) as twin:
+                        if not difference(row, ours, twin.ask("prepare", key)):
+                            print(f"{row.name}: {worker.library} is wrong (fastnn equals the twin): {found}")
+                            continue
+                sys.exit(f"{row.name}: fastnn and {worker.library}: {found}")
         return [worker for worker in active if worker in self.timed]
 
     def measure(self, key: Any, row: Row, cold: bool = False) -> list[dict]:

@@ -73,7 +73,7 @@ def main() -> None:
         if options.check:
             for conv in chosen:
                 comparison.check((conv, None), All(conv))
-            print(f"{len(chosen)} convolutions, forward and both gradients: equal to {', '.join(options.peers)}")
+            print(f"{len(chosen)} convolutions, forward and both gradients: compared with {', '.join(options.peers)}")
             return
         comparison.print_head("Random convolutions")
         options.rounds = 2 if options.quick else 5
