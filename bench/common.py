@@ -455,8 +455,8 @@ class Comparison:
 
     def print_summary(self, name: str, results: list[dict]) -> None:
         """Mean and worst of the fastest peer's time over fastnn's, at the largest number of threads."""
-        found = {result["name"]: best(result) for result in results if result["threads"] == self.options.threads[-1]}
-        if found and self.options.peers:
+        if results and self.options.peers:
+            found = {r["name"]: best(r) for r in results if r["threads"] == self.options.threads[-1]}
             worst, mean = min(found, key=found.__getitem__), geometric_mean(found.values())
             print(f"{name}, best peer / fastnn: geometric mean {mean:.2f}, worst {found[worst]:.2f} ({worst})")
 
