@@ -13,6 +13,7 @@ import re
 import statistics
 import subprocess
 import sys
+import textwrap
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -289,8 +290,9 @@ def readme(text: str, data: dict, about: dict[str, str]) -> str:
     heads = ["", "training, ms", "best peer ÷ fastnn", "inference, ms", "best peer ÷ fastnn"]
     means = [geometric_mean(map(best, counted(data["steps"], mode))) for mode in ("training", "inference")]
     rows.append(["geometric mean", "", f"{means[0]:.2f}", "", f"{means[1]:.2f}"])
-    block = f"{START}\n![Times of the peers over fastnn's](docs/benchmarks.svg)\n\n{table(heads, rows)}\n\n" \
-            f"2 threads; {about['processor']}; {about['versions']}.\n{END}"  # fmt: skip
+    where = textwrap.fill(f"2 threads; {about['processor']}; {about['versions']}.", 120)
+    image = "![Times of the peers over fastnn's](docs/benchmarks.svg)"
+    block = "\n\n".join([f"{START}\n{image}", table(heads, rows), f"{where}\n{END}"])
     return re.sub(f"{START}.*{END}", lambda _: block, text, flags=re.DOTALL)
 
 
@@ -302,15 +304,16 @@ def plot(data: dict, path: Path) -> None:
     matplotlib.rcParams |= {"svg.hashsalt": "fastnn", "svg.fonttype": "none", "font.size": 9}
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(1, 3, figsize=(12, 3.4), layout="constrained", width_ratios=(9, 9, 5))
+    figure, axes = plt.subplots(1, 3, figsize=(12, 3.6), layout="constrained", width_ratios=(9, 9, 5))
     for axis, mode in zip(axes, ("training", "inference"), strict=False):
         results = [result for result in data["steps"] if result["name"].startswith(mode)]
         for i, (library, label) in enumerate(PEERS.items()):
             places = [place + 0.27 * (i - 1) for place in range(len(results))]
-            axis.bar(places, [ratios(result, library) for result in results], 0.25, label=label)
+            heights = [ratios(result, library) - 1 for result in results]  # a bar begins at 1, where both are equal
+            axis.bar(places, heights, 0.25, bottom=1, label=label if axis is axes[0] else None)
         axis.set_xticks(range(len(results)), [r["name"].split()[1] for r in results], rotation=40, ha="right")
         axis.set_title(f"{mode}: peer's time ÷ fastnn's")
-    axes[0].legend(frameon=False)
+    figure.legend(loc="outside upper center", ncols=len(PEERS), frameon=False)
     axes[2].plot(sorted(map(best, data["random_conv"])), color="black")
     axes[2].set_title("random convolutions: best peer")
     axes[2].set_xlabel("in order")
