@@ -16,12 +16,12 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.14 p
 SOURCES := setup.py $(wildcard fastnn/*.py fastnn/functional/*.py fastnn/nn/*.py fastnn/optim/*.py fastnn/*.pyx fastnn/*.pxd fastnn/_kernels/*.pyx fastnn/_kernels/*.pxd fastnn/_kernels/*.h)
 BENCHES := conv matmul pooling normalization activation softmax dropout optimizer steps
 
-.PHONY: help demo test parity bench lint wheel clean
+.PHONY: help demo test parity bench bench-report lint wheel clean
 .DEFAULT_GOAL := help
 
 help:  ## list the tasks
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
-	@echo "Variables: PYTHON (used to make $(VENV)), PYTEST_ARGS, TORCH (for parity)"
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
+	@echo "Variables: PYTHON (used to make $(VENV)), PYTEST_ARGS, TORCH (for parity, bench-report)"
 
 demo: $(VENV)/.built  ## train a convolutional network on the digits (under 2 minutes from a bare clone)
 	$(BIN)/fastnn train --data digits --model cnn --seed 0
@@ -34,6 +34,9 @@ parity: $(VENV)/.torch  ## compare with PyTorch and scikit-learn, which are inst
 
 bench: $(VENV)/.built  ## time the kernels and training steps, short version (under 3 minutes)
 	@for name in $(BENCHES); do $(BIN)/python bench/$$name.py --quick || exit 1; done
+
+bench-report: $(VENV)/.peers  ## time everything against PyTorch and JAX, write docs/benchmarks.md (15 minutes)
+	$(BIN)/python bench/report.py --run
 
 lint: $(VENV)/.lint  ## ruff, cython-lint and mypy
 	$(BIN)/ruff check .
@@ -65,6 +68,10 @@ $(VENV)/.built: $(VENV)/.installed $(SOURCES)
 
 $(VENV)/.torch: $(VENV)/.built
 	$(PIP) install -q '$(TORCH)' scikit-learn
+	@touch $@
+
+$(VENV)/.peers: $(VENV)/.torch
+	$(PIP) install -q --no-build-isolation -e '.[bench]'
 	@touch $@
 
 $(VENV)/.lint: $(VENV)/.built

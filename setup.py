@@ -35,7 +35,9 @@ DIRECTIVES = {
     "nonecheck": CHECKED,
     "cdivision": True,
 }
-AS_PYTHON = {"language_level": 3, "binding": True, "annotation_typing": False, "infer_types": False, "autotestdict": False}
+AS_PYTHON = {
+    "language_level": 3, "binding": True, "annotation_typing": False, "infer_types": False, "autotestdict": False,
+}
 
 NO_COMPILER = (
     "fastnn needs a C compiler and Python's headers to build its kernels: install gcc or clang together with the "

@@ -83,8 +83,8 @@ def _holds(things: Iterable[Any]) -> bool:
     """Whether there are arrays among what a function refers to, or in its closure (a tuple of cells or, where it is
     compiled, an object that Cython makes)."""
     return any(isinstance(x, (Array, Tensor, list, Node))
-               or ((kind := type(x).__name__) in ("tuple", "cell") or "_scope_struct_" in kind)
-               and _holds(get_referents(x)) for x in things)
+               or (((kind := type(x).__name__) in ("tuple", "cell") or "_scope_struct_" in kind)
+                   and _holds(get_referents(x))) for x in things)
 
 
 class View:
