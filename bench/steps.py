@@ -92,7 +92,7 @@ def runner(library: str, key: int, threads: int):
             run = peers_jax.inference(step.network, iter(arrays.values()), images)
     else:
         model.load_state_dict({name: lib.from_numpy(a) for name, a in arrays.items()}, strict=False)
-        x, y = lib.from_numpy(images), lib.from_numpy(labels)
+        x, y = lib.tensor(images), lib.tensor(labels)
         if library == "torch-cl":
             model, x = (v.to(memory_format=lib.channels_last) for v in (model, x))
         run = training(lib, model, step, x, y) if step.trains else inference(lib, model, x)
