@@ -151,7 +151,7 @@ def matmul(cnp.ndarray a, cnp.ndarray b, cnp.ndarray bias, cnp.ndarray c_out, in
     if p.a_row != 1 and p.a_k != 1 or p.b_k != 1 and p.b_col != 1:
         raise ValueError("kernel matmul: a matrix is contiguous along neither axis")
     p.a, p.b, p.bias, p.c = a.data, b.data, NULL if bias is None else bias.data, c_out.data
-    p.threads = threads_for(p.M * p.N * p.K // 16 + p.N * p.K, n_threads)
+    p.threads = threads_for(p.M * p.N * p.K // 16 + p.N * p.K + p.M * p.N // STREAM, n_threads)
     p.padded = <Bytes> scratch_acquire(plan(&p, LANES_f32 if size == 4 else LANES_f64) * size)
     p.packed = p.padded + p.wide * size
     p.partial = p.packed + p.wide * p.K * size
