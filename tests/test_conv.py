@@ -229,6 +229,7 @@ def test_depthwise_against_its_definition(isa, case):
                 assert bits.setdefault(name, got.tobytes()) == got.tobytes(), f"{name} at {threads} threads"
 
 
+@pytest.mark.skipif(backend.kernel_set == "reference", reason="the twin multiplies its border of zeros")
 def test_depthwise_leaves_taps_outside_alone():
     """What a window would read beyond the image is not multiplied: an infinite gradient or weight makes no NaN."""
     for C in (3, 40):

@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+from fastnn import backend
+
 BENCH = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "bench")
 NETWORKS = {
     "mlp": (64, 1, 28, 28), "lenet5": (8, 1, 28, 28), "cnn": (8, 1, 28, 28), "dropnet": (8, 1, 28, 28),
@@ -39,6 +41,7 @@ print(json.dumps(bits))
 """
 
 
+@pytest.mark.skipif(backend.kernel_set == "reference", reason="the twins run on one thread")
 @pytest.mark.parametrize("name", NETWORKS)
 def test_training_has_the_same_bits_at_any_number_of_threads(name):
     code = CODE.format(bench=BENCH, name=name, shape=NETWORKS[name])

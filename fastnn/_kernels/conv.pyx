@@ -56,7 +56,8 @@ ctypedef struct Conv:  # a convolution, its arrays, and how its weight gradient 
     Py_ssize_t c, f  # channels and filters of one group
     Py_ssize_t w_f, w_c, w_h, w_w  # the weight's steps
     Bytes x, w, b, y, room
-    Bytes mean, scale, shift, residual  # of the epilogue; NULL without
+    Bytes mean, rstd, gamma, beta, residual  # of the epilogue, those there are
+    Bytes norm  # its mean, scale and shift; NULL without an epilogue
     bint relu
     int lanes, itemsize, threads
     bint depthwise, back  # back: from y to x, or from the im2col matrix to pixels
@@ -149,9 +150,9 @@ cdef void epilogue(const Conv* c, floating* y, Py_ssize_t pixels, Py_ssize_t f, 
     """y = (y − mean)·scale + shift + residual, then ReLU if asked, for some pixels of a row and filters from f on, to
     which y points: while they are in the first-level cache."""
     cdef Py_ssize_t _i, j, at = y - <floating*> c.y
-    cdef const floating* mean = <floating*> c.mean + f
-    cdef const floating* scale = <floating*> c.scale + f
-    cdef const floating* shift = <floating*> c.shift + f
+    cdef const floating* mean = <floating*> c.norm + f
+    cdef const floating* scale = mean + c.F
+    cdef const floating* shift = scale + c.F
     cdef const floating* residual = <floating*> c.residual + at if c.residual != NULL else NULL
     for _i in range(pixels):
         for j in range(filters):
@@ -230,7 +231,7 @@ cdef void dense_unit(const Dense* d, Py_ssize_t unit, floating* kind) noexcept n
                 else:
                     tile(<int> n, d.nv, columns, False, from_ + j * d.sw * pixel_in, d.sw * pixel_in, &walk, weight,
                          to + j * d.pixel_out, d.pixel_out, <floating*> d.bias + panel * d.width, False)
-                if d.whole.mean != NULL:
+                if d.whole.norm != NULL:
                     epilogue(d.whole, to + j * d.pixel_out, n, group * d.columns + panel % d.panels * d.width, columns,
                              kind)
 
@@ -282,7 +283,7 @@ cdef void depthwise_rows(const Dense* d, Py_ssize_t n, Py_ssize_t first, Py_ssiz
             size = piece_size(d.oW - j)
             s.column = j * d.sw - d.left
             piece(size, &s, x + s.column * d.C, w, b, y + j * d.pixel_out)
-            if d.whole.mean != NULL:
+            if d.whole.norm != NULL:
                 epilogue(d.whole, y + j * d.pixel_out, size, c, channels, kind)
             j += size
 
@@ -593,7 +594,7 @@ cdef int read(Conv* c, cnp.ndarray x, cnp.ndarray weight, cnp.ndarray bias, cnp.
     c.w_f, c.w_c = weight.strides[0] // size, weight.strides[1] // size
     c.w_h, c.w_w = weight.strides[2] // size, weight.strides[3] // size
     c.depthwise = groups == c.C and c.f <= FEW_FILTERS and c.C > 1
-    c.itemsize, c.lanes, c.mean = size, LANES_f32 if size == 4 else LANES_f64, NULL
+    c.itemsize, c.lanes, c.norm = size, LANES_f32 if size == 4 else LANES_f64, NULL
     c.threads = threads_for(c.N * c.oH * c.oW * c.F * c.c * c.kH * c.kW // 16, n_threads)
     return 0
 
@@ -620,23 +621,47 @@ def conv2d(cnp.ndarray x, cnp.ndarray weight, cnp.ndarray bias, cnp.ndarray y_ou
         run(&c, <Unit> convolve[float], <Unit> convolve[double], walks[float](&c, False, NULL))
 
 
-def conv2d_batch_norm(cnp.ndarray x, cnp.ndarray weight, cnp.ndarray bias, cnp.ndarray mean not None,
-                      cnp.ndarray scale not None, cnp.ndarray shift not None, cnp.ndarray residual, bint relu,
-                      cnp.ndarray y_out, stride, padding, dilation, int groups, int n_threads):
-    """y = (conv2d(x) − mean)·scale + shift + residual, then max(y, 0) if `relu`, in one pass over y.
+cdef void norm_of(const Conv* c, Py_ssize_t _, floating* kind) noexcept nogil:
+    """The mean, scale and shift of the epilogue's batch norm; without one those that change nothing."""
+    cdef Py_ssize_t f
+    cdef double scale
+    cdef floating* to = <floating*> c.norm
+    for f in range(c.F):
+        scale = <double> (<floating*> c.rstd)[f] if c.rstd != NULL else 1
+        to[f] = (<floating*> c.mean)[f] if c.mean != NULL else 0
+        to[c.F + f] = <floating> (scale * (<floating*> c.gamma)[f] if c.gamma != NULL else scale)
+        to[2 * c.F + f] = (<floating*> c.beta)[f] if c.beta != NULL else 0
 
-    mean, scale and shift (F,); residual like y or None; the rest as in conv2d. The same bits as in several passes."""
+
+cdef Bytes channels(cnp.ndarray a, Py_ssize_t n, cnp.ndarray x) except? NULL:
+    """The data of one number a channel, NULL for None."""
+    if a is None:
+        return NULL
+    check_vector(a, n, x)
+    return a.data
+
+
+def conv2d_batch_norm(cnp.ndarray x, cnp.ndarray weight, cnp.ndarray bias, cnp.ndarray mean, cnp.ndarray rstd,
+                      cnp.ndarray gamma, cnp.ndarray beta, cnp.ndarray residual, bint relu, cnp.ndarray y_out, stride,
+                      padding, dilation, int groups, int n_threads):
+    """y = (conv2d(x) − mean)·rstd·gamma + beta + residual, then max(y, 0) if `relu`, in one pass over y.
+
+    mean, rstd, gamma, beta (F,) and residual like y may be None; the rest as in conv2d. The same bits as from conv2d
+    and batch_norm."""
     cdef Conv c
     read(&c, x, weight, bias, y_out, stride, padding, dilation, groups, n_threads)
-    check_vector(mean, c.F, x)
-    check_vector(scale, c.F, x)
-    check_vector(shift, c.F, x)
+    c.mean, c.rstd = channels(mean, c.F, x), channels(rstd, c.F, x)
+    c.gamma, c.beta = channels(gamma, c.F, x), channels(beta, c.F, x)
     if residual is not None:
         check_same(y_out, residual)
-    c.mean, c.scale, c.shift, c.relu, c.back = mean.data, scale.data, shift.data, relu, False
-    c.residual = NULL if residual is None else residual.data
+    c.residual, c.relu, c.back = NULL if residual is None else residual.data, relu, False
     if y_out.size:
-        run(&c, <Unit> convolve[float], <Unit> convolve[double], walks[float](&c, False, NULL))
+        c.norm = <Bytes> scratch_acquire(3 * c.F * c.itemsize)
+        (<Unit> norm_of[float] if c.itemsize == 4 else <Unit> norm_of[double])(&c, 0, NULL)
+        try:
+            run(&c, <Unit> convolve[float], <Unit> convolve[double], walks[float](&c, False, NULL))
+        finally:
+            scratch_release(c.norm)
 
 
 def conv2d_backward_input(cnp.ndarray dy, cnp.ndarray weight, cnp.ndarray dx_out, stride, padding, dilation, int groups,

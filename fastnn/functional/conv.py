@@ -11,8 +11,6 @@ The output is pending: batch norm in evaluation, an addition behind it and a ReL
 
 import math
 
-import numpy as np
-
 from fastnn import backend, layout
 from fastnn.errors import ArgumentError, ShapeError
 from fastnn.functional.arguments import Geometry, IntOrPair, geometry, images, n_windows, pair, same_float
@@ -75,12 +73,12 @@ def conv2d(input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: In
 
 
 class Convolved:
-    """A convolution's output as it is pending, with what its epilogue takes: batch norm's mean, scale and shift, then
-    another tensor to be added."""
+    """A convolution's output as it is pending, with what its epilogue takes: batch norm's mean, rstd, weight and bias,
+    then another tensor to be added."""
     __slots__ = ("arguments", "arrays", "dtype", "norm", "residual", "shape", "sources")
 
     def __init__(self, shape: tuple[int, ...], sources: tuple[Tensor, ...], arrays: tuple[Array, Array, Array | None],
-                 arguments: tuple, norm: tuple[Array, Array, Array] | None = None,
+                 arguments: tuple, norm: tuple[Array | None, ...] | None = None,
                  residual: Array | None = None) -> None:
         self.shape, self.dtype, self.sources, self.arrays = shape, arrays[0].dtype, sources, arrays
         self.arguments, self.norm, self.residual = arguments, norm, residual
@@ -90,15 +88,15 @@ class Convolved:
         if self.norm is None and not relu:
             backend.conv.conv2d(*self.arrays, y, *self.arguments, backend.n_threads())
             return y
-        norm = self.norm or (np.zeros(y.shape[1], y.dtype), np.ones(y.shape[1], y.dtype), np.zeros(y.shape[1], y.dtype))
+        norm = self.norm or (None,) * 4
         residual = None if self.residual is None else layout.channels_last(self.residual)
         backend.conv.conv2d_batch_norm(*self.arrays, *norm, residual, relu, y, *self.arguments, backend.n_threads())
         return y
 
-    def normalized(self, *norm: Array) -> "Convolved | None":
-        """The recipe of (y − mean)·scale + shift, None if it has none."""
+    def normalized(self, *norm: Array | None) -> "Convolved | None":
+        """The recipe of (y − mean)·rstd·weight + bias, None if it has none."""
         done = self.norm is not None
-        return None if done else Convolved(self.shape, self.sources, self.arrays, self.arguments, norm)  # type: ignore
+        return None if done else Convolved(self.shape, self.sources, self.arrays, self.arguments, norm)
 
     def plus(self, other: Tensor) -> "Convolved | None":
         """The recipe of the sum, None if it has none."""

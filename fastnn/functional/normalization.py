@@ -57,10 +57,8 @@ def batch_norm(input: Tensor, running_mean: Tensor | None, running_var: Tensor |
         raise ShapeError(f"batch_norm: training needs more than one value a channel, but input has shape {input.shape}")
     if not training and not is_grad_enabled() and isinstance(conv := recipe_of(input), Convolved):
         rstd = (1 / np.sqrt(running_var.array.astype(np.float64) + eps)).astype(input.dtype)  # type: ignore[union-attr]
-        scale = rstd if weight is None else (rstd.astype(np.float64) * weight.array).astype(input.dtype)
-        shift = np.zeros(C, input.dtype) if bias is None else np.array(bias.array, input.dtype)
-        mean = np.array(running_mean.array, input.dtype)  # type: ignore[union-attr]
-        if (behind := conv.normalized(mean, scale, shift)) is not None:
+        mean, g, b = (None if t is None else np.array(t.array, input.dtype) for t in (running_mean, weight, bias))
+        if (behind := conv.normalized(mean, rstd, g, b)) is not None:
             return pending(behind)
     x, kernels = _rows(input.array), backend.normalization
     w, b = (None if t is None else np.array(t.array, x.dtype) for t in (weight, bias))  # theirs may change

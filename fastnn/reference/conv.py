@@ -1,6 +1,8 @@
 """Twins of the convolution kernels: the im2col matrix, as the lectures build it, and products with it."""
 import numpy as np
 
+from fastnn.reference.normalization import batch_norm
+
 
 def _windows(x, kernel, stride, padding, dilation, size):
     """Zero-padded x as a view (N, C, kH, kW, oH, oW): every window's values."""
@@ -46,14 +48,12 @@ def conv2d(x, weight, bias, y_out, stride, padding, dilation, groups, n_threads)
             y_out += bias[:, None, None]
 
 
-def conv2d_batch_norm(x, weight, bias, mean, scale, shift, residual, relu, y_out, stride, padding, dilation, groups,
+def conv2d_batch_norm(x, weight, bias, mean, rstd, gamma, beta, residual, relu, y_out, stride, padding, dilation, groups,
                       n_threads):
     conv2d(x, weight, bias, y_out, stride, padding, dilation, groups, n_threads)
-    y_out[...] = (y_out - mean[:, None, None]) * scale[:, None, None] + shift[:, None, None]
-    if residual is not None:
-        y_out += residual
-    if relu:
-        np.maximum(y_out, 0, out=y_out)
+    F = y_out.shape[1]
+    mean, rstd = np.zeros(F) if mean is None else mean, np.ones(F) if rstd is None else rstd
+    batch_norm(y_out, mean, rstd, gamma, beta, residual, relu, y_out, n_threads)
 
 
 def conv2d_backward_input(dy, weight, dx_out, stride, padding, dilation, groups, n_threads):

@@ -71,8 +71,9 @@ def conv(name, make):
                  "conv2d_backward_input": weight[:, :1].size, "conv2d_backward_weight": N * math.prod(size),
                  "col2im": math.prod(kernel)}
         yield {"x": make.normal(shape), "weight": np.ascontiguousarray(weight) if N == 1 else weight,
-               "bias": make.normal((F,)) if i % 2 else None, "mean": make.normal((F,)), "scale": make.normal((F,)),
-               "shift": make.normal((F,)), "residual": make.normal((N, F, *size)) if i % 3 else None,
+               "bias": make.normal((F,)) if i % 2 else None, "mean": make.normal((F,)) if i % 3 else None,
+               "rstd": make.normal((F,)), "gamma": make.normal((F,)) if i % 4 else None,
+               "beta": make.normal((F,)) if i % 5 else None, "residual": make.normal((N, F, *size)) if i % 3 else None,
                "relu": i % 2 == 0, "dy": make.normal((N, F, *size)),
                "y_out": make.normal((N, F, *size)), "dx_out": make.normal(shape),
                "dweight_out": make.weight(*weight.shape), "columns": make.normal(matrix), "x_out": make.normal(shape),
