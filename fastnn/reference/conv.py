@@ -48,8 +48,8 @@ def conv2d(x, weight, bias, y_out, stride, padding, dilation, groups, n_threads)
             y_out += bias[:, None, None]
 
 
-def conv2d_batch_norm(x, weight, bias, mean, rstd, gamma, beta, residual, relu, y_out, stride, padding, dilation, groups,
-                      n_threads):
+def conv2d_batch_norm(x, weight, bias, mean, rstd, gamma, beta, residual, relu, y_out, stride, padding, dilation,
+                      groups, n_threads):
     conv2d(x, weight, bias, y_out, stride, padding, dilation, groups, n_threads)
     F = y_out.shape[1]
     mean, rstd = np.zeros(F) if mean is None else mean, np.ones(F) if rstd is None else rstd
