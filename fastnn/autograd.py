@@ -1,4 +1,6 @@
 """Grad modes, `grad`, and `Function`: PyTorch's ways to steer the tape."""
+import os
+import threading
 from collections.abc import Callable, Sequence
 from contextlib import ContextDecorator
 from typing import Any
@@ -8,6 +10,9 @@ import numpy as np
 from fastnn import tensor as tape
 from fastnn.errors import AutogradError, ShapeError
 from fastnn.tensor import Tensor, is_grad_enabled, record
+
+if hasattr(os, "register_at_fork"):  # another thread of the parent may hold the lock of pending tensors
+    os.register_at_fork(after_in_child=lambda: setattr(tape, "_lock", threading.RLock()))
 
 __all__ = ["Function", "enable_grad", "grad", "inference_mode", "is_grad_enabled", "no_grad", "set_grad_enabled"]
 

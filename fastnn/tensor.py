@@ -202,9 +202,6 @@ class Tensor:
     def size(self, dim: int | None = None) -> Any:
         return self.shape if dim is None else self.shape[dim]
 
-    def dim(self) -> int:
-        return len(self.shape)
-
     def numel(self) -> int:
         return math.prod(self.shape)
 
@@ -279,8 +276,9 @@ class Tensor:
 
     def __reduce__(self) -> tuple:
         self._only_leaf("pickled")
-        axes = np.argsort([-abs(stride) for stride in self.array.strides], kind="stable")  # keeps the memory order
-        return _rebuild, (type(self), self.array.transpose(axes), tuple(np.argsort(axes)), self._requires_grad)
+        array = hand_out(self)
+        axes = np.argsort([-abs(stride) for stride in array.strides], kind="stable")  # keeps the memory order
+        return _rebuild, (type(self), array.transpose(axes), tuple(np.argsort(axes)), self._requires_grad)
 
     def __deepcopy__(self, memo: dict) -> Tensor:
         self._only_leaf("deep-copied")
@@ -318,9 +316,6 @@ class Tensor:
         return record(out, (self,), lambda grad: (grad.astype(before),)) if after.kind == "f" else Tensor(out)
 
     type = type_as = to
-
-    def cpu(self) -> Tensor:
-        return self
 
     def requires_grad_(self, requires_grad: bool = True) -> Tensor:
         self.requires_grad = requires_grad
@@ -429,9 +424,12 @@ _NOTHING = np.empty(0)
 def _defer(x: Tensor, recipe: Any) -> None:
     """Make x pending, and known to those whose memory it will read."""
     x.array, x.__class__ = recipe, Pending
-    for source in recipe.sources:
-        version = source._version
-        version[2:] = [*(ref for ref in version[2:] if type(ref()) is Pending), weakref.ref(x)]
+    with _lock:
+        for source in recipe.sources:
+            version, n = source._version, len(source._version)
+            if n >= 16 and n & (n - 1) == 0:  # now and then those that are done with are forgotten
+                version[2:] = [ref for ref in version[2:] if type(ref()) is Pending]
+            version.append(weakref.ref(x))
 
 
 # Recording -------------------------------------------------------------------------------------------------------
@@ -492,9 +490,12 @@ def _edge(x: Tensor) -> Any:
 def settle(x: Tensor) -> Array:
     """x's array, after the pending tensors that are still to read it have done so."""
     array, version = x.array, x._version
-    while len(version) > 2:
-        if (reader := version.pop()()) is not None:
-            reader.array  # noqa: B018
+    if len(version) > 2:
+        with _lock:
+            while len(version) > 2:
+                if (reader := version[-1]()) is not None:
+                    reader.array  # noqa: B018
+                version.pop()  # not before it has been computed
     return array
 
 

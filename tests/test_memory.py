@@ -180,3 +180,9 @@ def test_nothing_depends_on_what_memory_held(name):
         return [p.detach().numpy().tobytes() for p in model.parameters()]
 
     assert train(0.0) == train(np.nan)
+
+
+@pytest.mark.parametrize("power", [48, 55, 57, 60, 62])
+def test_no_size_is_too_large_to_be_refused(power):
+    with pytest.raises((MemoryError, ValueError)):
+        fastnn.empty(2**power, dtype=fastnn.uint8)

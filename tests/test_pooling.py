@@ -197,3 +197,27 @@ def test_modules():
     assert repr(pool) == "AvgPool2d(kernel_size=3, stride=3, padding=1)"
     pool = nn.AdaptiveAvgPool2d((None, 2))
     assert pool(x).shape == (2, 3, 7, 2) and repr(pool) == "AdaptiveAvgPool2d(output_size=(None, 2))"
+
+
+@pytest.mark.parametrize("kernel", [(1, 5), (1, 6), (2, 7), (1, 11), (3, 7), (5, 5), (2, 5), (1, 9)])
+@pytest.mark.parametrize("stride", [1, 2, 3])
+def test_long_windows(rng, kernel, stride):
+    """Of all lengths, since some shapes of windows have loops of their own."""
+    x = rng.permutation(2 * 3 * 8 * 13).reshape(2, 3, 8, 13) / 50.0
+
+    def direct(x, reduce):
+        windows = np.lib.stride_tricks.sliding_window_view(x, kernel, (2, 3))[:, :, ::stride, ::stride]
+        return reduce(windows, axis=(4, 5))
+
+    check(lambda x: F.avg_pool2d(x, kernel, stride), x, oracle=lambda x: direct(x, np.mean))
+    check(lambda x: F.max_pool2d(x, kernel, stride), x, oracle=lambda x: direct(x, np.max))
+
+
+def test_adaptive_windows_of_one_row(rng):
+    x = rng.standard_normal((2, 16, 4, 8))
+
+    def direct(x):
+        columns = [x[..., i * 8 // 40 : -(-(i + 1) * 8 // 40)].mean((2, 3)) for i in range(40)]
+        return np.stack(columns, -1)[:, :, None]
+
+    check(lambda x: F.adaptive_avg_pool2d(x, (1, 40)), x, oracle=direct)

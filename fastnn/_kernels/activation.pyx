@@ -36,51 +36,53 @@ cdef int run(int op, double a, int cost, cnp.ndarray dy, cnp.ndarray x, cnp.ndar
                  threads_for(cost * job.size // (2 * STREAM), n_threads))
 
 
-def relu(cnp.ndarray x, cnp.ndarray y_out, int n_threads):
+def relu(cnp.ndarray x not None, cnp.ndarray y_out not None, int n_threads):
     """y = max(x, 0)."""
     run(RELU, 0, 2, x, x, y_out, n_threads)
 
 
-def relu_backward(cnp.ndarray dy, cnp.ndarray y, cnp.ndarray dx_out, int n_threads):
+def relu_backward(cnp.ndarray dy not None, cnp.ndarray y not None, cnp.ndarray dx_out not None, int n_threads):
     """dx = dy where y > 0, else 0."""
     run(RELU + BACKWARD, 0, 2, dy, y, dx_out, n_threads)
 
 
-def leaky_relu(cnp.ndarray x, double negative_slope, cnp.ndarray y_out, int n_threads):
+def leaky_relu(cnp.ndarray x not None, double negative_slope, cnp.ndarray y_out not None, int n_threads):
     """y = x where x > 0, else negative_slope·x."""
     run(LEAKY_RELU, negative_slope, 2, x, x, y_out, n_threads)
 
 
-def leaky_relu_backward(cnp.ndarray dy, cnp.ndarray y, double negative_slope, cnp.ndarray dx_out, int n_threads):
+def leaky_relu_backward(cnp.ndarray dy not None, cnp.ndarray y not None, double negative_slope, cnp.ndarray dx_out not
+                        None, int n_threads):
     """dx = dy where y > 0, else negative_slope·dy; if the slope is negative, y must be the input instead."""
     run(LEAKY_RELU + BACKWARD, negative_slope, 2, dy, y, dx_out, n_threads)
 
 
-def sigmoid(cnp.ndarray x, cnp.ndarray y_out, int n_threads):
+def sigmoid(cnp.ndarray x not None, cnp.ndarray y_out not None, int n_threads):
     """y = 1 / (1 + exp(−x))."""
     run(SIGMOID, 0, 3, x, x, y_out, n_threads)
 
 
-def sigmoid_backward(cnp.ndarray dy, cnp.ndarray y, cnp.ndarray dx_out, int n_threads):
+def sigmoid_backward(cnp.ndarray dy not None, cnp.ndarray y not None, cnp.ndarray dx_out not None, int n_threads):
     """dx = dy·y·(1 − y)."""
     run(SIGMOID + BACKWARD, 0, 2, dy, y, dx_out, n_threads)
 
 
-def tanh(cnp.ndarray x, cnp.ndarray y_out, int n_threads):
+def tanh(cnp.ndarray x not None, cnp.ndarray y_out not None, int n_threads):
     """y = tanh(x)."""
     run(TANH, 0, 3, x, x, y_out, n_threads)
 
 
-def tanh_backward(cnp.ndarray dy, cnp.ndarray y, cnp.ndarray dx_out, int n_threads):
+def tanh_backward(cnp.ndarray dy not None, cnp.ndarray y not None, cnp.ndarray dx_out not None, int n_threads):
     """dx = dy·(1 − y²)."""
     run(TANH + BACKWARD, 0, 2, dy, y, dx_out, n_threads)
 
 
-def elu(cnp.ndarray x, double alpha, cnp.ndarray y_out, int n_threads):
+def elu(cnp.ndarray x not None, double alpha, cnp.ndarray y_out not None, int n_threads):
     """y = x where x >= 0, else alpha·(exp(x) − 1)."""
     run(ELU, alpha, 3, x, x, y_out, n_threads)
 
 
-def elu_backward(cnp.ndarray dy, cnp.ndarray y, double alpha, cnp.ndarray dx_out, int n_threads):
+def elu_backward(cnp.ndarray dy not None, cnp.ndarray y not None, double alpha, cnp.ndarray dx_out not None, int
+                 n_threads):
     """dx = dy where y > 0, else dy·(y + alpha); alpha >= 0."""
     run(ELU + BACKWARD, alpha, 2, dy, y, dx_out, n_threads)

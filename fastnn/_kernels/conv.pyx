@@ -608,8 +608,8 @@ cdef int run(Conv* c, Unit single, Unit double_, Py_ssize_t need) except -1:
     return 0
 
 
-def conv2d(cnp.ndarray x, cnp.ndarray weight, cnp.ndarray bias, cnp.ndarray y_out, stride, padding, dilation,
-           int groups, int n_threads):
+def conv2d(cnp.ndarray x not None, cnp.ndarray weight not None, cnp.ndarray bias, cnp.ndarray y_out not None, stride,
+           padding, dilation, int groups, int n_threads):
     """y[n,f,oh,ow] = b[f] + Σ x[n, c, oh·sh − top + kh·dh, ow·sw − left + kw·dw] · weight[f, c, kh, kw].
 
     x (N, C, H, W) and y (N, F, oH, oW) channels-last; weight (F, C/groups, kH, kW) in any order; bias (F,) or None.
@@ -641,9 +641,9 @@ cdef Bytes channels(cnp.ndarray a, Py_ssize_t n, cnp.ndarray x) except? NULL:
     return a.data
 
 
-def conv2d_batch_norm(cnp.ndarray x, cnp.ndarray weight, cnp.ndarray bias, cnp.ndarray mean, cnp.ndarray rstd,
-                      cnp.ndarray gamma, cnp.ndarray beta, cnp.ndarray residual, bint relu, cnp.ndarray y_out, stride,
-                      padding, dilation, int groups, int n_threads):
+def conv2d_batch_norm(cnp.ndarray x not None, cnp.ndarray weight not None, cnp.ndarray bias, cnp.ndarray mean,
+                      cnp.ndarray rstd, cnp.ndarray gamma, cnp.ndarray beta, cnp.ndarray residual, bint relu,
+                      cnp.ndarray y_out not None, stride, padding, dilation, int groups, int n_threads):
     """y = (conv2d(x) − mean)·rstd·gamma + beta + residual, then max(y, 0) if `relu`, in one pass over y.
 
     mean, rstd, gamma, beta (F,) and residual like y may be None; the rest as in conv2d. The same bits as from conv2d
@@ -664,8 +664,8 @@ def conv2d_batch_norm(cnp.ndarray x, cnp.ndarray weight, cnp.ndarray bias, cnp.n
             scratch_release(c.norm)
 
 
-def conv2d_backward_input(cnp.ndarray dy, cnp.ndarray weight, cnp.ndarray dx_out, stride, padding, dilation, int groups,
-                          int n_threads):
+def conv2d_backward_input(cnp.ndarray dy not None, cnp.ndarray weight not None, cnp.ndarray dx_out not None, stride,
+                          padding, dilation, int groups, int n_threads):
     """The gradient of conv2d's input from dy; arrays as there."""
     cdef Conv c
     read(&c, dx_out, weight, None, dy, stride, padding, dilation, groups, n_threads)
@@ -676,8 +676,8 @@ def conv2d_backward_input(cnp.ndarray dy, cnp.ndarray weight, cnp.ndarray dx_out
         dx_out.fill(0)
 
 
-def conv2d_backward_weight(cnp.ndarray dy, cnp.ndarray x, cnp.ndarray dweight_out, stride, padding, dilation,
-                           int groups, int n_threads):
+def conv2d_backward_weight(cnp.ndarray dy not None, cnp.ndarray x not None, cnp.ndarray dweight_out not None, stride,
+                           padding, dilation, int groups, int n_threads):
     """The gradient of conv2d's weight, (F, C/groups, kH, kW) with its memory in the order kH, kW, C, F."""
     cdef Conv c
     read(&c, x, dweight_out, None, dy, stride, padding, dilation, groups, n_threads)
@@ -732,11 +732,13 @@ cdef int columns_pass(cnp.ndarray x, cnp.ndarray columns, kernel, stride, paddin
     return start(<Unit> columns_unit[float], <Unit> columns_unit[double], x, &c, c.N * c.C, c.threads)
 
 
-def im2col(cnp.ndarray x, cnp.ndarray columns_out, kernel, stride, padding, dilation, size, int n_threads):
+def im2col(cnp.ndarray x not None, cnp.ndarray columns_out not None, kernel, stride, padding, dilation, size, int
+           n_threads):
     """columns (N, C·kH·kW, oH·oW) of the windows of x (N, C, H, W); `size` is (oH, oW)."""
     columns_pass(x, columns_out, kernel, stride, padding, dilation, size, n_threads, False)
 
 
-def col2im(cnp.ndarray columns, cnp.ndarray x_out, kernel, stride, padding, dilation, size, int n_threads):
+def col2im(cnp.ndarray columns not None, cnp.ndarray x_out not None, kernel, stride, padding, dilation, size, int
+           n_threads):
     """x (N, C, H, W), the sum of all window values read from each pixel: im2col's transpose."""
     columns_pass(x_out, columns, kernel, stride, padding, dilation, size, n_threads, True)

@@ -74,7 +74,8 @@ cdef int run(cnp.ndarray x, bint draws, uint64_t key, double p, cnp.ndarray mask
                  threads_for((8 if draws else 2) * n, threads))
 
 
-def dropout(cnp.ndarray x, double p, uint64_t seed, cnp.ndarray mask_out, cnp.ndarray y_out, int n_threads):
+def dropout(cnp.ndarray x not None, double p, uint64_t seed, cnp.ndarray mask_out not None, cnp.ndarray y_out not None,
+            int n_threads):
     """y = x / (1 − p) where the mask's bit is 1, else 0·x; a bit is 0 with probability p. All of y is 0·x if p = 1.
 
     Bit i of the mask belongs to element i in memory order: it is 1 where word (i // 16) % 4 of the Philox-4x32-10 block
@@ -83,6 +84,7 @@ def dropout(cnp.ndarray x, double p, uint64_t seed, cnp.ndarray mask_out, cnp.nd
     run(x, True, seed, p, mask_out, y_out, n_threads)
 
 
-def dropout_backward(cnp.ndarray dy, cnp.ndarray mask, double p, cnp.ndarray dx_out, int n_threads):
+def dropout_backward(cnp.ndarray dy not None, cnp.ndarray mask not None, double p, cnp.ndarray dx_out not None, int
+                     n_threads):
     """dx = dy / (1 − p) where the mask's bit is 1, else 0·dy."""
     run(dy, False, 0, p, mask, dx_out, n_threads)

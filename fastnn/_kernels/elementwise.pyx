@@ -65,22 +65,22 @@ cdef int run(int op, cnp.ndarray x, cnp.ndarray y, cnp.ndarray z, int n_threads)
                  threads_for(job.size // STREAM, n_threads))
 
 
-def add(cnp.ndarray x, cnp.ndarray y, cnp.ndarray z_out, int n_threads):
+def add(cnp.ndarray x not None, cnp.ndarray y not None, cnp.ndarray z_out not None, int n_threads):
     """z = x + y, for arrays of one shape and memory order, or with one of them 0-d."""
     run(ADD, x, y, z_out, n_threads)
 
 
-def sub(cnp.ndarray x, cnp.ndarray y, cnp.ndarray z_out, int n_threads):
+def sub(cnp.ndarray x not None, cnp.ndarray y not None, cnp.ndarray z_out not None, int n_threads):
     """z = x − y, likewise."""
     run(SUB, x, y, z_out, n_threads)
 
 
-def mul(cnp.ndarray x, cnp.ndarray y, cnp.ndarray z_out, int n_threads):
+def mul(cnp.ndarray x not None, cnp.ndarray y not None, cnp.ndarray z_out not None, int n_threads):
     """z = x·y, likewise."""
     run(MUL, x, y, z_out, n_threads)
 
 
-def div(cnp.ndarray x, cnp.ndarray y, cnp.ndarray z_out, int n_threads):
+def div(cnp.ndarray x not None, cnp.ndarray y not None, cnp.ndarray z_out not None, int n_threads):
     """z = x / y, likewise."""
     run(DIV, x, y, z_out, n_threads)
 
@@ -116,7 +116,7 @@ cdef void scale_band(const Channels* s, Py_ssize_t unit, floating* kind) noexcep
         at += n
 
 
-def scale_channels(cnp.ndarray x, cnp.ndarray factor, cnp.ndarray y_out, int n_threads):
+def scale_channels(cnp.ndarray x not None, cnp.ndarray factor not None, cnp.ndarray y_out not None, int n_threads):
     """y[n, c, h, w] = x[n, c, h, w]·factor[n, c], in C order or channels-last."""
     check_order(x, True, True)
     check_same(x, y_out)
@@ -160,7 +160,7 @@ cdef void copy_lines(const Copy* c, Py_ssize_t unit, floating* kind) noexcept no
         copy_line(c, line, kind)
 
 
-def copy(cnp.ndarray x, cnp.ndarray y_out, int n_threads):
+def copy(cnp.ndarray x not None, cnp.ndarray y_out not None, int n_threads):
     """y = x, from any strides to any dense order of axes."""
     cdef Copy c
     cdef Axis axis

@@ -121,7 +121,7 @@ cdef void multiply(const Product* p, Py_ssize_t _, floating* kind) noexcept nogi
         share(<Unit> merge_unit[floating], p, p.M, p.threads)
 
 
-def matmul(cnp.ndarray a, cnp.ndarray b, cnp.ndarray bias, cnp.ndarray c_out, int n_threads):
+def matmul(cnp.ndarray a not None, cnp.ndarray b not None, cnp.ndarray bias, cnp.ndarray c_out not None, int n_threads):
     """c = a @ b + bias, for (M, K) @ (K, N), or stacks (B, M, K) @ (B, K, N); bias (N,) or None.
 
     Each matrix is contiguous along one of its two axes; c along its last."""

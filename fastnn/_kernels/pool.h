@@ -28,6 +28,7 @@
 #define POOL_WINDOW 8192                   /* allocations over which use is observed */
 #define POOL_CLASSES 16
 #define POOL_LEVELS 48
+#define POOL_LARGEST ((size_t)1 << 48)     /* more than there are addresses; classes go up to 2^57 bytes */
 #define POOL_TRIES 8                       /* blocks of the request's own class that are looked at */
 
 typedef struct Block {
@@ -208,7 +209,7 @@ static void pool_observe(void) {
 
 /* Memory of this many bytes, 64-byte aligned; NULL if there is none */
 static void *pool_take(size_t bytes) {
-    if (bytes > PTRDIFF_MAX / 2) return NULL;
+    if (bytes > POOL_LARGEST) return NULL;
     const size_t size = sizeof(Block) + ((bytes ? bytes : 1) + POOL_UNIT - 1) / POOL_UNIT * POOL_UNIT;
     if (++pool_stats.allocations % POOL_WINDOW == 0) pool_observe();
 #ifdef FASTNN_CHECKED /* under the sanitizer every block is malloc's, so that an overrun is seen */

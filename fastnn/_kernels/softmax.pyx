@@ -130,32 +130,33 @@ cdef int run(Job* job, Op op, int cost, cnp.ndarray x, cnp.ndarray y, cnp.ndarra
     return 0
 
 
-def softmax(cnp.ndarray x, cnp.ndarray y_out, int n_threads):
+def softmax(cnp.ndarray x not None, cnp.ndarray y_out not None, int n_threads):
     """y = exp(x) / Σ exp(x)."""
     cdef Job job
     run(&job, SOFTMAX, COST, x, x, y_out, n_threads)
 
 
-def softmax_backward(cnp.ndarray dy, cnp.ndarray y, cnp.ndarray dx_out, int n_threads):
+def softmax_backward(cnp.ndarray dy not None, cnp.ndarray y not None, cnp.ndarray dx_out not None, int n_threads):
     """dx = y·(dy − Σ dy·y)."""
     cdef Job job
     run(&job, SOFTMAX_BACKWARD, 2, dy, y, dx_out, n_threads)
 
 
-def log_softmax(cnp.ndarray x, cnp.ndarray y_out, int n_threads):
+def log_softmax(cnp.ndarray x not None, cnp.ndarray y_out not None, int n_threads):
     """y = x − log Σ exp(x)."""
     cdef Job job
     run(&job, LOG_SOFTMAX, COST, x, x, y_out, n_threads)
 
 
-def log_softmax_backward(cnp.ndarray dy, cnp.ndarray y, cnp.ndarray dx_out, int n_threads):
+def log_softmax_backward(cnp.ndarray dy not None, cnp.ndarray y not None, cnp.ndarray dx_out not None, int n_threads):
     """dx = dy − exp(y)·Σ dy."""
     cdef Job job
     run(&job, LOG_SOFTMAX_BACKWARD, COST, dy, y, dx_out, n_threads)
 
 
-def cross_entropy(cnp.ndarray x, cnp.ndarray target, cnp.ndarray weight, double label_smoothing, int64_t ignore_index,
-                  cnp.ndarray loss_out, cnp.ndarray row_weight_out, cnp.ndarray dx_out, int n_threads):
+def cross_entropy(cnp.ndarray x not None, cnp.ndarray target not None, cnp.ndarray weight not None, double
+                  label_smoothing, int64_t ignore_index, cnp.ndarray loss_out not None, cnp.ndarray row_weight_out not
+                  None, cnp.ndarray dx_out not None, int n_threads):
     """Loss, weight[target] and gradient of each row of logits; all three are 0 where target is ignore_index.
 
     IndexError, before anything is written, if a target is neither ignore_index nor a class."""
@@ -182,7 +183,8 @@ def cross_entropy(cnp.ndarray x, cnp.ndarray target, cnp.ndarray weight, double 
     run(&job, CROSS_ENTROPY, COST, x, x, dx_out, n_threads)
 
 
-def cross_entropy_backward(cnp.ndarray dloss, cnp.ndarray dx, cnp.ndarray dx_out, int n_threads):
+def cross_entropy_backward(cnp.ndarray dloss not None, cnp.ndarray dx not None, cnp.ndarray dx_out not None, int
+                           n_threads):
     """The rows of dx, as cross_entropy left it, times dloss."""
     cdef Job job
     check_vector(dloss, len(dx), dx)

@@ -258,3 +258,4 @@ broadcast_to, concat, swapaxes = expand, cat, transpose
 install(**{name: globals()[name] for name in __all__ if name not in ("cat", "concat", "stack")})
 install(view_as=lambda x, other: view(x, other.shape), expand_as=lambda x, other: expand(x, other.shape))
 install(T=property(lambda x: permute(x, range(x.ndim)[::-1])), mT=property(lambda x: transpose(x, -2, -1)))
+install(dim=lambda x: x.ndim, cpu=lambda x: x)

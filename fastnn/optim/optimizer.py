@@ -96,10 +96,11 @@ class Optimizer:
             scale = clip_factor([p.grad.array for p in self._params() if p.grad is not None], self.max_norm)[1]
         for group in self.param_groups:
             params = [p for p in group["params"] if p.grad is not None]
+            values = [settle(p) for p in params]
             try:
                 if backend.kernel_set == "reference":  # twins check nothing
                     raise ValueError
-                self._update(group, params, [settle(p) for p in params], [p.grad.array for p in params], scale)
+                self._update(group, params, values, [p.grad.array for p in params], scale)
             except ValueError:  # kernels check before they write; most steps need no second look at each array
                 self._fit_and_update(group, params, scale)
             for p in params:
