@@ -13,6 +13,10 @@ Gradient of the weight. The same tile with values of a window as rows and filter
 pixels. The bounds of the walk leave out border pixels, except for few channels, where a copy with a border lets the
 tile span kW·C values. Bands of images are summed in chunks, whose number depends on shapes only, merged in order.
 
+Fewer columns than lanes, at stride 1, would leave lanes idle. Where it is less work, the tile has a column for each tap
+of a row, and the taps are added up along the row after it; or the lanes are pixels of planes (planes.h). For very few
+filters the weight's gradient is products of planes, of x with its border and dY with zeros where x has it.
+
 Depthwise convolution, one channel a filter, has vectors of channels in the micro-kernels of depthwise.h, which take a
 piece of an output row (or, for the gradient of the weight, rows) for a block of channels. A channel with a few filters
 is repeated for each. The input's gradient gathers, stride by stride, as the dense one does: nothing is scattered.
@@ -50,6 +54,7 @@ cdef enum:
     FEW_FILTERS = 8  # of one channel each: so many make a depthwise convolution, over repeated channels
     DEPTH_BYTES = 32768  # the same, depthwise: in the first-level cache
     ITEM_BYTES = 262144  # input of one item of the weight gradient
+    PLANE = 512  # pixels that are worth a sum in the lanes of a vector
     MANY = 16  # units of work that keep threads busy
     SPAN = 8  # fewer channels than this: the weight gradient's tile spans taps
     SUM_BYTES = 1048576  # partial weight gradients together
@@ -70,6 +75,7 @@ ctypedef struct Conv:  # a convolution, its arrays, and how its weight gradient 
     Py_ssize_t taps  # of a row, that have tiles of their own
     Bytes sums, edge, padded, spread
     int width, nv
+    Py_ssize_t together, plane  # items in planes at a time, or 0; elements of an item's plane
     bint spans  # the tile's rows run over kW·C of a padded copy, else over the C of one tap
     bint slides  # the tile has all taps of a row, for some channels
 
@@ -83,7 +89,7 @@ ctypedef struct Dense:  # a dense walk: the convolution itself, or one phase of 
     Bytes x, w, b, y, packed, bias, band
     int width, nv, itemsize
     bint copied, slides
-    Py_ssize_t taps, wide, shift  # folded: taps of a row as columns, or 0; pixels of an output row, the first one's place
+    Py_ssize_t taps, wide, shift  # folded: taps of a row as columns, or 0; pixels of an output row; the first's place
     Py_ssize_t sums  # elements of a row of them, which lie before the output's; or of an output plane
     Py_ssize_t plane  # elements of an input plane of a band
     bint planar
@@ -91,6 +97,11 @@ ctypedef struct Dense:  # a dense walk: the convolution itself, or one phase of 
 
 
 # The dense walk --------------------------------------------------------------------------------------------------
+
+cdef inline bint small_border(Py_ssize_t wide, Py_ssize_t high, Py_ssize_t pixels) noexcept nogil:
+    """Whether a copy with borders does not grow far beyond the outputs."""
+    return wide * high <= 4 * pixels
+
 
 cdef void plan_few(Dense* d, int n_lanes) noexcept nogil:
     """How to walk for fewer columns than a vector has, by estimates of the time, in quarters of a cycle.
@@ -100,8 +111,8 @@ cdef void plan_few(Dense* d, int n_lanes) noexcept nogil:
     cdef Py_ssize_t first = max(-d.left, <Py_ssize_t> 0), last = min(d.W, d.oW + d.kW - 1 - d.left)
     cdef Py_ssize_t nv = parts(d.kW * d.columns, n_lanes), n_panels = parts(d.columns, PLANE_FILTERS)
     cdef Py_ssize_t width = parts(d.columns, n_panels), step = plane_vectors(width) * n_lanes
-    cdef Py_ssize_t dense = d.oH * d.oW * d.kH * d.kW * d.run * 5 // 2
-    cdef Py_ssize_t folded = d.oH * (last - first) * nv * (d.kH * d.run * 5 // 2 + 12)
+    cdef Py_ssize_t work = min(d.oH, d.H) * d.kH * d.run * 5 // 2  # for a column of pixels, less what lies outside
+    cdef Py_ssize_t dense = work * d.oW * d.kW, folded = (work + 20 * d.oH) * (last - first) * nv
     cdef Py_ssize_t planar = n_panels * parts((d.oH - 1) * d.padded_row + d.oW, step) * plane_vectors(width) \
         * d.kH * d.kW * d.run * (2 * width + 3) + 3 * (d.run * d.W * d.H + d.columns * d.oH * d.oW)
     d.taps, d.planar, d.sums = 0, False, 0
@@ -110,7 +121,7 @@ cdef void plan_few(Dense* d, int n_lanes) noexcept nogil:
     if d.kW > 1 and d.dw == 1 and nv <= TILE_VECTORS and first < last and folded < min(dense, planar):
         d.taps, d.wide, d.shift, d.nv = d.kW, d.oW, first + d.left, <int> nv
         d.oW, d.kW, d.left = last - first, 1, -first
-    elif planar < dense:
+    elif planar < dense and small_border(d.padded_row, d.oH + (d.kH - 1) * d.dh, d.oH * d.oW):
         d.planar, d.panels, d.width = True, n_panels, width
 
 
@@ -130,8 +141,8 @@ cdef Py_ssize_t plan_dense(Dense* d, const Conv* c) noexcept nogil:
     d.copied = d.kH * d.kW > 0 and (d.groups > 1 or d.left > 0 or d.padded_row - d.left > d.W)
     d.slides = not d.taps and d.nv == 1 and d.sw == 1 and d.dw == 1 and (d.kW == 3 or d.kW == 5)
     d.long_row = d.band_size = 0
-    if not d.copied and not d.taps and d.kH == d.kW == d.sh == d.sw == 1 and d.oH == d.H and d.oW == d.W and d.top == 0 \
-            and d.row_out == d.oW * d.pixel_out and d.image_out == d.oH * d.row_out:
+    if not d.copied and not d.taps and d.kH == d.kW == d.sh == d.sw == 1 and d.oH == d.H and d.oW == d.W \
+            and d.top == 0 and d.row_out == d.oW * d.pixel_out and d.image_out == d.oH * d.row_out:
         d.long_row = d.N * d.H * d.W  # pixels in all
         d.N, d.oH, d.oW, d.bands = parts(d.long_row, LONG_ROW), 1, LONG_ROW, 1
     else:
@@ -340,8 +351,8 @@ cdef void planar_unit(const Dense* d, Py_ssize_t unit, floating* kind) noexcept 
     for i in range(rows + (d.kH - 1) * d.dh):
         at = first + i - d.top
         if 0 <= at < d.H:
-            turn(<floating*> d.x + ((n * d.H + at) * d.W + begin - d.left) * d.C + group * d.run, end - begin, d.C, d.run,
-                 room + i * d.padded_row + begin, d.plane)
+            turn(<floating*> d.x + ((n * d.H + at) * d.W + begin - d.left) * d.C + group * d.run, end - begin, d.C,
+                 d.run, room + i * d.padded_row + begin, d.plane)
     for panel in range(d.panels):
         planes(<int> d.width, &walk, room, <floating*> d.packed + (group * d.panels + panel) * d.panel_size,
                <floating*> d.bias + (group * d.panels + panel) * d.width, sums, d.sums,
@@ -362,7 +373,8 @@ cdef void dense(Dense* d, const Conv* c, floating* kind) noexcept nogil:
     d.packed, d.bias = c.room, c.room + panels * d.panel_size * d.itemsize
     d.band = d.bias + panels * d.width * d.itemsize
     share(<Unit> pack_unit[floating], d, panels, c.threads if panels * d.panel_size > 16384 else 1)
-    share(<Unit> planar_unit[floating] if d.planar else <Unit> dense_unit[floating], d, d.N * d.groups * d.bands, c.threads)
+    share(<Unit> planar_unit[floating] if d.planar else <Unit> dense_unit[floating], d, d.N * d.groups * d.bands,
+          c.threads)
 
 
 # Depthwise -------------------------------------------------------------------------------------------------------
@@ -565,6 +577,7 @@ cdef void convolve(const Conv* c, Py_ssize_t _, floating* kind) noexcept nogil:
 
 cdef Py_ssize_t plan_weight(Conv* c) noexcept nogil:
     """Decide tiles, items and chunks from shapes only; returns the elements of working memory."""
+    cdef Py_ssize_t wide
     c.nv = vectors_for(c.f, c.lanes)
     c.width = c.nv * c.lanes
     c.panels = parts(c.f, c.width)
@@ -579,12 +592,24 @@ cdef Py_ssize_t plan_weight(Conv* c) noexcept nogil:
     if c.depthwise:
         c.bands = min(c.oH, parts(c.oH * c.oW * min(c.C, <Py_ssize_t> BLOCK) * c.itemsize
                                   * (1 + min(c.sh, c.H) * min(c.sw, c.W)), DEPTH_BYTES))
+    c.together, wide = 0, c.oW + (c.kW - 1) * c.dw
+    if c.groups == c.sh == c.sw == 1 < c.kH * c.kW and (c.F < c.lanes if c.C == 1 else 4 * c.F <= c.lanes) \
+            and not c.depthwise and small_border(wide, c.oH + (c.kH - 1) * c.dh, c.oH * c.oW):
+        c.bands = min(c.oH, max(c.bands, min(parts(MANY, c.N), parts(c.oH * c.oW, PLANE))))
+        c.wide = wide
+        c.plane = (parts(c.oH, c.bands) + (c.kH - 1) * c.dh) * c.wide
+        c.together = max(BAND_BYTES // (c.plane * (c.C + c.F) * c.itemsize), <Py_ssize_t> 1)
     c.items = c.N * c.bands
     c.chunks = min(c.items, <Py_ssize_t> MANY)
+    if c.together:
+        c.chunks = min(c.chunks, parts(c.N * c.oH * c.oW, PLANE))
     while c.chunks > 1 and c.chunks * c.size * c.itemsize > SUM_BYTES:
         c.chunks //= 2
     c.blocks = min(c.tiles, parts(MANY, c.chunks))
     c.edge_at = (c.chunks - 1) * c.size
+    if c.together:
+        c.together = min(c.together, parts(c.items, c.chunks))
+        return c.edge_at + c.threads * c.together * c.plane * (c.C + c.F)
     c.padded_at = c.edge_at + (c.groups * c.N * c.oH * c.oW * c.width if c.f % c.width and not c.depthwise else 0)
     return c.padded_at + (c.N * c.high * c.wide * c.C if c.spans else 0) + spread_size(c)
 
@@ -661,6 +686,60 @@ cdef void weight_unit(const Conv* c, Py_ssize_t unit, floating* kind) noexcept n
             weight_tile(c, to, i, item // c.bands, item % c.bands, item > first)
 
 
+cdef void strip(const Conv* c, const floating* x, const floating* y, Py_ssize_t n, floating* to, Py_ssize_t size,
+                Py_ssize_t step_x, Py_ssize_t step, bint add) noexcept nogil:
+    """`size` rows of dW, `step` elements apart, as products of planes of x, `step_x` elements apart, and of dY."""
+    cdef Py_ssize_t row = c.together * c.plane, blocks = parts(c.F, DOT_COLUMNS), i = 0, j, f
+    cdef int rows
+    while i < size:
+        rows = DOT_ROWS if size - i >= DOT_ROWS else <int> min(size - i, <Py_ssize_t> 2)
+        for j in range(blocks):
+            f = cut(c.F, blocks, j)
+            dots(rows, <int> (cut(c.F, blocks, j + 1) - f), x + i * step_x, step_x, y + f * row, row, n,
+                 to + i * step + f, step, NULL, add)
+        i += rows
+
+
+cdef void planar_weight_unit(const Conv* c, Py_ssize_t chunk, floating* kind) noexcept nogil:
+    """One chunk of items: x with its border and dY, with zeros beside it, as planes whose products are dW."""
+    cdef Py_ssize_t item = cut(c.items, c.chunks, chunk), last = cut(c.items, c.chunks, chunk + 1)
+    cdef Py_ssize_t row = c.together * c.plane
+    cdef floating* x = <floating*> c.edge + omp_get_thread_num() * row * (c.C + c.F)
+    cdef floating* y = x + row * c.C
+    cdef floating* to = <floating*> c.w if chunk == 0 else <floating*> c.sums + (chunk - 1) * c.size
+    cdef Py_ssize_t i, k, n, begin, rows, at, kh, kw, tap = c.C * c.F, whole = c.kW - c.kW % DOT_ROWS
+    cdef Py_ssize_t end = min(c.wide, c.W + c.left), left = min(c.left, c.wide)
+    cdef bint add = False
+    while item < last:
+        memset(x, 0, row * (c.C + c.F) * sizeof(floating))
+        for k in range(min(c.together, last - item)):
+            n, begin = (item + k) // c.bands, cut(c.oH, c.bands, (item + k) % c.bands)
+            rows = cut(c.oH, c.bands, (item + k) % c.bands + 1) - begin
+            for i in range(rows + (c.kH - 1) * c.dh):
+                at = begin + i - c.top
+                if 0 <= at < c.H:
+                    turn(<floating*> c.x + (n * c.H + at) * c.W * c.C, end - left, c.C, c.C,
+                         x + k * c.plane + i * c.wide + left, row)
+            for i in range(rows):
+                turn(<floating*> c.y + (n * c.oH + begin + i) * c.oW * c.F, c.oW, c.F, c.F,
+                     y + k * c.plane + i * c.wide, row)
+        item += c.together
+        n = row - (c.kH - 1) * c.dh * c.wide - (c.kW - 1) * c.dw
+        if c.C >= DOT_ROWS:
+            for kh in range(c.kH):
+                for kw in range(c.kW):
+                    strip(c, x + kh * c.dh * c.wide + kw * c.dw, y, n, to + (kh * c.kW + kw) * tap, c.C, row, c.F, add)
+        else:  # along the kernel's rows, and what is left along its columns
+            for k in range(c.C):
+                for kh in range(c.kH):
+                    strip(c, x + k * row + kh * c.dh * c.wide, y, n, to + kh * c.kW * tap + k * c.F, whole, c.dw, tap,
+                          add)
+                for kw in range(whole, c.kW):
+                    strip(c, x + k * row + kw * c.dw, y, n, to + kw * tap + k * c.F, c.kH, c.dh * c.wide, c.kW * tap,
+                          add)
+        add = True
+
+
 cdef void merge_unit(const Conv* c, Py_ssize_t unit, floating* kind) noexcept nogil:
     """One piece of dW: the chunks' sums added in order."""
     cdef Py_ssize_t k, j
@@ -671,7 +750,9 @@ cdef void merge_unit(const Conv* c, Py_ssize_t unit, floating* kind) noexcept no
 
 cdef void backward_weight(Conv* c, Py_ssize_t _, floating* kind) noexcept nogil:
     c.sums, c.edge, c.padded = c.room, c.room + c.edge_at * c.itemsize, c.room + c.padded_at * c.itemsize
-    if c.depthwise:
+    if c.together:
+        share(<Unit> planar_weight_unit[floating], c, c.chunks, c.threads)
+    elif c.depthwise:
         c.spread, c.back = c.padded, False
         if c.f > 1:
             share(<Unit> spread_unit[floating], c, c.N * c.H, c.threads)
