@@ -255,3 +255,78 @@ def test_depthwise_bits_do_not_depend_on_alignment(rng):
         kernels.conv2d_backward_weight(x_, x_, w_, (1, 1), (1, 1), (1, 1), 40, 1)
         results.append((forward, w_.tobytes()))
     assert results[0] == results[1] == results[2]
+
+
+# Few filters ----------------------------------------------------------------------------------------------------
+
+
+def windows(x, w, dy, stride, padding, dilation, groups):
+    """y without bias, dx and dw by definition, tap by tap."""
+    (sh, sw), (ph, pw), (dh, dw_), (oH, oW) = stride, padding, dilation, dy.shape[2:]
+    padded = np.pad(x, ((0, 0), (0, 0), (ph, ph), (pw, pw)))
+    dx, dw, y = np.zeros_like(padded), np.zeros(w.shape), np.zeros(dy.shape)
+    c, f = x.shape[1] // groups, w.shape[0] // groups
+    for g in range(groups):
+        C, Fo = slice(g * c, (g + 1) * c), slice(g * f, (g + 1) * f)
+        for kh in range(w.shape[2]):
+            for kw in range(w.shape[3]):
+                where = np.s_[:, C, kh * dh:kh * dh + (oH - 1) * sh + 1:sh, kw * dw_:kw * dw_ + (oW - 1) * sw + 1:sw]
+                y[:, Fo] += np.einsum("nchw,fc->nfhw", padded[where], w[Fo, :, kh, kw])
+                dw[Fo, :, kh, kw] = np.einsum("nchw,nfhw->fc", padded[where], dy[:, Fo])
+                dx[where] += np.einsum("nfhw,fc->nchw", dy[:, Fo], w[Fo, :, kh, kw])
+    return y, dx[:, :, ph:ph + x.shape[2], pw:pw + x.shape[3]], dw
+
+
+FEW = [(64, 1, 1, 6, (28, 28), (5, 5), (1, 1), (2, 2), (1, 1)), (7, 1, 6, 16, (14, 14), (5, 5), (1, 1), (0, 0), (1, 1)),
+       (2, 1, 2, 9, (12, 40), (2, 3), (1, 1), (1, 1), (2, 1)), (1, 1, 3, 3, (150, 33), (3, 3), (1, 1), (1, 1), (1, 1))]
+
+
+def draw_few(case):
+    """N, groups, channels and filters of a group, size, kernel, stride, padding, dilation; at first those of FEW."""
+    if case < len(FEW):
+        return FEW[case]
+    rng = np.random.default_rng(case)
+    while True:
+        kernel, stride, dilation = rng.integers(1, 6, 2), (1, 1), (1, 1)
+        if rng.random() < 0.3:
+            stride, dilation = rng.integers(1, 3, 2), rng.integers(1, 3, 2)
+        padding, size = [int(rng.integers(0, k + 2)) for k in kernel], rng.integers(1, 36, 2)
+        if all(n + 2 * p > d * (k - 1) for n, p, d, k in zip(size, padding, dilation, kernel, strict=True)):
+            where = tuple(tuple(int(i) for i in pair) for pair in (size, kernel, stride, padding, dilation))
+            c, f = int(rng.choice([1, 1, 2, 3, 5, 6, 8, 10, 17])), int(rng.choice([1, 2, 3, 4, 6, 7, 8, 9, 10, 12]))
+            return int(rng.integers(1, 6)), int(rng.choice([1, 1, 1, 2])), c, f, *where
+
+
+@pytest.mark.parametrize("isa", backend.instruction_sets())
+@pytest.mark.parametrize("case", range(64))
+def test_few_filters_against_the_definition(isa, case):
+    N, groups, c, f, size, kernel, stride, padding, dilation = draw_few(case)
+    rng = np.random.default_rng(case)
+    axes = zip(size, padding, dilation, kernel, stride, strict=True)
+    shape = (N, groups * f, *((n + 2 * p - d * (k - 1) - 1) // s + 1 for n, p, d, k, s in axes))
+    x, w, dy = map(rng.standard_normal, ((N, groups * c, *size), (groups * f, c, *kernel), shape))
+    b, mean, scale, shift = rng.standard_normal((4, groups * f))
+    truth = windows(x, w, dy, stride, padding, dilation, groups)
+    truth = truth[0] + b[:, None, None], *truth[1:]
+    kernels, where = backend.load("compiled", isa)["conv"], (stride, padding, dilation, groups)
+    for dtype, counts in ((np.float32, (1, 2, 3, 4, 8)), (np.float64, (3, 1))):
+        bits = {}
+        weight = w.astype(dtype)
+        if case % 2:  # the memory order of a parameter
+            weight = np.ascontiguousarray(weight.transpose(2, 3, 1, 0)).transpose(3, 2, 0, 1)
+        a, grad, bias = last(x, dtype), last(dy, dtype), b.astype(dtype)
+        for threads in counts:
+            y, dx = (last(np.full(like.shape, np.nan), dtype) for like in (dy, x))
+            dw = np.full((*kernel, c, groups * f), np.nan, dtype).transpose(3, 2, 0, 1)
+            kernels.conv2d(a, weight, bias, y, *where, threads)
+            kernels.conv2d_backward_input(grad, weight, dx, *where, threads)
+            kernels.conv2d_backward_weight(grad, a, dw, *where, threads)
+            for name, got, true in zip(("y", "dx", "dw"), (y, dx, dw), truth, strict=True):
+                if threads == counts[0]:
+                    close(got, true, dtype, 1e-5 if dtype == np.float32 else None, what=f"{name} of {draw_few(case)}")
+                assert bits.setdefault(name, got.tobytes()) == got.tobytes(), f"{name} at {threads} threads"
+        fused = last(np.full(dy.shape, np.nan), dtype)
+        norm = mean.astype(dtype), scale.astype(dtype), shift.astype(dtype)
+        kernels.conv2d_batch_norm(a, weight, bias, *norm, grad, True, fused, *where, 2)
+        exact = (y.astype(np.float64) - mean[:, None, None]) * scale[:, None, None] + shift[:, None, None] + dy
+        close(fused, np.maximum(exact, 0), dtype, 1e-5 if dtype == np.float32 else None, what="fused")

@@ -13,6 +13,10 @@ Gradient of the weight. The same tile with values of a window as rows and filter
 pixels. The bounds of the walk leave out border pixels, except for few channels, where a copy with a border lets the
 tile span kW·C values. Bands of images are summed in chunks, whose number depends on shapes only, merged in order.
 
+Fewer columns than lanes, at stride 1, would leave lanes idle. Where it is less work, the tile has a column for each tap
+of a row, and the taps are added up along the row after it; or the lanes are pixels of planes (planes.h). For very few
+filters the weight's gradient is products of planes, of x with its border and dY with zeros where x has it.
+
 Depthwise convolution, one channel a filter, has vectors of channels in the micro-kernels of depthwise.h, which take a
 piece of an output row (or, for the gradient of the weight, rows) for a block of channels. A channel with a few filters
 is repeated for each. The input's gradient gathers, stride by stride, as the dense one does: nothing is scattered.
@@ -36,6 +40,12 @@ cdef extern from "depthwise.h" nogil:
     void piece(int n, const Piece* s, const void* x, const void* w, const void* b, void* y)
     void gather(const Piece* s, const void* x, const void* y, void* w)
 
+cdef extern from "planes.h" nogil:
+    int PLANE_FILTERS
+    Py_ssize_t plane_vectors(Py_ssize_t filters)
+    void planes(int filters, const Walk* walk, const void* x, const void* w, const void* start, void* y,
+                Py_ssize_t y_row, Py_ssize_t n)  # a macro, by the type of y
+
 cnp.import_array()
 
 cdef enum:
@@ -44,6 +54,7 @@ cdef enum:
     FEW_FILTERS = 8  # of one channel each: so many make a depthwise convolution, over repeated channels
     DEPTH_BYTES = 32768  # the same, depthwise: in the first-level cache
     ITEM_BYTES = 262144  # input of one item of the weight gradient
+    PLANE = 512  # pixels that are worth a sum in the lanes of a vector
     MANY = 16  # units of work that keep threads busy
     SPAN = 8  # fewer channels than this: the weight gradient's tile spans taps
     SUM_BYTES = 1048576  # partial weight gradients together
@@ -65,6 +76,7 @@ ctypedef struct Conv:  # a convolution, its arrays, and how its weight gradient 
     Py_ssize_t taps  # of a row, that have tiles of their own
     Bytes sums, edge, padded, spread
     int width, nv
+    Py_ssize_t together, plane  # items in planes at a time, or 0; elements of an item's plane
     bint spans  # the tile's rows run over kW·C of a padded copy, else over the C of one tap
     bint slides  # the tile has all taps of a row, for some channels
 
@@ -78,34 +90,76 @@ ctypedef struct Dense:  # a dense walk: the convolution itself, or one phase of 
     Bytes x, w, b, y, packed, bias, band
     int width, nv, itemsize
     bint copied, slides
+    Py_ssize_t taps, wide, shift  # folded: taps of a row as columns, or 0; pixels of an output row; the first's place
+    Py_ssize_t sums  # elements of a row of them, which lie before the output's; or of an output plane
+    Py_ssize_t plane  # elements of an input plane of a band
+    bint planar
     const Conv* whole  # with the epilogue
 
 
 # The dense walk --------------------------------------------------------------------------------------------------
 
+cdef inline bint small_border(Py_ssize_t wide, Py_ssize_t high, Py_ssize_t pixels) noexcept nogil:
+    """Whether a copy with borders does not grow far beyond the outputs."""
+    return wide * high <= 4 * pixels
+
+
+cdef void plan_few(Dense* d, int n_lanes) noexcept nogil:
+    """How to walk for fewer columns than a vector has, by estimates of the time, in quarters of a cycle.
+
+    Folded, the tile has a column for each tap of a row too, at each pixel of the input, to be added up along the row
+    afterwards; the walk's pixels are set so, and its taps of a row to one. Planar, the lanes are pixels."""
+    cdef Py_ssize_t first = max(-d.left, <Py_ssize_t> 0), last = min(d.W, d.oW + d.kW - 1 - d.left)
+    cdef Py_ssize_t nv = parts(d.kW * d.columns, n_lanes), n_panels = parts(d.columns, PLANE_FILTERS)
+    cdef Py_ssize_t width = parts(d.columns, n_panels), step = plane_vectors(width) * n_lanes
+    cdef Py_ssize_t work = min(d.oH, d.H) * d.kH * d.run * 5 // 2  # for a column of pixels, less what lies outside
+    cdef Py_ssize_t dense = work * d.oW * d.kW, folded = (work + 20 * d.oH) * (last - first) * nv
+    cdef Py_ssize_t planar = n_panels * parts((d.oH - 1) * d.padded_row + d.oW, step) * plane_vectors(width) \
+        * d.kH * d.kW * d.run * (2 * width + 3) + 3 * (d.run * d.W * d.H + d.columns * d.oH * d.oW)
+    d.taps, d.planar, d.sums = 0, False, 0
+    if d.nv > 1 or d.kH * d.kW <= 1 or d.sw > 1 or d.sh > 1:
+        return
+    if d.kW > 1 and d.dw == 1 and nv <= TILE_VECTORS and first < last and folded < min(dense, planar):
+        d.taps, d.wide, d.shift, d.nv = d.kW, d.oW, first + d.left, <int> nv
+        d.oW, d.kW, d.left = last - first, 1, -first
+    elif planar < dense and small_border(d.padded_row, d.oH + (d.kH - 1) * d.dh, d.oH * d.oW):
+        d.planar, d.panels, d.width = True, n_panels, width
+
+
 cdef Py_ssize_t plan_dense(Dense* d, const Conv* c) noexcept nogil:
     """Decide bands and panels from shapes only; returns the elements of working memory."""
-    cdef Py_ssize_t rows, overlap
+    cdef Py_ssize_t rows, overlap, step
     d.N, d.groups, d.w, d.itemsize, d.whole = c.N, c.groups, c.w, c.itemsize, c
     d.run = d.C // d.groups
     d.nv = vectors_for(d.columns, c.lanes)
-    d.width = d.nv * c.lanes
-    d.panels = parts(d.columns, d.width)
-    d.panel_size = d.kH * d.kW * d.run * d.width
     d.padded_row = (d.oW - 1) * d.sw + (d.kW - 1) * d.dw + 1
+    plan_few(d, c.lanes)
+    if not d.planar:
+        d.width = d.nv * c.lanes
+        d.panels = 1 if d.taps else parts(d.columns, d.width)
+        d.padded_row = (d.oW - 1) * d.sw + (d.kW - 1) * d.dw + 1
+    d.panel_size = d.kH * d.kW * d.run * d.width
     d.copied = d.kH * d.kW > 0 and (d.groups > 1 or d.left > 0 or d.padded_row - d.left > d.W)
-    d.slides = d.nv == 1 and d.sw == 1 and d.dw == 1 and (d.kW == 3 or d.kW == 5)
+    d.slides = not d.taps and d.nv == 1 and d.sw == 1 and d.dw == 1 and (d.kW == 3 or d.kW == 5)
     d.long_row = d.band_size = 0
-    if not d.copied and d.kH == d.kW == d.sh == d.sw == 1 and d.oH == d.H and d.oW == d.W and d.top == 0 \
-            and d.row_out == d.oW * d.pixel_out and d.image_out == d.oH * d.row_out:
+    if not d.copied and not d.taps and d.kH == d.kW == d.sh == d.sw == 1 and d.oH == d.H and d.oW == d.W \
+            and d.top == 0 and d.row_out == d.oW * d.pixel_out and d.image_out == d.oH * d.row_out:
         d.long_row = d.N * d.H * d.W  # pixels in all
         d.N, d.oH, d.oW, d.bands = parts(d.long_row, LONG_ROW), 1, LONG_ROW, 1
     else:
         overlap = max(<Py_ssize_t> 0, (d.kH - 1) * d.dh + 1 - d.sh)
         rows = max(<Py_ssize_t> 1, (BAND_BYTES // (max(d.padded_row, 1) * d.run * d.itemsize) - overlap) // d.sh)
         d.bands = parts(d.oH, min(rows, max(parts(d.oH * d.N, MANY), <Py_ssize_t> 4)))
-        if d.copied:
+        if d.planar:
+            rows, step = parts(d.oH, d.bands), plane_vectors(d.width) * c.lanes
+            d.plane = (rows + (d.kH - 1) * d.dh) * d.padded_row
+            d.sums = parts((rows - 1) * d.padded_row + d.oW, step) * step
+            d.band_size = d.run * d.plane + step + d.width * d.sums
+        elif d.copied:
             d.band_size = ((parts(d.oH, d.bands) - 1) * d.sh + (d.kH - 1) * d.dh + 1) * d.padded_row * d.run
+        if d.taps:
+            d.sums = d.oW * d.width
+            d.band_size += d.sums + (d.wide + 2 * d.taps) * d.columns + d.width
     return d.groups * d.panels * (d.panel_size + d.width) + c.threads * d.band_size
 
 
@@ -116,13 +170,28 @@ cdef void pack_unit(const Dense* d, Py_ssize_t i, floating* kind) noexcept nogil
     cdef const floating* weight = <floating*> d.w + d.begin + group * d.w_group + first * d.column
     cdef floating* to = <floating*> d.packed + i * d.panel_size
     cdef floating* bias = <floating*> d.bias + i * d.width
+    cdef Py_ssize_t step = d.kH * d.kW if d.planar else d.kW if d.slides else 1  # from row to row
     for j in range(d.width):
-        bias[j] = (<floating*> d.b)[group * d.columns + first + j] if d.b != NULL and j < n else 0
+        bias[j] = (<floating*> d.b)[group * d.columns + first + j] if d.b != NULL and j < n and not d.taps else 0
+    if d.taps:
+        memset(to, 0, d.panel_size * sizeof(floating))
     for h in range(d.kH):
-        for w in range(d.kW):
+        for w in range(0 if d.taps else d.kW):
             pack(weight + h * d.w_h + w * d.w_w, d.run, d.row, n, d.column,
-                 to + w * d.width * (1 if d.slides else d.run), d.width, d.width * (d.kW if d.slides else 1))
-        to += d.kW * d.run * d.width
+                 to + w * d.width * (d.run if step == 1 else 1), d.width, d.width * step)
+        for w in range(d.taps):  # the last tap first: what it adds to lies leftmost
+            pack(weight + h * d.w_h + w * d.w_w, d.run, d.row, n, d.column,
+                 to + (d.taps - 1 - w) * d.columns, n, d.width)
+        to += d.kW * d.width * (1 if d.planar else d.run)
+
+
+cdef inline void turn(const floating* a, Py_ssize_t rows, Py_ssize_t row, Py_ssize_t columns, floating* to,
+                      Py_ssize_t to_row) noexcept nogil:
+    """Transpose, or copy what is one dense row or column."""
+    if rows == to_row == 1 or columns == row == 1:
+        memcpy(to, a, rows * columns * sizeof(floating))
+    else:
+        transpose(a, rows, row, columns, to, to_row)
 
 
 cdef void copy_band(const Dense* d, const floating* x, floating* to, Py_ssize_t first, Py_ssize_t rows) noexcept nogil:
@@ -167,6 +236,24 @@ cdef void epilogue(const Conv* c, floating* y, Py_ssize_t pixels, Py_ssize_t f, 
         y += c.F
 
 
+cdef void fold(const Dense* d, floating* sums, const floating* bias, floating* y) noexcept nogil:
+    """A row of pixels, which are their bias and what each tap adds to them, from left to right."""
+    cdef floating* row = sums + d.sums
+    cdef Py_ssize_t size = d.columns, i, j
+    memset(row, 0, ((d.wide + 2 * d.taps) * size + d.width) * sizeof(floating))
+    if bias != NULL:
+        for i in range(d.wide):
+            for j in range(size):
+                row[(d.taps - 1 + i) * size + j] = bias[j]
+    overlap(sums, d.oW, d.nv, row + d.shift * size, size)
+    row += (d.taps - 1) * size
+    if d.pixel_out == size:
+        memcpy(y, row, d.wide * size * sizeof(floating))
+    else:
+        for i in range(d.wide):
+            memcpy(y + i * d.pixel_out, row + i * size, size * sizeof(floating))
+
+
 cdef void dense_unit(const Dense* d, Py_ssize_t unit, floating* kind) noexcept nogil:
     """One band of output rows of one image and one group."""
     cdef Py_ssize_t n = unit // (d.bands * d.groups), group = unit // d.bands % d.groups, band = unit % d.bands
@@ -178,7 +265,9 @@ cdef void dense_unit(const Dense* d, Py_ssize_t unit, floating* kind) noexcept n
     cdef const floating* weight
     cdef floating* y = <floating*> d.y
     cdef floating* to
-    cdef floating* room
+    cdef floating* room = <floating*> d.band + omp_get_thread_num() * d.band_size
+    cdef floating* sums = room + d.band_size - d.sums - (d.wide + 2 * d.taps) * d.columns - d.width  # if folded
+    cdef bint side = d.taps and d.run == 1
     cdef Bytes ahead = NULL
     cdef Py_ssize_t ahead_size = 0, at
     cdef Walk walk
@@ -190,7 +279,6 @@ cdef void dense_unit(const Dense* d, Py_ssize_t unit, floating* kind) noexcept n
         y += n * d.image_out + group * d.columns
         top_row = first * d.sh - d.top
         if d.copied:
-            room = <floating*> d.band + omp_get_thread_num() * d.band_size
             copy_band(d, x, room, top_row, (last - first - 1) * d.sh + (d.kH - 1) * d.dh + 1)
             x, row_in, pixel_in = room, d.padded_row * d.run, d.run
         else:
@@ -210,11 +298,15 @@ cdef void dense_unit(const Dense* d, Py_ssize_t unit, floating* kind) noexcept n
     walk.n[2], walk.a[2], walk.b[2] = d.run, 1, d.width
     if d.dw == 1 and pixel_in == d.run and not d.slides:  # taps of a row lie side by side
         walk.n[1], walk.n[2] = 1, d.kW * d.run
+    if side:
+        side = pixel_in == 1
+    if side:
+        walk.n[0], walk.a[2], walk.b[2] = 1, walk.a[0], walk.b[0]
     n_tiles = parts(oW, SLIDE_ROWS if d.slides else TILE_ROWS)
     for panel in range(group * d.panels, (group + 1) * d.panels):
         for i in range(last - first):
             within((first + i) * d.sh - d.top, d.dh, d.kH, d.H, &begin, &end)  # taps between the borders
-            walk.n[0] = end - begin
+            walk.n[2 if side else 0] = end - begin
             from_ = x + (i * d.sh + begin * d.dh) * row_in
             weight = <floating*> d.packed + panel * d.panel_size + begin * d.kW * d.run * d.width
             columns = <int> min(<Py_ssize_t> d.width, d.columns - panel % d.panels * d.width)
@@ -228,12 +320,52 @@ cdef void dense_unit(const Dense* d, Py_ssize_t unit, floating* kind) noexcept n
                 if d.slides:
                     slide(<int> n, <int> d.kW, columns, from_ + j * pixel_in, pixel_in, &walk, weight,
                           to + j * d.pixel_out, d.pixel_out, <floating*> d.bias + panel * d.width)
+                elif d.taps:
+                    tile(<int> n, d.nv, <int> d.width, side, from_ + j * pixel_in, pixel_in, &walk, weight,
+                         sums + j * d.width, d.width, <floating*> d.bias, False)
+                    continue
                 else:
                     tile(<int> n, d.nv, columns, False, from_ + j * d.sw * pixel_in, d.sw * pixel_in, &walk, weight,
                          to + j * d.pixel_out, d.pixel_out, <floating*> d.bias + panel * d.width, False)
                 if d.whole.norm != NULL:
                     epilogue(d.whole, to + j * d.pixel_out, n, group * d.columns + panel % d.panels * d.width, columns,
                              kind)
+            if d.taps:
+                fold(d, sums, NULL if d.b == NULL else <floating*> d.b + group * d.columns, to)
+                if d.whole.mean != NULL:
+                    epilogue(d.whole, to, d.wide, group * d.columns, d.columns, kind)
+
+
+cdef void planar_unit(const Dense* d, Py_ssize_t unit, floating* kind) noexcept nogil:
+    """The same, with pixels in the lanes: the band's planes, their sums, and these back as pixels of some channels."""
+    cdef Py_ssize_t n = unit // (d.bands * d.groups), group = unit // d.bands % d.groups, band = unit % d.bands
+    cdef Py_ssize_t first = cut(d.oH, d.bands, band), rows = cut(d.oH, d.bands, band + 1) - first, panel, i, columns
+    cdef Py_ssize_t begin = min(max(d.left, <Py_ssize_t> 0), d.padded_row), at
+    cdef Py_ssize_t end = max(begin, min(d.padded_row, d.W + d.left))
+    cdef floating* room = <floating*> d.band + omp_get_thread_num() * d.band_size
+    cdef floating* sums = room + d.band_size - d.width * d.sums
+    cdef floating* y
+    cdef Walk walk
+    walk.n[0], walk.n[1], walk.n[2] = d.run, d.kH, d.kW
+    walk.a[0], walk.a[1], walk.a[2] = d.plane, d.dh * d.padded_row, d.dw
+    memset(room, 0, d.run * d.plane * sizeof(floating))
+    for i in range(rows + (d.kH - 1) * d.dh):
+        at = first + i - d.top
+        if 0 <= at < d.H:
+            turn(<floating*> d.x + ((n * d.H + at) * d.W + begin - d.left) * d.C + group * d.run, end - begin, d.C,
+                 d.run, room + i * d.padded_row + begin, d.plane)
+    for panel in range(d.panels):
+        planes(<int> d.width, &walk, room, <floating*> d.packed + (group * d.panels + panel) * d.panel_size,
+               <floating*> d.bias + (group * d.panels + panel) * d.width, sums, d.sums,
+               (rows - 1) * d.padded_row + d.oW)
+        columns = min(<Py_ssize_t> d.width, d.columns - panel * d.width)
+        at = group * d.columns + panel * d.width
+        y = <floating*> d.y + n * d.image_out + first * d.row_out + at
+        for i in range(rows):
+            turn(sums + i * d.padded_row, columns, d.sums, d.oW, y, d.pixel_out)
+            if d.whole.mean != NULL:
+                epilogue(d.whole, y, d.oW, at, columns, kind)
+            y += d.row_out
 
 
 cdef void dense(Dense* d, const Conv* c, floating* kind) noexcept nogil:
@@ -242,7 +374,8 @@ cdef void dense(Dense* d, const Conv* c, floating* kind) noexcept nogil:
     d.packed, d.bias = c.room, c.room + panels * d.panel_size * d.itemsize
     d.band = d.bias + panels * d.width * d.itemsize
     share(<Unit> pack_unit[floating], d, panels, c.threads if panels * d.panel_size > 16384 else 1)
-    share(<Unit> dense_unit[floating], d, d.N * d.groups * d.bands, c.threads)
+    share(<Unit> planar_unit[floating] if d.planar else <Unit> dense_unit[floating], d, d.N * d.groups * d.bands,
+          c.threads)
 
 
 # Depthwise -------------------------------------------------------------------------------------------------------
@@ -445,6 +578,7 @@ cdef void convolve(const Conv* c, Py_ssize_t _, floating* kind) noexcept nogil:
 
 cdef Py_ssize_t plan_weight(Conv* c) noexcept nogil:
     """Decide tiles, items and chunks from shapes only; returns the elements of working memory."""
+    cdef Py_ssize_t wide
     c.nv = vectors_for(c.f, c.lanes)
     c.width = c.nv * c.lanes
     c.panels = parts(c.f, c.width)
@@ -459,12 +593,24 @@ cdef Py_ssize_t plan_weight(Conv* c) noexcept nogil:
     if c.depthwise:
         c.bands = min(c.oH, parts(c.oH * c.oW * min(c.C, <Py_ssize_t> BLOCK) * c.itemsize
                                   * (1 + min(c.sh, c.H) * min(c.sw, c.W)), DEPTH_BYTES))
+    c.together, wide = 0, c.oW + (c.kW - 1) * c.dw
+    if c.groups == c.sh == c.sw == 1 < c.kH * c.kW and (c.F < c.lanes if c.C == 1 else 4 * c.F <= c.lanes) \
+            and not c.depthwise and small_border(wide, c.oH + (c.kH - 1) * c.dh, c.oH * c.oW):
+        c.bands = min(c.oH, max(c.bands, min(parts(MANY, c.N), parts(c.oH * c.oW, PLANE))))
+        c.wide = wide
+        c.plane = (parts(c.oH, c.bands) + (c.kH - 1) * c.dh) * c.wide
+        c.together = max(BAND_BYTES // (c.plane * (c.C + c.F) * c.itemsize), <Py_ssize_t> 1)
     c.items = c.N * c.bands
     c.chunks = min(c.items, <Py_ssize_t> MANY)
+    if c.together:
+        c.chunks = min(c.chunks, parts(c.N * c.oH * c.oW, PLANE))
     while c.chunks > 1 and c.chunks * c.size * c.itemsize > SUM_BYTES:
         c.chunks //= 2
     c.blocks = min(c.tiles, parts(MANY, c.chunks))
     c.edge_at = (c.chunks - 1) * c.size
+    if c.together:
+        c.together = min(c.together, parts(c.items, c.chunks))
+        return c.edge_at + c.threads * c.together * c.plane * (c.C + c.F)
     c.padded_at = c.edge_at + (c.groups * c.N * c.oH * c.oW * c.width if c.f % c.width and not c.depthwise else 0)
     return c.padded_at + (c.N * c.high * c.wide * c.C if c.spans else 0) + spread_size(c)
 
@@ -481,7 +627,7 @@ cdef void pad_unit(const Conv* c, Py_ssize_t n, floating* kind) noexcept nogil:
     """The copy of one image of x with its border."""
     cdef Dense d
     plan_forward(c, &d)
-    plan_dense(&d, c)
+    d.groups, d.run, d.padded_row = 1, c.C, c.wide
     copy_band(&d, <floating*> c.x + n * c.H * c.W * c.C, <floating*> c.padded + n * c.high * c.wide * c.C,
               -c.top, c.high)
 
@@ -541,6 +687,60 @@ cdef void weight_unit(const Conv* c, Py_ssize_t unit, floating* kind) noexcept n
             weight_tile(c, to, i, item // c.bands, item % c.bands, item > first)
 
 
+cdef void strip(const Conv* c, const floating* x, const floating* y, Py_ssize_t n, floating* to, Py_ssize_t size,
+                Py_ssize_t step_x, Py_ssize_t step, bint add) noexcept nogil:
+    """`size` rows of dW, `step` elements apart, as products of planes of x, `step_x` elements apart, and of dY."""
+    cdef Py_ssize_t row = c.together * c.plane, blocks = parts(c.F, DOT_COLUMNS), i = 0, j, f
+    cdef int rows
+    while i < size:
+        rows = DOT_ROWS if size - i >= DOT_ROWS else <int> min(size - i, <Py_ssize_t> 2)
+        for j in range(blocks):
+            f = cut(c.F, blocks, j)
+            dots(rows, <int> (cut(c.F, blocks, j + 1) - f), x + i * step_x, step_x, y + f * row, row, n,
+                 to + i * step + f, step, NULL, add)
+        i += rows
+
+
+cdef void planar_weight_unit(const Conv* c, Py_ssize_t chunk, floating* kind) noexcept nogil:
+    """One chunk of items: x with its border and dY, with zeros beside it, as planes whose products are dW."""
+    cdef Py_ssize_t item = cut(c.items, c.chunks, chunk), last = cut(c.items, c.chunks, chunk + 1)
+    cdef Py_ssize_t row = c.together * c.plane
+    cdef floating* x = <floating*> c.edge + omp_get_thread_num() * row * (c.C + c.F)
+    cdef floating* y = x + row * c.C
+    cdef floating* to = <floating*> c.w if chunk == 0 else <floating*> c.sums + (chunk - 1) * c.size
+    cdef Py_ssize_t i, k, n, begin, rows, at, kh, kw, tap = c.C * c.F, whole = c.kW - c.kW % DOT_ROWS
+    cdef Py_ssize_t end = min(c.wide, c.W + c.left), left = min(c.left, c.wide)
+    cdef bint add = False
+    while item < last:
+        memset(x, 0, row * (c.C + c.F) * sizeof(floating))
+        for k in range(min(c.together, last - item)):
+            n, begin = (item + k) // c.bands, cut(c.oH, c.bands, (item + k) % c.bands)
+            rows = cut(c.oH, c.bands, (item + k) % c.bands + 1) - begin
+            for i in range(rows + (c.kH - 1) * c.dh):
+                at = begin + i - c.top
+                if 0 <= at < c.H:
+                    turn(<floating*> c.x + (n * c.H + at) * c.W * c.C, end - left, c.C, c.C,
+                         x + k * c.plane + i * c.wide + left, row)
+            for i in range(rows):
+                turn(<floating*> c.y + (n * c.oH + begin + i) * c.oW * c.F, c.oW, c.F, c.F,
+                     y + k * c.plane + i * c.wide, row)
+        item += c.together
+        n = row - (c.kH - 1) * c.dh * c.wide - (c.kW - 1) * c.dw
+        if c.C >= DOT_ROWS:
+            for kh in range(c.kH):
+                for kw in range(c.kW):
+                    strip(c, x + kh * c.dh * c.wide + kw * c.dw, y, n, to + (kh * c.kW + kw) * tap, c.C, row, c.F, add)
+        else:  # along the kernel's rows, and what is left along its columns
+            for k in range(c.C):
+                for kh in range(c.kH):
+                    strip(c, x + k * row + kh * c.dh * c.wide, y, n, to + kh * c.kW * tap + k * c.F, whole, c.dw, tap,
+                          add)
+                for kw in range(whole, c.kW):
+                    strip(c, x + k * row + kw * c.dw, y, n, to + kw * tap + k * c.F, c.kH, c.dh * c.wide, c.kW * tap,
+                          add)
+        add = True
+
+
 cdef void merge_unit(const Conv* c, Py_ssize_t unit, floating* kind) noexcept nogil:
     """One piece of dW: the chunks' sums added in order."""
     cdef Py_ssize_t k, j
@@ -551,7 +751,9 @@ cdef void merge_unit(const Conv* c, Py_ssize_t unit, floating* kind) noexcept no
 
 cdef void backward_weight(Conv* c, Py_ssize_t _, floating* kind) noexcept nogil:
     c.sums, c.edge, c.padded = c.room, c.room + c.edge_at * c.itemsize, c.room + c.padded_at * c.itemsize
-    if c.depthwise:
+    if c.together:
+        share(<Unit> planar_weight_unit[floating], c, c.chunks, c.threads)
+    elif c.depthwise:
         c.spread, c.back = c.padded, False
         if c.f > 1:
             share(<Unit> spread_unit[floating], c, c.N * c.H, c.threads)

@@ -273,6 +273,19 @@ static inline void slide_side_##S(int mr, int kw, int columns, const T *a, const
 SLIDE_FAMILY(float, f32)
 SLIDE_FAMILY(double, f64)
 
+/* n rows of nv vectors are added to places in C that lie `step` elements apart, less than a row: in passes over rows that
+   do not overlap, because a load of what two stores just wrote waits for both */
+#define OVERLAP(T, S) \
+static inline void overlap_##S(const T *a, ptrdiff_t n, int nv, T *c, ptrdiff_t step) { \
+    const ptrdiff_t passes = (nv * LANES_##S + step - 1) / step; \
+    for (ptrdiff_t first = 0; first < passes; first++) \
+        for (ptrdiff_t i = first; i < n; i += passes) \
+            for (ptrdiff_t j = 0; j < nv * LANES_##S; j += LANES_##S) \
+                *(vector_##S *)(c + i * step + j) += *(const vector_##S *)(a + i * nv * LANES_##S + j); \
+}
+OVERLAP(float, f32)
+OVERLAP(double, f64)
+
 /* C[i][j] (+)= dot product of row i of A and row j of B, n numbers each, for MR by NR rows, plus start[j]. Sums run in
    the lanes of a vector, then fold in halves, then take what is left over, one by one: the order depends on n alone. */
 #define DOTS_BODY(T, S) \
@@ -372,3 +385,4 @@ TRANSPOSE(double, f64)
     _Generic((to), float *: transpose_f32, default: transpose_f64)(a, rows, row, columns, to, to_row)
 #define dots(mr, nr, a, a_row, b, b_row, n, c, ...) \
     _Generic((c), float *: dots_f32, default: dots_f64)(mr, nr, a, a_row, b, b_row, n, c, __VA_ARGS__)
+#define overlap(a, n, nv, c, step) _Generic((c), float *: overlap_f32, default: overlap_f64)(a, n, nv, c, step)

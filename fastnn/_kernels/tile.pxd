@@ -19,6 +19,7 @@ cdef extern from "tile.h" nogil:
     void slide_side(int mr, int kw, int columns, const void* a, const Walk* w, Py_ssize_t first, const void* b,
                     Py_ssize_t width, void* c, Py_ssize_t c_tap, Py_ssize_t c_row, bint add)
     void transpose(const void* a, Py_ssize_t rows, Py_ssize_t row, Py_ssize_t columns, void* to, Py_ssize_t to_row)
+    void overlap(const void* a, Py_ssize_t n, int nv, void* c, Py_ssize_t step)
     void prefetch(const void* start, Py_ssize_t n)
     void dots(int mr, int nr, const void* a, Py_ssize_t a_row, const void* b, Py_ssize_t b_row, Py_ssize_t n, void* c,
               Py_ssize_t c_row, const void* start, bint add)
