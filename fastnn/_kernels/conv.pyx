@@ -332,7 +332,7 @@ cdef void dense_unit(const Dense* d, Py_ssize_t unit, floating* kind) noexcept n
                              kind)
             if d.taps:
                 fold(d, sums, NULL if d.b == NULL else <floating*> d.b + group * d.columns, to)
-                if d.whole.mean != NULL:
+                if d.whole.norm != NULL:
                     epilogue(d.whole, to, d.wide, group * d.columns, d.columns, kind)
 
 
@@ -363,7 +363,7 @@ cdef void planar_unit(const Dense* d, Py_ssize_t unit, floating* kind) noexcept 
         y = <floating*> d.y + n * d.image_out + first * d.row_out + at
         for i in range(rows):
             turn(sums + i * d.padded_row, columns, d.sums, d.oW, y, d.pixel_out)
-            if d.whole.mean != NULL:
+            if d.whole.norm != NULL:
                 epilogue(d.whole, y, d.oW, at, columns, kind)
             y += d.row_out
 
