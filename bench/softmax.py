@@ -18,8 +18,8 @@ def cases() -> list[Case]:
             return normal(rng, *shape), rng.dirichlet(np.ones(shape[1]), shape[0]).astype(np.float32), out(*shape)
 
         def args_loss(rng, n=n, d=d):
-            target, weight = rng.integers(0, d, n), np.ones(d, np.float32)
-            return normal(rng, n, d), target, weight, 0.0, -100, out(n), out(n), out(n, d)
+            target, sums_out = rng.integers(0, d, n), np.zeros(2)
+            return normal(rng, n, d), target, None, 0.0, -100, out(n), sums_out, out(n, d)
 
         def torch_loss(torch, x, target, weight, smoothing, ignore_index, *_):
             def run():  # the gradient of the sum of the losses, as the kernel leaves it

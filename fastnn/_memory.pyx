@@ -75,6 +75,53 @@ def empty(shape, dtype, bint channels_last=False):
     return array
 
 
+def is_channels_last(array):
+    """Whether `array` is 4-D with memory order N, H, W, C."""
+    if not isinstance(array, cnp.ndarray):  # one of NumPy's numbers
+        return False
+    cdef cnp.ndarray a = array
+    cdef Py_ssize_t expected = cnp.PyArray_ITEMSIZE(a)
+    cdef int i, axis
+    if a.ndim != 4:
+        return False
+    for i in range(4):
+        if a.shape[i] == 0:
+            return True
+    for i in range(3, -1, -1):
+        axis = 0 if i == 0 else 1 if i == 3 else i + 1
+        if a.shape[axis] != 1 and a.strides[axis] != expected:
+            return False
+        expected *= a.shape[axis]
+    return True
+
+
+def sound(array):
+    """Whether `array` is aligned and in native bytes, as kernels need it."""
+    return not isinstance(array, cnp.ndarray) or bool(cnp.PyArray_ISBEHAVED_RO(<cnp.ndarray> array))
+
+
+def same_order(first, second):
+    """Whether both have one dtype, one shape and one dense memory order. (False may be wrong, True is not.)"""
+    if not (isinstance(first, cnp.ndarray) and isinstance(second, cnp.ndarray)):
+        return False
+    cdef cnp.ndarray a = first, b = second
+    cdef Py_ssize_t expected = cnp.PyArray_ITEMSIZE(b)
+    cdef int axis, n = b.ndim
+    if n != a.ndim or cnp.PyArray_DESCR(a) != cnp.PyArray_DESCR(b):
+        return False
+    for axis in range(n):
+        if a.shape[axis] != b.shape[axis] or b.shape[axis] != 1 and a.strides[axis] != b.strides[axis]:
+            return False
+    while expected < cnp.PyArray_NBYTES(b):  # dense: each axis begins where those within it end
+        for axis in range(n):
+            if b.shape[axis] != 1 and b.strides[axis] == expected:
+                expected *= b.shape[axis]
+                break
+        else:
+            return False
+    return True
+
+
 def stats():
     """Counts of the pool, in bytes and numbers."""
     return dict(pool_stats)

@@ -11,16 +11,6 @@ Array = np.ndarray
 copyto: Callable[..., None] = np.copyto  # backend puts the threaded kernel here, where arrays are large
 
 
-def is_channels_last(a: Array) -> bool:
-    """Whether `a` is 4-D with memory order N, H, W, C."""
-    return a.ndim == 4 and a.transpose(0, 2, 3, 1).flags.c_contiguous
-
-
-def sound(a: Array) -> bool:
-    """Whether `a` is aligned and in native bytes, as kernels need it."""
-    return a.flags.aligned and a.dtype.isnative
-
-
 def channels_last(a: Array) -> Array:
     """4-D `a` in memory order N, H, W, C: itself if it is already, else a copy."""
     if is_channels_last(a) and sound(a):
@@ -52,10 +42,27 @@ def _empty(shape: Sequence[int], dtype: np.dtype | type, channels_last: bool = F
     return np.empty(shape, dtype)
 
 
+def _is_channels_last(a: Array) -> bool:
+    """Whether `a` is 4-D with memory order N, H, W, C."""
+    return a.ndim == 4 and a.transpose(0, 2, 3, 1).flags.c_contiguous
+
+
+def _sound(a: Array) -> bool:
+    """Whether `a` is aligned and in native bytes, as kernels need it."""
+    return a.flags.aligned and a.dtype.isnative
+
+
+def _same_order(a: Array, b: Array) -> bool:
+    """Whether both have one dtype, one shape and one dense memory order. (False may be wrong, True is not.)"""
+    same = a.shape == b.shape and a.strides == b.strides and a.dtype == b.dtype
+    return same and (b.flags.c_contiguous or _is_channels_last(b))
+
+
 try:
-    from fastnn._memory import Block, empty  # the same, from the pool
+    from fastnn._memory import Block, empty, is_channels_last, same_order, sound  # the same; memory is the pool's
 except ImportError:  # not compiled; fastnn.backend says so, unless the reference kernels are asked for
     Block, empty = None, _empty
+    is_channels_last, same_order, sound = _is_channels_last, _same_order, _sound
 
 
 def owns(a: Array) -> bool:
@@ -75,7 +82,7 @@ def empty_for(shape: Sequence[int], dtype: np.dtype | type, *operands: Array) ->
 
 def match(grad: Array, a: Array) -> Array:
     """`grad` in the memory order of `a`, which may be any: itself if it has it already, else a copy."""
-    if grad.strides == a.strides and grad.dtype == a.dtype and (a.flags.c_contiguous or is_channels_last(a)):
+    if same_order(grad, a):
         return grad
     out = empty_permuted(a, a.dtype)
     if grad.dtype == a.dtype and grad.shape == a.shape and all(

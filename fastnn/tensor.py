@@ -79,12 +79,12 @@ class Node:
             self.backward, self.edges, self.versions = None, (), ()
 
 
-def _holds(things: Iterable[Any]) -> bool:
+def _holds(things: Sequence[Any]) -> bool:
     """Whether there are arrays among what a function refers to, or in its closure (a tuple of cells or, where it is
     compiled, an object that Cython makes)."""
-    return any(isinstance(x, (Array, Tensor, list, Node))
-               or (((kind := type(x).__name__) in ("tuple", "cell") or "_scope_struct_" in kind)
-                   and _holds(get_referents(x))) for x in things)
+    inside = [x for x in things if (kind := type(x).__name__) in ("tuple", "cell") or "_scope_struct_" in kind]
+    return True in [isinstance(x, (Array, Tensor, list, Node)) for x in things] or (
+        True in [_holds(get_referents(x)) for x in inside])
 
 
 class View:
@@ -130,10 +130,10 @@ class Tensor:
     __hash__ = object.__hash__
 
     def __init__(self, array: Array, requires_grad: bool = False) -> None:
-        if isinstance(array, np.generic):  # what NumPy's functions make of 0-d arrays
-            array = np.asarray(array)
-        elif not isinstance(array, np.ndarray):
-            raise TypeError(f"Tensor: needs a NumPy array, but a {type(array).__name__} came; see fastnn.tensor")
+        if not isinstance(array, Array):
+            if not isinstance(array, np.generic):
+                raise TypeError(f"Tensor: needs a NumPy array, but a {type(array).__name__} came; see fastnn.tensor")
+            array = np.asarray(array)  # what NumPy's functions make of 0-d arrays
         self.array = array
         self.grad: Tensor | None = None
         self._requires_grad = False
@@ -149,7 +149,8 @@ class Tensor:
     @property
     def requires_grad(self) -> bool:
         """Whether gradients flow to or through this tensor."""
-        _rebase(self)
+        if self._view is not None:
+            _rebase(self)
         return self._requires_grad
 
     @requires_grad.setter
@@ -376,13 +377,8 @@ class Pending(Tensor):
         _slot.__set__(self, array)
         self.__class__ = Tensor  # type: ignore[assignment]
 
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return _slot.__get__(self).shape
-
-    @property
-    def dtype(self) -> np.dtype:
-        return _slot.__get__(self).dtype
+    shape = property(lambda self: _slot.__get__(self).shape)
+    dtype = property(lambda self: _slot.__get__(self).dtype)
 
 
 _slot: Any = vars(Tensor)["array"]
@@ -640,7 +636,7 @@ def _reachable(starts: Iterable[Node], wanted: set[Node | Tensor] | None) -> lis
             if type(edge) is Node and edge not in seen:
                 seen.add(edge)
                 stack.append(edge)
-    nodes = sorted(seen, key=lambda node: node.order)
+    nodes = sorted(seen, key=operator.attrgetter("order"))
     if wanted is not None:
         for node in nodes:
             if any(edge in wanted for edge in node.edges):
@@ -670,11 +666,12 @@ def _compute(awaited: dict[Any, Any], key: Node | Tensor) -> None:
 
 def exclusive(awaited: Any, key: Any) -> bool:
     """Whether nothing else holds the memory of the array at `key`. (getrefcount counts its own argument, too.)"""
-    if getrefcount(awaited[key]) > 2 or not awaited[key].flags.writeable:
+    if getrefcount(awaited[key]) > 2:
         return False
-    base = awaited[key].base
-    return layout.owns(awaited[key]) or (
-        isinstance(base, Array) and layout.owns(base) and getrefcount(awaited[key].base) <= 3)
+    array = awaited[key]
+    base = array.base
+    return array.flags.writeable and (
+        layout.owns(array) or (isinstance(base, Array) and layout.owns(base) and getrefcount(array.base) <= 3))
 
 
 def _add_to_grad(leaf: Tensor, awaited: dict[Any, Any]) -> None:

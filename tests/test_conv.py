@@ -326,7 +326,7 @@ def test_few_filters_against_the_definition(isa, case):
                     close(got, true, dtype, 1e-5 if dtype == np.float32 else None, what=f"{name} of {draw_few(case)}")
                 assert bits.setdefault(name, got.tobytes()) == got.tobytes(), f"{name} at {threads} threads"
         fused = last(np.full(dy.shape, np.nan), dtype)
-        norm = mean.astype(dtype), scale.astype(dtype), shift.astype(dtype)
+        norm = mean.astype(dtype), scale.astype(dtype), None, shift.astype(dtype)
         kernels.conv2d_batch_norm(a, weight, bias, *norm, grad, True, fused, *where, 2)
         exact = (y.astype(np.float64) - mean[:, None, None]) * scale[:, None, None] + shift[:, None, None] + dy
         close(fused, np.maximum(exact, 0), dtype, 1e-5 if dtype == np.float32 else None, what="fused")

@@ -51,8 +51,8 @@ def leaky_relu(cnp.ndarray x not None, double negative_slope, cnp.ndarray y_out 
     run(LEAKY_RELU, negative_slope, 2, x, x, y_out, n_threads)
 
 
-def leaky_relu_backward(cnp.ndarray dy not None, cnp.ndarray y not None, double negative_slope, cnp.ndarray dx_out not
-                        None, int n_threads):
+def leaky_relu_backward(cnp.ndarray dy not None, cnp.ndarray y not None, double negative_slope,
+                        cnp.ndarray dx_out not None, int n_threads):
     """dx = dy where y > 0, else negative_slope·dy; if the slope is negative, y must be the input instead."""
     run(LEAKY_RELU + BACKWARD, negative_slope, 2, dy, y, dx_out, n_threads)
 
@@ -82,7 +82,7 @@ def elu(cnp.ndarray x not None, double alpha, cnp.ndarray y_out not None, int n_
     run(ELU, alpha, 3, x, x, y_out, n_threads)
 
 
-def elu_backward(cnp.ndarray dy not None, cnp.ndarray y not None, double alpha, cnp.ndarray dx_out not None, int
-                 n_threads):
+def elu_backward(cnp.ndarray dy not None, cnp.ndarray y not None, double alpha, cnp.ndarray dx_out not None,
+                 int n_threads):
     """dx = dy where y > 0, else dy·(y + alpha); alpha >= 0."""
     run(ELU + BACKWARD, alpha, 2, dy, y, dx_out, n_threads)

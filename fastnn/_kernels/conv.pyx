@@ -934,13 +934,13 @@ cdef int columns_pass(cnp.ndarray x, cnp.ndarray columns, kernel, stride, paddin
     return start(<Unit> columns_unit[float], <Unit> columns_unit[double], x, &c, c.N * c.C, c.threads)
 
 
-def im2col(cnp.ndarray x not None, cnp.ndarray columns_out not None, kernel, stride, padding, dilation, size, int
-           n_threads):
+def im2col(cnp.ndarray x not None, cnp.ndarray columns_out not None, kernel, stride, padding, dilation, size,
+           int n_threads):
     """columns (N, C·kH·kW, oH·oW) of the windows of x (N, C, H, W); `size` is (oH, oW)."""
     columns_pass(x, columns_out, kernel, stride, padding, dilation, size, n_threads, False)
 
 
-def col2im(cnp.ndarray columns not None, cnp.ndarray x_out not None, kernel, stride, padding, dilation, size, int
-           n_threads):
+def col2im(cnp.ndarray columns not None, cnp.ndarray x_out not None, kernel, stride, padding, dilation, size,
+           int n_threads):
     """x (N, C, H, W), the sum of all window values read from each pixel: im2col's transpose."""
     columns_pass(x_out, columns, kernel, stride, padding, dilation, size, n_threads, True)

@@ -84,7 +84,7 @@ def dropout(cnp.ndarray x not None, double p, uint64_t seed, cnp.ndarray mask_ou
     run(x, True, seed, p, mask_out, y_out, n_threads)
 
 
-def dropout_backward(cnp.ndarray dy not None, cnp.ndarray mask not None, double p, cnp.ndarray dx_out not None, int
-                     n_threads):
+def dropout_backward(cnp.ndarray dy not None, cnp.ndarray mask not None, double p, cnp.ndarray dx_out not None,
+                     int n_threads):
     """dx = dy / (1 − p) where the mask's bit is 1, else 0·dy."""
     run(dy, False, 0, p, mask, dx_out, n_threads)

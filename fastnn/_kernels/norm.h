@@ -20,8 +20,8 @@
 #endif
 
 /* Sums of x - m and its square; of dy and dy * (x - m), dy as it is, or 0 where the output, found again or read from y,
-   is not positive, and then written to out. Outputs. Gradients of x, with or without those through the statistics. */
-enum { MOMENTS, GRADIENTS, GRADIENTS_OF_RELU, GRADIENTS_BY_Y };
+   is not positive, and then written to out; of dy alone. Outputs. Gradients of x, with or without those through the statistics. */
+enum { MOMENTS, GRADIENTS, GRADIENTS_OF_RELU, GRADIENTS_BY_Y, PLAIN };
 enum { ADD = 1, RELU = 2, BACKWARD = 4, FIXED = 8 }; /* of norm_map, to be added up */
 
 typedef struct { /* arrays and wide rows of either dtype, those that the kind of loop needs */
@@ -61,12 +61,12 @@ NORM_INLINE void NORM(norm_sum_row)(NORM_PARAMETERS)
 {
     NORM_INDEPENDENT
     for (ptrdiff_t k = 0; k < n; k++) {
-        const NORM_REAL d = x[k] - m[k];
+        const NORM_REAL d = kind == PLAIN ? 0 : x[k] - m[k];
         NORM_REAL g = kind == MOMENTS ? d : dy[k];
         if (kind == GRADIENTS_OF_RELU) g = d * s[k] + t[k] <= 0 ? 0 : g;
         if (kind == GRADIENTS_BY_Y) out[k] = g = y[k] <= 0 ? 0 : g;
         sum[k] += g;
-        dot[k] += g * d;
+        if (kind != PLAIN) dot[k] += g * d;
     }
 }
 
@@ -95,6 +95,7 @@ static void NORM(norm_sums)(int kind, const NormRows *p, ptrdiff_t lanes, ptrdif
     NORM_CASE(NORM(norm_sum_row), GRADIENTS)
     NORM_CASE(NORM(norm_sum_row), GRADIENTS_OF_RELU)
     NORM_CASE(NORM(norm_sum_row), GRADIENTS_BY_Y)
+    NORM_CASE(NORM(norm_sum_row), PLAIN)
     }
 }
 

@@ -22,7 +22,7 @@ cnp.import_array()
 ctypedef void* Row
 
 cdef extern from "norm.h" nogil:
-    enum: MOMENTS, GRADIENTS, GRADIENTS_OF_RELU, GRADIENTS_BY_Y
+    enum: MOMENTS, GRADIENTS, GRADIENTS_OF_RELU, GRADIENTS_BY_Y, PLAIN
     enum: ADD, RELU, BACKWARD, FIXED
     ctypedef struct NormRows:
         Row x, dy, y, out, m, s, t, u, a, c, sum, dot
@@ -212,13 +212,19 @@ cdef Bytes data(cnp.ndarray a, cnp.ndarray x, bint whole) except? NULL:
 
 
 cdef int begin(Norm* b, cnp.ndarray x, cnp.ndarray mean, cnp.ndarray rstd) except -1:
-    """Check the arguments that all kernels have, and cut x into blocks."""
-    cdef Py_ssize_t group
+    """Check the arguments that all kernels of batch norm have, and cut x into blocks."""
     if x is None or mean is None or rstd is None:
         raise ValueError("kernel: batch norm needs an input, mean and rstd")
+    cut_up(b, x)
+    b.x, b.mean, b.rstd = x.data, data(mean, x, False), data(rstd, x, False)
+    return 0
+
+
+cdef int cut_up(Norm* b, cnp.ndarray x) except -1:
+    """Cut x into blocks."""
+    cdef Py_ssize_t group
     check_rows(x)
     memset(b, 0, sizeof(Norm))
-    b.x, b.mean, b.rstd = x.data, data(mean, x, False), data(rstd, x, False)
     b.C = x.shape[1]
     b.rows = x.size // b.C if b.C > 0 else 0
     group = max(<Py_ssize_t> 1, LANES // max(<Py_ssize_t> 1, b.C))
@@ -236,6 +242,27 @@ cdef int run(Unit single, Unit double_, Norm* b, cnp.ndarray x, int n_threads) e
     start(single, double_, x, b, 1, 1)
     scratch_release(b.sums)
     return 0
+
+
+cdef void add_up(Norm* b, Py_ssize_t _, floating* kind) noexcept nogil:
+    """Sums of dy."""
+    cdef Py_ssize_t c
+    b.sums_kind = PLAIN
+    sum_all(b, kind)
+    for c in range(b.C):
+        (<floating*> b.dbias)[c] = <floating> b.sums[c]
+
+
+def channel_sum(x, sum_out, int n_threads):
+    """Σ x over all axes but that of channels, the gradient of a bias: the same sums as dbias below.
+
+    x: (N, C) or (N, C, H, W), sum_out: (C,)."""
+    cdef Norm b
+    if x is None or sum_out is None:
+        raise ValueError("kernel: a sum needs its arrays")
+    cut_up(&b, x)
+    b.dy, b.dbias = (<cnp.ndarray> x).data, data(sum_out, x, False)
+    run(<Unit> add_up[float], <Unit> add_up[double], &b, x, n_threads)
 
 
 def batch_norm_statistics(x, double eps, double momentum, mean_out, rstd_out, running_mean_out, running_var_out,

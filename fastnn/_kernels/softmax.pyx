@@ -3,7 +3,7 @@
 Rows are taken in blocks of about 4096 elements, units of work that stay in the first-level cache while several loops
 pass over them: row maxima are subtracted, the exponential runs over the whole block at once (so that ten classes use
 full vectors too), then rows are summed (rows.h) and scaled. With many classes the exponential takes as long as the
-traffic. Cross-entropy leaves the gradient of each row's loss in the same pass."""
+traffic. Cross-entropy leaves the gradient of each row's loss in the same pass, and adds up the losses at its end."""
 cimport numpy as cnp
 from cython cimport floating
 from libc.math cimport log
@@ -33,7 +33,8 @@ cdef struct Job:
     Bytes y  # the output of the forward pass
     Bytes out
     Py_ssize_t M, D, step  # step: rows in a block
-    Bytes loss, row_weight, weight  # the rest is cross-entropy's; backward, `loss` is the gradient of the losses
+    Bytes loss, weight  # the rest is cross-entropy's; backward, `loss` is the gradient of the losses
+    Py_ssize_t loss_step  # 0: all rows have one gradient
     const int64_t* target
     int64_t ignore_index
     double hard, soft  # 1 − ε and ε/D with the smoothing ε
@@ -45,27 +46,29 @@ cdef void cross_entropy_row(const Job* job, Py_ssize_t r, const floating* x, flo
     cdef Py_ssize_t j, t = job.target[r], D = job.D
     cdef const floating* weight = <floating*> job.weight
     cdef floating* loss = <floating*> job.loss + r
-    cdef floating* row_weight = <floating*> job.row_weight + r
-    cdef floating s, log_s, hard, soft = <floating> job.soft
+    cdef floating s, w, log_s, hard, soft = <floating> job.soft
     if t == job.ignore_index:
-        loss[0] = row_weight[0] = 0
+        loss[0] = 0
         for j in range(D):
             dx[j] = 0
         return
-    row_weight[0] = weight[t]
-    hard = <floating> job.hard * weight[t]
+    hard = <floating> job.hard * (1 if weight == NULL else weight[t])
     s = <floating> row(ROW_SUM, dx, dx, D)
     log_s = log(s)
     loss[0] = hard * (log_s - (x[t] - top))
-    s = (hard + soft * <floating> row(ROW_SUM, weight, weight, D) if soft > 0 else hard) / s
+    if soft > 0:
+        s = (hard + soft * (<floating> D if weight == NULL else <floating> row(ROW_SUM, weight, weight, D))) / s
+    else:
+        s = hard / s
     for j in range(D):
         dx[j] *= s
     dx[t] -= hard
     if soft > 0:
         s = 0
         for j in range(D):
-            s += weight[j] * (log_s - (x[j] - top))
-            dx[j] -= soft * weight[j]
+            w = 1 if weight == NULL else weight[j]
+            s += w * (log_s - (x[j] - top))
+            dx[j] -= soft * w
         loss[0] += soft * s
 
 
@@ -106,7 +109,7 @@ cdef void block(const Job* job, Py_ssize_t unit, floating* kind) noexcept nogil:
         elif job.op == CROSS_ENTROPY:
             cross_entropy_row(job, first + r, x, top[r], out)
         else:
-            s = (<floating*> job.loss)[first + r]
+            s = (<floating*> job.loss)[(first + r) * job.loss_step]
             for j in range(D):
                 out[j] = x[j] * s
         x += D
@@ -154,10 +157,23 @@ def log_softmax_backward(cnp.ndarray dy not None, cnp.ndarray y not None, cnp.nd
     run(&job, LOG_SOFTMAX_BACKWARD, COST, dy, y, dx_out, n_threads)
 
 
-def cross_entropy(cnp.ndarray x not None, cnp.ndarray target not None, cnp.ndarray weight not None, double
-                  label_smoothing, int64_t ignore_index, cnp.ndarray loss_out not None, cnp.ndarray row_weight_out not
-                  None, cnp.ndarray dx_out not None, int n_threads):
-    """Loss, weight[target] and gradient of each row of logits; all three are 0 where target is ignore_index.
+cdef double sum_of(const Job* job, const floating* numbers, bint by_target) noexcept nogil:
+    """Σ numbers[r] over the rows, or Σ numbers[target[r]], 1 for each without numbers, over those that count."""
+    cdef double total = 0
+    cdef Py_ssize_t r
+    for r in range(job.M):
+        if not by_target:
+            total += numbers[r]
+        elif job.target[r] != job.ignore_index:
+            total += 1 if numbers == NULL else numbers[job.target[r]]
+    return total
+
+
+def cross_entropy(cnp.ndarray x not None, cnp.ndarray target not None, cnp.ndarray weight, double label_smoothing,
+                  int64_t ignore_index, cnp.ndarray loss_out not None, cnp.ndarray sums_out not None,
+                  cnp.ndarray dx_out not None, int n_threads):
+    """Loss and gradient of each row of logits, 0 where target is ignore_index; Σ loss and Σ weight[target] over the
+    other rows as float64. weight None: all 1.
 
     IndexError, before anything is written, if a target is neither ignore_index nor a class."""
     cdef Job job
@@ -165,10 +181,12 @@ def cross_entropy(cnp.ndarray x not None, cnp.ndarray target not None, cnp.ndarr
     if x.ndim != 2:
         raise ValueError("kernel: cross_entropy needs a matrix of logits")
     check_vector(loss_out, x.shape[0], x)
-    check_vector(row_weight_out, x.shape[0], x)
-    check_vector(weight, x.shape[1], x)
-    job.loss, job.row_weight = loss_out.data, row_weight_out.data
-    job.weight, job.ignore_index = weight.data, ignore_index
+    if weight is not None:
+        check_vector(weight, x.shape[1], x)
+    if (cnp.PyArray_TYPE(sums_out) != cnp.NPY_FLOAT64 or sums_out.ndim != 1 or sums_out.shape[0] != 2
+            or not cnp.PyArray_ISCARRAY(sums_out)):
+        raise ValueError("kernel: the sums must be a C-contiguous float64 vector of two elements")
+    job.loss, job.weight, job.ignore_index = loss_out.data, NULL if weight is None else weight.data, ignore_index
     job.hard, job.soft = 1 - label_smoothing, label_smoothing / max(1, x.shape[1])
     if (cnp.PyArray_TYPE(target) != cnp.NPY_INT64 or target.ndim != 1
             or not cnp.PyArray_ISCARRAY_RO(target) or target.shape[0] != x.shape[0]):
@@ -179,14 +197,19 @@ def cross_entropy(cnp.ndarray x not None, cnp.ndarray target not None, cnp.ndarr
             raise IndexError(f"cross_entropy: target {job.target[i]} is out of range for {x.shape[1]} classes")
     if x.shape[1] == 0:  # no row counts
         loss_out.fill(0)
-        row_weight_out.fill(0)
     run(&job, CROSS_ENTROPY, COST, x, x, dx_out, n_threads)
+    cdef double* sums = <double*> sums_out.data
+    if is_f32(x):
+        sums[0], sums[1] = sum_of(&job, <float*> job.loss, False), sum_of(&job, <float*> job.weight, True)
+    else:
+        sums[0], sums[1] = sum_of(&job, <double*> job.loss, False), sum_of(&job, <double*> job.weight, True)
 
 
-def cross_entropy_backward(cnp.ndarray dloss not None, cnp.ndarray dx not None, cnp.ndarray dx_out not None, int
-                           n_threads):
-    """The rows of dx, as cross_entropy left it, times dloss."""
+def cross_entropy_backward(cnp.ndarray dloss not None, cnp.ndarray dx not None, cnp.ndarray dx_out not None,
+                           int n_threads):
+    """The rows of dx, as cross_entropy left it, times dloss, a number for each row or one for all."""
     cdef Job job
-    check_vector(dloss, len(dx), dx)
+    job.loss_step = dloss.shape[0] != 1
+    check_vector(dloss, dx.shape[0] if job.loss_step else 1, dx)
     job.loss = dloss.data
     run(&job, CROSS_ENTROPY_BACKWARD, 1, dx, dx, dx_out, n_threads)

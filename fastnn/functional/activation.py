@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from fastnn import backend, layout
-from fastnn.functional.arguments import same_float
+from fastnn.functional.arguments import alike, same_float
 from fastnn.functional.shape import axis_of, install
 from fastnn.tensor import Array, Tensor, exclusive, float32, pending, recipe_of, record
 from fastnn.tensor import inplace as write_into
@@ -20,7 +20,9 @@ def _activation(op: str, x: Tensor, *params: float, inplace: bool = False, read_
     """The kernel `op` on x. Its backward kernel reads the output, or with `read_input` the input."""
     if op in ("sigmoid", "tanh") and isinstance(x, Tensor) and x.array.dtype.kind != "f":
         x = x.to(float32)
-    a = layout.dense(same_float(op, input=x))
+    if not alike(None, x):
+        same_float(op, input=x)
+    a = layout.dense(x.array)
     y = layout.empty_like(a)
     getattr(backend.activation, op)(a, *params, y, backend.n_threads())
     read, kernel = a if read_input else y, getattr(backend.activation, f"{op}_backward")
@@ -105,6 +107,8 @@ def rows(a: Array, dim: int) -> tuple[Array, Callable[[Array], Array]]:
     """`a` as C-contiguous rows along axis `dim`, and the way back from such rows to a's shape (a view).
 
     Copies only where `dim` is not innermost in memory, as the channels of a channels-last array are."""
+    if a.ndim == 2 and dim == 1:
+        return layout.contiguous(a), lambda b: b
     moved = np.moveaxis(a, dim, -1) if a.ndim else a.reshape(1)
     flat = layout.contiguous(moved).reshape(math.prod(moved.shape[:-1]), moved.shape[-1])
     shape, scalar = moved.shape, not a.ndim

@@ -5,7 +5,7 @@ from typing import Any
 
 from fastnn import layout
 from fastnn.errors import ArgumentError, DTypeError, ShapeError
-from fastnn.tensor import Array, Tensor
+from fastnn.tensor import Array, Tensor, float32, float64
 
 IntOrPair = int | Sequence[int]
 Pair = tuple[int, int]
@@ -16,6 +16,17 @@ LARGEST = 2**28  # so that products of two do not overflow
 def check_tensor(op: str, x: Any, name: str = "input") -> None:
     if not isinstance(x, Tensor):
         raise TypeError(f"{op}: {name} must be a Tensor, but a {type(x).__name__} came")
+
+
+def alike(optional: Tensor | None, *tensors: Tensor) -> bool:
+    """Whether these are float tensors of one dtype: the quick way past `same_float`, which tells what is wrong."""
+    dtype = tensors[0].array.dtype if isinstance(tensors[0], Tensor) else None
+    for t in tensors:
+        if not isinstance(t, Tensor) or t.array.dtype is not dtype:
+            return False
+    if optional is not None and (not isinstance(optional, Tensor) or optional.array.dtype is not dtype):
+        return False
+    return dtype is float32 or dtype is float64  # in native bytes these are two objects
 
 
 def same_float(op: str, optional: dict[str, Tensor | None] | None = None, **tensors: Tensor) -> Array:
@@ -50,6 +61,8 @@ def images(op: str, a: Array) -> Array:
 def pair(value: IntOrPair, op: str, name: str, least: int = 0) -> Pair:
     """`value` as (height, width). DTypeError unless ints or an int, ArgumentError below `least` or too large."""
     items = tuple(value) if isinstance(value, (tuple, list)) else (value, value)
+    if len(items) == 2 and type(items[0]) is type(items[1]) is int and least <= min(items) <= max(items) < LARGEST:
+        return items
     try:
         h, w = (operator.index(item) for item in (items * 2 if len(items) == 1 else items))
     except (TypeError, ValueError):
@@ -78,13 +91,15 @@ def n_windows(op: str, size: Sequence[int], where: Geometry, ceil_mode: bool = F
 
     With `ceil_mode` the division rounds up, but a window must begin inside the input or its left padding.
     Raises ShapeError if no window fits."""
-    found = []
-    for n, kernel, stride, padding, dilation in zip(size, *where, strict=True):
-        span = n + 2 * padding - dilation * (kernel - 1) - 1
-        count = (-(-span // stride) if ceil_mode else span // stride) + 1
-        count -= ceil_mode and (count - 1) * stride >= n + padding
-        if count < 1:
-            raise ShapeError(f"{op}: a window of {dilation * (kernel - 1) + 1} does not fit into an input of size {n} "
-                             f"with padding {padding}")
-        found.append(count)
-    return tuple(found)  # type: ignore[return-value]
+    (H, W), ((kH, kW), (sH, sW), (pH, pW), (dH, dW)) = size, where
+    return _count(op, H, kH, sH, pH, dH, ceil_mode), _count(op, W, kW, sW, pW, dW, ceil_mode)
+
+
+def _count(op: str, n: int, kernel: int, stride: int, padding: int, dilation: int, ceil_mode: bool) -> int:
+    span = n + 2 * padding - dilation * (kernel - 1) - 1
+    count = (-(-span // stride) if ceil_mode else span // stride) + 1
+    count -= ceil_mode and (count - 1) * stride >= n + padding
+    if count < 1:
+        raise ShapeError(f"{op}: a window of {dilation * (kernel - 1) + 1} does not fit into an input of size {n} "
+                         f"with padding {padding}")
+    return count

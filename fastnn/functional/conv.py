@@ -13,7 +13,7 @@ import math
 
 from fastnn import backend, layout
 from fastnn.errors import ArgumentError, ShapeError
-from fastnn.functional.arguments import Geometry, IntOrPair, geometry, images, n_windows, pair, same_float
+from fastnn.functional.arguments import Geometry, IntOrPair, alike, geometry, images, n_windows, pair, same_float
 from fastnn.functional.linalg import column_sum
 from fastnn.tensor import Array, Tensor, lasting, pending, record
 
@@ -32,20 +32,22 @@ def conv2d(input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: In
     tensor([[[[4., 4.],
               [4., 4.]]]])
     """
-    x = images("conv2d", same_float("conv2d", {"bias": bias}, input=input, weight=weight))
-    if weight.ndim != 4 or 0 in weight.shape[1:]:
-        raise ShapeError(f"conv2d: weight must be (F, C/groups, kH, kW), F alone may be 0, but {weight.shape} came")
-    (F, c, kH, kW), C = weight.shape, x.shape[1]
+    if not alike(bias, input, weight):
+        same_float("conv2d", {"bias": bias}, input=input, weight=weight)
+    x, w = images("conv2d", input.array), weight.array
+    if w.ndim != 4 or 0 in w.shape[1:]:
+        raise ShapeError(f"conv2d: weight must be (F, C/groups, kH, kW), F alone may be 0, but {w.shape} came")
+    (F, c, kH, kW), C = w.shape, x.shape[1]
     if not isinstance(groups, int) or groups < 1 or F % groups:
         raise ArgumentError(f"conv2d: groups must be an int that divides the {F} filters, but {groups!r} came")
     if c * groups != C:
-        raise ShapeError(f"conv2d: input has {C} channels, but weight of shape {weight.shape} with groups={groups} "
+        raise ShapeError(f"conv2d: input has {C} channels, but weight of shape {w.shape} with groups={groups} "
                          f"needs {c * groups}")
     if bias is not None and bias.shape != (F,):
-        raise ShapeError(f"conv2d: bias has shape {bias.shape}, but weight of shape {weight.shape} needs ({F},)")
+        raise ShapeError(f"conv2d: bias has shape {bias.shape}, but weight of shape {w.shape} needs ({F},)")
     where = geometry("conv2d", (kH, kW), stride, padding, dilation, named=True)
     size = x.shape[2:] if padding == "same" else n_windows("conv2d", x.shape[2:], where)
-    w = weight.array if layout.sound(weight.array) else layout.contiguous(weight.array)
+    w = w if layout.sound(w) else layout.contiguous(w)
     b, arguments = None if bias is None else layout.contiguous(bias.array), (*where[1:], groups)
     inputs = (input, weight) if bias is None else (input, weight, bias)
     shape = (len(x), F, *size)
@@ -55,12 +57,12 @@ def conv2d(input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: In
 
     def conv2d(grad: Array | Tensor) -> tuple[Array | None, ...]:
         dy = grad if isinstance(grad, Array) else grad.array
-        dy = layout.channels_last(dy.reshape(shape))
+        dy = layout.channels_last(dy if dy.ndim == 4 else dy.reshape(shape))
         dx = dw = None
         if need_x:
             dx = layout.empty(x.shape, x.dtype, True)
             backend.conv.conv2d_backward_input(dy, w, dx, *arguments, backend.n_threads())
-            dx = dx.reshape(input.shape)
+            dx = dx if input.ndim == 4 else dx[0]
         if need_w:
             dw = layout.empty((kH, kW, c, F), x.dtype).transpose(3, 2, 0, 1)
             backend.conv.conv2d_backward_weight(dy, x, dw, *arguments, backend.n_threads())

@@ -7,7 +7,7 @@ import numpy as np
 
 from fastnn import backend, layout
 from fastnn.errors import ShapeError
-from fastnn.functional.arguments import same_float
+from fastnn.functional.arguments import alike, same_float
 from fastnn.functional.shape import install
 from fastnn.tensor import Array, Tensor, record, unbroadcast
 
@@ -16,6 +16,8 @@ __all__ = ["bmm", "linear", "matmul", "mm"]
 
 def _readable(a: Array) -> Array:
     """Matrices that lie by rows or by columns, as the kernel needs them."""
+    if a.ndim == 2 and a.flags.forc and layout.sound(a):
+        return a
     first = a if a.ndim == 2 else a[0] if len(a) else a.reshape(a.shape[1:] if a.size else (0, 0))
     if layout.sound(a) and (first.flags.c_contiguous or first.T.flags.c_contiguous):
         return a
@@ -104,22 +106,23 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     >>> linear(fastnn.ones(1, 2), fastnn.tensor([[1.0, 2.0]]), fastnn.tensor([0.5]))
     tensor([[3.5]])
     """
-    same_float("linear", {"bias": bias}, input=input, weight=weight)
-    if weight.ndim != 2 or not input.ndim or input.shape[-1] != weight.shape[1]:
-        raise ShapeError(f"linear: input of shape {input.shape} does not fit weight of shape {weight.shape} "
-                         f"(out_features, in_features)")
-    if bias is not None and bias.shape != weight.shape[:1]:
-        raise ShapeError(f"linear: bias has shape {bias.shape}, but weight of shape {weight.shape} needs "
-                         f"{weight.shape[:1]}")
+    if not alike(bias, input, weight):
+        same_float("linear", {"bias": bias}, input=input, weight=weight)
     x, w = input.array, weight.array
+    if w.ndim != 2 or not x.ndim or x.shape[-1] != w.shape[1]:
+        raise ShapeError(f"linear: input of shape {x.shape} does not fit weight of shape {w.shape} "
+                         f"(out_features, in_features)")
+    if bias is not None and bias.array.shape != w.shape[:1]:
+        raise ShapeError(f"linear: bias has shape {bias.shape}, but weight of shape {w.shape} needs {w.shape[:1]}")
     rows = x if x.ndim == 2 else x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
     y = _product(rows, w.T, None if bias is None else layout.contiguous(bias.array))
     need_x, need_w = input.requires_grad, weight.requires_grad
     need_b = bias is not None and bias.requires_grad
 
     def linear(grad: Array) -> tuple[Array | None, ...]:
-        dy = layout.contiguous(grad.reshape(y.shape))
-        dx = _product(dy, w).reshape(x.shape) if need_x else None
+        dy = layout.contiguous(grad if grad.ndim == 2 else grad.reshape(y.shape))
+        dx = _product(dy, w) if need_x else None
+        dx = dx if x.ndim == 2 or dx is None else dx.reshape(x.shape)
         dw = _product(dy.T, rows) if need_w else None
         return (dx, dw) if bias is None else (dx, dw, column_sum(dy) if need_b else None)
 
@@ -128,10 +131,9 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
 
 def column_sum(dy: Array) -> Array:
-    """Sum over all but axis 1: the gradient of a bias, which batch norm's kernel computes for its own."""
-    zeros, unused, out = np.zeros((3, dy.shape[1]), dy.dtype)
-    backend.normalization.batch_norm_backward(dy, dy, zeros, zeros, None, None, None, False, False, None, unused, out,
-                                              None, backend.n_threads())
+    """Sum over all but axis 1: the gradient of a bias."""
+    out = layout.empty((dy.shape[1],), dy.dtype)
+    backend.normalization.channel_sum(dy, out, backend.n_threads())
     return out
 
 

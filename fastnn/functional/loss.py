@@ -1,5 +1,6 @@
 """Losses: cross-entropy, negative log-likelihood, mean squared error."""
 
+import math
 import warnings
 from collections.abc import Callable
 
@@ -8,10 +9,10 @@ import numpy as np
 from fastnn import backend, layout
 from fastnn.errors import ArgumentError, DTypeError, ShapeError
 from fastnn.functional.activation import log_softmax, rows
-from fastnn.functional.arguments import check_tensor, same_float
+from fastnn.functional.arguments import alike, check_tensor, same_float
 from fastnn.functional.elementwise import add, mul, neg, square, sub
 from fastnn.functional.reduction import mean, sum
-from fastnn.tensor import Array, Tensor, int64, record, result_dtype, uint8
+from fastnn.tensor import Array, Tensor, float64, int64, record, result_dtype, uint8
 
 __all__ = ["cross_entropy", "mse_loss", "nll_loss"]
 
@@ -23,42 +24,54 @@ def _check(op: str, input: Tensor, target: Tensor, reduction: str) -> None:
         raise ValueError(f"{op}: reduction must be 'none', 'mean' or 'sum', but {reduction!r} came")
 
 
-def _class_weight(op: str, x: Array, weight: Tensor | None) -> tuple[int, Array]:
-    """The axis of the classes and their weights (C,)."""
+def _class_weight(op: str, x: Array, weight: Tensor | None) -> tuple[int, Array | None]:
+    """The axis of the classes and their weights (C,), None if all are 1."""
     if x.ndim == 0:
         raise ShapeError(f"{op}: input must be (C,), (N, C) or (N, C, d1, ...), but is 0-d")
     dim = min(x.ndim - 1, 1)
-    w = np.ones(x.shape[dim], x.dtype) if weight is None else weight.array
-    if w.shape != x.shape[dim:dim + 1]:
-        raise ShapeError(f"{op}: weight has shape {w.shape}, but an input of shape {x.shape} needs ({x.shape[dim]},)")
-    return dim, layout.contiguous(w)
+    if weight is not None and weight.shape != x.shape[dim:dim + 1]:
+        raise ShapeError(f"{op}: weight has shape {weight.shape}, but an input of shape {x.shape} needs "
+                         f"({x.shape[dim]},)")
+    return dim, None if weight is None else layout.contiguous(weight.array)
 
 
 def _class_loss(op: str, input: Tensor, target: Tensor, weight: Tensor | None, reduction: str,
                 run: Callable) -> Tensor:
-    """Losses of scores as rows, reduced. `run`, given the rows (M, C), int64 classes (M,) and weights (C,), returns the
-    losses (M,), what each weighs, and a function from their gradients to that of the rows.
+    """Losses of scores as rows, reduced. `run`, given the rows (M, C), int64 classes (M,) and weights (C,) or None,
+    returns the losses (M,), their sum, the sum of what each weighs, and a function from their gradients, (M,), or (1,)
+    if all are one, to that of the rows.
 
     The mean is Σ loss / Σ weight, NaN if that is 0; the gradient is 0 then."""
-    x = same_float(op, {"weight": weight}, input=input)
+    if not alike(weight, input):
+        same_float(op, {"weight": weight}, input=input)
+    x = input.array
     dim, w = _class_weight(op, x, weight)
-    shape = x.shape[:dim] + x.shape[dim + 1:]
-    if target.shape != shape:
-        raise ShapeError(f"{op}: target has shape {target.shape}, but an input of shape {x.shape} needs {shape}")
-    if target.dtype not in (int64, uint8):
-        raise DTypeError(f"{op}: target must hold classes as int64, but is {target.dtype}; use .long()")
+    shape, t = x.shape[:dim] + x.shape[dim + 1:], target.array
+    if t.shape != shape:
+        raise ShapeError(f"{op}: target has shape {t.shape}, but an input of shape {x.shape} needs {shape}")
+    if t.dtype not in (int64, uint8):
+        raise DTypeError(f"{op}: target must hold classes as int64, but is {t.dtype}; use .long()")
     scores, back = rows(x, dim)
-    with np.errstate(all="ignore"):
-        loss, counted, gradient = run(scores, layout.contiguous(target.array).reshape(-1).astype(int64, copy=False), w)
-        total = counted.sum(dtype=np.float64) if reduction == "mean" else np.float64(1)
-        value = loss.reshape(shape) if reduction == "none" else loss.sum(dtype=np.float64) / total
+    t = layout.contiguous(t)
+    loss, sum_loss, sum_weight, gradient = run(
+        scores, t if t.ndim == 1 and t.dtype == int64 else t.reshape(-1).astype(int64, copy=False), w)
+    total = sum_weight if reduction == "mean" else 1.0
+    if reduction == "none":
+        value = loss.reshape(shape)
+    else:
+        value = layout.empty((), loss.dtype)
+        value.fill(sum_loss / total if total else sum_loss * math.inf)
 
     def backward(grad: Array) -> tuple[Array]:
-        dloss = grad if reduction == "none" else np.full(loss.shape, grad / total if total else 0, loss.dtype)
-        return (back(gradient(layout.contiguous(dloss).reshape(-1))),)
+        if reduction == "none":
+            dloss = layout.contiguous(grad).reshape(-1)
+        else:
+            dloss = layout.empty((1,), loss.dtype)
+            dloss.fill(grad.item() / total if total else 0)
+        return (back(gradient(dloss)),)
 
     backward.__qualname__ = op
-    return record(np.asarray(value, loss.dtype), (input,), backward)
+    return record(value, (input,), backward)
 
 
 def cross_entropy(input: Tensor, target: Tensor, weight: Tensor | None = None, *, ignore_index: int = -100,
@@ -82,16 +95,16 @@ def cross_entropy(input: Tensor, target: Tensor, weight: Tensor | None = None, *
     if target.shape == input.shape and input.ndim:
         return _reduce(_soft_cross_entropy(op, input, target, weight, label_smoothing), reduction)
 
-    def run(x: Array, t: Array, w: Array) -> tuple:
-        (loss, counted), unit = np.empty((2, len(x)), x.dtype), layout.empty(x.shape, x.dtype)
-        backend.softmax.cross_entropy(x, t, w, label_smoothing, ignore_index, loss, counted, unit, backend.n_threads())
+    def run(x: Array, t: Array, w: Array | None) -> tuple:
+        loss, sums, unit = layout.empty(t.shape, x.dtype), layout.empty((2,), float64), layout.empty(x.shape, x.dtype)
+        backend.softmax.cross_entropy(x, t, w, label_smoothing, ignore_index, loss, sums, unit, backend.n_threads())
 
         def gradient(dloss: Array) -> Array:
             dx = layout.empty(unit.shape, unit.dtype)
             backend.softmax.cross_entropy_backward(dloss, unit, dx, backend.n_threads())
             return dx
 
-        return loss, counted, gradient
+        return loss, *sums.tolist(), gradient
 
     return _class_loss(op, input, target, weight, reduction, run)
 
@@ -100,9 +113,11 @@ def _soft_cross_entropy(op: str, input: Tensor, target: Tensor, weight: Tensor |
     """Cross-entropy for targets that are probabilities, which may have gradients too: composed of other operations."""
     x = same_float(op, {"weight": weight}, input=input, **{"target of the input's shape": target})
     dim, w = _class_weight(op, x, weight)
-    w = w.reshape(-1, *(1,) * (x.ndim - dim - 1))
-    smooth = add(mul(target, 1 - smoothing), smoothing / max(len(w), 1)) if smoothing else target
-    return neg(sum(mul(mul(log_softmax(input, dim), smooth), Tensor(w)), dim))
+    smooth = add(mul(target, 1 - smoothing), smoothing / max(x.shape[dim], 1)) if smoothing else target
+    losses = mul(log_softmax(input, dim), smooth)
+    if w is not None:
+        losses = mul(losses, Tensor(w.reshape(-1, *(1,) * (x.ndim - dim - 1))))
+    return neg(sum(losses, dim))
 
 
 def nll_loss(input: Tensor, target: Tensor, weight: Tensor | None = None, *, ignore_index: int = -100,
@@ -116,13 +131,14 @@ def nll_loss(input: Tensor, target: Tensor, weight: Tensor | None = None, *, ign
     """
     _check("nll_loss", input, target, reduction)
 
-    def run(x: Array, t: Array, w: Array) -> tuple:
+    @np.errstate(all="ignore")
+    def run(x: Array, t: Array, w: Array | None) -> tuple:
         kept = t != ignore_index
-        if (wrong := t[kept & ((t < 0) | (t >= len(w)))]).size:
-            raise IndexError(f"nll_loss: target {wrong[0]} is out of range for {len(w)} classes")
+        if (wrong := t[kept & ((t < 0) | (t >= x.shape[1]))]).size:
+            raise IndexError(f"nll_loss: target {wrong[0]} is out of range for {x.shape[1]} classes")
         at = np.flatnonzero(kept), t[kept]
         loss, counted = np.zeros((2, len(x)), x.dtype)
-        counted[kept] = w[t[kept]]
+        counted[kept] = 1 if w is None else w[t[kept]]
         loss[kept] = -counted[kept] * x[at]
 
         def gradient(dloss: Array) -> Array:
@@ -130,7 +146,7 @@ def nll_loss(input: Tensor, target: Tensor, weight: Tensor | None = None, *, ign
             dx[at] = -(dloss * counted)[kept]
             return dx
 
-        return loss, counted, gradient
+        return loss, float(loss.sum(dtype=float64)), float(counted.sum(dtype=float64)), gradient
 
     return _class_loss("nll_loss", input, target, weight, reduction, run)
 

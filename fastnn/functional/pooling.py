@@ -13,7 +13,7 @@ import numpy as np
 
 from fastnn import backend, layout
 from fastnn.errors import ArgumentError
-from fastnn.functional.arguments import Geometry, IntOrPair, geometry, images, n_windows, pair, same_float
+from fastnn.functional.arguments import Geometry, IntOrPair, alike, geometry, images, n_windows, pair, same_float
 from fastnn.tensor import Array, Tensor, record
 
 __all__ = ["adaptive_avg_pool2d", "avg_pool2d", "max_pool2d"]
@@ -23,7 +23,8 @@ def _windows(op: str, x: Array, kernel_size: IntOrPair, stride: IntOrPair | None
              dilation: IntOrPair, ceil_mode: bool) -> tuple[Geometry, Array]:
     """(kernel, stride, padding, dilation), and an array for the output."""
     where = geometry(op, kernel_size, kernel_size if stride is None else stride, padding, dilation)
-    if any(before > kernel // 2 for kernel, before in zip(where[0], where[2], strict=True)):
+    (kH, kW), _, (pH, pW), _ = where
+    if pH > kH // 2 or pW > kW // 2:
         raise ArgumentError(f"{op}: padding={where[2]} must be at most half of kernel_size={where[0]}")
     return where, layout.empty((*x.shape[:2], *n_windows(op, x.shape[2:], where, ceil_mode)), x.dtype, True)
 
@@ -33,10 +34,10 @@ def _record(input: Tensor, y: Array, fill: Callable[[Array, Array, int], None]) 
     shape = input.shape
 
     def backward(grad: Array) -> tuple[Array]:
-        dy = layout.channels_last(grad.reshape(y.shape))
+        dy = layout.channels_last(grad if len(shape) == 4 else grad.reshape(y.shape))
         dx = layout.empty((*y.shape[:2], *shape[-2:]), y.dtype, True)
         fill(dy, dx, backend.n_threads())
-        return (dx.reshape(shape),)
+        return (dx if len(shape) == 4 else dx.reshape(shape),)
 
     return record(y if len(shape) == 4 else layout.contiguous(y[0]), (input,), backward)
 
@@ -51,7 +52,7 @@ def max_pool2d(input: Tensor, kernel_size: IntOrPair, stride: IntOrPair | None =
     >>> max_pool2d(fastnn.arange(16.0).view(1, 1, 4, 4), 2, return_indices=True)[1].tolist()
     [[[[5, 7], [13, 15]]]]
     """
-    x = images("max_pool2d", same_float("max_pool2d", input=input))
+    x = images("max_pool2d", input.array if alike(None, input) else same_float("max_pool2d", input=input))
     where, y = _windows("max_pool2d", x, kernel_size, stride, padding, dilation, ceil_mode)
     (kH, kW), (sH, sW), (pH, pW), (dH, dW) = where
     place = layout.empty(y.shape, np.uint8 if kH * kW <= 256 else np.int32, True)

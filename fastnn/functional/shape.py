@@ -71,7 +71,7 @@ def _reshape(x: Tensor, shape: tuple[int, ...], op: str = "reshape") -> Tensor:
             y = layout.contiguous(a).reshape(shape)
         except TypeError:  # NumPy 2.0 has no `copy`
             y = a.reshape(shape)
-    if np.may_share_memory(y, a):
+    if (y.base is a and a.size) or np.may_share_memory(y, a):
         return view_of(x, lambda b: b.reshape(shape), lambda g: (g.reshape(old),))
     if op == "view" and a.size and not layout.is_channels_last(a):
         raise ShapeError(f"view: memory does not allow to view shape {old} as {shape}; use reshape")
@@ -110,7 +110,8 @@ def flatten(x: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:
     first, last = axis_of("flatten", start_dim, x.ndim), axis_of("flatten", end_dim, x.ndim)
     if first > last:
         raise ShapeError(f"flatten: start_dim {start_dim} comes after end_dim {end_dim}")
-    return _fitted("flatten", x, first, last + 1, math.prod(x.shape[first : last + 1]))
+    shape = x.shape
+    return _reshape(x, (*shape[:first], math.prod(shape[first : last + 1]), *shape[last + 1 :]), "flatten")
 
 
 def squeeze(x: Tensor, dim: Ints | None = None) -> Tensor:

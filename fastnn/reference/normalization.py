@@ -13,6 +13,10 @@ def _wide(channels, x, default=1.0):
     return channels.astype(np.float64).reshape(1, -1, *(1,) * (x.ndim - 2))
 
 
+def channel_sum(x, sum_out, n_threads):
+    sum_out[...] = x.sum(_over_rows(x), np.float64)
+
+
 def batch_norm_statistics(x, eps, momentum, mean_out, rstd_out, running_mean_out, running_var_out, n_threads):
     mean, var, R = x.mean(_over_rows(x), np.float64), x.var(_over_rows(x), np.float64), x[:, :1].size
     mean_out[...], rstd_out[...] = mean, 1 / np.sqrt(var + eps)

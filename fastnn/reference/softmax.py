@@ -24,13 +24,14 @@ def log_softmax_backward(dy, y, dx_out, n_threads):
 
 
 @_quiet
-def cross_entropy(x, target, weight, label_smoothing, ignore_index, loss_out, row_weight_out, dx_out, n_threads):
+def cross_entropy(x, target, weight, label_smoothing, ignore_index, loss_out, sums_out, dx_out, n_threads):
     D = x.shape[1]
+    weight = np.ones(D, x.dtype) if weight is None else weight
     kept = target != ignore_index
     wrong = target[kept & ((target < 0) | (target >= D))]
     if wrong.size:
         raise IndexError(f"cross_entropy: target {wrong[0]} is out of range for {D} classes")
-    for out in (loss_out, row_weight_out, dx_out):
+    for out in (loss_out, dx_out):
         out[...] = 0
     t = target[kept]
     hot = np.arange(len(t)), t
@@ -41,7 +42,8 @@ def cross_entropy(x, target, weight, label_smoothing, ignore_index, loss_out, ro
         loss -= np.sum(soft * log_p, axis=1)
     dx = np.exp(log_p) * (hard + soft.sum())[:, np.newaxis] - soft
     dx[hot] -= hard
-    loss_out[kept], row_weight_out[kept], dx_out[kept] = loss, weight[t], dx
+    loss_out[kept], dx_out[kept] = loss, dx
+    sums_out[...] = loss_out.sum(dtype=np.float64), weight[t].sum(dtype=np.float64)
 
 
 @_quiet

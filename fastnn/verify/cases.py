@@ -158,7 +158,8 @@ def normalization(name, make):
         yield {"x": x, "weight": weight, "bias": bias, "eps": 0.1, "momentum": 0.3, "dy": make.normal(shape),
                "mean": mean, "rstd": rstd, "residual": y if i % 4 > 1 else None, "relu": relu,
                "y": y if i % 4 > 1 else None, "g_out": g_out if i % 4 > 1 else None, "y_out": make.normal(shape),
-               "mean_out": mean_out, "rstd_out": rstd_out, "running_mean_out": None if i == 3 else running_mean,
+               "mean_out": mean_out, "sum_out": mean_out, "rstd_out": rstd_out,
+               "running_mean_out": None if i == 3 else running_mean,
                "running_var_out": None if i == 3 else running_var, "training": i % 3 > 0 and x.size > 0,
                "dx_out": None if i in (5, 9) else make.normal(shape), "dweight_out": dweight_out,
                "dbias_out": dbias_out}, 1 if name == "batch_norm" else K
@@ -232,12 +233,11 @@ def softmax(name, make):
         y /= np.maximum(y.sum(axis=1, keepdims=True), 1)
         target = make.rng.integers(0, D, M) if D else np.full(M, -100)
         target[make.rng.random(M) < 0.2] = -100
-        loss_out, row_weight_out = make.normal((2, M))
         case = {"x": make.normal((M, D)) * make.dtype.type(5) + make.dtype.type(50), "dy": make.normal((M, D)),
                 "y": np.log(y) if "log" in name else y, "target": target, "ignore_index": -100, "label_smoothing": 0.0,
-                "weight": np.ones(D, make.dtype) if i % 2 else make.rng.random(D).astype(make.dtype),
-                "dloss": make.special((M,)), "dx": make.special((M, D)), "y_out": make.normal((M, D)),
-                "loss_out": loss_out, "row_weight_out": row_weight_out, "dx_out": make.normal((M, D))}
+                "weight": None if i % 2 else make.rng.random(D).astype(make.dtype),
+                "dloss": make.special((1 if i == 7 else M,)), "dx": make.special((M, D)), "y_out": make.normal((M, D)),
+                "loss_out": make.normal((M,)), "sums_out": make.rng.random(2), "dx_out": make.normal((M, D))}
         odd = {"x": make.special((M, D)), "dy": make.special((M, D)),
                "y": np.minimum(make.special((M, D)), 0 if "log" in name else np.inf)}
         for change in {}, {"label_smoothing": 0.3}, odd:  # no smoothing beside -inf: 0·inf is NaN
