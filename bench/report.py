@@ -26,7 +26,8 @@ RESULTS, PAGE, PLOT = ROOT / "build" / "bench", ROOT / "docs" / "benchmarks.md",
 PEERS = {"torch": "PyTorch", "torch-cl": "PyTorch, channels-last", "jax": "JAX"}
 STEPS = ["steps.py", "--threads", "2", "--peers"]
 SCALED = ["training vgg", "training resnet20"]
-KERNELS = ("conv", "matmul", "pooling", "normalization", "activation", "softmax", "dropout", "optimizer")
+KERNELS = (
+    "conv", "matmul", "pooling", "normalization", "activation", "elementwise", "softmax", "dropout", "optimizer")
 RUNS = {
     "steps": [*STEPS, *PEERS],
     "memory": [*STEPS, "torch", "torch-cl", "--memory"],
