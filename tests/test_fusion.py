@@ -613,6 +613,7 @@ def test_epilogue_has_the_bits_of_the_unfused_run(rng, shape, filters, options, 
         assert fused == bits(form(*parts)), f"{name}, recorded"
 
 
+@pytest.mark.skipif(backend.kernel_set == "reference", reason="twins call one another")
 def test_epilogue_takes_batch_norm_addition_and_relu(rng, monkeypatch):
     conv, norm, x, s = eval_parts(rng, (2, 3, 9, 8), 5, {})
     calls, kernels = [], [*dir(backend.conv), *dir(backend.normalization), *dir(backend.activation)]
@@ -624,7 +625,7 @@ def test_epilogue_takes_batch_norm_addition_and_relu(rng, monkeypatch):
     with fastnn.no_grad():
         y = F.relu(norm(conv(x)) + s)
         assert type(y) is fastnn.Tensor
-    assert calls[:1] == ["conv2d_batch_norm"] and {*calls[1:]} <= {"conv2d"}  # which the twin calls
+    assert calls == ["conv2d_batch_norm"]
 
 
 @pytest.mark.parametrize("change", [
