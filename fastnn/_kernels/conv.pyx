@@ -579,6 +579,7 @@ cdef void convolve(const Conv* c, Py_ssize_t _, floating* kind) noexcept nogil:
 cdef Py_ssize_t plan_weight(Conv* c) noexcept nogil:
     """Decide tiles, items and chunks from shapes only; returns the elements of working memory."""
     cdef Py_ssize_t wide
+    c.edge_at = c.padded_at = 0
     c.nv = vectors_for(c.f, c.lanes)
     c.width = c.nv * c.lanes
     c.panels = parts(c.f, c.width)

@@ -101,7 +101,7 @@ static void pool_remove(Block *b) {
 }
 
 /* A free block of at least this size: of its own class if one of the first few fits, else of the next that has one */
-static Block *pool_find(size_t size) {
+static inline Block *pool_find(size_t size) {
     int level, class_, tries = 0;
     pool_class(size, &level, &class_);
     for (Block *b = pool_lists[level][class_]; b && tries < POOL_TRIES; b = b->next, tries++)
@@ -146,7 +146,7 @@ static void pool_unmap(void *mapping, size_t size) {
 }
 
 /* A new segment whose one free block has at least this size, NULL if the system refuses */
-static Block *pool_extend(size_t size) {
+static inline Block *pool_extend(size_t size) {
     Segment *s = malloc(sizeof *s);
     if (!s) return NULL;
     size = (size + POOL_PAGE - 1) & ~(POOL_PAGE - 1);
