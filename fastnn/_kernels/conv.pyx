@@ -140,7 +140,8 @@ cdef Py_ssize_t plan_dense(Dense* d, const Conv* c) noexcept nogil:
         d.padded_row = (d.oW - 1) * d.sw + (d.kW - 1) * d.dw + 1
     d.panel_size = d.kH * d.kW * d.run * d.width
     d.copied = d.kH * d.kW > 0 and (d.groups > 1 or d.left > 0 or d.padded_row - d.left > d.W)
-    d.slides = not d.taps and d.nv == 1 and d.sw == 1 and d.dw == 1 and (d.kW == 3 or d.kW == 5)
+    d.slides = (d.itemsize == 4 and not d.taps and d.nv == 1 and d.sw == 1 and d.dw == 1
+                and (d.kW == 3 or d.kW == 5))
     d.long_row = d.band_size = 0
     if not d.copied and not d.taps and d.kH == d.kW == d.sh == d.sw == 1 and d.oH == d.H and d.oW == d.W \
             and d.top == 0 and d.row_out == d.oW * d.pixel_out and d.image_out == d.oH * d.row_out:
@@ -318,8 +319,9 @@ cdef void dense_unit(const Dense* d, Py_ssize_t unit, floating* kind) noexcept n
                 j = cut(oW, n_tiles, t)
                 n = cut(oW, n_tiles, t + 1) - j
                 if d.slides:
-                    slide(<int> n, <int> d.kW, columns, from_ + j * pixel_in, pixel_in, &walk, weight,
-                          to + j * d.pixel_out, d.pixel_out, <floating*> d.bias + panel * d.width)
+                    if floating is float:
+                        slide(<int> n, <int> d.kW, columns, from_ + j * pixel_in, pixel_in, &walk, weight,
+                              to + j * d.pixel_out, d.pixel_out, <float*> d.bias + panel * d.width)
                 elif d.taps:
                     tile(<int> n, d.nv, <int> d.width, side, from_ + j * pixel_in, pixel_in, &walk, weight,
                          sums + j * d.width, d.width, <floating*> d.bias, False)
@@ -584,7 +586,7 @@ cdef Py_ssize_t plan_weight(Conv* c) noexcept nogil:
     c.width = c.nv * c.lanes
     c.panels = parts(c.f, c.width)
     c.high, c.wide = (c.oH - 1) * c.sh + (c.kH - 1) * c.dh + 1, (c.oW - 1) * c.sw + c.kW
-    c.slides = c.nv == 1 and c.sw == 1 and c.dw == 1 and (c.kW == 3 or c.kW == 5)
+    c.slides = c.itemsize == 4 and c.nv == 1 and c.sw == 1 and c.dw == 1 and (c.kW == 3 or c.kW == 5)
     c.spans = c.groups == 1 and c.C < SPAN and c.kW > 1 and c.dw == 1 and not c.slides
     c.taps = 1 if c.spans or c.slides else c.kW
     c.rows = c.kW * c.c if c.spans else c.c
@@ -672,8 +674,9 @@ cdef void weight_tile(const Conv* c, floating* to, Py_ssize_t index, Py_ssize_t 
     walk.a[0], walk.a[2] = 0, c.sw * c.C
     walk.b[0], walk.b[1], walk.b[2] = 0, c.oW * step_y, step_y
     if c.slides:
-        slide_side(<int> height, <int> c.kW, <int> columns, x, &walk, ow0, y, c.oW,
-                   to + (kh * c.kW * c.c + r) * c.F + group * c.f + panel * c.width, c.c * c.F, c.F, add)
+        if floating is float:
+            slide_side(<int> height, <int> c.kW, <int> columns, x, &walk, ow0, y, c.oW,
+                       to + (kh * c.kW * c.c + r) * c.F + group * c.f + panel * c.width, c.c * c.F, c.F, add)
         return
     tile(<int> height, c.nv, <int> columns, True, x, 1, &walk, y,
          to + ((kh * c.kW + kw) * c.c + r) * c.F + group * c.f + panel * c.width, c.F, NULL, add)

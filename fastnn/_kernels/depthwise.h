@@ -4,7 +4,7 @@
    up to 16 outputs side by side, for some channels. The sums of a vector of channels stay in registers; per row of the
    kernel its taps are loaded once, and each vector of x once, to be added to every output that it reaches: with 3 taps,
    21 loads for 48 multiply-adds. The bounds are literal for 3, 5 and 7 taps at stride 1, 3 and 5 at stride 2, and 2
-   (from the gradient of a stride); otherwise x is loaded for each tap.
+   (from the gradient of a stride); otherwise, and for float64, x is loaded for each tap.
 
    Gradient of the weight: `gather` keeps the sums of some rows of taps in registers and walks over rows of outputs,
    eight or four at a time.
@@ -41,15 +41,11 @@
 #define KEEP(v) __asm__("" : "+v"(v))
 #endif
 #define FEW_f32 4
-#define FEW_f64 2
 typedef float few_f32 __attribute__((vector_size(16), aligned(4), may_alias));
-typedef double few_f64 __attribute__((vector_size(16), aligned(8), may_alias));
 #else
 #define KEEP(v) ((void)0)
 #define FEW_f32 1
-#define FEW_f64 1
 typedef float few_f32;
-typedef double few_f64;
 #endif
 
 typedef struct { /* steps in elements, places in pixels */
@@ -113,7 +109,7 @@ TILE_INLINE void piece_body_##S(const int n, const int KW, const int SW, const i
     const ptrdiff_t at = s.column + i * SW, left = at < 0 ? -at : 0, right = s.width - at; \
     const uint64_t in = (~(uint64_t)0 << left) & (right < 64 ? ((uint64_t)1 << right) - 1 : ~(uint64_t)0); \
     LITERAL for (int j = 0; j < n; j++, py += s.y_step) g[j] = *(const V *)py; \
-    if (inside == (1 << KH) - 1) { \
+    if (n > 1 && inside == (1 << KH) - 1) { \
         p = px; \
         LITERAL for (int j = 0; j < (n - 1) * SW + KW; j++, p += s.x_tap) { \
             if (OUTER(j, n, KW, SW) && !(in >> j & 1)) continue; \
@@ -164,14 +160,14 @@ TILE_INLINE void gather_body_##S(const int KH, const int KW, const int SW, const
                 } \
             } \
         } \
+        T lanes[5 * 7 * L]; \
         LITERAL for (int h = 0; h < KH; h++) if (h < s.rows) LITERAL for (int k = 0; k < KW; k++) { \
-            T *to = w + h * s.w_row + k * s.w_tap + c; \
-            const V all = sum[h][k]; /* a copy, so that sums need no memory */ \
-            T lanes[L]; \
-            memcpy(lanes, &all, sizeof lanes); \
-            if (fresh == L) *(V *)to += all; \
-            else for (int l = L - fresh; l < L; l++) to[l] += lanes[l]; \
+            if (fresh == L) *(V *)(w + h * s.w_row + k * s.w_tap + c) += sum[h][k]; \
+            else *(V *)(lanes + (h * KW + k) * L) = sum[h][k]; \
         } \
+        for (int h = 0; h < KH && h < s.rows && fresh < L; h++) \
+            for (int k = 0; k < KW; k++) \
+                for (int l = L - fresh; l < L; l++) w[h * s.w_row + k * s.w_tap + c + l] += lanes[(h * KW + k) * L + l]; \
     } \
 }
 
@@ -186,58 +182,76 @@ static void gather_##KW##_##SW##_##S(const Piece *s, const T *x, const T *y, T *
     F(5, 0, __VA_ARGS__) F(6, 0, __VA_ARGS__) F(7, 0, __VA_ARGS__)
 #define GATHER_NAME(KW, SW, T, S) gather_##KW##_##SW##_##S,
 
-/* all of them for one dtype: full vectors, then 16 bytes and single channels, which have no literal taps */
-#define PIECE_KINDS(F, T, S) F(0, 0, 0, T, S) F(0, 0, 1, T, S) \
-    F(2, 1, 1, T, S) F(3, 1, 1, T, S) F(5, 1, 1, T, S) F(7, 1, 1, T, S) F(3, 2, 1, T, S) F(5, 2, 1, T, S)
-#define ALL_INSTANCES(KW, SW, edge, T, S) SIZES(PIECE_INSTANCE, KW, SW, edge, T, S)
-#define ALL_NAMES(KW, SW, edge, T, S) {SIZES(PIECE_NAME, KW, SW, edge, T, S)},
+#define PIECES(KW, SW, edge, T, S) SIZES(PIECE_INSTANCE, KW, SW, edge, T, S)
+#define PIECE_NAMES(KW, SW, edge, T, S) {SIZES(PIECE_NAME, KW, SW, edge, T, S)},
 
+/* for both dtypes: any taps of full vectors, and of single channels */
 #define DEPTHWISE(T, S) \
 PIECE_BODY(T, vector_##S, LANES_##S, S) \
-PIECE_BODY(T, few_##S, FEW_##S, few_##S) \
 PIECE_BODY(T, T, 1, one_##S) \
 GATHER_BODY(T, vector_##S, LANES_##S, S) \
-GATHER_BODY(T, few_##S, FEW_##S, few_##S) \
 GATHER_BODY(T, T, 1, one_##S) \
-PIECE_KINDS(ALL_INSTANCES, T, S) \
-ALL_INSTANCES(0, 0, 1, T, few_##S) ALL_INSTANCES(3, 1, 1, T, few_##S) ALL_INSTANCES(5, 1, 1, T, few_##S) \
-ALL_INSTANCES(0, 0, 1, T, one_##S) ALL_INSTANCES(3, 1, 1, T, one_##S) \
-GATHERS(GATHER_INSTANCE, T, S) \
-GATHER_INSTANCE(3, 1, T, S) GATHER_INSTANCE(5, 1, T, S) GATHER_INSTANCE(7, 1, T, S) \
-GATHER_INSTANCE(3, 2, T, S) GATHER_INSTANCE(5, 2, T, S) \
-GATHERS(GATHER_INSTANCE, T, few_##S) GATHER_INSTANCE(3, 1, T, few_##S) GATHER_INSTANCE(5, 1, T, few_##S) \
-GATHERS(GATHER_INSTANCE, T, one_##S) GATHER_INSTANCE(3, 1, T, one_##S) \
 typedef void (*piece_function_##S)(const Piece *, const T *, const T *, const T *, T *); \
 typedef void (*gather_function_##S)(const Piece *, const T *, const T *, T *); \
-static void piece_##S(int n, const Piece *s, const T *x, const T *w, const T *b, T *y) { \
-    static const piece_function_##S all[][7] = {PIECE_KINDS(ALL_NAMES, T, S) \
-        ALL_NAMES(0, 0, 1, T, few_##S) ALL_NAMES(3, 1, 1, T, few_##S) ALL_NAMES(5, 1, 1, T, few_##S) \
-        ALL_NAMES(0, 0, 1, T, one_##S) ALL_NAMES(3, 1, 1, T, one_##S)}; \
-    const ptrdiff_t last = s->column + (n - 1) * s->step, end = last + (s->taps - 1) * s->tap; \
-    const int size = n == 1 ? 0 : n == 2 ? 1 : n == 4 ? 2 : n == 7 ? 3 : n == 8 ? 4 : n == 14 ? 5 : 6; \
-    const int literal = s->taps < 8 && s->tap == 1 && s->step <= 2 && s->column > -s->taps && last < s->width; \
-    int kind = s->column < 0 || end >= s->width; \
-    if (literal && s->step == 1) kind = (int[]){kind, kind, 2, 3, kind, 4, kind, 5}[s->taps]; \
-    if (literal && s->step == 2) kind = (int[]){kind, kind, kind, 6, kind, 7, kind, kind}[s->taps]; \
-    if (s->channels < LANES_##S) kind = s->channels < FEW_##S ? (kind == 3 ? 12 : 11) : kind == 3 ? 9 : kind == 4 ? 10 : 8; \
-    all[kind][size](s, x, w, b, y); \
-} \
-static void gather_##S(const Piece *s, const T *x, const T *y, T *w) { \
-    static const gather_function_##S all[] = {GATHERS(GATHER_NAME, T, S) GATHERS(GATHER_NAME, T, few_##S) \
-        GATHERS(GATHER_NAME, T, one_##S) gather_3_1_##S, gather_5_1_##S, gather_7_1_##S, gather_3_2_##S, \
-        gather_5_2_##S, gather_3_1_few_##S, gather_5_1_few_##S, gather_3_1_one_##S}; \
-    const int k = (int)s->taps, by = (int)(s->tap == 1 && s->step <= 2 && s->column > -s->taps \
-        && s->column + (s->wide - 1) * s->step < s->width ? s->step : 0); \
-    int kind = k - 1; \
-    if (by == 1) kind = k == 3 ? 21 : k == 5 ? 22 : k == 7 ? 23 : kind; \
-    if (by == 2) kind = k == 3 ? 24 : k == 5 ? 25 : kind; \
-    if (s->channels < LANES_##S) \
-        kind = s->channels < FEW_##S ? (kind == 21 ? 28 : 13 + k) : kind == 21 ? 26 : kind == 22 ? 27 : 6 + k; \
-    all[kind](s, x, y, w); \
-}
+PIECES(0, 0, 0, T, S) PIECES(0, 0, 1, T, S) PIECES(0, 0, 1, T, one_##S) \
+GATHERS(GATHER_INSTANCE, T, S)
 
 DEPTHWISE(float, f32)
 DEPTHWISE(double, f64)
+
+/* for float32 alone: literal taps, and channels by 16 bytes */
+PIECE_BODY(float, few_f32, FEW_f32, few_f32)
+GATHER_BODY(float, few_f32, FEW_f32, few_f32)
+#define PIECE_KINDS(F) F(2, 1, 1, float, f32) F(3, 1, 1, float, f32) F(5, 1, 1, float, f32) F(7, 1, 1, float, f32) \
+    F(3, 2, 1, float, f32) F(5, 2, 1, float, f32) \
+    F(0, 0, 1, float, few_f32) F(3, 1, 1, float, few_f32) F(5, 1, 1, float, few_f32) F(3, 1, 1, float, one_f32)
+#define GATHER_KINDS(F) F(3, 1, float, f32) F(5, 1, float, f32) F(7, 1, float, f32) F(3, 2, float, f32) \
+    F(5, 2, float, f32) GATHERS(F, float, few_f32) F(3, 1, float, few_f32) F(5, 1, float, few_f32) \
+    GATHERS(F, float, one_f32) F(3, 1, float, one_f32)
+PIECE_KINDS(PIECES)
+GATHER_KINDS(GATHER_INSTANCE)
+
+static inline int piece_place(int n) { return n < 4 ? n - 1 : n == 4 ? 2 : n == 7 ? 3 : n == 8 ? 4 : n == 14 ? 5 : 6; }
+
+static void piece_f64(int n, const Piece *s, const double *x, const double *w, const double *b, double *y) {
+    static const piece_function_f64 all[][7] = {PIECE_NAMES(0, 0, 0, double, f64) PIECE_NAMES(0, 0, 1, double, f64)
+        PIECE_NAMES(0, 0, 1, double, one_f64)};
+    const ptrdiff_t end = s->column + (n - 1) * s->step + (s->taps - 1) * s->tap;
+    all[s->channels < LANES_f64 ? 2 : s->column < 0 || end >= s->width][piece_place(n)](s, x, w, b, y);
+}
+
+static void gather_one_f64(const Piece *s, const double *x, const double *y, double *w) { /* with sums in memory */
+    gather_body_one_f64(TAP_ROWS(s->taps), (int)s->taps, 0, *s, x, y, w);
+}
+
+static void gather_f64(const Piece *s, const double *x, const double *y, double *w) {
+    static const gather_function_f64 all[] = {GATHERS(GATHER_NAME, double, f64)};
+    (s->channels < LANES_f64 ? gather_one_f64 : all[s->taps - 1])(s, x, y, w);
+}
+
+static void piece_f32(int n, const Piece *s, const float *x, const float *w, const float *b, float *y) {
+    static const piece_function_f32 all[][7] = {PIECE_NAMES(0, 0, 0, float, f32) PIECE_NAMES(0, 0, 1, float, f32)
+        PIECE_NAMES(0, 0, 1, float, one_f32) PIECE_KINDS(PIECE_NAMES)};
+    const ptrdiff_t last = s->column + (n - 1) * s->step, end = last + (s->taps - 1) * s->tap;
+    const int literal = s->taps < 8 && s->tap == 1 && s->step <= 2 && s->column > -s->taps && last < s->width;
+    int kind = s->column < 0 || end >= s->width;
+    if (literal && s->step == 1) kind = (int[]){kind, kind, 3, 4, kind, 5, kind, 6}[s->taps];
+    if (literal && s->step == 2) kind = (int[]){kind, kind, kind, 7, kind, 8, kind, kind}[s->taps];
+    if (s->channels < LANES_f32) kind = s->channels < FEW_f32 ? (kind == 4 ? 12 : 2) : kind == 4 ? 10 : kind == 5 ? 11 : 9;
+    all[kind][piece_place(n)](s, x, w, b, y);
+}
+
+static void gather_f32(const Piece *s, const float *x, const float *y, float *w) {
+    static const gather_function_f32 all[] = {GATHERS(GATHER_NAME, float, f32) GATHER_KINDS(GATHER_NAME)};
+    const int k = (int)s->taps, by = (int)(s->tap == 1 && s->step <= 2 && s->column > -s->taps
+        && s->column + (s->wide - 1) * s->step < s->width ? s->step : 0);
+    int kind = k - 1;
+    if (by == 1) kind = k == 3 ? 7 : k == 5 ? 8 : k == 7 ? 9 : kind;
+    if (by == 2) kind = k == 3 ? 10 : k == 5 ? 11 : kind;
+    if (s->channels < LANES_f32)
+        kind = s->channels < FEW_f32 ? (kind == 7 ? 28 : 20 + k) : kind == 7 ? 19 : kind == 8 ? 20 : 11 + k;
+    all[kind](s, x, y, w);
+}
 
 #define piece(n, s, x, w, b, y) _Generic((y), float *: piece_f32, default: piece_f64)(n, s, x, w, b, y)
 #define gather(s, x, y, w) _Generic((w), float *: gather_f32, default: gather_f64)(s, x, y, w)

@@ -88,9 +88,9 @@ typedef struct {
         }                                                                                                                 \
     }
 
-/* Literals for the taps of windows of 2x2 and 3x3 places, 2 apart */
+/* Literals for the taps of windows of 2x2 and 3x3 places, 2 apart, in float32 */
 #define POOL_SHAPES(call, ...)                                                                                               \
-    const int known = r.uniform && r.windows[o].taps < 4;                                                                 \
+    const int known = sizeof *x == 4 && r.uniform && r.windows[o].taps < 4;                                                               \
     const ptrdiff_t kind = known ? 4 * r.rows + r.windows[o].taps : 0;                                                    \
     if (kind == 4 + 1 && backward) call(1, 1, 1, __VA_ARGS__);                                                            \
     else if (kind == 4 + 2 && backward) call(1, 2, 1, __VA_ARGS__);                                                       \

@@ -167,111 +167,107 @@ TILE_FAMILY(float, f32)
 TILE_FAMILY(double, f64)
 
 /* Tiles one vector wide load as often as they multiply. For windows that overlap, stride 1 and KW = 3 or 5 taps in a
-   row, each number of the image is loaded once for all the windows of a row that it belongs to.
+   row, each number of the image is loaded once for all the windows of a row that it belongs to. In float32 alone.
 
    slide: MR output pixels of a row, side by side, `pixel` elements apart in A; the walk is kH rows of taps by channels,
    and B has KW vectors for each channel. slide_side: the gradient of KW taps by MR channels; the walk is rows (1) by
    pixels of the image (2), of which the first is number `first` of the row with its border; B is the gradient of a row
    of `width` output pixels, C the weight's gradient with `c_tap` elements from tap to tap. */
-#define SLIDE_BODY(T, S) \
-TILE_INLINE void slide_body_##S(const int MR, const int KW, const T *a, const ptrdiff_t pixel, const Walk *w, \
-    const T *b, T *c, ptrdiff_t c_row, const T *start) { \
-    vector_##S sum[SLIDE_ROWS], vb[5]; \
-    UNROLLED for (int i = 0; i < MR; i++) PREFETCH(c + i * c_row, 1, 3); \
-    UNROLLED for (int i = 0; i < MR; i++) sum[i] = *(const vector_##S *)start; \
-    for (ptrdiff_t k0 = 0; k0 < w->n[0]; k0++) { \
-        const T *p[(SLIDE_ROWS + 6) / 3], *pb = b + k0 * w->b[0]; \
-        UNROLLED for (int i = 0; i < (MR + KW + 1) / 3; i++) p[i] = a + k0 * w->a[0] + 3 * i * pixel; \
-        for (ptrdiff_t k2 = 0; k2 < w->n[2]; k2++) { \
-            UNROLLED for (int k = 0; k < KW; k++) vb[k] = *(const vector_##S *)(pb + k * LANES_##S); \
-            UNROLLED for (int q = 0; q < MR + KW - 1; q++) { \
-                const T x = p[q / 3][q % 3 * pixel]; \
-                UNROLLED for (int k = 0; k < KW; k++) if (q - k >= 0 && q - k < MR) sum[q - k] += x * vb[k]; \
-            } \
-            UNROLLED for (int i = 0; i < (MR + KW + 1) / 3; i++) p[i] += 1; \
-            pb += KW * LANES_##S; \
-        } \
-    } \
-    UNROLLED for (int i = 0; i < MR; i++) *(vector_##S *)(c + i * c_row) = sum[i]; \
-} \
-TILE_INLINE void slide_side_body_##S(const int MR, const int KW, const T *a, const Walk *w, ptrdiff_t first, \
-    const T *b, ptrdiff_t width, T *c, ptrdiff_t c_tap, ptrdiff_t c_row, int add) { \
-    vector_##S sum[5][8], vb[5]; \
-    UNROLLED for (int k = 0; k < KW; k++) \
-        UNROLLED for (int i = 0; i < MR; i++) \
-            sum[k][i] = add ? *(const vector_##S *)(c + k * c_tap + i * c_row) : (vector_##S){0}; \
-    for (ptrdiff_t k1 = 0; k1 < w->n[1]; k1++) { \
-        const T *pa = a + k1 * w->a[1], *pb = b + k1 * w->b[1] + first * w->b[2]; \
-        UNROLLED for (int k = 1; k < KW; k++) { \
-            vb[k - 1] = (vector_##S){0}; \
-            if (first >= k && first - k < width) vb[k - 1] = *(const vector_##S *)(pb - k * w->b[2]); \
-        } \
-        for (ptrdiff_t q = first; q < first + w->n[2]; q++) { \
-            UNROLLED for (int k = KW - 1; k > 0; k--) vb[k] = vb[k - 1]; \
-            vb[0] = (vector_##S){0}; \
-            if (q < width) vb[0] = *(const vector_##S *)pb; \
-            UNROLLED for (int i = 0; i < MR; i++) \
-                UNROLLED for (int k = 0; k < KW; k++) sum[k][i] += pa[i] * vb[k]; \
-            pa += w->a[2]; pb += w->b[2]; \
-        } \
-    } \
-    UNROLLED for (int k = 0; k < KW; k++) \
-        UNROLLED for (int i = 0; i < MR; i++) *(vector_##S *)(c + k * c_tap + i * c_row) = sum[k][i]; \
+TILE_INLINE void slide_body(const int MR, const int KW, const float *a, const ptrdiff_t pixel, const Walk *w,
+    const float *b, float *c, ptrdiff_t c_row, const float *start) {
+    vector_f32 sum[SLIDE_ROWS], vb[5];
+    UNROLLED for (int i = 0; i < MR; i++) PREFETCH(c + i * c_row, 1, 3);
+    UNROLLED for (int i = 0; i < MR; i++) sum[i] = *(const vector_f32 *)start;
+    for (ptrdiff_t k0 = 0; k0 < w->n[0]; k0++) {
+        const float *p[(SLIDE_ROWS + 6) / 3], *pb = b + k0 * w->b[0];
+        UNROLLED for (int i = 0; i < (MR + KW + 1) / 3; i++) p[i] = a + k0 * w->a[0] + 3 * i * pixel;
+        for (ptrdiff_t k2 = 0; k2 < w->n[2]; k2++) {
+            UNROLLED for (int k = 0; k < KW; k++) vb[k] = *(const vector_f32 *)(pb + k * LANES_f32);
+            UNROLLED for (int q = 0; q < MR + KW - 1; q++) {
+                const float x = p[q / 3][q % 3 * pixel];
+                UNROLLED for (int k = 0; k < KW; k++) if (q - k >= 0 && q - k < MR) sum[q - k] += x * vb[k];
+            }
+            UNROLLED for (int i = 0; i < (MR + KW + 1) / 3; i++) p[i] += 1;
+            pb += KW * LANES_f32;
+        }
+    }
+    UNROLLED for (int i = 0; i < MR; i++) *(vector_f32 *)(c + i * c_row) = sum[i];
 }
 
-SLIDE_BODY(float, f32)
-SLIDE_BODY(double, f64)
+TILE_INLINE void slide_side_body(const int MR, const int KW, const float *a, const Walk *w, ptrdiff_t first,
+    const float *b, ptrdiff_t width, float *c, ptrdiff_t c_tap, ptrdiff_t c_row, int add) {
+    vector_f32 sum[5][8], vb[5];
+    UNROLLED for (int k = 0; k < KW; k++)
+        UNROLLED for (int i = 0; i < MR; i++)
+            sum[k][i] = add ? *(const vector_f32 *)(c + k * c_tap + i * c_row) : (vector_f32){0};
+    for (ptrdiff_t k1 = 0; k1 < w->n[1]; k1++) {
+        const float *pa = a + k1 * w->a[1], *pb = b + k1 * w->b[1] + first * w->b[2];
+        UNROLLED for (int k = 1; k < KW; k++) {
+            vb[k - 1] = (vector_f32){0};
+            if (first >= k && first - k < width) vb[k - 1] = *(const vector_f32 *)(pb - k * w->b[2]);
+        }
+        for (ptrdiff_t q = first; q < first + w->n[2]; q++) {
+            UNROLLED for (int k = KW - 1; k > 0; k--) vb[k] = vb[k - 1];
+            vb[0] = (vector_f32){0};
+            if (q < width) vb[0] = *(const vector_f32 *)pb;
+            UNROLLED for (int i = 0; i < MR; i++)
+                UNROLLED for (int k = 0; k < KW; k++) sum[k][i] += pa[i] * vb[k];
+            pa += w->a[2]; pb += w->b[2];
+        }
+    }
+    UNROLLED for (int k = 0; k < KW; k++)
+        UNROLLED for (int i = 0; i < MR; i++) *(vector_f32 *)(c + k * c_tap + i * c_row) = sum[k][i];
+}
 
 #define ROWS_8(F, ...) ROWS_6(F, __VA_ARGS__) F(7, __VA_ARGS__) F(8, __VA_ARGS__)
 #define ROWS_10(F, ...) ROWS_8(F, __VA_ARGS__) F(9, __VA_ARGS__) F(10, __VA_ARGS__)
 #define ROWS_16(F, ...) ROWS_14(F, __VA_ARGS__) F(15, __VA_ARGS__) F(16, __VA_ARGS__)
 #define EACH_SLIDE JOIN(ROWS_, SLIDE_ROWS)
 
-#define SLIDE_INSTANCE(MR, KW, T, S) \
-static void slide_##MR##_##KW##_##S(const T *a, ptrdiff_t pixel, const Walk *w, const T *b, T *c, ptrdiff_t c_row, \
-    const T *start) { slide_body_##S(MR, KW, a, pixel, w, b, c, c_row, start); }
-#define SLIDE_SIDE_INSTANCE(MR, KW, T, S) \
-static void slide_side_##MR##_##KW##_##S(const T *a, const Walk *w, ptrdiff_t first, const T *b, ptrdiff_t width, T *c, \
-    ptrdiff_t c_tap, ptrdiff_t c_row, int add) { \
-    slide_side_body_##S(MR < SLIDE_CHANNELS(KW) ? MR : SLIDE_CHANNELS(KW), KW, a, w, first, b, width, c, c_tap, c_row, \
-        add); }
-#define SLIDE_NAME(MR, KW, S) slide_##MR##_##KW##_##S,
-#define SLIDE_SIDE_NAME(MR, KW, S) slide_side_##MR##_##KW##_##S,
+#define SLIDE_INSTANCE(MR, KW) \
+static void slide_##MR##_##KW(const float *a, ptrdiff_t pixel, const Walk *w, const float *b, float *c, \
+    ptrdiff_t c_row, const float *start) { slide_body(MR, KW, a, pixel, w, b, c, c_row, start); }
+#define SLIDE_SIDE_INSTANCE(MR, KW) \
+static void slide_side_##MR##_##KW(const float *a, const Walk *w, ptrdiff_t first, const float *b, \
+    ptrdiff_t width, float *c, ptrdiff_t c_tap, ptrdiff_t c_row, int add) { \
+    slide_side_body(MR < SLIDE_CHANNELS(KW) ? MR : SLIDE_CHANNELS(KW), KW, a, w, first, b, width, c, c_tap, \
+        c_row, add); }
+#define SLIDE_NAME(MR, KW) slide_##MR##_##KW,
+#define SLIDE_SIDE_NAME(MR, KW) slide_side_##MR##_##KW,
 
-#define SLIDE_FAMILY(T, S) \
-EACH_SLIDE(SLIDE_INSTANCE, 3, T, S) \
-EACH_SLIDE(SLIDE_INSTANCE, 5, T, S) \
-ROWS_8(SLIDE_SIDE_INSTANCE, 3, T, S) \
-ROWS_6(SLIDE_SIDE_INSTANCE, 5, T, S) \
-typedef void (*slide_function_##S)(const T *, ptrdiff_t, const Walk *, const T *, T *, ptrdiff_t, const T *); \
-typedef void (*slide_side_function_##S)(const T *, const Walk *, ptrdiff_t, const T *, ptrdiff_t, T *, ptrdiff_t, \
-    ptrdiff_t, int); \
-static const slide_function_##S slides_##S[2][SLIDE_ROWS] = {{EACH_SLIDE(SLIDE_NAME, 3, S)}, {EACH_SLIDE(SLIDE_NAME, 5, S)}}; \
-static const slide_side_function_##S slide_sides_##S[2][8] = { \
-    {ROWS_8(SLIDE_SIDE_NAME, 3, S)}, {ROWS_6(SLIDE_SIDE_NAME, 5, S)}}; \
-static inline void slide_##S(int mr, int kw, int columns, const T *a, ptrdiff_t pixel, const Walk *w, const T *b, T *c, \
-    ptrdiff_t c_row, const T *start) { \
-    const slide_function_##S slide = slides_##S[kw == 5][mr - 1]; \
-    T edge[SLIDE_ROWS * LANES_##S]; \
-    if (columns == LANES_##S) { slide(a, pixel, w, b, c, c_row, start); return; } \
-    slide(a, pixel, w, b, edge, LANES_##S, start); \
-    for (int i = 0; i < mr; i++) memcpy(c + i * c_row, edge + i * LANES_##S, columns * sizeof(T)); \
-} \
-static inline void slide_side_##S(int mr, int kw, int columns, const T *a, const Walk *w, ptrdiff_t first, const T *b, \
-    ptrdiff_t width, T *c, ptrdiff_t c_tap, ptrdiff_t c_row, int add) { \
-    const slide_side_function_##S slide = slide_sides_##S[kw == 5][mr - 1]; \
-    T edge[5 * 8 * LANES_##S]; \
-    if (columns == LANES_##S) { slide(a, w, first, b, width, c, c_tap, c_row, add); return; } \
-    memset(edge, 0, sizeof edge); \
-    for (int i = 0; i < kw * mr && add; i++) \
-        memcpy(edge + i * LANES_##S, c + i / mr * c_tap + i % mr * c_row, columns * sizeof(T)); \
-    slide(a, w, first, b, width, edge, mr * LANES_##S, LANES_##S, add); \
-    for (int i = 0; i < kw * mr; i++) \
-        memcpy(c + i / mr * c_tap + i % mr * c_row, edge + i * LANES_##S, columns * sizeof(T)); \
+EACH_SLIDE(SLIDE_INSTANCE, 3)
+EACH_SLIDE(SLIDE_INSTANCE, 5)
+ROWS_8(SLIDE_SIDE_INSTANCE, 3)
+ROWS_6(SLIDE_SIDE_INSTANCE, 5)
+typedef void (*slide_function)(const float *, ptrdiff_t, const Walk *, const float *, float *, ptrdiff_t,
+    const float *);
+typedef void (*slide_side_function)(const float *, const Walk *, ptrdiff_t, const float *, ptrdiff_t, float *,
+    ptrdiff_t, ptrdiff_t, int);
+static const slide_function slides[2][SLIDE_ROWS] = {{EACH_SLIDE(SLIDE_NAME, 3)}, {EACH_SLIDE(SLIDE_NAME, 5)}};
+static const slide_side_function slide_sides[2][8] = {{ROWS_8(SLIDE_SIDE_NAME, 3)}, {ROWS_6(SLIDE_SIDE_NAME, 5)}};
+
+static inline void slide(int mr, int kw, int columns, const float *a, ptrdiff_t pixel, const Walk *w, const float *b,
+    float *c, ptrdiff_t c_row, const float *start) {
+    const slide_function instance = slides[kw == 5][mr - 1];
+    float edge[SLIDE_ROWS * LANES_f32];
+    if (columns == LANES_f32) { instance(a, pixel, w, b, c, c_row, start); return; }
+    instance(a, pixel, w, b, edge, LANES_f32, start);
+    for (int i = 0; i < mr; i++) memcpy(c + i * c_row, edge + i * LANES_f32, columns * sizeof(float));
 }
 
-SLIDE_FAMILY(float, f32)
-SLIDE_FAMILY(double, f64)
+static inline void slide_side(int mr, int kw, int columns, const float *a, const Walk *w, ptrdiff_t first,
+    const float *b, ptrdiff_t width, float *c, ptrdiff_t c_tap, ptrdiff_t c_row, int add) {
+    const slide_side_function instance = slide_sides[kw == 5][mr - 1];
+    float edge[5 * 8 * LANES_f32];
+    if (columns == LANES_f32) { instance(a, w, first, b, width, c, c_tap, c_row, add); return; }
+    memset(edge, 0, sizeof edge);
+    for (int i = 0; i < kw * mr && add; i++)
+        memcpy(edge + i * LANES_f32, c + i / mr * c_tap + i % mr * c_row, columns * sizeof(float));
+    instance(a, w, first, b, width, edge, mr * LANES_f32, LANES_f32, add);
+    for (int i = 0; i < kw * mr; i++)
+        memcpy(c + i / mr * c_tap + i % mr * c_row, edge + i * LANES_f32, columns * sizeof(float));
+}
+
 
 /* n rows of nv vectors are added to places in C that lie `step` elements apart, less than a row: in passes over rows that
    do not overlap, because a load of what two stores just wrote waits for both */
@@ -289,6 +285,17 @@ OVERLAP(double, f64)
 /* C[i][j] (+)= dot product of row i of A and row j of B, n numbers each, for MR by NR rows, plus start[j]. Sums run in
    the lanes of a vector, then fold in halves, then take what is left over, one by one: the order depends on n alone. */
 #define DOTS_BODY(T, S) \
+static void fold_dots_##S(T *lane, int rows, int columns, const T *a, ptrdiff_t a_row, const T *b, ptrdiff_t b_row, \
+    ptrdiff_t whole, ptrdiff_t n, T *c, ptrdiff_t c_row, const T *start, int add) { \
+    for (int i = 0; i < rows; i++) \
+        for (int j = 0; j < columns; j++, lane += LANES_##S) { \
+            for (int half = LANES_##S / 2; half > 0; half /= 2) \
+                for (int l = 0; l < half; l++) lane[l] += lane[l + half]; \
+            for (ptrdiff_t k = whole; k < n; k++) lane[0] += a[i * a_row + k] * b[j * b_row + k]; \
+            if (start) lane[0] += start[j]; \
+            c[i * c_row + j] = add ? c[i * c_row + j] + lane[0] : lane[0]; \
+        } \
+} \
 TILE_INLINE void dots_body_##S(const int MR, const int NR, const T *a, ptrdiff_t a_row, const T *b, ptrdiff_t b_row, \
     ptrdiff_t n, T *c, ptrdiff_t c_row, const T *start, int add) { \
     vector_##S sum[DOT_ROWS][DOT_COLUMNS], va[DOT_ROWS]; \
@@ -302,16 +309,10 @@ TILE_INLINE void dots_body_##S(const int MR, const int NR, const T *a, ptrdiff_t
             UNROLLED for (int i = 0; i < MR; i++) sum[i][j] += va[i] * vb; \
         } \
     } \
+    T lanes[DOT_ROWS * DOT_COLUMNS * LANES_##S]; \
     UNROLLED for (int i = 0; i < MR; i++) \
-        UNROLLED for (int j = 0; j < NR; j++) { \
-            T lane[LANES_##S]; \
-            *(vector_##S *)lane = sum[i][j]; \
-            for (int half = L / 2; half > 0; half /= 2) \
-                for (int l = 0; l < half; l++) lane[l] += lane[l + half]; \
-            for (ptrdiff_t k = whole; k < n; k++) lane[0] += a[i * a_row + k] * b[j * b_row + k]; \
-            if (start) lane[0] += start[j]; \
-            c[i * c_row + j] = add ? c[i * c_row + j] + lane[0] : lane[0]; \
-        } \
+        UNROLLED for (int j = 0; j < NR; j++) *(vector_##S *)(lanes + (i * NR + j) * L) = sum[i][j]; \
+    fold_dots_##S(lanes, MR, NR, a, a_row, b, b_row, whole, n, c, c_row, start, add); \
 }
 
 DOTS_BODY(float, f32)
@@ -377,10 +378,6 @@ TRANSPOSE(double, f64)
 /* by the type of C */
 #define tile(mr, nv, columns, side, a, row, w, b, c, ...) \
     _Generic((c), float *: tile_f32, default: tile_f64)(mr, nv, columns, side, a, row, w, b, c, __VA_ARGS__)
-#define slide(mr, kw, columns, a, pixel, w, b, c, ...) \
-    _Generic((c), float *: slide_f32, default: slide_f64)(mr, kw, columns, a, pixel, w, b, c, __VA_ARGS__)
-#define slide_side(mr, kw, columns, a, w, first, b, width, c, ...) \
-    _Generic((c), float *: slide_side_f32, default: slide_side_f64)(mr, kw, columns, a, w, first, b, width, c, __VA_ARGS__)
 #define transpose(a, rows, row, columns, to, to_row) \
     _Generic((to), float *: transpose_f32, default: transpose_f64)(a, rows, row, columns, to, to_row)
 #define dots(mr, nr, a, a_row, b, b_row, n, c, ...) \

@@ -11,16 +11,16 @@ cdef extern from "tile.h" nogil:
         Py_ssize_t a[3]
         Py_ssize_t b[3]
 
+    void slide(int mr, int kw, int columns, const float* a, Py_ssize_t pixel, const Walk* w, const float* b, float* c,
+               Py_ssize_t c_row, const float* start)
+    void slide_side(int mr, int kw, int columns, const float* a, const Walk* w, Py_ssize_t first, const float* b,
+                    Py_ssize_t width, float* c, Py_ssize_t c_tap, Py_ssize_t c_row, bint add)
+    void prefetch(const void* start, Py_ssize_t n)
     # macros, which choose by the type of c and of x
     void tile(int mr, int nv, int columns, bint side, const void* a, Py_ssize_t row, const Walk* w, const void* b,
               void* c, Py_ssize_t c_row, const void* start, bint add)
-    void slide(int mr, int kw, int columns, const void* a, Py_ssize_t pixel, const Walk* w, const void* b, void* c,
-               Py_ssize_t c_row, const void* start)
-    void slide_side(int mr, int kw, int columns, const void* a, const Walk* w, Py_ssize_t first, const void* b,
-                    Py_ssize_t width, void* c, Py_ssize_t c_tap, Py_ssize_t c_row, bint add)
     void transpose(const void* a, Py_ssize_t rows, Py_ssize_t row, Py_ssize_t columns, void* to, Py_ssize_t to_row)
     void overlap(const void* a, Py_ssize_t n, int nv, void* c, Py_ssize_t step)
-    void prefetch(const void* start, Py_ssize_t n)
     void dots(int mr, int nr, const void* a, Py_ssize_t a_row, const void* b, Py_ssize_t b_row, Py_ssize_t n, void* c,
               Py_ssize_t c_row, const void* start, bint add)
 
