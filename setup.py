@@ -83,6 +83,9 @@ class BuildKernels(build_ext):
 
     def finalize_options(self) -> None:
         super().finalize_options()
+        if self.inplace:  # an editable install would take folders of its own, and the next build start from nothing
+            tag = f"{self.plat_name}-{sys.implementation.cache_tag}"
+            self.build_temp, self.build_lib = f"build/temp.{tag}", f"build/lib.{tag}"
         if CHECKED:
             self.build_temp += "-checked"
             self.build_lib += "-checked"
@@ -169,16 +172,16 @@ class BuildKernels(build_ext):
 
 setup(
     cmdclass={"build_ext": BuildKernels},
-    ext_modules=[
-        *(Extension(name, [str(generated(name))], depends=[str(source(name)), *HEADERS]) for name in STATE + HOT),
+    ext_modules=[  # the longest first, so that no processor waits at the end
         *(
             Extension(
                 f"fastnn._kernels.{isa}.{name}",
                 [str(stub(isa, name))],
                 depends=[str(generated(f"fastnn._kernels.{name}")), *HEADERS],
             )
-            for isa in SETS
+            for isa in reversed(SETS)
             for name in names()
         ),
+        *(Extension(name, [str(generated(name))], depends=[str(source(name)), *HEADERS]) for name in STATE + HOT),
     ],
 )
