@@ -46,6 +46,15 @@ cdef extern from "planes.h" nogil:
     void planes(int filters, const Walk* walk, const void* x, const void* w, const void* start, void* y,
                 Py_ssize_t y_row, Py_ssize_t n)  # a macro, by the type of y
 
+ctypedef void* Row
+
+cdef extern from "norm.h" nogil:
+    enum: ADD, RELU
+    ctypedef struct NormRows:
+        Row x, y, out, m, s, t
+    void norm_map_f(int kind, const NormRows* rows, Py_ssize_t lanes, Py_ssize_t size)
+    void norm_map_d(int kind, const NormRows* rows, Py_ssize_t lanes, Py_ssize_t size)
+
 cnp.import_array()
 
 cdef enum:
@@ -53,6 +62,7 @@ cdef enum:
     BLOCK = 128  # channels that a depthwise convolution walks together: rows for all taps in the first-level cache
     FEW_FILTERS = 8  # of one channel each: so many make a depthwise convolution, over repeated channels
     DEPTH_BYTES = 32768  # the same, depthwise: in the first-level cache
+    LANES = 512  # numbers that the epilogue takes in one loop, if filters allow
     ITEM_BYTES = 262144  # input of one item of the weight gradient
     PLANE = 512  # pixels that are worth a sum in the lanes of a vector
     MANY = 16  # units of work that keep threads busy
@@ -68,8 +78,8 @@ ctypedef struct Conv:  # a convolution, its arrays, and how its weight gradient 
     Py_ssize_t w_f, w_c, w_h, w_w  # the weight's steps
     Bytes x, w, b, y, room
     Bytes mean, rstd, gamma, beta, residual  # of the epilogue, those there are
-    Bytes norm  # its mean, scale and shift; NULL without an epilogue
-    bint relu
+    Bytes norm  # its mean, scale and shift, `wide` numbers each; NULL if it is a ReLU alone
+    bint relu, ends  # ends: with an epilogue
     int lanes, itemsize, threads
     bint depthwise, back  # back: from y to x, or from the im2col matrix to pixels
     Py_ssize_t bands, items, chunks, blocks, tile_rows, rows, panels, tiles, size, high, wide, edge_at, padded_at
@@ -219,22 +229,22 @@ cdef void epilogue(const Conv* c, floating* y, Py_ssize_t pixels, Py_ssize_t f, 
                    floating* kind) noexcept nogil:
     """y = (y − mean)·scale + shift + residual, then ReLU if asked, for some pixels of a row and filters from f on, to
     which y points: while they are in the first-level cache."""
-    cdef Py_ssize_t _i, j, at = y - <floating*> c.y
-    cdef const floating* mean = <floating*> c.norm + f
-    cdef const floating* scale = mean + c.F
-    cdef const floating* shift = scale + c.F
-    cdef const floating* residual = <floating*> c.residual + at if c.residual != NULL else NULL
-    for _i in range(pixels):
-        for j in range(filters):
-            y[j] = (y[j] - mean[j]) * scale[j] + shift[j]
-        if residual != NULL:
-            for j in range(filters):
-                y[j] += residual[j]
-            residual += c.F
-        if c.relu:
-            for j in range(filters):
-                y[j] = 0 if y[j] <= 0 else y[j]
-        y += c.F
+    cdef Py_ssize_t size = filters, at = y - <floating*> c.y, i, j
+    cdef int asked = ADD * (c.residual != NULL) + RELU * c.relu
+    cdef NormRows rows
+    memset(&rows, 0, sizeof(rows))
+    if filters == c.F:  # pixels lie side by side
+        size, pixels = pixels * filters, 1
+    rows.m, rows.s, rows.t = <floating*> c.norm + f, <floating*> c.norm + c.wide + f, <floating*> c.norm + 2 * c.wide + f
+    for i in range(pixels):
+        rows.x, rows.out, rows.y = y + i * c.F, y + i * c.F, <floating*> c.residual + at + i * c.F
+        if c.norm == NULL:
+            for j in range(size):
+                y[i * c.F + j] = 0 if y[i * c.F + j] <= 0 else y[i * c.F + j]
+        elif floating is float:
+            norm_map_f(asked, &rows, c.wide, size)
+        else:
+            norm_map_d(asked, &rows, c.wide, size)
 
 
 cdef void fold(const Dense* d, floating* sums, const floating* bias, floating* y) noexcept nogil:
@@ -329,12 +339,12 @@ cdef void dense_unit(const Dense* d, Py_ssize_t unit, floating* kind) noexcept n
                 else:
                     tile(<int> n, d.nv, columns, False, from_ + j * d.sw * pixel_in, d.sw * pixel_in, &walk, weight,
                          to + j * d.pixel_out, d.pixel_out, <floating*> d.bias + panel * d.width, False)
-                if d.whole.norm != NULL:
+                if d.whole.ends:
                     epilogue(d.whole, to + j * d.pixel_out, n, group * d.columns + panel % d.panels * d.width, columns,
                              kind)
             if d.taps:
                 fold(d, sums, NULL if d.b == NULL else <floating*> d.b + group * d.columns, to)
-                if d.whole.norm != NULL:
+                if d.whole.ends:
                     epilogue(d.whole, to, d.wide, group * d.columns, d.columns, kind)
 
 
@@ -365,7 +375,7 @@ cdef void planar_unit(const Dense* d, Py_ssize_t unit, floating* kind) noexcept 
         y = <floating*> d.y + n * d.image_out + first * d.row_out + at
         for i in range(rows):
             turn(sums + i * d.padded_row, columns, d.sums, d.oW, y, d.pixel_out)
-            if d.whole.norm != NULL:
+            if d.whole.ends:
                 epilogue(d.whole, y, d.oW, at, columns, kind)
             y += d.row_out
 
@@ -418,7 +428,7 @@ cdef void depthwise_rows(const Dense* d, Py_ssize_t n, Py_ssize_t first, Py_ssiz
             size = piece_size(d.oW - j)
             s.column = j * d.sw - d.left
             piece(size, &s, x + s.column * d.C, w, b, y + j * d.pixel_out)
-            if d.whole.norm != NULL:
+            if d.whole.ends:
                 epilogue(d.whole, y + j * d.pixel_out, size, c, channels, kind)
             j += size
 
@@ -801,6 +811,7 @@ cdef int read(Conv* c, cnp.ndarray x, cnp.ndarray weight, cnp.ndarray bias, cnp.
     c.w_h, c.w_w = weight.strides[2] // size, weight.strides[3] // size
     c.depthwise = groups == c.C and c.f <= FEW_FILTERS and c.C > 1
     c.itemsize, c.lanes, c.norm = size, LANES_f32 if size == 4 else LANES_f64, NULL
+    c.ends = False
     c.threads = threads_for(c.N * c.oH * c.oW * c.F * c.c * c.kH * c.kW // 16, n_threads)
     return 0
 
@@ -828,15 +839,16 @@ def conv2d(cnp.ndarray x not None, cnp.ndarray weight not None, cnp.ndarray bias
 
 
 cdef void norm_of(const Conv* c, Py_ssize_t _, floating* kind) noexcept nogil:
-    """The mean, scale and shift of the epilogue's batch norm; without one those that change nothing."""
-    cdef Py_ssize_t f
+    """The mean, scale and shift of the epilogue, for as many pixels as fit; without a batch norm what changes nothing."""
+    cdef Py_ssize_t i, f
     cdef double scale
     cdef floating* to = <floating*> c.norm
-    for f in range(c.F):
+    for i in range(c.wide):
+        f = i % c.F
         scale = <double> (<floating*> c.rstd)[f] if c.rstd != NULL else 1
-        to[f] = (<floating*> c.mean)[f] if c.mean != NULL else 0
-        to[c.F + f] = <floating> (scale * (<floating*> c.gamma)[f] if c.gamma != NULL else scale)
-        to[2 * c.F + f] = (<floating*> c.beta)[f] if c.beta != NULL else 0
+        to[i] = (<floating*> c.mean)[f] if c.mean != NULL else 0
+        to[c.wide + i] = <floating> (scale * (<floating*> c.gamma)[f] if c.gamma != NULL else scale)
+        to[2 * c.wide + i] = (<floating*> c.beta)[f] if c.beta != NULL else 0
 
 
 cdef Bytes channels(cnp.ndarray a, Py_ssize_t n, cnp.ndarray x) except? NULL:
@@ -860,13 +872,17 @@ def conv2d_batch_norm(cnp.ndarray x not None, cnp.ndarray weight not None, cnp.n
     c.gamma, c.beta = channels(gamma, c.F, x), channels(beta, c.F, x)
     if residual is not None:
         check_same(y_out, residual)
-    c.residual, c.relu, c.back = NULL if residual is None else residual.data, relu, False
-    if y_out.size:
-        c.norm = <Bytes> scratch_acquire(3 * c.F * c.itemsize)
+    c.residual, c.relu, c.back, c.ends = NULL if residual is None else residual.data, relu, False, True
+    if y_out.size == 0:
+        return
+    if not relu or residual is not None or c.mean or c.rstd or c.gamma or c.beta:
+        c.wide = c.F * max(LANES // c.F, <Py_ssize_t> 1)
+        c.norm = <Bytes> scratch_acquire(3 * c.wide * c.itemsize)
         (<Unit> norm_of[float] if c.itemsize == 4 else <Unit> norm_of[double])(&c, 0, NULL)
-        try:
-            run(&c, <Unit> convolve[float], <Unit> convolve[double], walks[float](&c, False, NULL))
-        finally:
+    try:
+        run(&c, <Unit> convolve[float], <Unit> convolve[double], walks[float](&c, False, NULL))
+    finally:
+        if c.norm != NULL:
             scratch_release(c.norm)
 
 

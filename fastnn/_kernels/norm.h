@@ -87,7 +87,7 @@ NORM_INLINE void NORM(norm_map_row)(NORM_PARAMETERS)
 }
 
 /* of `size` numbers, the sums added to `sum` and `dot` */
-static void NORM(norm_sums)(int kind, const NormRows *p, ptrdiff_t lanes, ptrdiff_t size)
+static inline void NORM(norm_sums)(int kind, const NormRows *p, ptrdiff_t lanes, ptrdiff_t size)
 {
     NORM_UNPACK
     switch (kind) {
@@ -99,7 +99,7 @@ static void NORM(norm_sums)(int kind, const NormRows *p, ptrdiff_t lanes, ptrdif
     }
 }
 
-static void NORM(norm_map)(int kind, const NormRows *p, ptrdiff_t lanes, ptrdiff_t size)
+static inline void NORM(norm_map)(int kind, const NormRows *p, ptrdiff_t lanes, ptrdiff_t size)
 {
     NORM_UNPACK
     switch (kind) {
