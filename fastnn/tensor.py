@@ -283,7 +283,7 @@ class Tensor:
 
     def __deepcopy__(self, memo: dict) -> Tensor:
         self._only_leaf("deep-copied")
-        copy = type(self)(self.array.copy(order="K"), self._requires_grad)
+        copy = owned(type(self)(self.array.copy(order="K"), self._requires_grad))
         copy.grad = None if self.grad is None else Tensor(self.grad.array.copy(order="K"))
         memo[id(self)] = copy
         return copy

@@ -759,3 +759,65 @@ def test_a_child_does_not_wait_for_a_lock_of_its_parent():
         pytest.fail("the child hangs")
     done.set()
     thread.join()
+
+
+# Max pooling behind a ReLU -----------------------------------------------------------------------------------------
+
+POOLED_FORMS = {
+    "plain": lambda y, pool: pool(F.relu(y)),
+    "in place": lambda y, pool: pool(F.relu(y, inplace=True)),
+    "used twice": lambda y, pool: (lambda r: pool(r) * r.mean())(F.relu(y)),
+    "pooled twice": lambda y, pool: (lambda r: pool(r) + pool(r) * 2)(F.relu(y)),
+    "of a view": lambda y, pool: pool(F.relu(y)[1:]),
+    "no relu": lambda y, pool: pool(y),
+    "changed": lambda y, pool: pool(F.relu(y)).mul_(-1),
+    "changed by relu": lambda y, pool: F.relu(pool(F.relu(y)) - 0.5, inplace=True),
+}
+
+
+@pytest.mark.parametrize("watch", [None, "hook", "retain", "numpy", "twice"])
+@pytest.mark.parametrize("norm", [False, True])
+@pytest.mark.parametrize("window", [(2,), (3, 2, 1), (3, 1), (2, 2, 0, 2)])
+def test_pooling_behind_relu_has_the_gradients_of_the_unfused_run(rng, window, norm, watch):
+    values = rng.standard_normal((3, 4, 9, 8), dtype=np.float32).round(1)
+    values[0, 0, 0, 0], values[1, 1, 3, 3], values[2, :, 5] = np.nan, np.inf, -0.0
+    conv, bn = nn.Conv2d(4, 6, 1), nn.BatchNorm2d(6)
+
+    def run(form):
+        seen, x = [], fastnn.tensor(values, requires_grad=True)
+        parts = copy.deepcopy(conv), copy.deepcopy(bn)
+        y = parts[0](x * 1)
+        out = form(parts[1](y) if norm else y, lambda r: keep(F.max_pool2d(r, *window)))
+        if watch == "hook":
+            out.register_hook(lambda g: seen.extend(bits(g)))
+        if watch == "retain":
+            seen_tensor.retain_grad()
+        if watch == "numpy":
+            out.detach().numpy()[...] = 3
+        loss = (out.detach() * 2 * out if watch == "numpy" else out * out.detach().clone()).sum()
+        loss.backward(retain_graph=watch == "twice")
+        if watch == "twice":
+            loss.backward()
+        seen += bits(seen_tensor.grad) if watch == "retain" else []
+        return bits(out, x.grad, *(p.grad for m in parts for p in m.parameters())), seen
+
+    def keep(pooled):
+        nonlocal seen_tensor
+        seen_tensor = pooled
+        return pooled
+
+    seen_tensor = None
+    for name, form in POOLED_FORMS.items():
+        if watch == "numpy" and name.startswith("changed"):
+            continue  # what is written unseen is read by other operations, too
+        fused = run(form)
+        with unfused():
+            assert fused == run(form), name
+
+
+@pytest.mark.skipif(backend.kernel_set == "reference", reason="twins call one another")
+def test_relu_masks_what_pooling_kept(monkeypatch):
+    sizes, kernel = [], backend.activation.relu_backward
+    monkeypatch.setattr(backend.activation, "relu_backward", lambda dy, *args: (sizes.append(dy.size), kernel(dy, *args)))
+    F.max_pool2d(F.relu(nn.Conv2d(1, 2, 3, padding=1)(fastnn.randn(2, 1, 8, 8))), 2).sum().backward()
+    assert sizes == [2 * 2 * 4 * 4]

@@ -18,6 +18,7 @@ cdef enum:
     BLOCK_TILES = 8  # row tiles in a unit of work, at most
     DOT_BLOCK = 1024  # steps of k of a dot product: rows of A and B stay in the first-level cache
     DOT_LEAST = 256  # the shortest k for which dot products of many rows by less than a vector of columns pay
+    DOT_LONG = 512  # and the shortest for which those of 5 to 8 rows do
     SLICE = 2048  # steps of k in a slice, at least
     MANY = 16  # units of work that keep threads busy
 
@@ -36,7 +37,7 @@ cdef Py_ssize_t plan(Product* p, int n_lanes) noexcept nogil:
     p.panels = parts(p.N, p.width)
     p.wide = p.panels * p.width
     p.tiles = parts(p.M, TILE_ROWS)
-    p.dots = p.b_k == 1 and p.a_k == 1 and (p.M <= 4 or p.N < n_lanes and p.K >= DOT_LEAST)
+    p.dots = p.b_k == p.a_k == 1 and (p.M <= (4 if p.K < DOT_LONG else 8) or p.N < n_lanes and p.K >= DOT_LEAST)
     p.is_packed = not (p.b_col == 1 and p.M <= TILE_ROWS)
     p.blocks = parts(p.tiles, min(<Py_ssize_t> BLOCK_TILES, max(<Py_ssize_t> 1, p.tiles * p.panels // MANY)))
     p.slices = 1

@@ -9,6 +9,7 @@ import numpy as np
 
 from fastnn import backend, layout
 from fastnn.functional.arguments import alike, same_float
+from fastnn.functional.pooling import Unpooled
 from fastnn.functional.shape import axis_of, install
 from fastnn.tensor import Array, Tensor, exclusive, float32, pending, recipe_of, record
 from fastnn.tensor import inplace as write_into
@@ -64,9 +65,16 @@ def relu(input: Tensor, inplace: bool = False) -> Tensor:
     """
     if (recipe := recipe_of(input)) is not None:
         y, alone = recipe.compute(relu=True), recipe.residual is None
-        backward = lambda grad: (pending(Masked(grad, y, alone)),)  # noqa: E731
-        backward.__qualname__ = "relu"
-        out = record(y, (input,), backward, save_output=True)
+
+        def relu(grad: Array | Tensor) -> tuple[Array | Tensor]:
+            pooled = recipe_of(grad)
+            if isinstance(pooled, Unpooled) and pooled.y is not None:
+                return (pooled.compute(relu=True),)
+            return (pending(Masked(grad if isinstance(grad, Array) else grad.array, y, alone)),)
+
+        out = record(y, (input,), relu, save_output=True)
+        if out._node is not None:
+            out._node.takes_pending = True
         return write_into(input, out, fresh=True) if inplace else out
     if isinstance(input, Tensor) and input.array.dtype.kind in "iu":
         out = Tensor(np.maximum(input.array, 0, out=layout.empty_like(input.array)))

@@ -8,6 +8,7 @@ import numpy as np
 
 from fastnn import backend, layout
 from fastnn.errors import ArgumentError, ShapeError
+from fastnn.functional.activation import Masked
 from fastnn.functional.arguments import check_float
 from fastnn.functional.conv import Convolved
 from fastnn.tensor import Array, Tensor, changing, exclusive, is_grad_enabled, lasting, pending, recipe_of, record
@@ -80,7 +81,8 @@ def batch_norm(input: Tensor, running_mean: Tensor | None, running_var: Tensor |
     shape = input.shape
 
     def backward(grad: Array | Tensor) -> tuple[Array | None, ...]:
-        masked, y, g = recipe_of(grad), None, None
+        recipe, y, g = recipe_of(grad), None, None
+        masked = recipe if isinstance(recipe, Masked) else None
         own = masked is not None and exclusive(masked.dy, 0)
         dy = _rows(grad if isinstance(grad, Array) else masked.dy[0] if masked else grad.array)
         if masked and not masked.alone:  # masked in place if nobody else has the gradient

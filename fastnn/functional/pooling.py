@@ -14,7 +14,7 @@ import numpy as np
 from fastnn import backend, layout
 from fastnn.errors import ArgumentError
 from fastnn.functional.arguments import Geometry, IntOrPair, alike, geometry, images, n_windows, pair, same_float
-from fastnn.tensor import Array, Tensor, record
+from fastnn.tensor import Array, Tensor, pending, record
 
 __all__ = ["adaptive_avg_pool2d", "avg_pool2d", "max_pool2d"]
 
@@ -29,17 +29,36 @@ def _windows(op: str, x: Array, kernel_size: IntOrPair, stride: IntOrPair | None
     return where, layout.empty((*x.shape[:2], *n_windows(op, x.shape[2:], where, ceil_mode)), x.dtype, True)
 
 
+class Unpooled:
+    """The gradient of pooling's input as it is pending; `fill(dy, dx, n_threads)` computes dx.
+
+    Max pooling gives its output y, unless that may have been changed: behind a ReLU, where the element that a window's
+    gradient goes to is y, the gradient masked by y is that of ReLU's input, and a small array is masked for a large."""
+    __slots__ = ("dy", "fill", "shape", "y")
+    sources = ()
+
+    def __init__(self, shape: tuple[int, ...], dy: Array, fill: Callable[[Array, Array, int], None],
+                 y: Array | None = None) -> None:
+        self.shape, self.dy, self.fill, self.y = shape, dy, fill, y
+
+    dtype = property(lambda self: self.dy.dtype)
+
+    def compute(self, relu: bool = False) -> Array:
+        dy = layout.channels_last(self.dy if self.dy.ndim == 4 else self.dy[None])
+        if relu:
+            masked = layout.empty_like(self.y)
+            backend.activation.relu_backward(dy, self.y, masked, backend.n_threads())
+            dy = masked
+        dx = layout.empty((*dy.shape[:2], *self.shape[-2:]), dy.dtype, True)
+        self.fill(dy, dx, backend.n_threads())
+        return dx if len(self.shape) == 4 else dx.reshape(self.shape)
+
+
 def _record(input: Tensor, y: Array, fill: Callable[[Array, Array, int], None]) -> Tensor:
     """The output; `fill(dy, dx, n_threads)` computes dx."""
     shape = input.shape
-
-    def backward(grad: Array) -> tuple[Array]:
-        dy = layout.channels_last(grad if len(shape) == 4 else grad.reshape(y.shape))
-        dx = layout.empty((*y.shape[:2], *shape[-2:]), y.dtype, True)
-        fill(dy, dx, backend.n_threads())
-        return (dx if len(shape) == 4 else dx.reshape(shape),)
-
-    return record(y if len(shape) == 4 else layout.contiguous(y[0]), (input,), backward)
+    return record(y if len(shape) == 4 else layout.contiguous(y[0]), (input,),
+                  lambda grad: (Unpooled(shape, grad, fill).compute(),))
 
 
 def max_pool2d(input: Tensor, kernel_size: IntOrPair, stride: IntOrPair | None = None, padding: IntOrPair = 0,
@@ -57,7 +76,15 @@ def max_pool2d(input: Tensor, kernel_size: IntOrPair, stride: IntOrPair | None =
     (kH, kW), (sH, sW), (pH, pW), (dH, dW) = where
     place = layout.empty(y.shape, np.uint8 if kH * kW <= 256 else np.int32, True)
     backend.pooling.max_pool2d(x, y, place, *where, backend.n_threads())
-    out = _record(input, y, lambda dy, dx, n: backend.pooling.max_pool2d_backward(dy, place, dx, *where, n))
+    shape = input.shape
+
+    def max_pool2d(grad: Array) -> tuple[Array | Tensor]:
+        recipe = Unpooled(shape, grad, lambda dy, dx, n: backend.pooling.max_pool2d_backward(dy, place, dx, *where, n),
+                          y if out._version is version and version[:2] == [0, True] else None)
+        return (pending(recipe) if len(shape) == 4 else recipe.compute(),)
+
+    out = record(y if len(shape) == 4 else layout.contiguous(y[0]), (input,), max_pool2d)
+    version = out._version
     if not return_indices:
         return out
     i, j = np.divmod(place, kW, dtype=np.int64)
