@@ -19,6 +19,7 @@ cdef enum:
     DOT_BLOCK = 1024  # steps of k of a dot product: rows of A and B stay in the first-level cache
     DOT_LEAST = 256  # the shortest k for which dot products of many rows by less than a vector of columns pay
     DOT_LONG = 512  # and the shortest for which those of 5 to 8 rows do
+    LEFT_BYTES = 524288  # A, if it is to stay in the second-level cache from panel to panel
     SLICE = 2048  # steps of k in a slice, at least
     MANY = 16  # units of work that keep threads busy
 
@@ -28,6 +29,7 @@ ctypedef struct Product:
     Py_ssize_t panels, tiles, blocks, slices, wide  # wide: the columns of all panels
     int width, nv, itemsize, threads
     bint is_packed, dots
+    bint by_panel  # a thread has all rows of some panels, which it has packed itself; else all panels for some rows
 
 
 cdef Py_ssize_t plan(Product* p, int n_lanes) noexcept nogil:
@@ -39,6 +41,7 @@ cdef Py_ssize_t plan(Product* p, int n_lanes) noexcept nogil:
     p.tiles = parts(p.M, TILE_ROWS)
     p.dots = p.b_k == p.a_k == 1 and (p.M <= (4 if p.K < DOT_LONG else 8) or p.N < n_lanes and p.K >= DOT_LEAST)
     p.is_packed = not (p.b_col == 1 and p.M <= TILE_ROWS)
+    p.by_panel = p.K > p.M and p.M * p.K * p.itemsize <= LEFT_BYTES
     p.blocks = parts(p.tiles, min(<Py_ssize_t> BLOCK_TILES, max(<Py_ssize_t> 1, p.tiles * p.panels // MANY)))
     p.slices = 1
     if p.dots:
@@ -62,7 +65,8 @@ cdef void pack_unit(const Product* p, Py_ssize_t panel, floating* kind) noexcept
 
 cdef void block_unit(const Product* p, Py_ssize_t i, floating* kind) noexcept nogil:
     """A block of row tiles by one panel, over one slice of k."""
-    cdef Py_ssize_t panel = i % p.panels, which = i // p.panels % p.blocks, part = i // (p.panels * p.blocks), t, row
+    cdef Py_ssize_t panel = i // p.blocks % p.panels if p.by_panel else i % p.panels, part = i // (p.panels * p.blocks)
+    cdef Py_ssize_t which = i % p.blocks if p.by_panel else i // p.panels % p.blocks, t, row
     cdef Py_ssize_t first = panel * p.width, k = cut(p.K, p.slices, part), begin = k, end = cut(p.K, p.slices, part + 1)
     cdef Py_ssize_t c_row = p.N if p.slices == 1 else p.wide
     cdef int columns = <int> min(<Py_ssize_t> p.width, p.N - first)
@@ -151,6 +155,7 @@ def matmul(cnp.ndarray a not None, cnp.ndarray b not None, cnp.ndarray bias, cnp
     p.b_col = 1 if p.N == 1 and (p.b_k != 1 or p.K <= 1) else b.strides[d - 1] // size
     if p.a_row != 1 and p.a_k != 1 or p.b_k != 1 and p.b_col != 1:
         raise ValueError("kernel matmul: a matrix is contiguous along neither axis")
+    p.itemsize = <int> size
     p.a, p.b, p.bias, p.c = a.data, b.data, NULL if bias is None else bias.data, c_out.data
     p.threads = threads_for(p.M * p.N * p.K // 16 + p.N * p.K + p.M * p.N // STREAM, n_threads)
     p.padded = <Bytes> scratch_acquire(plan(&p, LANES_f32 if size == 4 else LANES_f64) * size)
