@@ -1,10 +1,10 @@
 /* A row of pooling's output, all taps of a window for some channels at a time: four vectors, one, or part of one.
 
-   Backward is the same walk as forward: an element of dx gathers from the outputs whose windows hold it. Sums and maxima
-   stay in registers, every element is written once, and no branch depends on data but for NaN. Outputs whose taps lie
-   alike, one step on, make a run; backward of a stride, each phase of the pixels has runs of its own. Channels that are
-   no multiple of a vector are covered by vectors that overlap; fewer than a vector, by one that spills over into the
-   next pixel of the row, which is written afterwards. */
+   Backward is the same walk as forward: an element of dx gathers from the outputs whose windows hold it. Sums and
+   maxima stay in registers, every element is written once, and no branch depends on data but for NaN. Outputs whose
+   taps lie alike, one step on, make a run; backward of a stride, each phase of the pixels has runs of its own. Channels
+   that are no multiple of a vector are covered by vectors that overlap; fewer than a vector, by one that spills over
+   into the next pixel of the row, which is written afterwards. */
 #pragma once
 #include <math.h>
 #include <stdint.h>
@@ -16,7 +16,7 @@
 #define POOL_TYPE(type, lanes) __attribute__((vector_size(lanes * sizeof(type)), aligned(sizeof(type)), may_alias)) type
 #define POOL_SELECT(mask, a, b) (((Whole)(a) & (mask)) | ((Whole)(b) & ~(mask)))
 #define POOL_CONVERT __builtin_convertvector
-#define POOL_BYTES(a) POOL_CONVERT(POOL_CONVERT(POOL_CONVERT(a, Half), Wide), Whole) /* widened by vector instructions */
+#define POOL_BYTES(a) POOL_CONVERT(POOL_CONVERT(POOL_CONVERT(a, Half), Wide), Whole) /* by vector instructions */
 #define POOL_APART static __attribute__((noinline))
 #else
 #define FEW(real) 1
@@ -29,60 +29,71 @@
 
 /* Steps of a float32 vector whose instructions GCC does not find: the larger of two, the first if they are equal, and a
    number where that is the second; the sum of those whose place is a number. */
+#define pool_larger(lanes, ...) POOL_LANES_OF(lanes, pool_larger, __VA_ARGS__)
+#define pool_gather(lanes, ...) POOL_LANES_OF(lanes, pool_gather, __VA_ARGS__)
 #if defined(__GNUC__) && defined(__SSE4_1__)
 #include <immintrin.h>
-#if defined(__AVX512BW__) && defined(__AVX512VL__)
-#define POOL_STEP 16
-TILE_INLINE void pool_larger(void *best, const void *tap, void *at, int number) {
-    const __m512 v = _mm512_loadu_ps(tap), old = _mm512_loadu_ps(best);
-    const __mmask16 take = _mm512_cmp_ps_mask(v, old, _CMP_GT_OQ);
-    _mm512_storeu_si512(at, _mm512_mask_mov_epi32(_mm512_loadu_si512(at), take, _mm512_set1_epi32(number)));
-    _mm512_storeu_ps(best, _mm512_max_ps(v, old));
-}
-TILE_INLINE void pool_gather(void *sum, const void *v, const void *place, int number) {
-    const __mmask16 take = _mm_cmpeq_epi8_mask(_mm_loadu_si128(place), _mm_set1_epi8((char)number));
-    const __m512 old = _mm512_loadu_ps(sum);
-    _mm512_storeu_ps(sum, _mm512_mask_add_ps(old, take, old, _mm512_loadu_ps(v)));
-}
-#elif defined(__AVX2__)
-#define POOL_STEP 8
-TILE_INLINE void pool_larger(void *best, const void *tap, void *at, int number) {
-    const __m256 v = _mm256_loadu_ps(tap), old = _mm256_loadu_ps(best);
-    const __m256 n = _mm256_castsi256_ps(_mm256_set1_epi32(number));
-    _mm256_storeu_ps(at, _mm256_blendv_ps(_mm256_loadu_ps(at), n, _mm256_cmp_ps(v, old, _CMP_GT_OQ)));
-    _mm256_storeu_ps(best, _mm256_max_ps(v, old));
-}
-TILE_INLINE void pool_gather(void *sum, const void *v, const void *place, int number) {
-    const __m256i take = _mm256_cmpeq_epi32(_mm256_cvtepu8_epi32(_mm_loadl_epi64(place)), _mm256_set1_epi32(number));
-    const __m256 part = _mm256_and_ps(_mm256_castsi256_ps(take), _mm256_loadu_ps(v));
-    _mm256_storeu_ps(sum, _mm256_add_ps(_mm256_loadu_ps(sum), part));
-}
-#else
-#define POOL_STEP 4
-TILE_INLINE void pool_larger(void *best, const void *tap, void *at, int number) {
+#define POOL_LANES_OF(lanes, name, ...) do { \
+        if ((lanes) == 4) name##_4(__VA_ARGS__); \
+        if ((lanes) == 8) name##_8(__VA_ARGS__); \
+        if ((lanes) == 16) name##_16(__VA_ARGS__); \
+    } while (0)
+TILE_INLINE void pool_larger_4(void *best, const void *tap, void *at, int number) {
     const __m128 v = _mm_loadu_ps(tap), old = _mm_loadu_ps(best);
     const __m128 n = _mm_castsi128_ps(_mm_set1_epi32(number));
     _mm_storeu_ps(at, _mm_blendv_ps(_mm_loadu_ps(at), n, _mm_cmpgt_ps(v, old)));
     _mm_storeu_ps(best, _mm_max_ps(v, old));
 }
-TILE_INLINE void pool_gather(void *sum, const void *v, const void *place, int number) {
+TILE_INLINE void pool_gather_4(void *sum, const void *v, const void *place, int number) {
     int four;
     memcpy(&four, place, sizeof four);
     const __m128i take = _mm_cmpeq_epi32(_mm_cvtepu8_epi32(_mm_cvtsi32_si128(four)), _mm_set1_epi32(number));
     _mm_storeu_ps(sum, _mm_add_ps(_mm_loadu_ps(sum), _mm_and_ps(_mm_castsi128_ps(take), _mm_loadu_ps(v))));
 }
+#if defined(__AVX2__)
+TILE_INLINE void pool_larger_8(void *best, const void *tap, void *at, int number) {
+    const __m256 v = _mm256_loadu_ps(tap), old = _mm256_loadu_ps(best);
+    const __m256 n = _mm256_castsi256_ps(_mm256_set1_epi32(number));
+    _mm256_storeu_ps(at, _mm256_blendv_ps(_mm256_loadu_ps(at), n, _mm256_cmp_ps(v, old, _CMP_GT_OQ)));
+    _mm256_storeu_ps(best, _mm256_max_ps(v, old));
+}
+TILE_INLINE void pool_gather_8(void *sum, const void *v, const void *place, int number) {
+    const __m256i take = _mm256_cmpeq_epi32(_mm256_cvtepu8_epi32(_mm_loadl_epi64(place)), _mm256_set1_epi32(number));
+    const __m256 part = _mm256_and_ps(_mm256_castsi256_ps(take), _mm256_loadu_ps(v));
+    _mm256_storeu_ps(sum, _mm256_add_ps(_mm256_loadu_ps(sum), part));
+}
+#else
+#define pool_larger_8(...) (void)0
+#define pool_gather_8(...) (void)0
+#endif
+#if defined(__AVX512BW__) && defined(__AVX512VL__)
+#define POOL_STEP 16
+TILE_INLINE void pool_larger_16(void *best, const void *tap, void *at, int number) {
+    const __m512 v = _mm512_loadu_ps(tap), old = _mm512_loadu_ps(best);
+    const __mmask16 take = _mm512_cmp_ps_mask(v, old, _CMP_GT_OQ);
+    _mm512_storeu_si512(at, _mm512_mask_mov_epi32(_mm512_loadu_si512(at), take, _mm512_set1_epi32(number)));
+    _mm512_storeu_ps(best, _mm512_max_ps(v, old));
+}
+TILE_INLINE void pool_gather_16(void *sum, const void *v, const void *place, int number) {
+    const __mmask16 take = _mm_cmpeq_epi8_mask(_mm_loadu_si128(place), _mm_set1_epi8((char)number));
+    const __m512 old = _mm512_loadu_ps(sum);
+    _mm512_storeu_ps(sum, _mm512_mask_add_ps(old, take, old, _mm512_loadu_ps(v)));
+}
+#else
+#define POOL_STEP (VECTOR_BYTES / 4)
+#define pool_larger_16(...) (void)0
+#define pool_gather_16(...) (void)0
 #endif
 #else
-#define POOL_STEP 0
-#define pool_gather(...) (void)0
-#define pool_larger(...) (void)0
+#define POOL_STEP 0 /* the most lanes that there are steps for */
+#define POOL_LANES_OF(...) (void)0
 #endif
 
 enum { POOL_MEAN, POOL_MEAN_BACKWARD, POOL_MAXIMUM, POOL_EXACT, POOL_MAXIMUM_BACKWARD }; /* EXACT: right for NaN too */
 
-typedef struct { /* along W: the first tap of an output, how many there are, and which place the first has in its window */
+typedef struct { /* along W: the first tap of an output, how many there are, and the first's place in its window */
     ptrdiff_t at, column, taps, first; /* at: in elements, column: in pixels */
-    ptrdiff_t run; /* how many outputs, `phases` apart, have the same taps, one step on each */
+    ptrdiff_t run; /* how many outputs, `phases` apart, have as many taps, with a whole vector each a step on */
 } Window;
 
 typedef struct {
@@ -98,21 +109,23 @@ typedef struct {
     const char *end; /* of x */
 } Row;
 
-/* Forward y = the taps' maximum, and place = the number of the tap it is from; or y = their mean. Backward x is dy and y
-   is dx = the sum of those taps whose `place` is their number, or of all, each over its window's size. `w`: the output's
-   window, whose first tap is at x; `to`: where y's place goes; `sum`: of a maximum's taps, NaN if one of them is; `u`
-   counts vectors. `known`: all averages have one size; 2: there are up to
+/* Forward y = the taps' maximum, and place = the number of the tap it is from; or y = their mean. Backward x is dy and
+   y is dx = the sum of those taps whose `place` is their number, or of all, each over its window's size. `w`: the
+   output's window, whose first tap is at x; `to`: where y's place goes; `sum`: of a maximum's taps, NaN if one is;
+   `u` counts vectors. `known`: all averages have one size; 2: there are up to
    3x3 taps, as many as literals say. */
 #define POOL_LANES(name, real, whole, lanes, vectors)                                                                  \
-    TILE_INLINE void name(const Row *r, const double *per_h, int op, ptrdiff_t rows, ptrdiff_t taps, int known, real all, \
-                          const Window *w, int32_t base, const real *x, const char *place, real *y, char *to, real *sum) { \
+    TILE_INLINE void name(const Row *r, const double *per_h, int op, ptrdiff_t rows, ptrdiff_t taps, int known,        \
+                          real all, const Window *w, int32_t base, const real *x, const char *place, real *y,          \
+                          char *to, real *sum) {                                                                       \
         typedef POOL_TYPE(real, (lanes)) Real;                                                                         \
         typedef POOL_TYPE(whole, (lanes)) Whole;                                                                       \
         typedef POOL_TYPE(uint8_t, (lanes)) Narrow;                                                                    \
         typedef POOL_TYPE(uint16_t, (lanes)) Half;                                                                     \
         typedef POOL_TYPE(int32_t, (lanes)) Wide;                                                                      \
         const ptrdiff_t row = r->row, col = r->col;                                                                    \
-        const int maximum = op == POOL_MAXIMUM || op == POOL_EXACT, by_hand = sizeof(real) == 4 && lanes == POOL_STEP; \
+        const int maximum = op == POOL_MAXIMUM || op == POOL_EXACT;                                                    \
+        const int by_hand = sizeof(real) == 4 && lanes >= 4 && lanes <= POOL_STEP;                                     \
         const int literal = sizeof(real) == 4 && known == 2;                                                           \
         const real scale = known ? all : (real)(per_h[0] * r->per_w[op == POOL_MEAN ? w - r->windows : 0]);            \
         Real best[vectors], total[vectors], v;                                                                         \
@@ -136,7 +149,7 @@ typedef struct {
                         total[u] += v;                                                                                 \
                         take = v > best[u];                                                                            \
                         if (by_hand && i + j == 0) best[u] = v;                                                        \
-                        else if (by_hand) pool_larger(best + u, &v, at + u, (int)number);                              \
+                        else if (by_hand) pool_larger(lanes, best + u, &v, at + u, (int)number);                       \
                         else {                                                                                         \
                             best[u] = (Real)POOL_SELECT(take, v, best[u]);                                             \
                             at[u] = POOL_SELECT(take, (Whole){0} + number, at[u]);                                     \
@@ -146,7 +159,7 @@ typedef struct {
                         best[u] = (Real)POOL_SELECT(take, v, best[u]);                                                 \
                         at[u] = POOL_SELECT(take, (Whole){0} + number, at[u]);                                         \
                     } else if (by_hand && r->narrow)                                                                   \
-                        pool_gather(best + u, &v, place + tap + u * (lanes), (int)number);                             \
+                        pool_gather(lanes, best + u, &v, place + tap + u * (lanes), (int)number);                      \
                     else {                                                                                             \
                         if (!r->narrow) take = POOL_CONVERT(((const Wide *)(place + 4 * tap))[u], Whole);              \
                         else take = POOL_BYTES(((const Narrow *)(place + tap))[u]);                                    \
@@ -192,6 +205,9 @@ typedef struct {
     } while (0)
 #define POOL_NARROW(rows, taps, known, some, one, none)                                                                \
     do for (; o < last; POOL_NEXT) {                                                                                   \
+        from = x + r->windows[o].at;                                                                                   \
+        here = place + r->windows[o].at * size;                                                                        \
+        base = (int32_t)(h->first * r->kernel + r->windows[o].first);                                                  \
         if (!safe && (const char *)(from + (rows - 1) * r->row + (taps - 1) * r->col + lanes) > r->end)                \
             for (ptrdiff_t c = 0; c < C; c++) one(POOL_ARGUMENTS(rows, taps, known, c));                               \
         else if (o <= inside) some(POOL_ARGUMENTS(rows, taps, known, 0));                                              \
@@ -207,9 +223,9 @@ typedef struct {
     to + (c) * size, sum
 /* h: the window along H, and per_h of its taps; x and place: where rows of taps begin; y and to: where outputs do */
 #define POOL_FROM(real) const Row *r, const Window *h, const double *per_h, const real *x, const char *place
-#define POOL_ROW(name, real, lanes_, fill, ...)                                                                        \
+#define POOL_ROW(name, real, lanes_, fill, ...)                                                                  \
     TILE_INLINE int name(POOL_FROM(real), int op, real *const y0, char *const to0) {                                   \
-        const int backward = op == POOL_MEAN_BACKWARD || op == POOL_MAXIMUM_BACKWARD;                                  \
+        const int backward = op == POOL_MEAN_BACKWARD || op == POOL_MAXIMUM_BACKWARD;    \
         const ptrdiff_t C = r->C, lanes = lanes_, size = r->narrow ? 1 : 4, hop = r->phases * C;                       \
         const ptrdiff_t inside = C < lanes ? r->outputs - (lanes + C - 1) / C : 0;                                     \
         const int safe = (const char *)(x + (h->taps - 1) * r->row + r->reach + lanes) <= r->end;                      \
@@ -221,12 +237,12 @@ typedef struct {
         for (ptrdiff_t phase = 0; phase < r->phases; phase++)                                                          \
             for (ptrdiff_t o = phase, last; o < r->outputs;) {                                                         \
                 const ptrdiff_t taps = r->windows[o].taps;                                                             \
-                const int32_t base = (int32_t)(h->first * r->kernel + r->windows[o].first);                            \
+                int32_t base = (int32_t)(h->first * r->kernel + r->windows[o].first);                                  \
                 const real *from = x + r->windows[o].at;                                                               \
                 const char *here = place + r->windows[o].at * size;                                                    \
                 real *y = y0 + o * C;                                                                                  \
                 char *to = to0 + o * C * size;                                                                         \
-                last = o + r->windows[o].run * r->phases;                                                              \
+                last = o + r->windows[o].run * r->phases;                                               \
                 POOL_SHAPES(fill, __VA_ARGS__)                                                                         \
             }                                                                                                          \
         if (op == POOL_MAXIMUM) for (int lane = 0; lane < lanes_; lane++) total += sum[lane];                          \
@@ -253,10 +269,10 @@ typedef struct {
     POOL_LANES(pool_half_##sfx, real, whole, HALF_##sfx, 1)                                                            \
     POOL_LANES(pool_few_##sfx, real, whole, FEW(real), 1)                                                              \
     POOL_LANES(pool_one_##sfx, real, whole, 1, 1)                                                                      \
-    POOL_ROW(pool_row_wide_##sfx, real, LANES_##sfx, POOL_WIDE, pool_full_##sfx, pool_two_##sfx, pool_four_##sfx)      \
-    POOL_ROW(pool_row_full_##sfx, real, LANES_##sfx, POOL_NARROW, pool_full_##sfx, pool_one_##sfx, )                   \
-    POOL_ROW(pool_row_half_##sfx, real, HALF_##sfx, POOL_NARROW, pool_half_##sfx, pool_one_##sfx, )                    \
-    POOL_ROW(pool_row_few_##sfx, real, FEW(real), POOL_NARROW, pool_few_##sfx, pool_one_##sfx, )                       \
+    POOL_ROW(pool_row_wide_##sfx, real, LANES_##sfx, POOL_WIDE, pool_full_##sfx, pool_two_##sfx, pool_four_##sfx)   \
+    POOL_ROW(pool_row_full_##sfx, real, LANES_##sfx, POOL_NARROW, pool_full_##sfx, pool_one_##sfx, )                \
+    POOL_ROW(pool_row_half_##sfx, real, HALF_##sfx, POOL_NARROW, pool_half_##sfx, pool_one_##sfx, )                 \
+    POOL_ROW(pool_row_few_##sfx, real, FEW(real), POOL_NARROW, pool_few_##sfx, pool_one_##sfx, )                    \
     POOL_OP(mean, sfx, real, POOL_MEAN)                                                                                \
     POOL_OP(mean_backward, sfx, real, POOL_MEAN_BACKWARD)                                                              \
     POOL_OP(maximum, sfx, real, POOL_MAXIMUM)                                                                          \

@@ -97,10 +97,6 @@ cdef bint is_uniform(const double* a, Py_ssize_t n) noexcept nogil:
     return True
 
 
-cdef bint follows(const Window* a, const Window* b, Py_ssize_t step) noexcept nogil:
-    return a.taps == b.taps and a.first == b.first and a.at + step == b.at
-
-
 cdef void pool_row(const Pool* p, Py_ssize_t unit, floating* kind) noexcept nogil:
     """A row of the result."""
     cdef Py_ssize_t row = unit % p.length
@@ -135,6 +131,7 @@ cdef int run(cnp.ndarray x, cnp.ndarray y, cnp.ndarray place, tuple geometry, bi
     cdef int axis, threads
     cdef Py_ssize_t places, i
     cdef Window* windows
+    cdef Window* after
     cdef double* per_h
     cdef double* per_w
     (p.h.kernel, p.w.kernel), (p.h.stride, p.w.stride), (p.h.padding, p.w.padding), (p.h.dilation, p.w.dilation) = (
@@ -170,8 +167,9 @@ cdef int run(cnp.ndarray x, cnp.ndarray y, cnp.ndarray place, tuple geometry, bi
         r.row, r.col, r.tap_h, r.tap_w = p.h.step * p.row_other, p.w.step * r.C, p.h.step, p.w.step
         r.down, r.right = <int32_t> (-p.h.fall * p.w.kernel), <int32_t> -p.w.fall
     p.row, r.reach = r.outputs * r.C, p.row_other
+    cdef bint wide = r.C * cnp.PyArray_ITEMSIZE(x) >= VECTOR_BYTES
     if backward:
-        r.phases = p.w.stride if r.C * cnp.PyArray_ITEMSIZE(x) >= VECTOR_BYTES else 1
+        r.phases = p.w.stride if wide else 1
         r.step = r.C * (1 if geometry else p.w.out // p.w.size)
     else:
         r.phases, r.step = 1, r.C * (p.w.stride if geometry else p.w.size // p.w.out)
@@ -191,8 +189,11 @@ cdef int run(cnp.ndarray x, cnp.ndarray y, cnp.ndarray place, tuple geometry, bi
         windows[i].column = windows[i].at
         windows[i].at *= r.C
     for i in range(r.outputs - 1, -1, -1):
-        if i + r.phases < r.outputs and follows(&windows[i], &windows[i + r.phases], r.step):
-            windows[i].run += windows[i + r.phases].run
+        if i + r.phases < r.outputs:
+            after = &windows[i + r.phases]
+            if windows[i].taps == after.taps and (
+                    not wide or windows[i].first == after.first and windows[i].at + r.step == after.at):
+                windows[i].run += after.run
     for i in range(p.length):
         windows[r.outputs + i] = window(&p.h, i)
     for i in range(p.h.out):
