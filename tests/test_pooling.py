@@ -221,3 +221,39 @@ def test_adaptive_windows_of_one_row(rng):
         return np.stack(columns, -1)[:, :, None]
 
     check(lambda x: F.adaptive_avg_pool2d(x, (1, 40)), x, oracle=direct)
+
+
+@pytest.mark.parametrize("C", [3, 7, 16, 20, 70])
+@pytest.mark.parametrize(("kernel", "stride", "padding"), [
+    ((2, 2), (2, 2), (0, 0)), ((3, 3), (2, 2), (1, 1)), ((3, 3), (1, 1), (1, 1)), ((3, 2), (2, 3), (1, 0)),
+    ((5, 4), (2, 1), (2, 2)), ((2, 2), (3, 5), (0, 0)),
+])
+def test_kernels_agree_with_their_twins_on_all_kinds_of_numbers(rng, C, kernel, stride, padding):
+    """Ties, zeros of both signs, infinities and NaN, in some rows and not in others; every phase of a stride."""
+    twins, kernels = backend.load("reference", backend.isa)["pooling"], backend.pooling
+    x = layout.channels_last(rng.integers(-3, 4, (4, C, 9, 11)).astype(np.float32))
+    x *= rng.choice([-1, 1], x.shape).astype(np.float32)
+    x[1][rng.random(x.shape[1:]) < 0.1] = -np.inf
+    x[2][rng.random(x.shape[1:]) < 0.1] = np.inf
+    x[2, :, 4:][rng.random(x[2, :, 4:].shape) < 0.05] = -np.inf
+    x[3, :, 6][rng.random(x[3, :, 6].shape) < 0.2] = np.nan
+    shape = (4, C, *out_size(x, kernel, stride, padding))
+    window = kernel, stride, padding, (1, 1)
+    got, expected = ([layout.empty(shape, np.float32, True), layout.empty(shape, np.uint8, True)] for _ in range(2))
+    kernels.max_pool2d(x, *got, *window, 1)
+    twins.max_pool2d(x, *expected, *window, 1)
+    np.testing.assert_array_equal(got[1], expected[1])
+    np.testing.assert_array_equal(got[0], expected[0])
+    numbers = ~np.isnan(expected[0])
+    np.testing.assert_array_equal(np.signbit(got[0])[numbers], np.signbit(expected[0])[numbers])
+    dy = layout.channels_last(rng.integers(-9, 9, shape).astype(np.float32))
+    dx, dx_expected = layout.empty(x.shape, np.float32, True), layout.empty(x.shape, np.float32, True)
+    kernels.max_pool2d_backward(dy, got[1], dx, *window, 1)
+    twins.max_pool2d_backward(dy, got[1], dx_expected, *window, 1)
+    np.testing.assert_array_equal(dx, dx_expected)
+
+
+def test_gradient_of_no_outputs(rng):
+    x = fastnn.ones(2, 17, 4, 5, requires_grad=True)
+    F.adaptive_avg_pool2d(x, (2, 0)).sum().backward()
+    np.testing.assert_array_equal(x.grad.array, np.zeros(x.shape))

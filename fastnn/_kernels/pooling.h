@@ -1,9 +1,10 @@
 /* A row of pooling's output, all taps of a window for some channels at a time: four vectors, one, or part of one.
 
-   Backward is the same walk as forward: an element of dx gathers from the outputs whose windows hold it. Sums and maxima
-   stay in registers, every element is written once, and no branch depends on data. Channels that are no multiple of a
-   vector are covered by vectors that overlap; fewer than a vector, by one that spills over into the next pixel of the
-   row, which is written afterwards. */
+   Backward is the same walk as forward: an element of dx gathers from the outputs whose windows hold it. Sums and
+   maxima stay in registers, every element is written once, and no branch depends on data but for NaN. Outputs whose
+   taps lie alike, one step on, make a run; backward of a stride, each phase of the pixels has runs of its own. Channels
+   that are no multiple of a vector are covered by vectors that overlap; fewer than a vector, by one that spills over
+   into the next pixel of the row, which is written afterwards. */
 #pragma once
 #include <math.h>
 #include <stdint.h>
@@ -15,151 +16,277 @@
 #define POOL_TYPE(type, lanes) __attribute__((vector_size(lanes * sizeof(type)), aligned(sizeof(type)), may_alias)) type
 #define POOL_SELECT(mask, a, b) (((Whole)(a) & (mask)) | ((Whole)(b) & ~(mask)))
 #define POOL_CONVERT __builtin_convertvector
+#define POOL_BYTES(a) POOL_CONVERT(POOL_CONVERT(POOL_CONVERT(a, Half), Wide), Whole) /* by vector instructions */
+#define POOL_APART static __attribute__((noinline))
 #else
 #define FEW(real) 1
 #define POOL_TYPE(type, lanes) type
 #define POOL_SELECT(mask, a, b) ((mask) ? (a) : (b))
 #define POOL_CONVERT(a, type) ((type)(a))
+#define POOL_BYTES(a) ((Whole)(a))
+#define POOL_APART static
 #endif
 
-typedef struct { /* along W: the first tap of an output, how many there are, and which place the first has in its window */
+/* Steps of a float32 vector whose instructions GCC does not find: the larger of two, the first if they are equal, and a
+   number where that is the second; the sum of those whose place is a number. */
+#define pool_larger(lanes, ...) POOL_LANES_OF(lanes, pool_larger, __VA_ARGS__)
+#define pool_gather(lanes, ...) POOL_LANES_OF(lanes, pool_gather, __VA_ARGS__)
+#if defined(__GNUC__) && defined(__SSE4_1__)
+#include <immintrin.h>
+#define POOL_LANES_OF(lanes, name, ...) do { \
+        if ((lanes) == 4) name##_4(__VA_ARGS__); \
+        if ((lanes) == 8) name##_8(__VA_ARGS__); \
+        if ((lanes) == 16) name##_16(__VA_ARGS__); \
+    } while (0)
+TILE_INLINE void pool_larger_4(void *best, const void *tap, void *at, int number) {
+    const __m128 v = _mm_loadu_ps(tap), old = _mm_loadu_ps(best);
+    const __m128 n = _mm_castsi128_ps(_mm_set1_epi32(number));
+    _mm_storeu_ps(at, _mm_blendv_ps(_mm_loadu_ps(at), n, _mm_cmpgt_ps(v, old)));
+    _mm_storeu_ps(best, _mm_max_ps(v, old));
+}
+TILE_INLINE void pool_gather_4(void *sum, const void *v, const void *place, int number) {
+    int four;
+    memcpy(&four, place, sizeof four);
+    const __m128i take = _mm_cmpeq_epi32(_mm_cvtepu8_epi32(_mm_cvtsi32_si128(four)), _mm_set1_epi32(number));
+    _mm_storeu_ps(sum, _mm_add_ps(_mm_loadu_ps(sum), _mm_and_ps(_mm_castsi128_ps(take), _mm_loadu_ps(v))));
+}
+#if defined(__AVX2__)
+TILE_INLINE void pool_larger_8(void *best, const void *tap, void *at, int number) {
+    const __m256 v = _mm256_loadu_ps(tap), old = _mm256_loadu_ps(best);
+    const __m256 n = _mm256_castsi256_ps(_mm256_set1_epi32(number));
+    _mm256_storeu_ps(at, _mm256_blendv_ps(_mm256_loadu_ps(at), n, _mm256_cmp_ps(v, old, _CMP_GT_OQ)));
+    _mm256_storeu_ps(best, _mm256_max_ps(v, old));
+}
+TILE_INLINE void pool_gather_8(void *sum, const void *v, const void *place, int number) {
+    const __m256i take = _mm256_cmpeq_epi32(_mm256_cvtepu8_epi32(_mm_loadl_epi64(place)), _mm256_set1_epi32(number));
+    const __m256 part = _mm256_and_ps(_mm256_castsi256_ps(take), _mm256_loadu_ps(v));
+    _mm256_storeu_ps(sum, _mm256_add_ps(_mm256_loadu_ps(sum), part));
+}
+#else
+#define pool_larger_8(...) (void)0
+#define pool_gather_8(...) (void)0
+#endif
+#if defined(__AVX512BW__) && defined(__AVX512VL__)
+#define POOL_STEP 16
+TILE_INLINE void pool_larger_16(void *best, const void *tap, void *at, int number) {
+    const __m512 v = _mm512_loadu_ps(tap), old = _mm512_loadu_ps(best);
+    const __mmask16 take = _mm512_cmp_ps_mask(v, old, _CMP_GT_OQ);
+    _mm512_storeu_si512(at, _mm512_mask_mov_epi32(_mm512_loadu_si512(at), take, _mm512_set1_epi32(number)));
+    _mm512_storeu_ps(best, _mm512_max_ps(v, old));
+}
+TILE_INLINE void pool_gather_16(void *sum, const void *v, const void *place, int number) {
+    const __mmask16 take = _mm_cmpeq_epi8_mask(_mm_loadu_si128(place), _mm_set1_epi8((char)number));
+    const __m512 old = _mm512_loadu_ps(sum);
+    _mm512_storeu_ps(sum, _mm512_mask_add_ps(old, take, old, _mm512_loadu_ps(v)));
+}
+#else
+#define POOL_STEP (VECTOR_BYTES / 4)
+#define pool_larger_16(...) (void)0
+#define pool_gather_16(...) (void)0
+#endif
+#else
+#define POOL_STEP 0 /* the most lanes that there are steps for */
+#define POOL_LANES_OF(...) (void)0
+#endif
+
+enum { POOL_MEAN, POOL_MEAN_BACKWARD, POOL_MAXIMUM, POOL_EXACT, POOL_MAXIMUM_BACKWARD }; /* EXACT: right for NaN too */
+
+typedef struct { /* along W: the first tap of an output, how many there are, and the first's place in its window */
     ptrdiff_t at, column, taps, first; /* at: in elements, column: in pixels */
+    ptrdiff_t run; /* how many outputs, `phases` apart, have as many taps, with a whole vector each a step on */
 } Window;
 
 typedef struct {
     int maximum, backward, narrow, uniform; /* narrow: places are bytes; uniform: all averages have one size */
-    int32_t number, down, right; /* of the first row's taps, and by how much it rises to the next row and tap */
-    ptrdiff_t C, outputs, rows, row, col, reach; /* rows of taps; elements from one to the next, from tap to tap, in a row */
+    const int32_t *numbers; /* of the taps of 3x3 places */
+    int32_t kernel, down, right; /* places in a window's row; by how many they rise to the next row of taps and tap */
+    ptrdiff_t C, outputs, row, col, reach; /* elements from one row of taps to the next, from tap to tap, in a row */
+    ptrdiff_t phases, step; /* of a run: pixels from output to output, and elements from tap to tap */
+    ptrdiff_t soon, each; /* bytes to what the next row reads, and how much of it to fetch at each output */
     ptrdiff_t tap_h, tap_w; /* averages: from tap to tap in the tables, which are 1 / a window's height and width */
-    const double *per_h, *per_w;
+    const double *per_w;
     const Window *windows;
     const char *end; /* of x */
 } Row;
 
-/* Forward y = the taps' maximum, and place = the number of the tap it is from; or y = their mean. Backward x is dy and y
-   is dx = the sum of those taps whose `place` is their number, or of all, each over its window's size. `to`: where y's
-   place goes; `u` counts vectors. Rows and taps are literals for the windows that matter most, whose averages are
-   uniform. GCC widens bytes by vector instructions if it is asked to double them step by step. */
-#define POOL_LANES(name, real, whole, lanes, vectors)                                                                     \
-    TILE_INLINE void name(const Row *r, int maximum, int backward, ptrdiff_t rows, ptrdiff_t taps, int uniform,           \
-                          real all, const Window *w, ptrdiff_t c, const real *x, const char *place, real *y, char *to) {            \
-        typedef POOL_TYPE(real, (lanes)) Real;                                                                            \
-        typedef POOL_TYPE(whole, (lanes)) Whole;                                                                          \
-        typedef POOL_TYPE(uint8_t, (lanes)) Narrow;                                                                       \
-        typedef POOL_TYPE(uint16_t, (lanes)) Half;                                                                        \
-        typedef POOL_TYPE(int32_t, (lanes)) Wide;                                                                         \
-        const ptrdiff_t row = r->row, col = r->col;                                                                       \
-        const real scale = uniform ? all : (real)(r->per_h[0] * r->per_w[backward ? 0 : w - r->windows]);                 \
-        Real best[vectors], v;                                                                                            \
-        Whole at[vectors], take;                                                                                          \
-        UNROLLED for (int u = 0; u < vectors; u++) {                                                                      \
-            best[u] = (Real){0} + (real)(maximum && !backward ? -INFINITY : 0);                                           \
-            at[u] = (Whole){0} + (whole)(r->number + w->first);                                                           \
-        }                                                                                                                 \
-        for (ptrdiff_t i = 0; i < rows; i++)                                                                              \
-            for (ptrdiff_t j = 0; j < taps; j++) {                                                                        \
-                const ptrdiff_t tap = w->at + c + i * row + j * col;                                                      \
-                const whole number = (whole)(r->number + w->first + i * r->down + j * r->right);                          \
-                const Whole here = (Whole){0} + number;                                                                   \
-                const real part = maximum || !backward ? (real)1 : uniform ? scale                                        \
-                    : (real)(r->per_h[i * r->tap_h] * r->per_w[w->column + j * r->tap_w]);                                \
-                UNROLLED for (int u = 0; u < vectors; u++) {                                                              \
-                    v = ((const Real *)(x + tap))[u];                                                                     \
-                    if (!maximum) best[u] += v * part;                                                                    \
-                    else if (backward) {                                                                                  \
-                        if (r->narrow)                                                                                    \
-                            take = POOL_CONVERT(POOL_CONVERT(POOL_CONVERT(((const Narrow *)(place + tap))[u], Half), Wide), Whole); \
-                        else take = POOL_CONVERT(((const Wide *)(place + 4 * tap))[u], Whole);                            \
-                        take = take == here;                                                                              \
-                        best[u] += (Real)POOL_SELECT(take, v, (Real){0});                                                 \
-                    } else { /* a later tap wins only if it is greater or NaN, as in PyTorch */                           \
-                        take = (v > best[u]) | (v != v);                                                                  \
-                        best[u] = (Real)POOL_SELECT(take, v, best[u]);                                                    \
-                        at[u] = POOL_SELECT(take, here, at[u]);                                                           \
-                    }                                                                                                     \
-                }                                                                                                         \
-            }                                                                                                             \
-        UNROLLED for (int u = 0; u < vectors; u++) {                                                                      \
-            if (!maximum && !backward) best[u] *= scale;                                                                  \
-            ((Real *)y)[u] = best[u];                                                                                     \
-            if (!maximum || backward) continue;                                                                           \
-            if (r->narrow) ((Narrow *)to)[u] = POOL_CONVERT(at[u], Narrow);                                               \
-            else ((Wide *)to)[u] = POOL_CONVERT(at[u], Wide);                                                             \
-        }                                                                                                                 \
+/* Forward y = the taps' maximum, and place = the number of the tap it is from; or y = their mean. Backward x is dy and
+   y is dx = the sum of those taps whose `place` is their number, or of all, each over its window's size. `w`: the
+   output's window, whose first tap is at x; `to`: where y's place goes; `sum`: of a maximum's taps, NaN if one is;
+   `u` counts vectors. `known`: all averages have one size; 2: there are up to
+   3x3 taps, as many as literals say. */
+#define POOL_LANES(name, real, whole, lanes, vectors)                                                                  \
+    TILE_INLINE void name(const Row *r, const double *per_h, int op, ptrdiff_t rows, ptrdiff_t taps, int known,        \
+                          real all, const Window *w, int32_t base, const real *x, const char *place, real *y,          \
+                          char *to, real *sum) {                                                                       \
+        typedef POOL_TYPE(real, (lanes)) Real;                                                                         \
+        typedef POOL_TYPE(whole, (lanes)) Whole;                                                                       \
+        typedef POOL_TYPE(uint8_t, (lanes)) Narrow;                                                                    \
+        typedef POOL_TYPE(uint16_t, (lanes)) Half;                                                                     \
+        typedef POOL_TYPE(int32_t, (lanes)) Wide;                                                                      \
+        const ptrdiff_t row = r->row, col = r->col;                                                                    \
+        const int maximum = op == POOL_MAXIMUM || op == POOL_EXACT;                                                    \
+        const int by_hand = sizeof(real) == 4 && lanes >= 4 && lanes <= POOL_STEP;                                     \
+        const int literal = sizeof(real) == 4 && known == 2;                                                           \
+        const real scale = known ? all : (real)(per_h[0] * r->per_w[op == POOL_MEAN ? w - r->windows : 0]);            \
+        Real best[vectors], total[vectors], v;                                                                         \
+        Whole at[vectors], take;                                                                                       \
+        UNROLLED for (int u = 0; u < vectors; u++) {                                                                   \
+            best[u] = (Real){0} + (real)(maximum ? -INFINITY : 0);                                                     \
+            total[u] = (Real){0};                                                                                      \
+            at[u] = (Whole){0};                                                                                        \
+        }                                                                                                              \
+        for (ptrdiff_t i = 0; i < rows; i++)                                                                           \
+            for (ptrdiff_t j = 0; j < taps; j++) {                                                                     \
+                const ptrdiff_t tap = i * row + j * col;                                                               \
+                const whole number = maximum && literal ? r->numbers[3 * i + j]                                        \
+                    : (whole)(i * r->down + j * r->right + (maximum ? 0 : base));                                      \
+                const real part = op != POOL_MEAN_BACKWARD ? (real)1 : known ? scale                                   \
+                    : (real)(per_h[i * r->tap_h] * r->per_w[w->column + j * r->tap_w]);                                \
+                UNROLLED for (int u = 0; u < vectors; u++) {                                                           \
+                    v = ((const Real *)(x + tap))[u];                                                                  \
+                    if (op == POOL_MEAN || op == POOL_MEAN_BACKWARD) best[u] += v * part;                              \
+                    else if (op == POOL_MAXIMUM) {                                                                     \
+                        total[u] += v;                                                                                 \
+                        take = v > best[u];                                                                            \
+                        if (by_hand && i + j == 0) best[u] = v;                                                        \
+                        else if (by_hand) pool_larger(lanes, best + u, &v, at + u, (int)number);                       \
+                        else {                                                                                         \
+                            best[u] = (Real)POOL_SELECT(take, v, best[u]);                                             \
+                            at[u] = POOL_SELECT(take, (Whole){0} + number, at[u]);                                     \
+                        }                                                                                              \
+                    } else if (op == POOL_EXACT) { /* a later tap wins only if it is greater or NaN, as in PyTorch */  \
+                        take = (v > best[u]) | (v != v);                                                               \
+                        best[u] = (Real)POOL_SELECT(take, v, best[u]);                                                 \
+                        at[u] = POOL_SELECT(take, (Whole){0} + number, at[u]);                                         \
+                    } else if (by_hand && r->narrow)                                                                   \
+                        pool_gather(lanes, best + u, &v, place + tap + u * (lanes), (int)number);                      \
+                    else {                                                                                             \
+                        if (!r->narrow) take = POOL_CONVERT(((const Wide *)(place + 4 * tap))[u], Whole);              \
+                        else take = POOL_BYTES(((const Narrow *)(place + tap))[u]);                                    \
+                        take = take == (Whole){0} + number;                                                            \
+                        best[u] += (Real)POOL_SELECT(take, v, (Real){0});                                              \
+                    }                                                                                                  \
+                }                                                                                                      \
+            }                                                                                                          \
+        UNROLLED for (int u = 0; u < vectors; u++) {                                                                   \
+            if (op == POOL_MEAN) best[u] *= scale;                                                                     \
+            ((Real *)y)[u] = best[u];                                                                                  \
+            if (!maximum) continue;                                                                                    \
+            if (op == POOL_MAXIMUM) *(Real *)sum += total[u];                                                          \
+            at[u] += (Whole){0} + (whole)base;                                                                         \
+            if (r->narrow) ((Narrow *)to)[u] = POOL_CONVERT(at[u], Narrow);                                            \
+            else ((Wide *)to)[u] = POOL_CONVERT(at[u], Wide);                                                          \
+        }                                                                                                              \
     }
 
-/* Literals for the taps of windows of 2x2 and 3x3 places, 2 apart, in float32 */
-#define POOL_SHAPES(call, ...)                                                                                               \
-    const int known = sizeof *x == 4 && r.uniform && r.windows[o].taps < 4;                                                               \
-    const ptrdiff_t kind = known ? 4 * r.rows + r.windows[o].taps : 0;                                                    \
-    if (kind == 4 + 1 && backward) call(1, 1, 1, __VA_ARGS__);                                                            \
-    else if (kind == 4 + 2 && backward) call(1, 2, 1, __VA_ARGS__);                                                       \
-    else if (kind == 8 + 1 && backward) call(2, 1, 1, __VA_ARGS__);                                                       \
-    else if (kind == 8 + 2) call(2, 2, 1, __VA_ARGS__);                                                                   \
-    else if (kind == 12 + 3 && !backward) call(3, 3, 1, __VA_ARGS__);                                                     \
-    else call(r.rows, r.windows[o].taps, 0, __VA_ARGS__);
+/* Literals for the taps of windows of 2x2 and 3x3 places, in float32 */
+#define POOL_SHAPES(call, ...)                                                                                         \
+    const ptrdiff_t kind = sizeof *x == 4 && r->uniform && taps < 4 && op != POOL_EXACT ? 4 * h->taps + taps : 0;      \
+    if (kind == 4 + 1 && backward) call(1, 1, 1, __VA_ARGS__);                                                         \
+    else if (kind == 4 + 2 && backward) call(1, 2, 1, __VA_ARGS__);                                                    \
+    else if (kind == 8 + 1 && backward) call(2, 1, 1, __VA_ARGS__);                                                    \
+    else if (kind == 8 + 2) call(2, 2, 2, __VA_ARGS__);                                                                \
+    else if (kind == 12 + 3) call(3, 3, 2, __VA_ARGS__);                                                               \
+    else if (r->uniform && op <= POOL_MEAN_BACKWARD) call(h->taps, taps, 1, __VA_ARGS__);                              \
+    else call(h->taps, taps, 0, __VA_ARGS__);
 
-/* A row of outputs of at least a vector of channels, and one of fewer. These are written together with what follows in
+/* A run of outputs of at least a vector of channels, and one of fewer. These are written together with what follows in
    memory, unless that lies outside the row; beyond the end of x nothing is read. */
-#define POOL_WIDE(rows, taps, uniform, some, two, four) do {                                                                             \
-        ptrdiff_t c = 0;                                                                                                  \
-        for (; c + 4 * lanes <= C; c += 4 * lanes) four(POOL_ARGUMENTS(rows, taps, uniform, c));                          \
-        for (; c + 2 * lanes <= C; c += 2 * lanes) two(POOL_ARGUMENTS(rows, taps, uniform, c));                           \
-        for (; c < C; c += lanes) {                                                                                       \
-            if (c + lanes > C) c = C - lanes;                                                                             \
-            some(POOL_ARGUMENTS(rows, taps, uniform, c));                                                                 \
-        }                                                                                                                 \
+#define POOL_WIDE(rows, taps, known, some, two, four)                                                                  \
+    do for (; o < last; POOL_NEXT) {                                                                                   \
+        ptrdiff_t c = 0;                                                                                               \
+        for (ptrdiff_t b = 0; b < r->each; b += 64) PREFETCH((const void *)(soon + o * r->each + b), 0, 2);            \
+        for (; c + 4 * lanes <= C; c += 4 * lanes) four(POOL_ARGUMENTS(rows, taps, known, c));                         \
+        for (; c + 2 * lanes <= C; c += 2 * lanes) two(POOL_ARGUMENTS(rows, taps, known, c));                          \
+        for (; c < C; c += lanes) {                                                                                    \
+            if (c + lanes > C) c = C - lanes;                                                                          \
+            some(POOL_ARGUMENTS(rows, taps, known, c));                                                                \
+        }                                                                                                              \
     } while (0)
-#define POOL_NARROW(rows, taps, uniform, some, one, none) do {                                                                           \
-        if (!safe && (const char *)(x + r.windows[o].at + (rows - 1) * r.row + (taps - 1) * r.col + lanes) > r.end)       \
-            for (ptrdiff_t c = 0; c < C; c++) one(POOL_ARGUMENTS(rows, taps, uniform, c));                                \
-        else if (o <= inside) some(POOL_ARGUMENTS(rows, taps, uniform, 0));                                               \
-        else {                                                                                                            \
-            some(&r, maximum, backward, rows, taps, uniform, all, r.windows + o, 0, x, place, spare, places);             \
-            memcpy(y, spare, C * sizeof *y);                                                                              \
-            if (maximum && !backward) memcpy(to, places, C * size);                                                       \
-        }                                                                                                                 \
+#define POOL_NARROW(rows, taps, known, some, one, none)                                                                \
+    do for (; o < last; POOL_NEXT) {                                                                                   \
+        from = x + r->windows[o].at;                                                                                   \
+        here = place + r->windows[o].at * size;                                                                        \
+        base = (int32_t)(h->first * r->kernel + r->windows[o].first);                                                  \
+        if (!safe && (const char *)(from + (rows - 1) * r->row + (taps - 1) * r->col + lanes) > r->end)                \
+            for (ptrdiff_t c = 0; c < C; c++) one(POOL_ARGUMENTS(rows, taps, known, c));                               \
+        else if (o <= inside) some(POOL_ARGUMENTS(rows, taps, known, 0));                                              \
+        else {                                                                                                         \
+            some(r, per_h, op, rows, taps, known, all, r->windows + o, base, from, here, spare, places, sum);          \
+            memcpy(y, spare, C * sizeof *y);                                                                           \
+            if (op == POOL_MAXIMUM || op == POOL_EXACT) memcpy(to, places, C * size);                                  \
+        }                                                                                                              \
     } while (0)
-#define POOL_ARGUMENTS(rows, taps, uniform, c) \
-    &r, maximum, backward, rows, taps, uniform, all, r.windows + o, c, x, place, y + (c), to + (c) * size
-#define POOL_ROW(name, real, lanes_, fill, ...)                                                               \
-    TILE_INLINE void name(const Row r, int maximum, int backward, const real *x, const char *place, real *y, char *to) {  \
-        const ptrdiff_t C = r.C, lanes = lanes_;                     \
-        const ptrdiff_t size = r.narrow ? 1 : 4, inside = r.outputs - (lanes + C - 1) / C;                                \
-        const int safe = (const char *)(x + (r.rows - 1) * r.row + r.reach + lanes) <= r.end;                             \
-        const real all = (real)(r.per_h[0] * r.per_w[0]);                                                                 \
-        real spare[lanes_];                                                                                               \
-        char places[4 * (lanes_)];                                                                                        \
-        (void)inside, (void)safe, (void)spare, (void)places;                                                              \
-        for (ptrdiff_t o = 0; o < r.outputs; o++, y += C, to += size * C) { POOL_SHAPES(fill, __VA_ARGS__) }                           \
+#define POOL_NEXT o += r->phases, from += r->step, here += r->step * size, y += hop, to += hop * size
+#define POOL_ARGUMENTS(rows, taps, known, c)                                                                           \
+    r, per_h, op, rows, taps, known, all, r->windows + o, base, from + (c), here + (c) * size, y + (c),                \
+    to + (c) * size, sum
+/* h: the window along H, and per_h of its taps; x and place: where rows of taps begin; y and to: where outputs do */
+#define POOL_FROM(real) const Row *r, const Window *h, const double *per_h, const real *x, const char *place
+#define POOL_ROW(name, real, lanes_, fill, ...)                                                                  \
+    TILE_INLINE int name(POOL_FROM(real), int op, real *const y0, char *const to0) {                                   \
+        const int backward = op == POOL_MEAN_BACKWARD || op == POOL_MAXIMUM_BACKWARD;    \
+        const ptrdiff_t C = r->C, lanes = lanes_, size = r->narrow ? 1 : 4, hop = r->phases * C;                       \
+        const ptrdiff_t inside = C < lanes ? r->outputs - (lanes + C - 1) / C : 0;                                     \
+        const int safe = (const char *)(x + (h->taps - 1) * r->row + r->reach + lanes) <= r->end;                      \
+        const real all = (real)(per_h[0] * r->per_w[0]);                                                               \
+        const char *soon = (const char *)x + r->soon;                                                                  \
+        real spare[lanes_], sum[lanes_] = {0}, total = 0;                                                              \
+        char places[4 * (lanes_)];                                                                                     \
+        (void)inside, (void)safe, (void)spare, (void)places, (void)soon;                                               \
+        for (ptrdiff_t phase = 0; phase < r->phases; phase++)                                                          \
+            for (ptrdiff_t o = phase, last; o < r->outputs;) {                                                         \
+                const ptrdiff_t taps = r->windows[o].taps;                                                             \
+                int32_t base = (int32_t)(h->first * r->kernel + r->windows[o].first);                                  \
+                const real *from = x + r->windows[o].at;                                                               \
+                const char *here = place + r->windows[o].at * size;                                                    \
+                real *y = y0 + o * C;                                                                                  \
+                char *to = to0 + o * C * size;                                                                         \
+                last = o + r->windows[o].run * r->phases;                                               \
+                POOL_SHAPES(fill, __VA_ARGS__)                                                                         \
+            }                                                                                                          \
+        if (op == POOL_MAXIMUM) for (int lane = 0; lane < lanes_; lane++) total += sum[lane];                          \
+        return total != total;                                                                                         \
     }
 
-/* x and place: where rows of taps begin; y and to: where the row of outputs does */
-#define POOL_OP(sfx, maximum, backward)                                                                                   \
-    if (r->C <= FEW(*x) && r->C < LANES_##sfx) pool_row_few_##sfx(*r, maximum, backward, x, place, y, to);                \
-    else if (r->C <= HALF_##sfx && r->C < LANES_##sfx) pool_row_half_##sfx(*r, maximum, backward, x, place, y, to);       \
-    else if (r->C < LANES_##sfx) pool_row_full_##sfx(*r, maximum, backward, x, place, y, to);                             \
-    else pool_row_wide_##sfx(*r, maximum, backward, x, place, y, to);
-#define POOL(sfx, real, whole)                                                                                            \
-    POOL_LANES(pool_four_##sfx, real, whole, LANES_##sfx, 4)                                                              \
-    POOL_LANES(pool_two_##sfx, real, whole, LANES_##sfx, 2)                                                              \
-    POOL_LANES(pool_full_##sfx, real, whole, LANES_##sfx, 1)                                                              \
-    POOL_LANES(pool_half_##sfx, real, whole, HALF_##sfx, 1)                                                               \
-    POOL_LANES(pool_few_##sfx, real, whole, FEW(real), 1)                                                                 \
-    POOL_LANES(pool_one_##sfx, real, whole, 1, 1)                                                                         \
-    POOL_ROW(pool_row_wide_##sfx, real, LANES_##sfx, POOL_WIDE, pool_full_##sfx, pool_two_##sfx, pool_four_##sfx)                    \
-    POOL_ROW(pool_row_full_##sfx, real, LANES_##sfx, POOL_NARROW, pool_full_##sfx, pool_one_##sfx, )                      \
-    POOL_ROW(pool_row_half_##sfx, real, HALF_##sfx, POOL_NARROW, pool_half_##sfx, pool_one_##sfx, )                       \
-    POOL_ROW(pool_row_few_##sfx, real, FEW(real), POOL_NARROW, pool_few_##sfx, pool_one_##sfx, )                          \
-    static void pool_##sfx(const Row *r, const real *x, const char *place, real *y, char *to) {                           \
-        if (r->maximum && r->backward) { POOL_OP(sfx, 1, 1) }                                                             \
-        else if (r->maximum) { POOL_OP(sfx, 1, 0) }                                                                       \
-        else if (r->backward) { POOL_OP(sfx, 0, 1) }                                                                      \
-        else { POOL_OP(sfx, 0, 0) }                                                                                       \
+/* Functions of their own: in one, GCC runs out of registers for addresses */
+#define POOL_OP(name, sfx, real, op)                                                                                   \
+    POOL_APART int pool_##name##_wide_##sfx(POOL_FROM(real), real *y, char *to) {                                      \
+        return pool_row_wide_##sfx(r, h, per_h, x, place, op, y, to);                                                  \
+    }                                                                                                                  \
+    POOL_APART int pool_##name##_##sfx(POOL_FROM(real), real *y, char *to) {                                           \
+        if (r->C >= LANES_##sfx) return pool_##name##_wide_##sfx(r, h, per_h, x, place, y, to);                        \
+        if (r->C <= FEW(real)) return pool_row_few_##sfx(r, h, per_h, x, place, op, y, to);                            \
+        if (r->C <= HALF_##sfx) return pool_row_half_##sfx(r, h, per_h, x, place, op, y, to);                          \
+        return pool_row_full_##sfx(r, h, per_h, x, place, op, y, to);                                                  \
+    }
+
+/* A maximum is made anew if a NaN, or infinities of both signs, may be among its row's taps. */
+#define POOL(sfx, real, whole)                                                                                         \
+    POOL_LANES(pool_four_##sfx, real, whole, LANES_##sfx, 4)                                                           \
+    POOL_LANES(pool_two_##sfx, real, whole, LANES_##sfx, 2)                                                            \
+    POOL_LANES(pool_full_##sfx, real, whole, LANES_##sfx, 1)                                                           \
+    POOL_LANES(pool_half_##sfx, real, whole, HALF_##sfx, 1)                                                            \
+    POOL_LANES(pool_few_##sfx, real, whole, FEW(real), 1)                                                              \
+    POOL_LANES(pool_one_##sfx, real, whole, 1, 1)                                                                      \
+    POOL_ROW(pool_row_wide_##sfx, real, LANES_##sfx, POOL_WIDE, pool_full_##sfx, pool_two_##sfx, pool_four_##sfx)   \
+    POOL_ROW(pool_row_full_##sfx, real, LANES_##sfx, POOL_NARROW, pool_full_##sfx, pool_one_##sfx, )                \
+    POOL_ROW(pool_row_half_##sfx, real, HALF_##sfx, POOL_NARROW, pool_half_##sfx, pool_one_##sfx, )                 \
+    POOL_ROW(pool_row_few_##sfx, real, FEW(real), POOL_NARROW, pool_few_##sfx, pool_one_##sfx, )                    \
+    POOL_OP(mean, sfx, real, POOL_MEAN)                                                                                \
+    POOL_OP(mean_backward, sfx, real, POOL_MEAN_BACKWARD)                                                              \
+    POOL_OP(maximum, sfx, real, POOL_MAXIMUM)                                                                          \
+    POOL_OP(exact, sfx, real, POOL_EXACT)                                                                              \
+    POOL_OP(maximum_backward, sfx, real, POOL_MAXIMUM_BACKWARD)                                                        \
+    static void pool_##sfx(POOL_FROM(real), real *y, char *to) {                                                       \
+        if (r->maximum && r->backward) pool_maximum_backward_##sfx(r, h, per_h, x, place, y, to);                      \
+        else if (r->backward) pool_mean_backward_##sfx(r, h, per_h, x, place, y, to);                                  \
+        else if (!r->maximum) pool_mean_##sfx(r, h, per_h, x, place, y, to);                                           \
+        else if (pool_maximum_##sfx(r, h, per_h, x, place, y, to)) pool_exact_##sfx(r, h, per_h, x, place, y, to);     \
     }
 
 #define HALF_f32 (LANES_f32 / 2 > FEW(float) ? LANES_f32 / 2 : FEW(float))
 #define HALF_f64 (LANES_f64 / 2 > FEW(double) ? LANES_f64 / 2 : FEW(double))
 POOL(f32, float, int32_t)
 POOL(f64, double, int64_t)
-#define pool(r, x, ...) _Generic((x), float *: pool_f32, default: pool_f64)(r, x, __VA_ARGS__)
+#define pool(r, h, per_h, x, ...) _Generic((x), float *: pool_f32, default: pool_f64)(r, h, per_h, x, __VA_ARGS__)

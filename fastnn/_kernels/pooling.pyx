@@ -17,17 +17,20 @@ cnp.import_array()
 
 cdef extern from "pooling.h" nogil:
     ctypedef struct Window:
-        Py_ssize_t at, column, taps, first
+        Py_ssize_t at, column, taps, first, run
     ctypedef struct Row:
         int maximum, backward, narrow, uniform
-        int32_t number, down, right
-        Py_ssize_t C, outputs, rows, row, col, reach, tap_h, tap_w
-        const double* per_h
+        const int32_t* numbers
+        int32_t kernel, down, right
+        Py_ssize_t C, outputs, row, col, reach, phases, step, soon, each, tap_h, tap_w
         const double* per_w
         const Window* windows
         const char* end
 
-    void pool(const Row* r, void* x, const char* place, void* y, char* to)  # a macro, which chooses by the type of x
+    enum:
+        VECTOR_BYTES
+    # a macro, which chooses by the type of x
+    void pool(const Row* r, const Window* h, const double* per_h, void* x, const char* place, void* y, char* to)
 
 cdef enum:
     LARGEST = 2147483647  # size of a window or a step
@@ -44,6 +47,7 @@ ctypedef struct Pool:
     Bytes x, y, place, to
     const Window* windows  # along H
     const double* per_h
+    int32_t[9] numbers
     Row common  # what all rows have in common
 
 
@@ -53,6 +57,7 @@ cdef Window window(const Axis* a, Py_ssize_t o) noexcept nogil:
     cdef Py_ssize_t begin = o * a.stride - a.padding, last = a.kernel
     cdef Py_ssize_t size = a.out if a.backward else a.size, out = a.size if a.backward else a.out
     w.first = w.column = 0
+    w.run = 1
     if a.kernel == 0:  # what holds an input follows from the same formula
         w.at = o * size // out
         w.taps = parts((o + 1) * size, out) - w.at
@@ -94,14 +99,12 @@ cdef bint is_uniform(const double* a, Py_ssize_t n) noexcept nogil:
 
 cdef void pool_row(const Pool* p, Py_ssize_t unit, floating* kind) noexcept nogil:
     """A row of the result."""
-    cdef Py_ssize_t image = unit // p.length, at
-    cdef Window h = p.windows[unit % p.length]
-    cdef Row r = p.common
-    r.rows, r.number = h.taps, <int32_t> (h.first * p.w.kernel)
-    r.per_h = p.per_h + (h.at if r.backward else unit % p.length)
-    at = (image * p.other + h.at) * p.row_other
-    pool(&r, <floating*> p.x + at, p.place + (at if r.narrow else 4 * at), <floating*> p.y + unit * p.row,
-         p.to + (unit * p.row if r.narrow else 4 * unit * p.row))
+    cdef Py_ssize_t row = unit % p.length
+    cdef const Window* h = p.windows + row
+    cdef const Row* r = &p.common
+    cdef Py_ssize_t at = (unit // p.length * p.other + h.at) * p.row_other, to = unit * p.row
+    pool(r, h, p.per_h + (h.at if r.backward else row), <floating*> p.x + at, p.place + (at if r.narrow else 4 * at),
+         <floating*> p.y + to, p.to + (to if r.narrow else 4 * to))
 
 
 cdef bint fits(const Axis* a) noexcept:
@@ -128,6 +131,7 @@ cdef int run(cnp.ndarray x, cnp.ndarray y, cnp.ndarray place, tuple geometry, bi
     cdef int axis, threads
     cdef Py_ssize_t places, i
     cdef Window* windows
+    cdef Window* after
     cdef double* per_h
     cdef double* per_w
     (p.h.kernel, p.w.kernel), (p.h.stride, p.w.stride), (p.h.padding, p.w.padding), (p.h.dilation, p.w.dilation) = (
@@ -152,7 +156,7 @@ cdef int run(cnp.ndarray x, cnp.ndarray y, cnp.ndarray place, tuple geometry, bi
     p.place = p.to = y.data if place is None else place.data
     prepare(&p.h, x.shape[2], y.shape[2], padded, backward, geometry is None)
     prepare(&p.w, x.shape[3], y.shape[3], padded, backward, geometry is None)
-    r.C, r.backward = x.shape[1], backward
+    r.C, r.kernel, r.backward = x.shape[1], <int32_t> p.w.kernel, backward
     threads = threads_for(x.size + y.size * min(places, <Py_ssize_t> 64), n_threads)
     p.x, p.y, p.length, p.other = x.data, y.data, p.h.out, p.h.size
     r.outputs, p.row_other, r.end = p.w.out, p.w.size * r.C, x.data + cnp.PyArray_NBYTES(x)
@@ -163,6 +167,19 @@ cdef int run(cnp.ndarray x, cnp.ndarray y, cnp.ndarray place, tuple geometry, bi
         r.row, r.col, r.tap_h, r.tap_w = p.h.step * p.row_other, p.w.step * r.C, p.h.step, p.w.step
         r.down, r.right = <int32_t> (-p.h.fall * p.w.kernel), <int32_t> -p.w.fall
     p.row, r.reach = r.outputs * r.C, p.row_other
+    cdef bint wide = r.C * cnp.PyArray_ITEMSIZE(x) >= VECTOR_BYTES
+    if backward:
+        r.phases = p.w.stride if wide else 1
+        r.step = r.C * (1 if geometry else p.w.out // p.w.size)
+    else:
+        r.phases, r.step = 1, r.C * (p.w.stride if geometry else p.w.size // p.w.out)
+    for i in range(9):
+        p.numbers[i] = <int32_t> (i // 3 * p.w.kernel + i % 3)
+    r.numbers = p.numbers
+    r.soon = r.each = 0
+    if place is not None and not backward and p.w.kernel > p.w.stride:  # else the processor's own prefetch is enough
+        r.soon = p.h.kernel * p.row_other * cnp.PyArray_ITEMSIZE(x)
+        r.each = p.h.stride * p.row_other * cnp.PyArray_ITEMSIZE(x) // r.outputs
     windows = <Window*> scratch_acquire((r.outputs + p.length) * sizeof(Window) + (p.h.out + p.w.out) * sizeof(double))
     r.windows, p.windows = windows, windows + r.outputs
     p.per_h = per_h = <double*> (windows + r.outputs + p.length)
@@ -171,6 +188,12 @@ cdef int run(cnp.ndarray x, cnp.ndarray y, cnp.ndarray place, tuple geometry, bi
         windows[i] = window(&p.w, i)
         windows[i].column = windows[i].at
         windows[i].at *= r.C
+    for i in range(r.outputs - 1, -1, -1):
+        if i + r.phases < r.outputs:
+            after = &windows[i + r.phases]
+            if windows[i].taps == after.taps and (
+                    not wide or windows[i].first == after.first and windows[i].at + r.step == after.at):
+                windows[i].run += after.run
     for i in range(p.length):
         windows[r.outputs + i] = window(&p.h, i)
     for i in range(p.h.out):
