@@ -2,7 +2,8 @@
 
 All are one walk: for each element of a row of the result, which taps it reads, and what is made of them (pooling.h's
 part). Forward the taps of an output lie in its window; backward the taps of an input are the outputs whose windows hold
-it, so that dx is gathered, written once and never zeroed, and any row of it is a unit of work of its own. Where taps
+it, so that dx is gathered, written once and never zeroed, and any row of it is a unit of work of its own. (Where windows
+overlap and are large, or channels fill vectors badly, a maximum's gradient is scattered, image by image.) Where taps
 lie along H and W is worked out once a call: it takes divisions.
 
 A maximum records in which tap it was found, in one byte if the window has at most 256 places; ties go to the first
@@ -11,6 +12,7 @@ windows that do not overlap; for the others, and below 16 channels, the instruct
 cimport numpy as cnp
 from cython cimport floating
 from libc.stdint cimport int32_t
+from libc.string cimport memset
 from fastnn._kernels.kernel cimport *
 
 cnp.import_array()
@@ -34,6 +36,8 @@ cdef extern from "pooling.h" nogil:
 
 cdef enum:
     LARGEST = 2147483647  # size of a window or a step
+    FEW_IMAGES = 4  # fewer are no units of work
+    MANY_TAPS = 16  # more than scattering takes for one
 
 ctypedef struct Axis:
     Py_ssize_t size, out, kernel, stride, padding, dilation  # kernel 0: windows cover the axis evenly
@@ -107,6 +111,29 @@ cdef void pool_row(const Pool* p, Py_ssize_t unit, floating* kind) noexcept nogi
          <floating*> p.y + to, p.to + (to if r.narrow else 4 * to))
 
 
+cdef void scatter(const Pool* p, Py_ssize_t n, floating* kind) noexcept nogil:
+    """Of one image: the gradient of each maximum, added where it was found. (A place that is none goes nowhere.)"""
+    cdef const Row* r = &p.common
+    cdef Py_ssize_t size = p.length * p.row, i, j, c, at
+    cdef floating* dx = <floating*> p.y + n * size
+    cdef const floating* dy = <floating*> p.x + n * p.other * p.row_other
+    cdef const unsigned char* place = <const unsigned char*> p.place + n * p.other * p.row_other
+    cdef Py_ssize_t[256] offsets
+    for i in range(256):
+        offsets[i] = -size * LARGEST
+        if i < p.h.kernel * p.w.kernel:
+            offsets[i] = i // p.w.kernel * p.h.dilation * p.row + i % p.w.kernel * p.w.dilation * r.C
+    memset(dx, 0, size * sizeof(floating))
+    for i in range(p.other):
+        for j in range(p.w.out):
+            at = (i * p.h.stride - p.h.padding) * p.row + (j * p.w.stride - p.w.padding) * r.C
+            for c in range(r.C):
+                if <size_t> (at + c + offsets[place[c]]) < <size_t> size:
+                    dx[at + c + offsets[place[c]]] += dy[c]
+            dy += r.C
+            place += r.C
+
+
 cdef bint fits(const Axis* a) noexcept:
     return min(a.kernel, a.stride, a.dilation, a.padding + 1) >= 1 and (
         max(a.kernel, a.stride, a.dilation, a.padding) < LARGEST)
@@ -167,7 +194,8 @@ cdef int run(cnp.ndarray x, cnp.ndarray y, cnp.ndarray place, tuple geometry, bi
         r.row, r.col, r.tap_h, r.tap_w = p.h.step * p.row_other, p.w.step * r.C, p.h.step, p.w.step
         r.down, r.right = <int32_t> (-p.h.fall * p.w.kernel), <int32_t> -p.w.fall
     p.row, r.reach = r.outputs * r.C, p.row_other
-    cdef bint wide = r.C * cnp.PyArray_ITEMSIZE(x) >= VECTOR_BYTES
+    cdef Py_ssize_t lanes = max(VECTOR_BYTES // cnp.PyArray_ITEMSIZE(x), <Py_ssize_t> 1)
+    cdef bint wide = r.C >= lanes
     if backward:
         r.phases = p.w.stride if wide else 1
         r.step = r.C * (1 if geometry else p.w.out // p.w.size)
@@ -180,6 +208,10 @@ cdef int run(cnp.ndarray x, cnp.ndarray y, cnp.ndarray place, tuple geometry, bi
     if place is not None and not backward and p.w.kernel > p.w.stride:  # else the processor's own prefetch is enough
         r.soon = p.h.kernel * p.row_other * cnp.PyArray_ITEMSIZE(x)
         r.each = p.h.stride * p.row_other * cnp.PyArray_ITEMSIZE(x) // r.outputs
+    if (backward and r.maximum and r.narrow and x.shape[0] >= FEW_IMAGES
+            and (r.C < 2 * lanes and r.C != lanes or places > MANY_TAPS)
+            and (p.h.kernel > p.h.stride or p.w.kernel > p.w.stride)):
+        return start(<Unit> scatter[float], <Unit> scatter[double], x, &p, x.shape[0], threads)
     windows = <Window*> scratch_acquire((r.outputs + p.length) * sizeof(Window) + (p.h.out + p.w.out) * sizeof(double))
     r.windows, p.windows = windows, windows + r.outputs
     p.per_h = per_h = <double*> (windows + r.outputs + p.length)
