@@ -29,7 +29,10 @@ def cases() -> list[Case]:
             plain, last = normal(rng, *shape).copy(order="C"), out(*shape)
             return (plain, last) if to_last else (last + 1, plain)
 
-        def torch_copy(torch, x, y_out):
+        def torch_copy(torch, x, y_out, to_last=to_last):  # tensors come in one order
+            orders = torch.contiguous_format, torch.channels_last
+            x = x.contiguous(memory_format=orders[not to_last])
+            y_out = y_out.contiguous(memory_format=orders[to_last])
             return lambda: [y_out.copy_(x)]
 
         label = f"{'x'.join(map(str, shape))} {'to' if to_last else 'from'} channels-last"

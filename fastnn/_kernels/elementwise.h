@@ -6,7 +6,7 @@
 #if defined(__GNUC__)
 #define EW_LOOP _Pragma("GCC ivdep") for (ptrdiff_t i = 0; i < n; i++) /* z may be x or y, element for element */
 #define EW_INLINE static inline __attribute__((always_inline))
-#define EW_UNROLLED _Pragma("GCC unroll 8")
+#define EW_UNROLLED _Pragma("GCC unroll 16")
 #else
 #define EW_LOOP for (ptrdiff_t i = 0; i < n; i++)
 #define EW_INLINE static inline
@@ -36,6 +36,9 @@ EW_APPLY(f64, double)
    Interleaving row i with row i + L/2, log2(L) times over, transposes. */
 #define EW_SHUFFLES_4 const index_4 low = {0, 4, 1, 5}, high = {2, 6, 3, 7};
 #define EW_SHUFFLES_8 const index_8 low = {0, 8, 1, 9, 2, 10, 3, 11}, high = {4, 12, 5, 13, 6, 14, 7, 15};
+#define EW_SHUFFLES_16                                                                                                    \
+    const index_16 low = {0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23};                                        \
+    const index_16 high = {8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31};
 #if defined(__GNUC__)
 #define EW_TILE(name, real, index, L)                                                                                     \
     EW_INLINE void name(const real *x, ptrdiff_t from, real *y, ptrdiff_t to, int rows) {                                 \
@@ -67,6 +70,13 @@ EW_APPLY(f64, double)
         for (int j = 0; j < L; j++)                                                                                       \
             for (int i = 0; i < L; i++) y[j * to + i] = x[(i < rows ? i : 0) * from + j];                                 \
     }
+#if defined(__AVX512F__) && !defined(__clang__) /* a tile's rows are lines of memory, in x and y */
+EW_TILE(ew_tile16_f32, float, int, 16)
+#define EW_LARGE_f32(...) EW_TILES(ew_tile16_f32, 16)
+#else
+#define EW_LARGE_f32(...)
+#endif
+#define EW_LARGE_f64(...)
 EW_TILE(ew_tile8_f32, float, int, 8)
 EW_TILE(ew_tile4_f32, float, int, 4)
 EW_TILE(ew_tile8_f64, double, long long, 8)
@@ -74,19 +84,23 @@ EW_TILE(ew_tile4_f64, double, long long, 4)
 
 /* y[j * to + i] = x[i * from + j] for i < rows, j < columns: tiles, the last of which overlap; where rows of y are as
    short as `to`, they are written in tiles too, each spilling over into the next. */
+#define EW_TILES(tile, L)                                                                                                 \
+    if (rows >= L && columns >= L) {                                                                                      \
+        for (j = 0; j < columns; j += L) {                                                                                \
+            j = j + L > columns ? columns - L : j;                                                                        \
+            for (i = 0; i < rows; i += L) {                                                                               \
+                i = i + L > rows ? rows - L : i;                                                                          \
+                tile(x + i * from + j, from, y + j * to + i, to, L);                                                      \
+            }                                                                                                             \
+        }                                                                                                                 \
+        return;                                                                                                           \
+    }
 #define EW_TRANSPOSE(sfx, real)                                                                                           \
     static void ew_transpose_##sfx(const real *x, ptrdiff_t from, real *y, ptrdiff_t to, ptrdiff_t rows,                  \
                                    ptrdiff_t columns) {                                                                   \
         ptrdiff_t i = 0, j = 0;                                                                                           \
-        if (rows >= 8 && columns >= 8)                                                                                    \
-            for (j = 0; j < columns; j += 8) {                                                                            \
-                j = j + 8 > columns ? columns - 8 : j;                                                                    \
-                for (i = 0; i < rows; i += 8) {                                                                           \
-                    i = i + 8 > rows ? rows - 8 : i;                                                                      \
-                    ew_tile8_##sfx(x + i * from + j, from, y + j * to + i, to, 8);                                        \
-                }                                                                                                         \
-            }                                                                                                             \
-        else if (rows == to && rows <= 4)                                                                                 \
+        EW_LARGE_##sfx() EW_TILES(ew_tile8_##sfx, 8)                                                                      \
+        if (rows == to && rows <= 4)                                                                                      \
             for (; j + 4 + 4 / rows <= columns; j += 4) ew_tile4_##sfx(x + j, from, y + j * to, to, (int)rows);           \
         else if (rows == to && rows <= 8)                                                                                 \
             for (; j + 8 + 8 / rows <= columns; j += 8) ew_tile8_##sfx(x + j, from, y + j * to, to, (int)rows);           \

@@ -7,7 +7,8 @@
    NaN passes through every step. Of exp's argument k may be large; expm1 does with one part of ln 2, since what the other
    adds is k 2^k times it at most. Errors stay under 1.2 ulp for exp and expm1. The logistic function and tanh are
    quotients whose numerator and denominator are kept with what rounding took from them; fused multiply-adds find it
-   again, and correct the quotient by it: 1.1 and 1.6 ulp in float32, where the processor has them, else 2.4 and 2.5. */
+   again, and correct the quotient by it: 1.1 and 1.6 ulp in float32, where the processor has them, else 2.4 and 2.5.
+   AVX-512 goes another way (vmath512.h). */
 #pragma once
 
 #include <math.h>
@@ -15,8 +16,11 @@
 #include <stdint.h>
 #include <string.h>
 
-#define VM_Q_f(r) (0.5f + r * (0.16666576305560638f + r * (0.041666553762567638f + r * (0.0083632927530306023f             \
-    + r * 0.00139263256181334621f))))
+#define VM_Q1_f 0.16666576305560638f
+#define VM_Q2_f 0.041666553762567638f
+#define VM_Q3_f 0.0083632927530306023f
+#define VM_Q4_f 0.00139263256181334621f
+#define VM_Q_f(r) (0.5f + r * (VM_Q1_f + r * (VM_Q2_f + r * (VM_Q3_f + r * VM_Q4_f))))
 #define VM_Q_(r) (0.5 + r * (0.16666666666666671 + r * (0.041666666666666670 + r * (0.0083333333333260250                 \
     + r * (0.0013888888888883670 + r * (0.00019841269875205077 + r * (2.4801587325822281e-5                               \
     + r * (2.7557254913486702e-6 + r * (2.7557273295539724e-7 + r * (2.5105419192016336e-8                                \
@@ -29,6 +33,13 @@
 #endif
 
 enum { RELU, LEAKY_RELU, SIGMOID, TANH, ELU, BACKWARD };
+
+#define vm_wide_(...) 0 /* of float64; `op` is not done yet */
+#ifdef __AVX512F__
+#include "vmath512.h"
+#else
+#define vm_wide_f(...) 0
+#endif
 
 #if VM_EXACT
 #define VM_FMA(f) __builtin_fma##f
@@ -105,6 +116,7 @@ static inline real vm_tanh_##f(real x)                                          
 static inline void vm_apply_##f(int op, real a, const real *dy, const real *in, real *out, ptrdiff_t n)                   \
 {                                                                                                                         \
     typedef real vm_real;                                                                                                 \
+    if (vm_wide_##f(op, a, in, out, n)) return;                                                                           \
     switch (op) {                                                                                                         \
     VM_EACH(RELU, x <= 0 ? 0 : x)                                                                                         \
     VM_EACH(RELU + BACKWARD, x <= 0 ? 0 : g)                                                                              \
@@ -114,7 +126,7 @@ static inline void vm_apply_##f(int op, real a, const real *dy, const real *in, 
     VM_EACH(SIGMOID + BACKWARD, g * (x * (1 - x)))                                                                        \
     VM_EACH(TANH, vm_tanh_##f(x))                                                                                         \
     VM_EACH(TANH + BACKWARD, g * (1 - x * x))                                                                             \
-    VM_EACH(ELU, x < 0 ? a * vm_expm1_##f(x < 0 ? x : 0) : x)                                                             \
+    VM_EACH(ELU, x < 0 ? a * vm_expm1_##f(x) : x)                                                                         \
     VM_EACH(ELU + BACKWARD, g * (x <= 0 ? x + a : 1))                                                                     \
     }                                                                                                                     \
 }
