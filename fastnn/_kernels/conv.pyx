@@ -94,6 +94,7 @@ ctypedef struct Dense:  # a dense walk: the convolution itself, or one phase of 
     Py_ssize_t sums  # elements of a row of them, which lie before the output's; or of an output plane
     Py_ssize_t plane  # elements of an input plane of a band
     bint planar
+    bint dotted  # the lanes run along what a kernel row reads
     const Conv* whole  # with the epilogue
 
 
@@ -116,10 +117,18 @@ cdef void plan_few(Dense* d, int n_lanes) noexcept nogil:
     cdef Py_ssize_t dense = work * d.oW * d.kW, folded = (work + 20 * d.oH) * (last - first) * nv
     cdef Py_ssize_t planar = n_panels * parts((d.oH - 1) * d.padded_row + d.oW, step) * plane_vectors(width) \
         * d.kH * d.kW * d.run * (2 * width + 3) + 3 * (d.run * d.W * d.H + d.columns * d.oH * d.oW)
-    d.taps, d.planar, d.sums = 0, False, 0
-    if d.nv > 1 or d.kH * d.kW <= 1 or d.sw > 1 or d.sh > 1:
+    cdef Py_ssize_t side_by_side = d.run if d.dw > 1 else d.kW * d.run, blocks = parts(d.columns, DOT_COLUMNS)
+    cdef Py_ssize_t dotted = min(d.oH, d.H) * d.oW * (
+        d.kH * d.kW * d.run // max(side_by_side, 1) * parts(side_by_side, n_lanes) * (3 * blocks + 2 * d.columns)
+        + 40 * d.columns)
+    d.taps, d.planar, d.dotted, d.sums = 0, False, False, 0
+    if d.nv > 1:
         return
-    if d.kW > 1 and d.dw == 1 and nv <= TILE_VECTORS and first < last and folded < min(dense, planar):
+    if d.sw > 1 or d.sh > 1 or d.kH * d.kW <= 1:
+        folded = planar = dense
+    if side_by_side >= n_lanes and dotted < min(dense, min(folded, planar)):
+        d.dotted, d.panels, d.width = True, blocks, parts(d.columns, blocks)
+    elif d.kW > 1 and d.dw == 1 and nv <= TILE_VECTORS and first < last and folded < min(dense, planar):
         d.taps, d.wide, d.shift, d.nv = d.kW, d.oW, first + d.left, <int> nv
         d.oW, d.kW, d.left = last - first, 1, -first
     elif planar < dense and small_border(d.padded_row, d.oH + (d.kH - 1) * d.dh, d.oH * d.oW):
@@ -134,13 +143,14 @@ cdef Py_ssize_t plan_dense(Dense* d, const Conv* c) noexcept nogil:
     d.nv = vectors_for(d.columns, c.lanes)
     d.padded_row = (d.oW - 1) * d.sw + (d.kW - 1) * d.dw + 1
     plan_few(d, c.lanes)
-    if not d.planar:
+    if not d.planar and not d.dotted:
         d.width = d.nv * c.lanes
         d.panels = 1 if d.taps else parts(d.columns, d.width)
+    if not d.planar:
         d.padded_row = (d.oW - 1) * d.sw + (d.kW - 1) * d.dw + 1
     d.panel_size = d.kH * d.kW * d.run * d.width
     d.copied = d.kH * d.kW > 0 and (d.groups > 1 or d.left > 0 or d.padded_row - d.left > d.W)
-    d.slides = (d.itemsize == 4 and not d.taps and d.nv == 1 and d.sw == 1 and d.dw == 1
+    d.slides = (d.itemsize == 4 and not d.taps and not d.dotted and d.nv == 1 and d.sw == 1 and d.dw == 1
                 and (d.kW == 3 or d.kW == 5))
     d.long_row = d.band_size = 0
     if not d.copied and not d.taps and d.kH == d.kW == d.sh == d.sw == 1 and d.oH == d.H and d.oW == d.W \
@@ -176,7 +186,12 @@ cdef void pack_unit(const Dense* d, Py_ssize_t i, floating* kind) noexcept nogil
         bias[j] = (<floating*> d.b)[group * d.columns + first + j] if d.b != NULL and j < n and not d.taps else 0
     if d.taps:
         memset(to, 0, d.panel_size * sizeof(floating))
-    for h in range(d.kH):
+    for j in range(n if d.dotted else 0):  # a row for each filter
+        for h in range(d.kH):
+            for w in range(d.kW):
+                pack(weight + j * d.column + h * d.w_h + w * d.w_w, d.run, d.row, 1, 1, to, 1, 1)
+                to += d.run
+    for h in range(0 if d.dotted else d.kH):
         for w in range(0 if d.taps else d.kW):
             pack(weight + h * d.w_h + w * d.w_w, d.run, d.row, n, d.column,
                  to + w * d.width * (d.run if step == 1 else 1), d.width, d.width * step)
@@ -270,7 +285,7 @@ cdef void dense_unit(const Dense* d, Py_ssize_t unit, floating* kind) noexcept n
     cdef floating* sums = room + d.band_size - d.sums - (d.wide + 2 * d.taps) * d.columns - d.width  # if folded
     cdef bint side = d.taps and d.run == 1
     cdef Bytes ahead = NULL
-    cdef Py_ssize_t ahead_size = 0, at
+    cdef Py_ssize_t ahead_size = 0, at, size = 0
     cdef Walk walk
     if d.long_row:
         x = <floating*> d.x + n * LONG_ROW * d.C
@@ -303,18 +318,31 @@ cdef void dense_unit(const Dense* d, Py_ssize_t unit, floating* kind) noexcept n
         side = pixel_in == 1
     if side:
         walk.n[0], walk.a[2], walk.b[2] = 1, walk.a[0], walk.b[0]
-    n_tiles = parts(oW, SLIDE_ROWS if d.slides else TILE_ROWS)
+    if d.dotted:
+        size = d.kH * d.kW * d.run
+        walk.b[0], walk.b[1] = d.kW * d.run, d.run
+    n_tiles = 0 if d.dotted else parts(oW, SLIDE_ROWS if d.slides else TILE_ROWS)
     for panel in range(group * d.panels, (group + 1) * d.panels):
         for i in range(last - first):
             within((first + i) * d.sh - d.top, d.dh, d.kH, d.H, &begin, &end)  # taps between the borders
             walk.n[2 if side else 0] = end - begin
             from_ = x + (i * d.sh + begin * d.dh) * row_in
-            weight = <floating*> d.packed + panel * d.panel_size + begin * d.kW * d.run * d.width
+            weight = <floating*> d.packed + panel * d.panel_size + begin * walk.b[0]
             columns = <int> min(<Py_ssize_t> d.width, d.columns - panel % d.panels * d.width)
             to = y + (first + i) * d.row_out + panel % d.panels * d.width
             if panel == group * d.panels and ahead != NULL:  # the next unit's input, a row's share at a time
                 at = cut(ahead_size, last - first, i)
                 prefetch(ahead + at, cut(ahead_size, last - first, i + 1) - at)
+            j = 0
+            while d.dotted and j < oW:
+                n = dot_rows(columns, oW)
+                j = min(j, oW - n)  # the last ones overlap those before
+                dots(<int> n, columns, from_ + j * d.sw * pixel_in, d.sw * pixel_in, weight, size, &walk,
+                     to + j * d.pixel_out, d.pixel_out, <floating*> d.bias + panel * d.width, False)
+                if d.whole.norm != NULL:
+                    epilogue(d.whole, to + j * d.pixel_out, n, group * d.columns + panel % d.panels * d.width, columns,
+                             kind)
+                j += n
             for t in range(n_tiles):
                 j = cut(oW, n_tiles, t)
                 n = cut(oW, n_tiles, t + 1) - j
@@ -694,15 +722,18 @@ cdef void weight_unit(const Conv* c, Py_ssize_t unit, floating* kind) noexcept n
 cdef void strip(const Conv* c, const floating* x, const floating* y, Py_ssize_t n, floating* to, Py_ssize_t size,
                 Py_ssize_t step_x, Py_ssize_t step, bint add) noexcept nogil:
     """`size` rows of dW, `step` elements apart, as products of planes of x, `step_x` elements apart, and of dY."""
-    cdef Py_ssize_t row = c.together * c.plane, blocks = parts(c.F, DOT_COLUMNS), i = 0, j, f
-    cdef int rows
-    while i < size:
-        rows = DOT_ROWS if size - i >= DOT_ROWS else <int> min(size - i, <Py_ssize_t> 2)
-        for j in range(blocks):
-            f = cut(c.F, blocks, j)
-            dots(rows, <int> (cut(c.F, blocks, j + 1) - f), x + i * step_x, step_x, y + f * row, row, n,
-                 to + i * step + f, step, NULL, add)
-        i += rows
+    cdef Py_ssize_t row = c.together * c.plane, blocks = parts(c.F, DOT_COLUMNS), i, j, f
+    cdef int columns, rows
+    cdef Walk walk
+    memset(&walk, 0, sizeof(Walk))
+    walk.n[0], walk.n[1], walk.n[2] = 1, 1, n
+    for j in range(blocks):
+        f, i = cut(c.F, blocks, j), 0
+        columns = <int> (cut(c.F, blocks, j + 1) - f)
+        while i < size:
+            rows = dot_rows(columns, size - i)
+            dots(rows, columns, x + i * step_x, step_x, y + f * row, row, &walk, to + i * step + f, step, NULL, add)
+            i += rows
 
 
 cdef void planar_weight_unit(const Conv* c, Py_ssize_t chunk, floating* kind) noexcept nogil:
