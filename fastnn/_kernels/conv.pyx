@@ -77,6 +77,8 @@ ctypedef struct Conv:  # a convolution, its arrays, and how its weight gradient 
     Bytes sums, edge, padded, spread
     int width, nv
     Py_ssize_t together, plane  # items in planes at a time, or 0; elements of an item's plane
+    Py_ssize_t pieces  # of the batch, of which items are bands
+    bint swapped  # the tile's rows are filters, its columns channels of the image
     bint spans  # the tile's rows run over kW·C of a padded copy, else over the C of one tap
     bint slides  # the tile has all taps of a row, for some channels
 
@@ -608,19 +610,29 @@ cdef void convolve(const Conv* c, Py_ssize_t _, floating* kind) noexcept nogil:
 
 cdef Py_ssize_t plan_weight(Conv* c) noexcept nogil:
     """Decide tiles, items and chunks from shapes only; returns the elements of working memory."""
-    cdef Py_ssize_t wide
+    cdef Py_ssize_t wide, image
+    cdef int nv
     c.edge_at = c.padded_at = 0
     c.nv = vectors_for(c.f, c.lanes)
     c.width = c.nv * c.lanes
     c.panels = parts(c.f, c.width)
     c.high, c.wide = (c.oH - 1) * c.sh + (c.kH - 1) * c.dh + 1, (c.oW - 1) * c.sw + c.kW
-    c.slides = c.itemsize == 4 and c.nv == 1 and c.sw == 1 and c.dw == 1 and (c.kW == 3 or c.kW == 5)
+    nv = 1 if c.c < 2 * c.lanes else TILE_VECTORS
+    c.swapped = c.c >= c.lanes and 4 * parts(c.c, nv * c.lanes) * max(8, c.f * nv) < 3 * c.c * c.panels * c.nv
+    if c.swapped:
+        c.nv, c.width, c.panels = nv, nv * c.lanes, parts(c.c, nv * c.lanes)
+        c.size = c.groups * c.kH * c.kW * c.panels * c.f * c.width
+    c.slides = (c.itemsize == 4 and c.nv == 1 and c.sw == 1 and c.dw == 1 and (c.kW == 3 or c.kW == 5)
+                and not c.swapped)
     c.spans = c.groups == 1 and c.C < SPAN and c.kW > 1 and c.dw == 1 and not c.slides
     c.taps = 1 if c.spans or c.slides else c.kW
-    c.rows = c.kW * c.c if c.spans else c.c
+    c.rows = c.f if c.swapped else c.kW * c.c if c.spans else c.c
     c.tile_rows = parts(c.rows, SLIDE_CHANNELS(<int> c.kW) if c.slides else TILE_ROWS)
     c.tiles = c.groups * c.kH * c.taps * c.tile_rows * c.panels
-    c.bands = min(c.oH, parts(c.oH * c.oW * max(c.C * min(c.sh, c.H) * min(c.sw, c.W), c.F) * c.itemsize, ITEM_BYTES))
+    image = c.oH * c.oW * max(c.C * min(c.sh, c.H) * min(c.sw, c.W), c.F) * c.itemsize
+    c.bands, c.pieces = min(c.oH, parts(image, ITEM_BYTES)), c.N
+    if c.bands == 1 and not c.depthwise:  # small images walk together
+        c.pieces = parts(c.N, min(max(ITEM_BYTES // image, <Py_ssize_t> 1), parts(c.N, 4)))
     if c.depthwise:
         c.bands = min(c.oH, parts(c.oH * c.oW * min(c.C, <Py_ssize_t> BLOCK) * c.itemsize
                                   * (1 + min(c.sh, c.H) * min(c.sw, c.W)), DEPTH_BYTES))
@@ -631,18 +643,20 @@ cdef Py_ssize_t plan_weight(Conv* c) noexcept nogil:
         c.wide = wide
         c.plane = (parts(c.oH, c.bands) + (c.kH - 1) * c.dh) * c.wide
         c.together = max(BAND_BYTES // (c.plane * (c.C + c.F) * c.itemsize), <Py_ssize_t> 1)
-    c.items = c.N * c.bands
+        c.pieces, c.swapped, c.size = c.N, False, c.kH * c.kW * c.c * c.F
+    c.items = c.pieces * c.bands
     c.chunks = min(c.items, <Py_ssize_t> MANY)
     if c.together:
         c.chunks = min(c.chunks, parts(c.N * c.oH * c.oW, PLANE))
     while c.chunks > 1 and c.chunks * c.size * c.itemsize > SUM_BYTES:
         c.chunks //= 2
     c.blocks = min(c.tiles, parts(MANY, c.chunks))
-    c.edge_at = (c.chunks - 1) * c.size
+    c.edge_at = (c.chunks - (0 if c.swapped else 1)) * c.size
     if c.together:
         c.together = min(c.together, parts(c.items, c.chunks))
         return c.edge_at + c.threads * c.together * c.plane * (c.C + c.F)
-    c.padded_at = c.edge_at + (c.groups * c.N * c.oH * c.oW * c.width if c.f % c.width and not c.depthwise else 0)
+    c.padded_at = c.edge_at + (c.groups * c.N * c.oH * c.oW * c.width if not c.swapped and c.f % c.width and not c.depthwise
+                                 else 0)
     return c.padded_at + (c.N * c.high * c.wide * c.C if c.spans else 0) + spread_size(c)
 
 
@@ -666,7 +680,7 @@ cdef void pad_unit(const Conv* c, Py_ssize_t n, floating* kind) noexcept nogil:
 cdef void weight_tile(const Conv* c, floating* to, Py_ssize_t index, Py_ssize_t n, Py_ssize_t band,
                       bint add) noexcept nogil:
     """One tile of dW, summed over one item: a band of output rows of image n."""
-    cdef Py_ssize_t r, panel, kh, kw, group, first, last, step_y = c.F, ow0 = 0, ow1 = c.oW, row, columns, height
+    cdef Py_ssize_t r, panel, kh, kw, group, first, last, step_y = c.F, ow0 = 0, ow1 = c.oW, row, columns, height, image
     cdef Py_ssize_t begin = cut(c.oH, c.bands, band), n_rows = cut(c.oH, c.bands, band + 1) - begin
     cdef const floating* x
     cdef const floating* y
@@ -679,9 +693,13 @@ cdef void weight_tile(const Conv* c, floating* to, Py_ssize_t index, Py_ssize_t 
     group = index // (c.taps * c.kH)
     r = cut(c.rows, c.tile_rows, row)
     height = cut(c.rows, c.tile_rows, row + 1) - r
+    image = cut(c.N, c.pieces, n)
+    walk.n[0] = cut(c.N, c.pieces, n + 1) - image
+    n = image
     columns = min(<Py_ssize_t> c.width, c.f - panel * c.width)
     within(begin * c.sh + kh * c.dh - c.top, c.sh, n_rows, c.H, &first, &last)
     if c.spans:
+        walk.a[0] = c.high * c.wide * c.C
         x = <floating*> c.padded + (n * c.high + (begin + first) * c.sh + kh * c.dh) * c.wide * c.C + r
         walk.a[1] = c.sh * c.wide * c.C
     else:
@@ -690,17 +708,29 @@ cdef void weight_tile(const Conv* c, floating* to, Py_ssize_t index, Py_ssize_t 
         else:
             within(kw * c.dw - c.left, c.sw, c.oW, c.W, &ow0, &ow1)
         row = n * c.H + (begin + first) * c.sh + kh * c.dh - c.top
-        x = <floating*> c.x + (row * c.W + ow0 * c.sw + kw * c.dw - c.left) * c.C + group * c.c + r
+        walk.a[0] = c.H * c.W * c.C
+        x = <floating*> c.x + (row * c.W + ow0 * c.sw + kw * c.dw - c.left) * c.C + group * c.c
+        if not c.swapped:
+            x += r
         walk.a[1] = c.sh * c.W * c.C
-    if columns < c.width:
+    if c.swapped:
+        y = <floating*> c.y + group * c.f + r
+    elif columns < c.width:
         step_y = c.width
         y = <floating*> c.edge + group * c.N * c.oH * c.oW * step_y
     else:
         y = <floating*> c.y + group * c.f + panel * c.width
     y += ((n * c.oH + begin + first) * c.oW + (0 if c.slides else ow0)) * step_y
-    walk.n[0], walk.n[1], walk.n[2] = 1, last - first, ow1 - ow0
-    walk.a[0], walk.a[2] = 0, c.sw * c.C
-    walk.b[0], walk.b[1], walk.b[2] = 0, c.oW * step_y, step_y
+    walk.n[1], walk.n[2] = last - first, ow1 - ow0
+    walk.a[2] = c.sw * c.C
+    walk.b[0], walk.b[1], walk.b[2] = c.oH * c.oW * step_y, c.oW * step_y, step_y
+    if c.swapped:
+        for row in range(3):
+            walk.a[row], walk.b[row] = walk.b[row], walk.a[row]
+        to += ((((group * c.kH + kh) * c.kW + kw) * c.panels + panel) * c.f + r) * c.width
+        tile(<int> height, c.nv, <int> c.width, True, y, 1, &walk, x + min(panel * c.width, c.c - c.width), to, c.width,
+             NULL, add)
+        return
     if c.slides:
         if floating is float:
             slide_side(<int> height, <int> c.kW, <int> columns, x, &walk, ow0, y, c.oW,
@@ -713,7 +743,9 @@ cdef void weight_tile(const Conv* c, floating* to, Py_ssize_t index, Py_ssize_t 
 cdef void weight_unit(const Conv* c, Py_ssize_t unit, floating* kind) noexcept nogil:
     """One chunk of items by one block of tiles."""
     cdef Py_ssize_t chunk = unit // c.blocks, block = unit % c.blocks, first = cut(c.items, c.chunks, chunk), item, i
-    cdef floating* to = <floating*> c.w if chunk == 0 else <floating*> c.sums + (chunk - 1) * c.size
+    cdef floating* to = <floating*> c.sums + (chunk if c.swapped else chunk - 1) * c.size
+    if chunk == 0 and not c.swapped:
+        to = <floating*> c.w
     for item in range(first, cut(c.items, c.chunks, chunk + 1)):
         for i in range(cut(c.tiles, c.blocks, block), cut(c.tiles, c.blocks, block + 1)):
             weight_tile(c, to, i, item // c.bands, item % c.bands, item > first)
@@ -784,6 +816,17 @@ cdef void merge_unit(const Conv* c, Py_ssize_t unit, floating* kind) noexcept no
             (<floating*> c.w)[j] += (<floating*> c.sums)[k * c.size + j]
 
 
+cdef void swapped_merge_unit(const Conv* c, Py_ssize_t unit, floating* kind) noexcept nogil:
+    """The chunks' sums of one tap of some channels added in order, and turned. The last channels may overlap others."""
+    cdef Py_ssize_t k, j, at = unit // c.panels, tap = at % (c.kH * c.kW), size = c.f * c.width
+    cdef floating* sums = <floating*> c.sums + unit * size
+    for k in range(1, c.chunks):
+        for j in range(size):
+            sums[j] += sums[k * c.size + j]
+    transpose(sums, c.f, c.width, c.width, <floating*> c.w + at // (c.kH * c.kW) * c.f
+              + (tap * c.c + min(unit % c.panels * c.width, c.c - c.width)) * c.F, c.F)
+
+
 cdef void backward_weight(Conv* c, Py_ssize_t _, floating* kind) noexcept nogil:
     c.sums, c.edge, c.padded = c.room, c.room + c.edge_at * c.itemsize, c.room + c.padded_at * c.itemsize
     if c.together:
@@ -795,11 +838,15 @@ cdef void backward_weight(Conv* c, Py_ssize_t _, floating* kind) noexcept nogil:
             c.x, c.C = c.spread, c.F
         share(<Unit> depthwise_weight_unit[floating], c, c.chunks, c.threads)
     else:
-        if c.f % c.width:
+        if not c.swapped and c.f % c.width:
             share(<Unit> edge_unit[floating], c, c.N * c.groups, c.threads)
         if c.spans:
             share(<Unit> pad_unit[floating], c, c.N, c.threads)
         share(<Unit> weight_unit[floating], c, c.chunks * c.blocks, c.threads)
+    if c.swapped:
+        share(<Unit> swapped_merge_unit[floating], c, c.groups * c.kH * c.kW * c.panels,
+              c.threads if c.size > 16384 else 1)
+        return
     share(<Unit> merge_unit[floating], c, parts(c.size, SUM_PIECE), c.threads if c.size > 16384 else 1)
 
 

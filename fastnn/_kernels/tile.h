@@ -177,7 +177,7 @@ TILE_FAMILY(double, f64)
    row, each number of the image is loaded once for all the windows of a row that it belongs to. In float32 alone.
 
    slide: MR output pixels of a row, side by side, `pixel` elements apart in A; the walk is kH rows of taps by channels,
-   and B has KW vectors for each channel. slide_side: the gradient of KW taps by MR channels; the walk is rows (1) by
+   and B has KW vectors for each channel. slide_side: the gradient of KW taps by MR channels; the walk is images (0) by rows (1) by
    pixels of the image (2), of which the first is number `first` of the row with its border; B is the gradient of a row
    of `width` output pixels, C the weight's gradient with `c_tap` elements from tap to tap. */
 TILE_INLINE void slide_body(const int MR, const int KW, const float *a, const ptrdiff_t pixel, const Walk *w,
@@ -207,8 +207,10 @@ TILE_INLINE void slide_side_body(const int MR, const int KW, const float *a, con
     UNROLLED for (int k = 0; k < KW; k++)
         UNROLLED for (int i = 0; i < MR; i++)
             sum[k][i] = add ? *(const vector_f32 *)(c + k * c_tap + i * c_row) : (vector_f32){0};
-    for (ptrdiff_t k1 = 0; k1 < w->n[1]; k1++) {
-        const float *pa = a + k1 * w->a[1], *pb = b + k1 * w->b[1] + first * w->b[2];
+    for (ptrdiff_t k = 0; k < w->n[0] * w->n[1]; k++) {
+        const ptrdiff_t k0 = k / w->n[1], k1 = k % w->n[1];
+        const float *pa = a + k0 * w->a[0] + k1 * w->a[1];
+        const float *pb = b + k0 * w->b[0] + k1 * w->b[1] + first * w->b[2];
         UNROLLED for (int k = 1; k < KW; k++) {
             vb[k - 1] = (vector_f32){0};
             if (first >= k && first - k < width) vb[k - 1] = *(const vector_f32 *)(pb - k * w->b[2]);
