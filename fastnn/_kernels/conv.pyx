@@ -43,7 +43,12 @@ cdef extern from "depthwise.h" nogil:
 cdef extern from "planes.h" nogil:
     int PLANE_FILTERS
     Py_ssize_t plane_vectors(Py_ssize_t filters)
-    void planes(int filters, const Walk* walk, const void* x, const void* w, const void* start, void* y,
+
+    ctypedef struct Plane:
+        Py_ssize_t channels, size, taps, row, phase, high, wide
+        const Py_ssize_t* places
+
+    void planes(int filters, const Plane* s, const void* x, const void* w, const void* start, void* y,
                 Py_ssize_t y_row, Py_ssize_t n)  # a macro, by the type of y
 
 cnp.import_array()
@@ -54,6 +59,7 @@ cdef enum:
     FEW_FILTERS = 8  # of one channel each: so many make a depthwise convolution, over repeated channels
     DEPTH_BYTES = 32768  # the same, depthwise: in the first-level cache
     ITEM_BYTES = 262144  # input of one item of the weight gradient
+    PLANES = 32  # channels of groups whose planes are made together
     PLANE = 512  # pixels that are worth a sum in the lanes of a vector
     MANY = 16  # units of work that keep threads busy
     SPAN = 8  # fewer channels than this: the weight gradient's tile spans taps
@@ -94,7 +100,8 @@ ctypedef struct Dense:  # a dense walk: the convolution itself, or one phase of 
     bint copied, slides
     Py_ssize_t taps, wide, shift  # folded: taps of a row as columns, or 0; pixels of an output row; the first's place
     Py_ssize_t sums  # elements of a row of them, which lie before the output's; or of an output plane
-    Py_ssize_t plane  # elements of an input plane of a band
+    Py_ssize_t joined  # groups whose planes are made together
+    Plane plane
     bint planar
     bint dotted  # the lanes run along what a kernel row reads
     const Conv* whole  # with the epilogue
@@ -116,30 +123,40 @@ cdef void plan_few(Dense* d, int n_lanes) noexcept nogil:
     cdef Py_ssize_t nv = parts(d.kW * d.columns, n_lanes), n_panels = parts(d.columns, PLANE_FILTERS)
     cdef Py_ssize_t width = parts(d.columns, n_panels), step = plane_vectors(width) * n_lanes
     cdef Py_ssize_t work = min(d.oH, d.H) * d.kH * d.run * 5 // 2  # for a column of pixels, less what lies outside
-    cdef Py_ssize_t dense = work * d.oW * d.kW, folded = (work + 20 * d.oH) * (last - first) * nv
-    cdef Py_ssize_t planar = n_panels * parts((d.oH - 1) * d.padded_row + d.oW, step) * plane_vectors(width) \
-        * d.kH * d.kW * d.run * (2 * width + 3) + 3 * (d.run * d.W * d.H + d.columns * d.oH * d.oW)
+    cdef Py_ssize_t dense = (work * d.kW + 20 * d.oH) * d.oW, folded = (work + 20 * d.oH) * (last - first) * nv
+    cdef Py_ssize_t row = d.oW + (d.kW - 1) * d.dw // d.sw, rows = d.oH + (d.kH - 1) * d.dh // d.sh
+    cdef Py_ssize_t planar = n_panels * parts((d.oH - 1) * row + d.oW, step) * plane_vectors(width) \
+        * (d.kH * d.kW * d.run * (2 * width + 3) + 20) + 3 * d.columns * d.oH * d.oW
     cdef Py_ssize_t side_by_side = d.run if d.dw > 1 else d.kW * d.run, blocks = parts(d.columns, DOT_COLUMNS)
     cdef Py_ssize_t dotted = min(d.oH, d.H) * d.oW * (
         d.kH * d.kW * d.run // max(side_by_side, 1) * parts(side_by_side, n_lanes) * (3 * blocks + 2 * d.columns)
         + 40 * d.columns)
     d.taps, d.planar, d.dotted, d.sums = 0, False, False, 0
-    if d.nv > 1:
+    if d.nv > 1 or d.kH * d.kW == 0:
         return
-    if d.sw > 1 or d.sh > 1 or d.kH * d.kW <= 1:
-        folded = planar = dense
+    if d.groups > 1:  # their copies
+        dense += 40 * d.H * d.W
+        folded += 40 * d.H * d.W
+        dotted += (40 + d.run) * d.H * d.W
+    d.plane.row, d.plane.high, d.plane.wide = row, min(d.sh, (d.kH - 1) * d.dh + 1), min(d.sw, (d.kW - 1) * d.dw + 1)
+    planar += 3 * d.run * rows * row * d.plane.high * d.plane.wide
+    if d.sw > 1 or d.sh > 1 or d.dw > 1 or d.kW == 1 or nv > TILE_VECTORS or first >= last:
+        folded = dense
+    if not small_border(row, rows, d.oH * d.oW):
+        planar = dense
     if side_by_side >= n_lanes and dotted < min(dense, min(folded, planar)):
         d.dotted, d.panels, d.width = True, blocks, parts(d.columns, blocks)
-    elif d.kW > 1 and d.dw == 1 and nv <= TILE_VECTORS and first < last and folded < min(dense, planar):
+    elif folded < min(dense, planar):
         d.taps, d.wide, d.shift, d.nv = d.kW, d.oW, first + d.left, <int> nv
         d.oW, d.kW, d.left = last - first, 1, -first
-    elif planar < dense and small_border(d.padded_row, d.oH + (d.kH - 1) * d.dh, d.oH * d.oW):
-        d.planar, d.panels, d.width = True, n_panels, width
+    elif planar < dense:
+        d.planar, d.panels, d.width, d.padded_row = True, n_panels, width, row
+        d.joined = min(d.groups, parts(PLANES, max(d.run, d.columns)))
 
 
 cdef Py_ssize_t plan_dense(Dense* d, const Conv* c) noexcept nogil:
     """Decide bands and panels from shapes only; returns the elements of working memory."""
-    cdef Py_ssize_t rows, overlap, step
+    cdef Py_ssize_t rows, overlap, step, run
     d.N, d.groups, d.w, d.itemsize, d.whole = c.N, c.groups, c.w, c.itemsize, c
     d.run = d.C // d.groups
     d.nv = vectors_for(d.columns, c.lanes)
@@ -155,25 +172,35 @@ cdef Py_ssize_t plan_dense(Dense* d, const Conv* c) noexcept nogil:
     d.slides = (d.itemsize == 4 and not d.taps and not d.dotted and d.nv == 1 and d.sw == 1 and d.dw == 1
                 and (d.kW == 3 or d.kW == 5))
     d.long_row = d.band_size = 0
-    if not d.copied and not d.taps and d.kH == d.kW == d.sh == d.sw == 1 and d.oH == d.H and d.oW == d.W \
+    run = d.run
+    if d.planar:
+        run = d.joined * d.run * d.plane.high * d.plane.wide
+    if not d.planar and not d.copied and not d.taps and d.kH == d.kW == d.sh == d.sw == 1 and d.oH == d.H and d.oW == d.W \
             and d.top == 0 and d.row_out == d.oW * d.pixel_out and d.image_out == d.oH * d.row_out:
         d.long_row = d.N * d.H * d.W  # pixels in all
         d.N, d.oH, d.oW, d.bands = parts(d.long_row, LONG_ROW), 1, LONG_ROW, 1
     else:
         overlap = max(<Py_ssize_t> 0, (d.kH - 1) * d.dh + 1 - d.sh)
-        rows = max(<Py_ssize_t> 1, (BAND_BYTES // (max(d.padded_row, 1) * d.run * d.itemsize) - overlap) // d.sh)
+        rows = max(<Py_ssize_t> 1, (BAND_BYTES // (max(d.padded_row, 1) * run * d.itemsize) - overlap) // d.sh)
         d.bands = parts(d.oH, min(rows, max(parts(d.oH * d.N, MANY), <Py_ssize_t> 4)))
         if d.planar:
             rows, step = parts(d.oH, d.bands), plane_vectors(d.width) * c.lanes
-            d.plane = (rows + (d.kH - 1) * d.dh) * d.padded_row
+            d.plane.channels, d.plane.taps = d.run, d.kH * d.kW
+            d.plane.phase = (rows + (d.kH - 1) * d.dh // d.sh) * d.padded_row
+            d.plane.size = d.plane.high * d.plane.wide * d.plane.phase
             d.sums = parts((rows - 1) * d.padded_row + d.oW, step) * step
-            d.band_size = d.run * d.plane + step + d.width * d.sums
+            d.band_size = d.joined * d.run * d.plane.size + step + (d.joined * d.columns + d.width) * d.sums
         elif d.copied:
             d.band_size = ((parts(d.oH, d.bands) - 1) * d.sh + (d.kH - 1) * d.dh + 1) * d.padded_row * d.run
         if d.taps:
             d.sums = d.oW * d.width
             d.band_size += d.sums + (d.wide + 2 * d.taps) * d.columns + d.width
-    return d.groups * d.panels * (d.panel_size + d.width) + c.threads * d.band_size
+    return d.groups * d.panels * (d.panel_size + d.width) + c.threads * d.band_size + table_size(d)
+
+
+cdef inline Py_ssize_t table_size(const Dense* d) noexcept nogil:
+    """Elements that the places of a plane's taps take."""
+    return d.kH * d.kW * <Py_ssize_t> sizeof(Py_ssize_t) // d.itemsize if d.planar else 0
 
 
 cdef void pack_unit(const Dense* d, Py_ssize_t i, floating* kind) noexcept nogil:
@@ -201,6 +228,13 @@ cdef void pack_unit(const Dense* d, Py_ssize_t i, floating* kind) noexcept nogil
             pack(weight + h * d.w_h + w * d.w_w, d.run, d.row, n, d.column,
                  to + (d.taps - 1 - w) * d.columns, n, d.width)
         to += d.kW * d.width * (1 if d.planar else d.run)
+
+
+cdef void within(Py_ssize_t at, Py_ssize_t step, Py_ssize_t n, Py_ssize_t size,
+                 Py_ssize_t* first, Py_ssize_t* last) noexcept nogil:
+    """The range of i in 0..n for which at + i·step lies in 0..size."""
+    first[0] = min(n, parts(-at, step)) if at < 0 else 0
+    last[0] = max(first[0], min(n, parts(size - at, step))) if size > at else first[0]
 
 
 cdef inline void turn(const floating* a, Py_ssize_t rows, Py_ssize_t row, Py_ssize_t columns, floating* to,
@@ -368,56 +402,65 @@ cdef void dense_unit(const Dense* d, Py_ssize_t unit, floating* kind) noexcept n
                     epilogue(d.whole, to, d.wide, group * d.columns, d.columns, kind)
 
 
+cdef inline Py_ssize_t place(const Plane* p, Py_ssize_t y, Py_ssize_t x, Py_ssize_t sh, Py_ssize_t sw) noexcept nogil:
+    """Where a pixel of the image with its border lies in a channel's planes."""
+    return (y % sh * p.wide + x % sw) * p.phase + y // sh * p.row + x // sw
+
+
+cdef void fill_planes(const Plane* p, const floating* x, Py_ssize_t first, Py_ssize_t rows, Py_ssize_t H, Py_ssize_t W,
+                      Py_ssize_t C, Py_ssize_t left, Py_ssize_t sh, Py_ssize_t sw, Py_ssize_t channels, floating* to,
+                      Py_ssize_t size) noexcept nogil:
+    """Some rows of an image from `first` on, some channels of which x points to, as planes `size` elements apart that
+    have zeros already."""
+    cdef Py_ssize_t i, j, begin, end
+    for i in range(max(-first, <Py_ssize_t> 0), min(rows, H - first)):
+        for j in range(p.wide if i % sh < p.high else 0):
+            within(j - left, sw, p.row, W, &begin, &end)
+            turn(x + ((first + i) * W + begin * sw + j - left) * C, end - begin, sw * C, channels,
+                 to + place(p, i, begin * sw + j, sh, sw), size)
+
+
 cdef void planar_unit(const Dense* d, Py_ssize_t unit, floating* kind) noexcept nogil:
     """The same, with pixels in the lanes: the band's planes, their sums, and these back as pixels of some channels."""
-    cdef Py_ssize_t n = unit // (d.bands * d.groups), group = unit // d.bands % d.groups, band = unit % d.bands
-    cdef Py_ssize_t first = cut(d.oH, d.bands, band), rows = cut(d.oH, d.bands, band + 1) - first, panel, i, columns
-    cdef Py_ssize_t begin = min(max(d.left, <Py_ssize_t> 0), d.padded_row), at
-    cdef Py_ssize_t end = max(begin, min(d.padded_row, d.W + d.left))
+    cdef Py_ssize_t blocks = parts(d.groups, d.joined), n = unit // (d.bands * blocks), block = unit // d.bands % blocks
+    cdef Py_ssize_t first = cut(d.oH, d.bands, unit % d.bands), rows = cut(d.oH, d.bands, unit % d.bands + 1) - first
+    cdef Py_ssize_t begin = cut(d.groups, blocks, block), groups = cut(d.groups, blocks, block + 1) - begin, panel, i
     cdef floating* room = <floating*> d.band + omp_get_thread_num() * d.band_size
-    cdef floating* sums = room + d.band_size - d.width * d.sums
-    cdef floating* y
-    cdef Walk walk
-    walk.n[0], walk.n[1], walk.n[2] = d.run, d.kH, d.kW
-    walk.a[0], walk.a[1], walk.a[2] = d.plane, d.dh * d.padded_row, d.dw
-    memset(room, 0, d.run * d.plane * sizeof(floating))
-    for i in range(rows + (d.kH - 1) * d.dh):
-        at = first + i - d.top
-        if 0 <= at < d.H:
-            turn(<floating*> d.x + ((n * d.H + at) * d.W + begin - d.left) * d.C + group * d.run, end - begin, d.C,
-                 d.run, room + i * d.padded_row + begin, d.plane)
-    for panel in range(d.panels):
-        planes(<int> d.width, &walk, room, <floating*> d.packed + (group * d.panels + panel) * d.panel_size,
-               <floating*> d.bias + (group * d.panels + panel) * d.width, sums, d.sums,
-               (rows - 1) * d.padded_row + d.oW)
-        columns = min(<Py_ssize_t> d.width, d.columns - panel * d.width)
-        at = group * d.columns + panel * d.width
-        y = <floating*> d.y + n * d.image_out + first * d.row_out + at
-        for i in range(rows):
-            turn(sums + i * d.padded_row, columns, d.sums, d.oW, y, d.pixel_out)
-            if d.whole.norm != NULL:
-                epilogue(d.whole, y, d.oW, at, columns, kind)
-            y += d.row_out
+    cdef floating* sums = room + d.band_size - (d.joined * d.columns + d.width) * d.sums
+    cdef floating* y = <floating*> d.y + n * d.image_out + first * d.row_out + begin * d.columns
+    memset(room, 0, groups * d.run * d.plane.size * sizeof(floating))
+    fill_planes(&d.plane, <floating*> d.x + n * d.H * d.W * d.C + begin * d.run, first * d.sh - d.top,
+                (rows - 1) * d.sh + (d.kH - 1) * d.dh + 1, d.H, d.W, d.C, d.left, d.sh, d.sw, groups * d.run, room,
+                d.plane.size)
+    for i in range(groups):
+        for panel in range(d.panels):  # the last filters of a group write where the next ones do
+            planes(<int> d.width, &d.plane, room + i * d.run * d.plane.size,
+                   <floating*> d.packed + ((begin + i) * d.panels + panel) * d.panel_size,
+                   <floating*> d.bias + ((begin + i) * d.panels + panel) * d.width,
+                   sums + (i * d.columns + panel * d.width) * d.sums, d.sums, (rows - 1) * d.padded_row + d.oW)
+    for i in range(rows):
+        turn(sums + i * d.padded_row, groups * d.columns, d.sums, d.oW, y, d.pixel_out)
+        if d.whole.norm != NULL:
+            epilogue(d.whole, y, d.oW, begin * d.columns, groups * d.columns, kind)
+        y += d.row_out
 
 
 cdef void dense(Dense* d, const Conv* c, floating* kind) noexcept nogil:
     """Pack the weights, then walk."""
-    cdef Py_ssize_t panels = d.groups * d.panels
-    d.packed, d.bias = c.room, c.room + panels * d.panel_size * d.itemsize
+    cdef Py_ssize_t panels = d.groups * d.panels, units = d.N * d.bands * d.groups, i
+    d.packed = c.room + table_size(d) * d.itemsize
+    d.bias = d.packed + panels * d.panel_size * d.itemsize
+    if d.planar:
+        units = d.N * d.bands * parts(d.groups, d.joined)
+        d.plane.places = <Py_ssize_t*> c.room
+        for i in range(d.plane.taps):
+            (<Py_ssize_t*> c.room)[i] = place(&d.plane, i // d.kW * d.dh, i % d.kW * d.dw, d.sh, d.sw)
     d.band = d.bias + panels * d.width * d.itemsize
     share(<Unit> pack_unit[floating], d, panels, c.threads if panels * d.panel_size > 16384 else 1)
-    share(<Unit> planar_unit[floating] if d.planar else <Unit> dense_unit[floating], d, d.N * d.groups * d.bands,
-          c.threads)
+    share(<Unit> planar_unit[floating] if d.planar else <Unit> dense_unit[floating], d, units, c.threads)
 
 
 # Depthwise -------------------------------------------------------------------------------------------------------
-
-cdef void within(Py_ssize_t at, Py_ssize_t step, Py_ssize_t n, Py_ssize_t size,
-                 Py_ssize_t* first, Py_ssize_t* last) noexcept nogil:
-    """The range of i in 0..n for which at + i·step lies in 0..size."""
-    first[0] = min(n, parts(-at, step)) if at < 0 else 0
-    last[0] = max(first[0], min(n, parts(size - at, step))) if size > at else first[0]
-
 
 cdef inline Py_ssize_t spread_size(const Conv* c) noexcept nogil:
     """Working memory for x with its channels repeated, where they have several filters."""
