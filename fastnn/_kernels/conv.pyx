@@ -82,7 +82,8 @@ ctypedef struct Conv:  # a convolution, its arrays, and how its weight gradient 
     Py_ssize_t taps  # of a row, that have tiles of their own
     Bytes sums, edge, padded, spread
     int width, nv
-    Py_ssize_t together, plane  # items in planes at a time, or 0; elements of an item's plane
+    Py_ssize_t together  # items in planes at a time, or 0
+    Plane plane  # an item's, for the weight's gradient
     Py_ssize_t pieces  # of the batch, of which items are bands
     bint swapped  # the tile's rows are filters, its columns channels of the image
     bint spans  # the tile's rows run over kW·C of a padded copy, else over the C of one tap
@@ -114,6 +115,13 @@ cdef inline bint small_border(Py_ssize_t wide, Py_ssize_t high, Py_ssize_t pixel
     return wide * high <= 4 * pixels
 
 
+cdef Py_ssize_t plan_planes(Plane* p, Py_ssize_t oH, Py_ssize_t oW, Py_ssize_t kH, Py_ssize_t kW, Py_ssize_t sh,
+                            Py_ssize_t sw, Py_ssize_t dh, Py_ssize_t dw) noexcept nogil:
+    """The rows of a channel's planes, and their phases; returns how many rows are needed."""
+    p.row, p.high, p.wide = oW + (kW - 1) * dw // sw, min(sh, (kH - 1) * dh + 1), min(sw, (kW - 1) * dw + 1)
+    return oH + (kH - 1) * dh // sh
+
+
 cdef void plan_few(Dense* d, int n_lanes) noexcept nogil:
     """How to walk for fewer columns than a vector has, by estimates of the time, in quarters of a cycle.
 
@@ -124,7 +132,7 @@ cdef void plan_few(Dense* d, int n_lanes) noexcept nogil:
     cdef Py_ssize_t width = parts(d.columns, n_panels), step = plane_vectors(width) * n_lanes
     cdef Py_ssize_t work = min(d.oH, d.H) * d.kH * d.run * 5 // 2  # for a column of pixels, less what lies outside
     cdef Py_ssize_t dense = (work * d.kW + 20 * d.oH) * d.oW, folded = (work + 20 * d.oH) * (last - first) * nv
-    cdef Py_ssize_t row = d.oW + (d.kW - 1) * d.dw // d.sw, rows = d.oH + (d.kH - 1) * d.dh // d.sh
+    cdef Py_ssize_t rows = plan_planes(&d.plane, d.oH, d.oW, d.kH, d.kW, d.sh, d.sw, d.dh, d.dw), row = d.plane.row
     cdef Py_ssize_t planar = n_panels * parts((d.oH - 1) * row + d.oW, step) * plane_vectors(width) \
         * (d.kH * d.kW * d.run * (2 * width + 3) + 20) + 3 * d.columns * d.oH * d.oW
     cdef Py_ssize_t side_by_side = d.run if d.dw > 1 else d.kW * d.run, blocks = parts(d.columns, DOT_COLUMNS)
@@ -138,7 +146,6 @@ cdef void plan_few(Dense* d, int n_lanes) noexcept nogil:
         dense += 40 * d.H * d.W
         folded += 40 * d.H * d.W
         dotted += (40 + d.run) * d.H * d.W
-    d.plane.row, d.plane.high, d.plane.wide = row, min(d.sh, (d.kH - 1) * d.dh + 1), min(d.sw, (d.kW - 1) * d.dw + 1)
     planar += 3 * d.run * rows * row * d.plane.high * d.plane.wide
     if d.sw > 1 or d.sh > 1 or d.dw > 1 or d.kW == 1 or nv > TILE_VECTORS or first >= last:
         folded = dense
@@ -467,6 +474,22 @@ cdef inline Py_ssize_t spread_size(const Conv* c) noexcept nogil:
     return c.N * c.H * c.W * c.F if c.depthwise and c.f > 1 else 0
 
 
+cdef Py_ssize_t depthwise_time(const Conv* c) noexcept nogil:
+    """Of one image, in quarters of a cycle."""
+    cdef Py_ssize_t lanes = c.lanes if c.F >= c.lanes else 4 if c.F >= 4 == c.itemsize else 1
+    return 3 * c.oH * c.oW * c.kH * c.kW * parts(c.F, lanes) + (6 * c.F * c.H * c.W if c.f > 1 else 0)
+
+
+cdef bint is_depthwise(const Conv* c) noexcept nogil:
+    """Whether that is faster than planes, which take channels by pixels too. Half of the estimate is rearrangement."""
+    cdef Plane p
+    cdef Py_ssize_t rows = plan_planes(&p, c.oH, c.oW, c.kH, c.kW, c.sh, c.sw, c.dh, c.dw), phases = p.high * p.wide
+    cdef Py_ssize_t moved = c.F * c.oH * c.oW * phases + c.C * c.H * c.W if c.back else \
+        c.F * c.oH * c.oW + c.C * phases * rows * p.row
+    return c.depthwise and (not small_border(p.row, rows, c.oH * c.oW) or depthwise_time(c)
+                            < 3 * moved + rows * p.row * c.F * (c.kH * c.kW * 5 + 20) // c.lanes)
+
+
 cdef void depthwise_rows(const Dense* d, Py_ssize_t n, Py_ssize_t first, Py_ssize_t last, Py_ssize_t c,
                          Py_ssize_t channels, floating* kind) noexcept nogil:
     """Rows of the output, or of one phase of it, of image n: so many channels from c on."""
@@ -653,7 +676,7 @@ cdef void convolve(const Conv* c, Py_ssize_t _, floating* kind) noexcept nogil:
 
 cdef Py_ssize_t plan_weight(Conv* c) noexcept nogil:
     """Decide tiles, items and chunks from shapes only; returns the elements of working memory."""
-    cdef Py_ssize_t wide, image
+    cdef Py_ssize_t image, dense, planar, rows, pixels = c.oH * c.oW
     cdef int nv
     c.edge_at = c.padded_at = 0
     c.nv = vectors_for(c.f, c.lanes)
@@ -679,13 +702,20 @@ cdef Py_ssize_t plan_weight(Conv* c) noexcept nogil:
     if c.depthwise:
         c.bands = min(c.oH, parts(c.oH * c.oW * min(c.C, <Py_ssize_t> BLOCK) * c.itemsize
                                   * (1 + min(c.sh, c.H) * min(c.sw, c.W)), DEPTH_BYTES))
-    c.together, wide = 0, c.oW + (c.kW - 1) * c.dw
-    if c.groups == c.sh == c.sw == 1 < c.kH * c.kW and (c.F < c.lanes if c.C == 1 else 4 * c.F <= c.lanes) \
-            and not c.depthwise and small_border(wide, c.oH + (c.kH - 1) * c.dh, c.oH * c.oW):
-        c.bands = min(c.oH, max(c.bands, min(parts(MANY, c.N), parts(c.oH * c.oW, PLANE))))
-        c.wide = wide
-        c.plane = (parts(c.oH, c.bands) + (c.kH - 1) * c.dh) * c.wide
-        c.together = max(BAND_BYTES // (c.plane * (c.C + c.F) * c.itemsize), <Py_ssize_t> 1)
+    c.together, rows = 0, plan_planes(&c.plane, c.oH, c.oW, c.kH, c.kW, c.sh, c.sw, c.dh, c.dw)
+    image = rows * c.plane.row  # pixels in quarters of a cycle, as in plan_few
+    planar = 3 * (c.C * c.plane.high * c.plane.wide * image + c.F * pixels) + c.groups * c.kH * c.kW * image * (
+        max(16 * parts(c.c, 2), c.c * c.f * 3 + 4 * c.c * parts(c.f, DOT_COLUMNS)) // c.lanes
+        + parts(40 * c.c * c.f, max(image, BAND_BYTES // ((c.C * c.plane.high * c.plane.wide + c.F) * c.itemsize))))
+    dense = c.groups * c.kH * c.taps * pixels * c.panels * max(16, c.rows * c.nv * (c.kW if c.slides else 1) * 9 // 4)
+    if c.depthwise:
+        dense = depthwise_time(c)
+    if planar < dense and small_border(c.plane.row, rows, pixels):
+        c.bands = min(c.oH, max(c.bands, min(parts(MANY, c.N), parts(pixels, PLANE))))
+        c.wide = c.plane.row
+        image = (parts(c.oH, c.bands) + (c.kH - 1) * c.dh // c.sh) * c.wide
+        c.together = max(BAND_BYTES // (image * (c.C * c.plane.high * c.plane.wide + c.F) * c.itemsize), <Py_ssize_t> 1)
+        c.depthwise = c.slides = c.spans = False
         c.pieces, c.swapped, c.size = c.N, False, c.kH * c.kW * c.c * c.F
     c.items = c.pieces * c.bands
     c.chunks = min(c.items, <Py_ssize_t> MANY)
@@ -697,7 +727,9 @@ cdef Py_ssize_t plan_weight(Conv* c) noexcept nogil:
     c.edge_at = (c.chunks - (0 if c.swapped else 1)) * c.size
     if c.together:
         c.together = min(c.together, parts(c.items, c.chunks))
-        return c.edge_at + c.threads * c.together * c.plane * (c.C + c.F)
+        c.plane.phase = c.together * image
+        c.plane.size = c.plane.high * c.plane.wide * c.plane.phase
+        return c.edge_at + c.threads * (c.C * c.plane.size + c.F * c.plane.phase)
     c.padded_at = c.edge_at + (c.groups * c.N * c.oH * c.oW * c.width if not c.swapped and c.f % c.width and not c.depthwise
                                  else 0)
     return c.padded_at + (c.N * c.high * c.wide * c.C if c.spans else 0) + spread_size(c)
@@ -797,14 +829,14 @@ cdef void weight_unit(const Conv* c, Py_ssize_t unit, floating* kind) noexcept n
 cdef void strip(const Conv* c, const floating* x, const floating* y, Py_ssize_t n, floating* to, Py_ssize_t size,
                 Py_ssize_t step_x, Py_ssize_t step, bint add) noexcept nogil:
     """`size` rows of dW, `step` elements apart, as products of planes of x, `step_x` elements apart, and of dY."""
-    cdef Py_ssize_t row = c.together * c.plane, blocks = parts(c.F, DOT_COLUMNS), i, j, f
+    cdef Py_ssize_t row = c.plane.phase, blocks = parts(c.f, DOT_COLUMNS), i, j, f
     cdef int columns, rows
     cdef Walk walk
     memset(&walk, 0, sizeof(Walk))
     walk.n[0], walk.n[1], walk.n[2] = 1, 1, n
     for j in range(blocks):
-        f, i = cut(c.F, blocks, j), 0
-        columns = <int> (cut(c.F, blocks, j + 1) - f)
+        f, i = cut(c.f, blocks, j), 0
+        columns = <int> (cut(c.f, blocks, j + 1) - f)
         while i < size:
             rows = dot_rows(columns, size - i)
             dots(rows, columns, x + i * step_x, step_x, y + f * row, row, &walk, to + i * step + f, step, NULL, add)
@@ -814,39 +846,38 @@ cdef void strip(const Conv* c, const floating* x, const floating* y, Py_ssize_t 
 cdef void planar_weight_unit(const Conv* c, Py_ssize_t chunk, floating* kind) noexcept nogil:
     """One chunk of items: x with its border and dY, with zeros beside it, as planes whose products are dW."""
     cdef Py_ssize_t item = cut(c.items, c.chunks, chunk), last = cut(c.items, c.chunks, chunk + 1)
-    cdef Py_ssize_t row = c.together * c.plane
-    cdef floating* x = <floating*> c.edge + omp_get_thread_num() * row * (c.C + c.F)
-    cdef floating* y = x + row * c.C
+    cdef const Plane* p = &c.plane
+    cdef Py_ssize_t size = c.C * p.size + c.F * p.phase, image = p.phase // c.together, n_taps = c.kH * c.kW
+    cdef floating* x = <floating*> c.edge + omp_get_thread_num() * size
+    cdef floating* y = x + c.C * p.size
     cdef floating* to = <floating*> c.w if chunk == 0 else <floating*> c.sums + (chunk - 1) * c.size
-    cdef Py_ssize_t i, k, n, begin, rows, at, kh, kw, tap = c.C * c.F, whole = c.kW - c.kW % DOT_ROWS
-    cdef Py_ssize_t end = min(c.wide, c.W + c.left), left = min(c.left, c.wide)
+    cdef Py_ssize_t i, k, n, begin, rows, at, kh, kw, tap = c.c * c.F, whole = c.kW - c.kW % DOT_ROWS
     cdef bint add = False
     while item < last:
-        memset(x, 0, row * (c.C + c.F) * sizeof(floating))
+        memset(x, 0, size * sizeof(floating))
         for k in range(min(c.together, last - item)):
             n, begin = (item + k) // c.bands, cut(c.oH, c.bands, (item + k) % c.bands)
             rows = cut(c.oH, c.bands, (item + k) % c.bands + 1) - begin
-            for i in range(rows + (c.kH - 1) * c.dh):
-                at = begin + i - c.top
-                if 0 <= at < c.H:
-                    turn(<floating*> c.x + (n * c.H + at) * c.W * c.C, end - left, c.C, c.C,
-                         x + k * c.plane + i * c.wide + left, row)
+            fill_planes(p, <floating*> c.x + n * c.H * c.W * c.C, begin * c.sh - c.top,
+                        (rows - 1) * c.sh + (c.kH - 1) * c.dh + 1, c.H, c.W, c.C, c.left, c.sh, c.sw, c.C, x + k * image,
+                        p.size)
             for i in range(rows):
                 turn(<floating*> c.y + (n * c.oH + begin + i) * c.oW * c.F, c.oW, c.F, c.F,
-                     y + k * c.plane + i * c.wide, row)
+                     y + k * image + i * c.wide, p.phase)
         item += c.together
-        n = row - (c.kH - 1) * c.dh * c.wide - (c.kW - 1) * c.dw
-        if c.C >= DOT_ROWS:
-            for kh in range(c.kH):
-                for kw in range(c.kW):
-                    strip(c, x + kh * c.dh * c.wide + kw * c.dw, y, n, to + (kh * c.kW + kw) * tap, c.C, row, c.F, add)
+        n = p.phase - (c.kH - 1) * c.dh // c.sh * c.wide - (c.kW - 1) * c.dw // c.sw
+        if c.c >= DOT_ROWS or c.groups > 1 or p.size > p.phase:
+            for i in range(n_taps * c.groups):
+                k, at = i // n_taps, i % n_taps
+                strip(c, x + k * c.c * p.size + place(p, at // c.kW * c.dh, at % c.kW * c.dw, c.sh, c.sw),
+                      y + k * c.f * p.phase, n, to + at * tap + k * c.f, c.c, p.size, c.F, add)
         else:  # along the kernel's rows, and what is left along its columns
             for k in range(c.C):
                 for kh in range(c.kH):
-                    strip(c, x + k * row + kh * c.dh * c.wide, y, n, to + kh * c.kW * tap + k * c.F, whole, c.dw, tap,
+                    strip(c, x + k * p.size + kh * c.dh * c.wide, y, n, to + kh * c.kW * tap + k * c.F, whole, c.dw, tap,
                           add)
                 for kw in range(whole, c.kW):
-                    strip(c, x + k * row + kw * c.dw, y, n, to + kw * tap + k * c.F, c.kH, c.dh * c.wide, c.kW * tap,
+                    strip(c, x + k * p.size + kw * c.dw, y, n, to + kw * tap + k * c.F, c.kH, c.dh * c.wide, c.kW * tap,
                           add)
         add = True
 
@@ -944,6 +975,7 @@ def conv2d(cnp.ndarray x not None, cnp.ndarray weight not None, cnp.ndarray bias
     cdef Conv c
     read(&c, x, weight, bias, y_out, stride, padding, dilation, groups, n_threads)
     c.back = False
+    c.depthwise = is_depthwise(&c)
     if y_out.size:
         run(&c, <Unit> convolve[float], <Unit> convolve[double], walks[float](&c, False, NULL))
 
@@ -982,6 +1014,7 @@ def conv2d_batch_norm(cnp.ndarray x not None, cnp.ndarray weight not None, cnp.n
     if residual is not None:
         check_same(y_out, residual)
     c.residual, c.relu, c.back = NULL if residual is None else residual.data, relu, False
+    c.depthwise = is_depthwise(&c)
     if y_out.size:
         c.norm = <Bytes> scratch_acquire(3 * c.F * c.itemsize)
         (<Unit> norm_of[float] if c.itemsize == 4 else <Unit> norm_of[double])(&c, 0, NULL)
@@ -997,6 +1030,7 @@ def conv2d_backward_input(cnp.ndarray dy not None, cnp.ndarray weight not None, 
     cdef Conv c
     read(&c, dx_out, weight, None, dy, stride, padding, dilation, groups, n_threads)
     c.back = True
+    c.depthwise = is_depthwise(&c)
     if dy.size:
         run(&c, <Unit> convolve[float], <Unit> convolve[double], walks[float](&c, False, NULL))
     else:
