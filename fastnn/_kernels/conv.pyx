@@ -56,6 +56,7 @@ cnp.import_array()
 cdef enum:
     BAND_BYTES = 131072  # a band with its border, in the second-level cache beside weights
     BLOCK = 128  # channels that a depthwise convolution walks together: rows for all taps in the first-level cache
+    FOLDED = 8  # vectors of columns that are added up along a row
     FEW_FILTERS = 8  # of one channel each: so many make a depthwise convolution, over repeated channels
     DEPTH_BYTES = 32768  # the same, depthwise: in the first-level cache
     ITEM_BYTES = 262144  # input of one item of the weight gradient
@@ -100,6 +101,8 @@ ctypedef struct Dense:  # a dense walk: the convolution itself, or one phase of 
     int width, nv, itemsize
     bint copied, slides
     Py_ssize_t taps, wide, shift  # folded: taps of a row as columns, or 0; pixels of an output row; the first's place
+    Py_ssize_t step, lead, span  # pixels from one to the next, before the output's first, and in all; step 0: not yet
+    Py_ssize_t time  # estimated, in quarters of a cycle for an image
     Py_ssize_t sums  # elements of a row of them, which lie before the output's; or of an output plane
     Py_ssize_t joined  # groups whose planes are made together
     Plane plane
@@ -131,7 +134,7 @@ cdef void plan_few(Dense* d, int n_lanes) noexcept nogil:
     cdef Py_ssize_t nv = parts(d.kW * d.columns, n_lanes), n_panels = parts(d.columns, PLANE_FILTERS)
     cdef Py_ssize_t width = parts(d.columns, n_panels), step = plane_vectors(width) * n_lanes
     cdef Py_ssize_t work = min(d.oH, d.H) * d.kH * d.run * 5 // 2  # for a column of pixels, less what lies outside
-    cdef Py_ssize_t dense = (work * d.kW + 20 * d.oH) * d.oW, folded = (work + 20 * d.oH) * (last - first) * nv
+    cdef Py_ssize_t dense = (work * d.kW + 20 * d.oH) * d.oW * d.nv * parts(d.columns, d.nv * n_lanes), folded = (work + 20 * d.oH) * (last - first) * nv
     cdef Py_ssize_t rows = plan_planes(&d.plane, d.oH, d.oW, d.kH, d.kW, d.sh, d.sw, d.dh, d.dw), row = d.plane.row
     cdef Py_ssize_t planar = n_panels * parts((d.oH - 1) * row + d.oW, step) * plane_vectors(width) \
         * (d.kH * d.kW * d.run * (2 * width + 3) + 20) + 3 * d.columns * d.oH * d.oW
@@ -139,7 +142,7 @@ cdef void plan_few(Dense* d, int n_lanes) noexcept nogil:
     cdef Py_ssize_t dotted = min(d.oH, d.H) * d.oW * (
         d.kH * d.kW * d.run // max(side_by_side, 1) * parts(side_by_side, n_lanes) * (3 * blocks + 2 * d.columns)
         + 40 * d.columns)
-    d.taps, d.planar, d.dotted, d.sums = 0, False, False, 0
+    d.time = dense
     if d.nv > 1 or d.kH * d.kW == 0:
         return
     if d.groups > 1:  # their copies
@@ -151,10 +154,12 @@ cdef void plan_few(Dense* d, int n_lanes) noexcept nogil:
         folded = dense
     if not small_border(row, rows, d.oH * d.oW):
         planar = dense
+    d.time = min(min(dense, dotted if side_by_side >= n_lanes else dense), min(folded, planar))
     if side_by_side >= n_lanes and dotted < min(dense, min(folded, planar)):
         d.dotted, d.panels, d.width = True, blocks, parts(d.columns, blocks)
     elif folded < min(dense, planar):
         d.taps, d.wide, d.shift, d.nv = d.kW, d.oW, first + d.left, <int> nv
+        d.step, d.lead, d.span = 1, d.taps - 1, d.wide + 2 * d.taps
         d.oW, d.kW, d.left = last - first, 1, -first
     elif planar < dense:
         d.planar, d.panels, d.width, d.padded_row = True, n_panels, width, row
@@ -166,9 +171,11 @@ cdef Py_ssize_t plan_dense(Dense* d, const Conv* c) noexcept nogil:
     cdef Py_ssize_t rows, overlap, step, run
     d.N, d.groups, d.w, d.itemsize, d.whole = c.N, c.groups, c.w, c.itemsize, c
     d.run = d.C // d.groups
-    d.nv = vectors_for(d.columns, c.lanes)
-    d.padded_row = (d.oW - 1) * d.sw + (d.kW - 1) * d.dw + 1
-    plan_few(d, c.lanes)
+    d.planar = d.dotted = False
+    if d.step == 0:
+        d.taps = d.sums = 0
+        d.nv = vectors_for(d.columns, c.lanes)
+        plan_few(d, c.lanes)
     if not d.planar and not d.dotted:
         d.width = d.nv * c.lanes
         d.panels = 1 if d.taps else parts(d.columns, d.width)
@@ -201,7 +208,7 @@ cdef Py_ssize_t plan_dense(Dense* d, const Conv* c) noexcept nogil:
             d.band_size = ((parts(d.oH, d.bands) - 1) * d.sh + (d.kH - 1) * d.dh + 1) * d.padded_row * d.run
         if d.taps:
             d.sums = d.oW * d.width
-            d.band_size += d.sums + (d.wide + 2 * d.taps) * d.columns + d.width
+            d.band_size += d.sums + d.span * d.columns + d.width
     return d.groups * d.panels * (d.panel_size + d.width) + c.threads * d.band_size + table_size(d)
 
 
@@ -295,17 +302,18 @@ cdef void epilogue(const Conv* c, floating* y, Py_ssize_t pixels, Py_ssize_t f, 
         y += c.F
 
 
-cdef void fold(const Dense* d, floating* sums, const floating* bias, floating* y) noexcept nogil:
-    """A row of pixels, which are their bias and what each tap adds to them, from left to right."""
+cdef void fold(const Dense* d, floating* sums, const floating* bias, floating* y, bint some) noexcept nogil:
+    """A row of pixels, which are their bias and what each tap adds to them, from left to right, if there are any."""
     cdef floating* row = sums + d.sums
     cdef Py_ssize_t size = d.columns, i, j
-    memset(row, 0, ((d.wide + 2 * d.taps) * size + d.width) * sizeof(floating))
+    memset(row, 0, (d.span * size + d.width) * sizeof(floating))
     if bias != NULL:
         for i in range(d.wide):
             for j in range(size):
-                row[(d.taps - 1 + i) * size + j] = bias[j]
-    overlap(sums, d.oW, d.nv, row + d.shift * size, size)
-    row += (d.taps - 1) * size
+                row[(d.lead + i) * size + j] = bias[j]
+    if some:
+        overlap(sums, d.oW, d.nv, row + d.shift * size, d.step * size)
+    row += d.lead * size
     if d.pixel_out == size:
         memcpy(y, row, d.wide * size * sizeof(floating))
     else:
@@ -325,10 +333,10 @@ cdef void dense_unit(const Dense* d, Py_ssize_t unit, floating* kind) noexcept n
     cdef floating* y = <floating*> d.y
     cdef floating* to
     cdef floating* room = <floating*> d.band + omp_get_thread_num() * d.band_size
-    cdef floating* sums = room + d.band_size - d.sums - (d.wide + 2 * d.taps) * d.columns - d.width  # if folded
+    cdef floating* sums = room + d.band_size - d.sums - d.span * d.columns - d.width  # if folded
     cdef bint side = d.taps and d.run == 1
     cdef Bytes ahead = NULL
-    cdef Py_ssize_t ahead_size = 0, at, size = 0
+    cdef Py_ssize_t ahead_size = 0, at, size = 0, lanes = d.whole.lanes, v, k, pair
     cdef Walk walk
     if d.long_row:
         x = <floating*> d.x + n * LONG_ROW * d.C
@@ -386,7 +394,7 @@ cdef void dense_unit(const Dense* d, Py_ssize_t unit, floating* kind) noexcept n
                     epilogue(d.whole, to + j * d.pixel_out, n, group * d.columns + panel % d.panels * d.width, columns,
                              kind)
                 j += n
-            for t in range(n_tiles):
+            for t in range(0 if d.taps and begin == end else n_tiles):
                 j = cut(oW, n_tiles, t)
                 n = cut(oW, n_tiles, t + 1) - j
                 if d.slides:
@@ -394,8 +402,11 @@ cdef void dense_unit(const Dense* d, Py_ssize_t unit, floating* kind) noexcept n
                         slide(<int> n, <int> d.kW, columns, from_ + j * pixel_in, pixel_in, &walk, weight,
                               to + j * d.pixel_out, d.pixel_out, <float*> d.bias + panel * d.width)
                 elif d.taps:
-                    tile(<int> n, d.nv, <int> d.width, side, from_ + j * pixel_in, pixel_in, &walk, weight,
-                         sums + j * d.width, d.width, <floating*> d.bias, False)
+                    for pair in range(parts(d.nv, TILE_VECTORS)):
+                        v = pair * TILE_VECTORS * lanes
+                        k = min(d.width - v, TILE_VECTORS * lanes)
+                        tile(<int> n, <int> (k // lanes), <int> k, side, from_ + j * pixel_in, pixel_in, &walk,
+                             weight + v, sums + j * d.width + v, d.width, <floating*> d.bias, False)
                     continue
                 else:
                     tile(<int> n, d.nv, columns, False, from_ + j * d.sw * pixel_in, d.sw * pixel_in, &walk, weight,
@@ -404,7 +415,7 @@ cdef void dense_unit(const Dense* d, Py_ssize_t unit, floating* kind) noexcept n
                     epilogue(d.whole, to + j * d.pixel_out, n, group * d.columns + panel % d.panels * d.width, columns,
                              kind)
             if d.taps:
-                fold(d, sums, NULL if d.b == NULL else <floating*> d.b + group * d.columns, to)
+                fold(d, sums, NULL if d.b == NULL else <floating*> d.b + group * d.columns, to, begin < end)
                 if d.whole.norm != NULL:
                     epilogue(d.whole, to, d.wide, group * d.columns, d.columns, kind)
 
@@ -609,7 +620,7 @@ cdef void plan_forward(const Conv* c, Dense* d) noexcept nogil:
     d.sh, d.sw, d.top, d.left, d.dh, d.dw = c.sh, c.sw, c.top, c.left, c.dh, c.dw
     d.columns, d.column, d.row, d.w_h, d.w_w, d.w_group = c.f, c.w_f, c.w_c, c.w_h, c.w_w, c.f * c.w_f
     d.image_out, d.row_out, d.pixel_out = c.oH * c.oW * c.F, c.oW * c.F, c.F
-    d.x, d.y, d.b, d.begin = c.x, c.y, c.b, 0
+    d.x, d.y, d.b, d.begin, d.step = c.x, c.y, c.b, 0, 0
 
 
 cdef Py_ssize_t phase(Py_ssize_t at, Py_ssize_t size, Py_ssize_t before, Py_ssize_t stride, Py_ssize_t dilation,
@@ -642,19 +653,52 @@ cdef void plan_phase(const Conv* c, Py_ssize_t ph, Py_ssize_t pw, Dense* d) noex
     d.w_h, d.w_w = -step_h * c.w_h, -step_w * c.w_w
     d.image_out, d.row_out, d.pixel_out = c.H * c.W * c.C, c.sh * c.W * c.C, c.sw * c.C
     d.x, d.y, d.b = c.y, c.x + corner * c.itemsize, NULL
-    d.begin = last_h * c.w_h + last_w * c.w_w
+    d.begin, d.step = last_h * c.w_h + last_w * c.w_w, 0
+
+
+cdef void plan_folded(const Conv* c, Py_ssize_t ph, Dense* d) noexcept nogil:
+    """The rows ph, ph + sh, … of dX as a walk over dY with a column for each tap of a row, which are added up there."""
+    cdef Py_ssize_t last, step, shift
+    plan_phase(c, ph, 0, d)
+    phase(ph, c.H, c.top, c.sh, c.dh, c.kH, &last, &step, &d.kH, &shift)
+    d.begin = last * c.w_h + (c.kW - 1) * c.w_w
+    d.w_w, d.pixel_out, d.y = -c.w_w, c.C, c.x + ph * c.W * c.C * c.itemsize
+    d.taps, d.step, d.wide, d.shift, d.lead, d.nv = c.kW, c.sw, c.W, 0, c.left, <int> parts(c.kW * c.c, c.lanes)
+    d.span = max((c.oW - 1) * c.sw + c.kW, c.W + c.left)
+    d.oW, d.kW, d.left, d.dw = c.oW, 1, 0, 1
+    d.time = (min(d.oH, d.H) * d.kH * c.f * 5 // 2 + 20 * d.oH) * d.oW * d.nv + d.oH * d.wide * d.columns
+    if c.groups > 1:  # pixel by pixel
+        d.time += 40 * (d.H * d.W + d.oH * d.wide)
+
+
+cdef bint folds(const Conv* c, Py_ssize_t ph) noexcept nogil:
+    """Whether that is faster than a walk for each phase of a row."""
+    cdef Py_ssize_t time = 0, pw
+    cdef Dense d
+    if c.sw == 1 or c.dw > 1 or c.kW * c.c > FOLDED * c.lanes:
+        return False
+    for pw in range(min(c.sw, c.W)):
+        plan_phase(c, ph, pw, &d)
+        plan_dense(&d, c)
+        time += d.time
+    plan_folded(c, ph, &d)
+    return d.time < time
 
 
 cdef Py_ssize_t walks(const Conv* c, bint run, floating* kind) noexcept nogil:
     """Plan the walk of the forward pass, or those of the phases of the input's gradient, and run each if asked; returns
     the elements of working memory that they need."""
     cdef Py_ssize_t need = 0, ph, pw
+    cdef bint folded
     cdef Dense d
     if c.depthwise:
         return c.size + spread_size(c)  # its packed weight; it has no walk
     for ph in range(min(c.sh, c.H) if c.back else 1):
-        for pw in range(min(c.sw, c.W) if c.back else 1):
-            if c.back:
+        folded = c.back and folds(c, ph)
+        for pw in range(min(c.sw, c.W) if c.back and not folded else 1):
+            if folded:
+                plan_folded(c, ph, &d)
+            elif c.back:
                 plan_phase(c, ph, pw, &d)
             else:
                 plan_forward(c, &d)
