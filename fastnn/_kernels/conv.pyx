@@ -118,6 +118,11 @@ cdef inline bint small_border(Py_ssize_t wide, Py_ssize_t high, Py_ssize_t pixel
     return wide * high <= 4 * pixels
 
 
+cdef inline Py_ssize_t turned(Py_ssize_t rows, Py_ssize_t n) noexcept nogil:
+    """The time to bring that many rows of n pixels into a plane, by fours if they can be, in quarters of a cycle."""
+    return rows * (3 * n + 5 * (n % 4))
+
+
 cdef Py_ssize_t plan_planes(Plane* p, Py_ssize_t oH, Py_ssize_t oW, Py_ssize_t kH, Py_ssize_t kW, Py_ssize_t sh,
                             Py_ssize_t sw, Py_ssize_t dh, Py_ssize_t dw) noexcept nogil:
     """The rows of a channel's planes, and their phases; returns how many rows are needed."""
@@ -137,7 +142,7 @@ cdef void plan_few(Dense* d, int n_lanes) noexcept nogil:
     cdef Py_ssize_t dense = (work * d.kW + 20 * d.oH) * d.oW * d.nv * parts(d.columns, d.nv * n_lanes), folded = (work + 20 * d.oH) * (last - first) * nv
     cdef Py_ssize_t rows = plan_planes(&d.plane, d.oH, d.oW, d.kH, d.kW, d.sh, d.sw, d.dh, d.dw), row = d.plane.row
     cdef Py_ssize_t planar = n_panels * parts((d.oH - 1) * row + d.oW, step) * plane_vectors(width) \
-        * (d.kH * d.kW * d.run * (2 * width + 3) + 20) + 3 * d.columns * d.oH * d.oW
+        * (d.kH * d.kW * d.run * (2 * width + 3) + 20)
     cdef Py_ssize_t side_by_side = d.run if d.dw > 1 else d.kW * d.run, blocks = parts(d.columns, DOT_COLUMNS)
     cdef Py_ssize_t dotted = min(d.oH, d.H) * d.oW * (
         d.kH * d.kW * d.run // max(side_by_side, 1) * parts(side_by_side, n_lanes) * (3 * blocks + 2 * d.columns)
@@ -146,10 +151,10 @@ cdef void plan_few(Dense* d, int n_lanes) noexcept nogil:
     if d.nv > 1 or d.kH * d.kW == 0:
         return
     if d.groups > 1:  # their copies
-        dense += 40 * d.H * d.W
-        folded += 40 * d.H * d.W
-        dotted += (40 + d.run) * d.H * d.W
-    planar += 3 * d.run * rows * row * d.plane.high * d.plane.wide
+        dense += 60 * d.H * d.W
+        folded += 60 * d.H * d.W
+        dotted += (60 + d.run) * d.H * d.W
+    planar += d.run * turned(rows, row) * d.plane.high * d.plane.wide + d.columns * turned(d.oH, d.oW)
     if d.sw > 1 or d.sh > 1 or d.dw > 1 or d.kW == 1 or nv > TILE_VECTORS or first >= last:
         folded = dense
     if not small_border(row, rows, d.oH * d.oW):
@@ -463,9 +468,20 @@ cdef void planar_unit(const Dense* d, Py_ssize_t unit, floating* kind) noexcept 
         y += d.row_out
 
 
+cdef void zero_unit(const Dense* d, Py_ssize_t unit, floating* kind) noexcept nogil:
+    """A row that no tap reaches, of a phase or, with all its pixels, folded."""
+    cdef floating* y = <floating*> d.y + unit // d.oH * d.image_out + unit % d.oH * d.row_out
+    cdef Py_ssize_t size = d.groups * d.columns, wide = d.wide if d.taps else d.oW, i
+    for i in range(1 if d.pixel_out == size else wide):
+        memset(y + i * d.pixel_out, 0, (wide if d.pixel_out == size else 1) * size * sizeof(floating))
+
+
 cdef void dense(Dense* d, const Conv* c, floating* kind) noexcept nogil:
     """Pack the weights, then walk."""
     cdef Py_ssize_t panels = d.groups * d.panels, units = d.N * d.bands * d.groups, i
+    if d.kH * d.kW == 0:
+        share(<Unit> zero_unit[floating], d, c.N * d.oH, c.threads)
+        return
     d.packed = c.room + table_size(d) * d.itemsize
     d.bias = d.packed + panels * d.panel_size * d.itemsize
     if d.planar:
@@ -488,17 +504,17 @@ cdef inline Py_ssize_t spread_size(const Conv* c) noexcept nogil:
 cdef Py_ssize_t depthwise_time(const Conv* c) noexcept nogil:
     """Of one image, in quarters of a cycle."""
     cdef Py_ssize_t lanes = c.lanes if c.F >= c.lanes else 4 if c.F >= 4 == c.itemsize else 1
-    return 3 * c.oH * c.oW * c.kH * c.kW * parts(c.F, lanes) + (6 * c.F * c.H * c.W if c.f > 1 else 0)
+    return (3 if lanes == c.lanes else 5 if lanes > 1 else 8) * c.oH * c.oW * c.kH * c.kW * parts(c.F, lanes) + (6 * c.F * c.H * c.W if c.f > 1 else 0)
 
 
 cdef bint is_depthwise(const Conv* c) noexcept nogil:
     """Whether that is faster than planes, which take channels by pixels too. Half of the estimate is rearrangement."""
     cdef Plane p
     cdef Py_ssize_t rows = plan_planes(&p, c.oH, c.oW, c.kH, c.kW, c.sh, c.sw, c.dh, c.dw), phases = p.high * p.wide
-    cdef Py_ssize_t moved = c.F * c.oH * c.oW * phases + c.C * c.H * c.W if c.back else \
-        c.F * c.oH * c.oW + c.C * phases * rows * p.row
+    cdef Py_ssize_t moved = c.F * turned(c.oH, c.oW) * phases + c.C * turned(c.H, c.W) if c.back else \
+        c.F * turned(c.oH, c.oW) + c.C * phases * turned(rows, p.row)
     return c.depthwise and (not small_border(p.row, rows, c.oH * c.oW) or depthwise_time(c)
-                            < 3 * moved + rows * p.row * c.F * (c.kH * c.kW * 5 + 20) // c.lanes)
+                            < moved + rows * p.row * c.F * (c.kH * c.kW * 5 + 20) // c.lanes)
 
 
 cdef void depthwise_rows(const Dense* d, Py_ssize_t n, Py_ssize_t first, Py_ssize_t last, Py_ssize_t c,
@@ -668,7 +684,7 @@ cdef void plan_folded(const Conv* c, Py_ssize_t ph, Dense* d) noexcept nogil:
     d.oW, d.kW, d.left, d.dw = c.oW, 1, 0, 1
     d.time = (min(d.oH, d.H) * d.kH * c.f * 5 // 2 + 20 * d.oH) * d.oW * d.nv + d.oH * d.wide * d.columns
     if c.groups > 1:  # pixel by pixel
-        d.time += 40 * (d.H * d.W + d.oH * d.wide)
+        d.time += 60 * (d.H * d.W + d.oH * d.wide)
 
 
 cdef bint folds(const Conv* c, Py_ssize_t ph) noexcept nogil:
@@ -748,10 +764,12 @@ cdef Py_ssize_t plan_weight(Conv* c) noexcept nogil:
                                   * (1 + min(c.sh, c.H) * min(c.sw, c.W)), DEPTH_BYTES))
     c.together, rows = 0, plan_planes(&c.plane, c.oH, c.oW, c.kH, c.kW, c.sh, c.sw, c.dh, c.dw)
     image = rows * c.plane.row  # pixels in quarters of a cycle, as in plan_few
-    planar = 3 * (c.C * c.plane.high * c.plane.wide * image + c.F * pixels) + c.groups * c.kH * c.kW * image * (
+    planar = c.C * c.plane.high * c.plane.wide * turned(rows, c.plane.row) + c.F * turned(c.oH, c.oW) + c.groups * c.kH * c.kW * image * (
         max(16 * parts(c.c, 2), c.c * c.f * 3 + 4 * c.c * parts(c.f, DOT_COLUMNS)) // c.lanes
         + parts(40 * c.c * c.f, max(image, BAND_BYTES // ((c.C * c.plane.high * c.plane.wide + c.F) * c.itemsize))))
     dense = c.groups * c.kH * c.taps * pixels * c.panels * max(16, c.rows * c.nv * (c.kW if c.slides else 1) * 9 // 4)
+    if c.f % c.width and not c.swapped:
+        dense += c.groups * pixels * (c.width + 20)  # their copy
     if c.depthwise:
         dense = depthwise_time(c)
     if planar < dense and small_border(c.plane.row, rows, pixels):
