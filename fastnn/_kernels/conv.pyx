@@ -139,7 +139,8 @@ cdef void plan_few(Dense* d, int n_lanes) noexcept nogil:
     cdef Py_ssize_t nv = parts(d.kW * d.columns, n_lanes), n_panels = parts(d.columns, PLANE_FILTERS)
     cdef Py_ssize_t width = parts(d.columns, n_panels), step = plane_vectors(width) * n_lanes
     cdef Py_ssize_t work = min(d.oH, d.H) * d.kH * d.run * 5 // 2  # for a column of pixels, less what lies outside
-    cdef Py_ssize_t dense = (work * d.kW + 20 * d.oH) * d.oW * d.nv * parts(d.columns, d.nv * n_lanes), folded = (work + 20 * d.oH) * (last - first) * nv
+    cdef Py_ssize_t dense = (work * d.kW + 20 * d.oH) * d.oW * d.nv * parts(d.columns, d.nv * n_lanes)
+    cdef Py_ssize_t folded = (work + 20 * d.oH) * (last - first) * nv
     cdef Py_ssize_t rows = plan_planes(&d.plane, d.oH, d.oW, d.kH, d.kW, d.sh, d.sw, d.dh, d.dw), row = d.plane.row
     cdef Py_ssize_t planar = n_panels * parts((d.oH - 1) * row + d.oW, step) * plane_vectors(width) \
         * (d.kH * d.kW * d.run * (2 * width + 3) + 20)
@@ -194,7 +195,8 @@ cdef Py_ssize_t plan_dense(Dense* d, const Conv* c) noexcept nogil:
     run = d.run
     if d.planar:
         run = d.joined * d.run * d.plane.high * d.plane.wide
-    if not d.planar and not d.copied and not d.taps and d.kH == d.kW == d.sh == d.sw == 1 and d.oH == d.H and d.oW == d.W \
+    if not d.planar and not d.copied and not d.taps and d.kH == d.kW == d.sh == d.sw == 1 and d.oH == d.H \
+            and d.oW == d.W \
             and d.top == 0 and d.row_out == d.oW * d.pixel_out and d.image_out == d.oH * d.row_out:
         d.long_row = d.N * d.H * d.W  # pixels in all
         d.N, d.oH, d.oW, d.bands = parts(d.long_row, LONG_ROW), 1, LONG_ROW, 1
@@ -504,17 +506,32 @@ cdef inline Py_ssize_t spread_size(const Conv* c) noexcept nogil:
 cdef Py_ssize_t depthwise_time(const Conv* c) noexcept nogil:
     """Of one image, in quarters of a cycle."""
     cdef Py_ssize_t lanes = c.lanes if c.F >= c.lanes else 4 if c.F >= 4 == c.itemsize else 1
-    return (3 if lanes == c.lanes else 5 if lanes > 1 else 8) * c.oH * c.oW * c.kH * c.kW * parts(c.F, lanes) + (6 * c.F * c.H * c.W if c.f > 1 else 0)
+    cdef Py_ssize_t step = 3 if lanes == c.lanes else 5 if lanes > 1 else 8
+    return step * c.oH * c.oW * c.kH * c.kW * parts(c.F, lanes) + (6 * c.F * c.H * c.W if c.f > 1 else 0)
+
+
+cdef bint finite(const Conv* c, floating* kind) noexcept nogil:
+    """Whether all weights of a channel a filter are: others must not meet the zeros of a border."""
+    cdef Py_ssize_t i, f
+    cdef floating w
+    for i in range(c.kH * c.kW):
+        for f in range(c.F):
+            w = (<floating*> c.w)[f * c.w_f + i // c.kW * c.w_h + i % c.kW * c.w_w]
+            if w - w != 0:
+                return False
+    return True
 
 
 cdef bint is_depthwise(const Conv* c) noexcept nogil:
-    """Whether that is faster than planes, which take channels by pixels too. Half of the estimate is rearrangement."""
+    """Whether that is faster than planes, which have channels that are alone too, with zeros for a border."""
     cdef Plane p
     cdef Py_ssize_t rows = plan_planes(&p, c.oH, c.oW, c.kH, c.kW, c.sh, c.sw, c.dh, c.dw), phases = p.high * p.wide
     cdef Py_ssize_t moved = c.F * turned(c.oH, c.oW) * phases + c.C * turned(c.H, c.W) if c.back else \
         c.F * turned(c.oH, c.oW) + c.C * phases * turned(rows, p.row)
-    return c.depthwise and (not small_border(p.row, rows, c.oH * c.oW) or depthwise_time(c)
-                            < moved + rows * p.row * c.F * (c.kH * c.kW * 5 + 20) // c.lanes)
+    if not c.depthwise or not small_border(p.row, rows, c.oH * c.oW):
+        return c.depthwise
+    return depthwise_time(c) < moved + rows * p.row * c.F * (c.kH * c.kW * 5 + 20) // c.lanes or not (
+        finite[float](c, NULL) if c.itemsize == 4 else finite[double](c, NULL))
 
 
 cdef void depthwise_rows(const Dense* d, Py_ssize_t n, Py_ssize_t first, Py_ssize_t last, Py_ssize_t c,
@@ -736,7 +753,7 @@ cdef void convolve(const Conv* c, Py_ssize_t _, floating* kind) noexcept nogil:
 
 cdef Py_ssize_t plan_weight(Conv* c) noexcept nogil:
     """Decide tiles, items and chunks from shapes only; returns the elements of working memory."""
-    cdef Py_ssize_t image, dense, planar, rows, pixels = c.oH * c.oW
+    cdef Py_ssize_t image, dense, planar, rows, n, pixels = c.oH * c.oW
     cdef int nv
     c.edge_at = c.padded_at = 0
     c.nv = vectors_for(c.f, c.lanes)
@@ -764,9 +781,10 @@ cdef Py_ssize_t plan_weight(Conv* c) noexcept nogil:
                                   * (1 + min(c.sh, c.H) * min(c.sw, c.W)), DEPTH_BYTES))
     c.together, rows = 0, plan_planes(&c.plane, c.oH, c.oW, c.kH, c.kW, c.sh, c.sw, c.dh, c.dw)
     image = rows * c.plane.row  # pixels in quarters of a cycle, as in plan_few
-    planar = c.C * c.plane.high * c.plane.wide * turned(rows, c.plane.row) + c.F * turned(c.oH, c.oW) + c.groups * c.kH * c.kW * image * (
-        max(16 * parts(c.c, 2), c.c * c.f * 3 + 4 * c.c * parts(c.f, DOT_COLUMNS)) // c.lanes
-        + parts(40 * c.c * c.f, max(image, BAND_BYTES // ((c.C * c.plane.high * c.plane.wide + c.F) * c.itemsize))))
+    n = BAND_BYTES // ((c.C * c.plane.high * c.plane.wide + c.F) * c.itemsize)  # steps of a dot product
+    planar = max(16 * parts(c.c, 2), c.c * c.f * 3 + 4 * c.c * parts(c.f, DOT_COLUMNS)) // c.lanes
+    planar = c.groups * c.kH * c.kW * image * (planar + parts(40 * c.c * c.f, max(image, n))) \
+        + c.C * c.plane.high * c.plane.wide * turned(rows, c.plane.row) + c.F * turned(c.oH, c.oW)
     dense = c.groups * c.kH * c.taps * pixels * c.panels * max(16, c.rows * c.nv * (c.kW if c.slides else 1) * 9 // 4)
     if c.f % c.width and not c.swapped:
         dense += c.groups * pixels * (c.width + 20)  # their copy
@@ -776,7 +794,7 @@ cdef Py_ssize_t plan_weight(Conv* c) noexcept nogil:
         c.bands = min(c.oH, max(c.bands, min(parts(MANY, c.N), parts(pixels, PLANE))))
         c.wide = c.plane.row
         image = (parts(c.oH, c.bands) + (c.kH - 1) * c.dh // c.sh) * c.wide
-        c.together = max(BAND_BYTES // (image * (c.C * c.plane.high * c.plane.wide + c.F) * c.itemsize), <Py_ssize_t> 1)
+        c.together = max(n // image, <Py_ssize_t> 1)
         c.depthwise = c.slides = c.spans = False
         c.pieces, c.swapped, c.size = c.N, False, c.kH * c.kW * c.c * c.F
     c.items = c.pieces * c.bands
@@ -792,8 +810,9 @@ cdef Py_ssize_t plan_weight(Conv* c) noexcept nogil:
         c.plane.phase = c.together * image
         c.plane.size = c.plane.high * c.plane.wide * c.plane.phase
         return c.edge_at + c.threads * (c.C * c.plane.size + c.F * c.plane.phase)
-    c.padded_at = c.edge_at + (c.groups * c.N * c.oH * c.oW * c.width if not c.swapped and c.f % c.width and not c.depthwise
-                                 else 0)
+    c.padded_at = c.edge_at
+    if c.f % c.width and not c.swapped and not c.depthwise:
+        c.padded_at += c.groups * c.N * c.oH * c.oW * c.width
     return c.padded_at + (c.N * c.high * c.wide * c.C if c.spans else 0) + spread_size(c)
 
 
@@ -921,8 +940,8 @@ cdef void planar_weight_unit(const Conv* c, Py_ssize_t chunk, floating* kind) no
             n, begin = (item + k) // c.bands, cut(c.oH, c.bands, (item + k) % c.bands)
             rows = cut(c.oH, c.bands, (item + k) % c.bands + 1) - begin
             fill_planes(p, <floating*> c.x + n * c.H * c.W * c.C, begin * c.sh - c.top,
-                        (rows - 1) * c.sh + (c.kH - 1) * c.dh + 1, c.H, c.W, c.C, c.left, c.sh, c.sw, c.C, x + k * image,
-                        p.size)
+                        (rows - 1) * c.sh + (c.kH - 1) * c.dh + 1, c.H, c.W, c.C, c.left, c.sh, c.sw, c.C,
+                        x + k * image, p.size)
             for i in range(rows):
                 turn(<floating*> c.y + (n * c.oH + begin + i) * c.oW * c.F, c.oW, c.F, c.F,
                      y + k * image + i * c.wide, p.phase)
@@ -936,8 +955,8 @@ cdef void planar_weight_unit(const Conv* c, Py_ssize_t chunk, floating* kind) no
         else:  # along the kernel's rows, and what is left along its columns
             for k in range(c.C):
                 for kh in range(c.kH):
-                    strip(c, x + k * p.size + kh * c.dh * c.wide, y, n, to + kh * c.kW * tap + k * c.F, whole, c.dw, tap,
-                          add)
+                    strip(c, x + k * p.size + kh * c.dh * c.wide, y, n, to + kh * c.kW * tap + k * c.F, whole, c.dw,
+                          tap, add)
                 for kw in range(whole, c.kW):
                     strip(c, x + k * p.size + kw * c.dw, y, n, to + kw * tap + k * c.F, c.kH, c.dh * c.wide, c.kW * tap,
                           add)
