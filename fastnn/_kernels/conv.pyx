@@ -7,19 +7,25 @@ border, or channels are grouped, the band is first copied with its border of zer
 in cache. A 1×1 convolution without stride is one long row of pixels.
 
 Gradient of the input. For stride 1 the same walk with flipped, transposed weights; for stride s, the s² phases of
-the input see disjoint sets of taps, each a dense convolution of its own (a walk of no steps where no tap reaches).
+the input see disjoint sets of taps, each a dense convolution of its own (zeros where no tap reaches).
 
 Gradient of the weight. The same tile with values of a window as rows and filters as columns, walking over images and
-pixels. The bounds of the walk leave out border pixels, except for few channels, where a copy with a border lets the
-tile span kW·C values. Bands of images are summed in chunks, whose number depends on shapes only, merged in order.
+pixels; or with filters as rows and channels as columns, where that fills more lanes, turned as the sums are merged. The
+bounds of the walk leave out border pixels, except for few channels, where a copy with a border lets the tile span kW·C
+values. Bands of images, or some small images, are summed in chunks, whose number depends on shapes only, merged in
+order.
 
-Fewer columns than lanes, at stride 1, would leave lanes idle. Where it is less work, the tile has a column for each tap
-of a row, and the taps are added up along the row after it; or the lanes are pixels of planes (planes.h). For very few
-filters the weight's gradient is products of planes, of x with its border and dY with zeros where x has it.
+Fewer columns than lanes would leave lanes idle. What is least work, by an estimate from shapes, is taken instead:
+- lanes along the kW·C values that a row of a window reads, as dot products (many channels, few filters);
+- a column for each tap of a row, the taps being added up along the row afterwards (stride 1, and the input's gradient
+  of any stride, all phases of a row at once);
+- lanes along the pixels of planes (planes.h), one for each channel and phase of the stride, some groups together; the
+  weight's gradient is then products of planes, of x with its border and dY with zeros where x has it.
 
 Depthwise convolution, one channel a filter, has vectors of channels in the micro-kernels of depthwise.h, which take a
 piece of an output row (or, for the gradient of the weight, rows) for a block of channels. A channel with a few filters
-is repeated for each. The input's gradient gathers, stride by stride, as the dense one does: nothing is scattered.
+is repeated for each. The input's gradient gathers, stride by stride, as the dense one does: nothing is scattered. Fewer
+channels than lanes may be faster in planes.
 
 The limit is the rate of multiply-adds, for depthwise (3×3 both) and very small shapes bandwidth."""
 cimport numpy as cnp
@@ -179,7 +185,7 @@ cdef Py_ssize_t plan_dense(Dense* d, const Conv* c) noexcept nogil:
     d.run = d.C // d.groups
     d.planar = d.dotted = False
     if d.step == 0:
-        d.taps = d.sums = 0
+        d.taps = d.sums = d.span = 0
         d.nv = vectors_for(d.columns, c.lanes)
         plan_few(d, c.lanes)
     if not d.planar and not d.dotted:
