@@ -152,8 +152,8 @@ cdef void plan_few(Dense* d, int n_lanes) noexcept nogil:
         * (d.kH * d.kW * d.run * (2 * width + 3) + 20)
     cdef Py_ssize_t side_by_side = d.run if d.dw > 1 else d.kW * d.run, blocks = parts(d.columns, DOT_COLUMNS)
     cdef Py_ssize_t dotted = min(d.oH, d.H) * d.oW * (
-        d.kH * d.kW * d.run // max(side_by_side, 1) * parts(side_by_side, n_lanes) * (3 * blocks + 2 * d.columns)
-        + 40 * d.columns)
+        d.kH * d.kW * d.run // max(side_by_side, 1) * parts(side_by_side, n_lanes) * (4 * blocks + 2 * d.columns)
+        + 50 * d.columns)
     d.time = dense
     if d.nv > 1 or d.kH * d.kW == 0:
         return
@@ -444,11 +444,12 @@ cdef void fill_planes(const Plane* p, const floating* x, Py_ssize_t first, Py_ss
     """Some rows of an image from `first` on, some channels of which x points to, as planes `size` elements apart that
     have zeros already."""
     cdef Py_ssize_t i, j, begin, end
-    for i in range(max(-first, <Py_ssize_t> 0), min(rows, H - first)):
-        for j in range(p.wide if i % sh < p.high else 0):
-            within(j - left, sw, p.row, W, &begin, &end)
-            turn(x + ((first + i) * W + begin * sw + j - left) * C, end - begin, sw * C, channels,
-                 to + place(p, i, begin * sw + j, sh, sw), size)
+    for j in range(p.wide):
+        within(j - left, sw, p.row, W, &begin, &end)
+        for i in range(max(-first, <Py_ssize_t> 0), min(rows, H - first)):
+            if i % sh < p.high:
+                turn(x + ((first + i) * W + begin * sw + j - left) * C, end - begin, sw * C, channels,
+                     to + (i % sh * p.wide + j) * p.phase + i // sh * p.row + begin, size)
 
 
 cdef void planar_unit(const Dense* d, Py_ssize_t unit, floating* kind) noexcept nogil:
