@@ -62,6 +62,7 @@ cnp.import_array()
 cdef enum:
     BAND_BYTES = 131072  # a band with its border, in the second-level cache beside weights
     BLOCK = 128  # channels that a depthwise convolution walks together: rows for all taps in the first-level cache
+    FIRST_BYTES = 32768  # that the first-level cache keeps
     FOLDED = 8  # vectors of columns that are added up along a row
     FEW_FILTERS = 8  # of one channel each: so many make a depthwise convolution, over repeated channels
     DEPTH_BYTES = 32768  # the same, depthwise: in the first-level cache
@@ -151,8 +152,10 @@ cdef void plan_few(Dense* d, int n_lanes) noexcept nogil:
     cdef Py_ssize_t planar = n_panels * parts((d.oH - 1) * row + d.oW, step) * plane_vectors(width) \
         * (d.kH * d.kW * d.run * (2 * width + 3) + 20)
     cdef Py_ssize_t side_by_side = d.run if d.dw > 1 else d.kW * d.run, blocks = parts(d.columns, DOT_COLUMNS)
+    d.panel_size = d.kH * d.kW * d.run * parts(d.columns, blocks) * d.itemsize
     cdef Py_ssize_t dotted = min(d.oH, d.H) * d.oW * (
-        d.kH * d.kW * d.run // max(side_by_side, 1) * parts(side_by_side, n_lanes) * (4 * blocks + 2 * d.columns)
+        d.kH * d.kW * d.run // max(side_by_side, 1) * parts(side_by_side, n_lanes) * (
+            4 * blocks + (2 if d.panel_size <= FIRST_BYTES else 4) * d.columns)  # weights from the second-level cache
         + 50 * d.columns)
     d.time = dense
     if d.nv > 1 or d.kH * d.kW == 0:
