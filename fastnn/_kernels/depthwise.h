@@ -35,15 +35,9 @@
 #define WALK(KW) 4
 #endif
 #if defined(__GNUC__)
-#if defined(__aarch64__)
-#define KEEP(v) __asm__("" : "+w"(v)) /* in a register: GCC would rather load it anew for every use */
-#else
-#define KEEP(v) __asm__("" : "+v"(v))
-#endif
 #define FEW_f32 4
 typedef float few_f32 __attribute__((vector_size(16), aligned(4), may_alias));
 #else
-#define KEEP(v) ((void)0)
 #define FEW_f32 1
 typedef float few_f32;
 #endif

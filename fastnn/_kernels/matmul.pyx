@@ -105,13 +105,16 @@ cdef void dots_unit(const Product* p, Py_ssize_t unit, floating* kind) noexcept 
     cdef Py_ssize_t first = min(p.M, cut(p.tiles, p.blocks, block) * DOT_ROWS)
     cdef Py_ssize_t last = min(p.M, cut(p.tiles, p.blocks, block + 1) * DOT_ROWS)
     cdef int columns = <int> min(<Py_ssize_t> DOT_COLUMNS, p.N - j)
+    cdef Walk walk
+    memset(&walk, 0, sizeof(Walk))
+    walk.n[0] = walk.n[1] = 1
     for part in range(max(<Py_ssize_t> 1, parts(p.K, DOT_BLOCK))):
         i, k = first, part * DOT_BLOCK
+        walk.n[2] = min(p.K - k, <Py_ssize_t> DOT_BLOCK)
         while i < last:
-            rows = last - i
-            rows = DOT_ROWS if rows >= DOT_ROWS else 2 if rows >= 2 else 1
+            rows = dot_rows(columns, last - i)
             dots(<int> rows, columns, <floating*> p.a + i * p.a_row + k, p.a_row, <floating*> p.b + j * p.b_col + k,
-                 p.b_col, min(p.K - k, <Py_ssize_t> DOT_BLOCK), <floating*> p.c + i * p.N + j, p.N,
+                 p.b_col, &walk, <floating*> p.c + i * p.N + j, p.N,
                  <floating*> p.bias + j if p.bias != NULL and k == 0 else NULL, k > 0)
             i += rows
 

@@ -9,6 +9,7 @@
    by side with k far apart (`side`). All loops over the tile have literal bounds and unroll. */
 #pragma once
 #include <stddef.h>
+#include <stdint.h>
 #include <string.h>
 
 #if defined(__GNUC__)
@@ -46,6 +47,11 @@ typedef double vector_f64 __attribute__((vector_size(VECTOR_BYTES), aligned(8), 
 #define UNROLLED _Pragma("GCC unroll 32")
 #define PREFETCH __builtin_prefetch
 #define TILE_INLINE static inline __attribute__((always_inline))
+#if defined(__aarch64__)
+#define KEEP(v) __asm__("" : "+w"(v)) /* in a register: GCC would rather load it anew for every use */
+#else
+#define KEEP(v) __asm__("" : "+v"(v))
+#endif
 #else /* one lane, left to the compiler */
 #define VECTOR_BYTES 0
 #define TILE_ROWS 4
@@ -57,6 +63,7 @@ typedef float vector_f32;
 typedef double vector_f64;
 #define UNROLLED
 #define PREFETCH(...)
+#define KEEP(v) ((void)0)
 #define TILE_INLINE static inline
 #endif
 
@@ -170,7 +177,7 @@ TILE_FAMILY(double, f64)
    row, each number of the image is loaded once for all the windows of a row that it belongs to. In float32 alone.
 
    slide: MR output pixels of a row, side by side, `pixel` elements apart in A; the walk is kH rows of taps by channels,
-   and B has KW vectors for each channel. slide_side: the gradient of KW taps by MR channels; the walk is rows (1) by
+   and B has KW vectors for each channel. slide_side: the gradient of KW taps by MR channels; the walk is images (0) by rows (1) by
    pixels of the image (2), of which the first is number `first` of the row with its border; B is the gradient of a row
    of `width` output pixels, C the weight's gradient with `c_tap` elements from tap to tap. */
 TILE_INLINE void slide_body(const int MR, const int KW, const float *a, const ptrdiff_t pixel, const Walk *w,
@@ -200,8 +207,10 @@ TILE_INLINE void slide_side_body(const int MR, const int KW, const float *a, con
     UNROLLED for (int k = 0; k < KW; k++)
         UNROLLED for (int i = 0; i < MR; i++)
             sum[k][i] = add ? *(const vector_f32 *)(c + k * c_tap + i * c_row) : (vector_f32){0};
-    for (ptrdiff_t k1 = 0; k1 < w->n[1]; k1++) {
-        const float *pa = a + k1 * w->a[1], *pb = b + k1 * w->b[1] + first * w->b[2];
+    for (ptrdiff_t k = 0; k < w->n[0] * w->n[1]; k++) {
+        const ptrdiff_t k0 = k / w->n[1], k1 = k % w->n[1];
+        const float *pa = a + k0 * w->a[0] + k1 * w->a[1];
+        const float *pb = b + k0 * w->b[0] + k1 * w->b[1] + first * w->b[2];
         UNROLLED for (int k = 1; k < KW; k++) {
             vb[k - 1] = (vector_f32){0};
             if (first >= k && first - k < width) vb[k - 1] = *(const vector_f32 *)(pb - k * w->b[2]);
@@ -282,61 +291,129 @@ static inline void overlap_##S(const T *a, ptrdiff_t n, int nv, T *c, ptrdiff_t 
 OVERLAP(float, f32)
 OVERLAP(double, f64)
 
-/* C[i][j] (+)= dot product of row i of A and row j of B, n numbers each, for MR by NR rows, plus start[j]. Sums run in
-   the lanes of a vector, then fold in halves, then take what is left over, one by one: the order depends on n alone. */
+/* the last few lanes of a vector, zeros before them */
+#if defined(__GNUC__)
+typedef int32_t bits_f32 __attribute__((vector_size(VECTOR_BYTES), aligned(4), may_alias));
+typedef int64_t bits_f64 __attribute__((vector_size(VECTOR_BYTES), aligned(8), may_alias));
+#define LAST_MASK(S) bits_##S
+/* the sum of a vector's lanes in memory, by fours, whose lanes are then folded */
+typedef float four_f32 __attribute__((vector_size(16), aligned(4), may_alias));
+typedef double four_f64 __attribute__((vector_size(32), aligned(8), may_alias));
+#define FOUR(S, p) (*(const four_##S *)(p))
+static inline float fold_four_f32(four_f32 v) { return (v[0] + v[2]) + (v[1] + v[3]); }
+static inline double fold_four_f64(four_f64 v) { return (v[0] + v[2]) + (v[1] + v[3]); }
+#define FOLD_LANES(S, p) \
+    (LANES_##S == 16 ? fold_four_##S((FOUR(S, p) + FOUR(S, p + 8 % LANES_##S)) + \
+        (FOUR(S, p + 4 % LANES_##S) + FOUR(S, p + 12 % LANES_##S))) : \
+    LANES_##S == 8 ? fold_four_##S(FOUR(S, p) + FOUR(S, p + 4 % LANES_##S)) : \
+    LANES_##S == 4 ? fold_four_##S(FOUR(S, p)) : p[0] + p[1])
+#define MOST_f32 16
+#define MOST_f64 8
+#define LAST(S, p, mask) (vector_##S)(*(const bits_##S *)(p) & (mask))
+static const int32_t last_f32[32] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+    -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1};
+static const int64_t last_f64[16] = {0, 0, 0, 0, 0, 0, 0, 0, -1, -1, -1, -1, -1, -1, -1, -1};
+#else
+#define LAST_MASK(S) vector_##S
+#define LAST(S, p, mask) (*(p) * (mask)) /* a vector of one lane is always whole */
+#define FOLD_LANES(S, p) p[0]
+#define MOST_f32 1
+#define MOST_f64 1
+static const float last_f32[2] = {0};
+static const double last_f64[2] = {0};
+#endif
+
+/* C[i][j] (+)= dot product of row i of A and row j of B, for MR by NR rows, plus start[j]: over a walk whose innermost
+   steps lie side by side in both. Sums run in the lanes of a vector, the last one of a run overlapping the one before
+   with zeros for what was summed already; then they fold in halves. Runs shorter than a vector are summed one by one.
+   The order depends on the walk alone. */
+#define DOT_MOST(NR) (DOT_ROWS * DOT_COLUMNS / (NR) >= 8 && DOT_ROWS > 3 ? 8 : DOT_ROWS) /* rows of few columns */
 #define DOTS_BODY(T, S) \
 static void fold_dots_##S(T *lane, int rows, int columns, const T *a, ptrdiff_t a_row, const T *b, ptrdiff_t b_row, \
-    ptrdiff_t whole, ptrdiff_t n, T *c, ptrdiff_t c_row, const T *start, int add) { \
+    const Walk *w, T *c, ptrdiff_t c_row, const T *start, int add) { \
+    const int L = LANES_##S, few = w->n[2] < L; \
     for (int i = 0; i < rows; i++) \
-        for (int j = 0; j < columns; j++, lane += LANES_##S) { \
-            for (int half = LANES_##S / 2; half > 0; half /= 2) \
-                for (int l = 0; l < half; l++) lane[l] += lane[l + half]; \
-            for (ptrdiff_t k = whole; k < n; k++) lane[0] += a[i * a_row + k] * b[j * b_row + k]; \
-            if (start) lane[0] += start[j]; \
-            c[i * c_row + j] = add ? c[i * c_row + j] + lane[0] : lane[0]; \
+        for (int j = 0; j < columns; j++, lane += L) { \
+            T sum = FOLD_LANES(S, lane); \
+            for (ptrdiff_t k0 = 0; k0 < w->n[0] && few; k0++) \
+                for (ptrdiff_t k1 = 0; k1 < w->n[1]; k1++) \
+                    for (ptrdiff_t k = 0; k < w->n[2]; k++) \
+                        sum += a[i * a_row + k0 * w->a[0] + k1 * w->a[1] + k] \
+                            * b[j * b_row + k0 * w->b[0] + k1 * w->b[1] + k]; \
+            if (start) sum += start[j]; \
+            c[i * c_row + j] = add ? c[i * c_row + j] + sum : sum; \
         } \
 } \
 TILE_INLINE void dots_body_##S(const int MR, const int NR, const T *a, ptrdiff_t a_row, const T *b, ptrdiff_t b_row, \
-    ptrdiff_t n, T *c, ptrdiff_t c_row, const T *start, int add) { \
-    vector_##S sum[DOT_ROWS][DOT_COLUMNS], va[DOT_ROWS]; \
+    const Walk *w, T *c, ptrdiff_t c_row, const T *start, int add) { \
+    vector_##S sum[DOT_MOST(1)][DOT_COLUMNS], va[DOT_MOST(1)], vb[DOT_COLUMNS]; \
     const int L = LANES_##S; \
-    const ptrdiff_t whole = n - n % L; \
+    const ptrdiff_t n = w->n[2] < L ? 0 : w->n[2], whole = n - n % L; \
     UNROLLED for (int i = 0; i < MR; i++) UNROLLED for (int j = 0; j < NR; j++) sum[i][j] = (vector_##S){0}; \
-    for (ptrdiff_t k = 0; k < whole; k += L) { \
-        UNROLLED for (int i = 0; i < MR; i++) va[i] = *(const vector_##S *)(a + i * a_row + k); \
-        UNROLLED for (int j = 0; j < NR; j++) { \
-            const vector_##S vb = *(const vector_##S *)(b + j * b_row + k); \
-            UNROLLED for (int i = 0; i < MR; i++) sum[i][j] += va[i] * vb; \
+    for (ptrdiff_t k0 = 0; k0 < w->n[0]; k0++) \
+        for (ptrdiff_t k1 = 0; k1 < w->n[1]; k1++) { \
+            const T *pa = a + k0 * w->a[0] + k1 * w->a[1], *pb = b + k0 * w->b[0] + k1 * w->b[1]; \
+            for (ptrdiff_t k = 0; k < whole; k += L) { \
+                if (MR > NR) { /* the fewer stay in registers */ \
+                    UNROLLED for (int j = 0; j < NR; j++) vb[j] = *(const vector_##S *)(pb + j * b_row + k); \
+                    UNROLLED for (int i = 0; i < MR; i++) { \
+                        va[0] = *(const vector_##S *)(pa + i * a_row + k); \
+                        KEEP(va[0]); \
+                        UNROLLED for (int j = 0; j < NR; j++) sum[i][j] += va[0] * vb[j]; \
+                    } \
+                } else { \
+                    UNROLLED for (int i = 0; i < MR; i++) va[i] = *(const vector_##S *)(pa + i * a_row + k); \
+                    UNROLLED for (int j = 0; j < NR; j++) { \
+                        vb[0] = *(const vector_##S *)(pb + j * b_row + k); \
+                        KEEP(vb[0]); \
+                        UNROLLED for (int i = 0; i < MR; i++) sum[i][j] += va[i] * vb[0]; \
+                    } \
+                } \
+            } \
+            if (whole < n) { \
+                const LAST_MASK(S) mask = *(const LAST_MASK(S) *)(last_##S + MOST_##S - L + n - whole); \
+                UNROLLED for (int j = 0; j < NR; j++) vb[j] = LAST(S, pb + j * b_row + n - L, mask); \
+                UNROLLED for (int i = 0; i < MR; i++) { \
+                    va[0] = LAST(S, pa + i * a_row + n - L, mask); \
+                    UNROLLED for (int j = 0; j < NR; j++) sum[i][j] += va[0] * vb[j]; \
+                } \
+            } \
         } \
-    } \
-    T lanes[DOT_ROWS * DOT_COLUMNS * LANES_##S]; \
+    T lanes[DOT_MOST(1) * DOT_COLUMNS * LANES_##S]; \
     UNROLLED for (int i = 0; i < MR; i++) \
         UNROLLED for (int j = 0; j < NR; j++) *(vector_##S *)(lanes + (i * NR + j) * L) = sum[i][j]; \
-    fold_dots_##S(lanes, MR, NR, a, a_row, b, b_row, whole, n, c, c_row, start, add); \
+    fold_dots_##S(lanes, MR, NR, a, a_row, b, b_row, w, c, c_row, start, add); \
 }
 
 DOTS_BODY(float, f32)
 DOTS_BODY(double, f64)
 
 #define DOTS_INSTANCE(NR, MR, T, S) \
-static void dots_##MR##_##NR##_##S(const T *a, ptrdiff_t a_row, const T *b, ptrdiff_t b_row, ptrdiff_t n, T *c, \
-    ptrdiff_t c_row, const T *start, int add) { dots_body_##S(MR, NR, a, a_row, b, b_row, n, c, c_row, start, add); }
+static void dots_##MR##_##NR##_##S(const T *a, ptrdiff_t a_row, const T *b, ptrdiff_t b_row, const Walk *w, T *c, \
+    ptrdiff_t c_row, const T *start, int add) { \
+    dots_body_##S(MR < DOT_ROWS ? MR : DOT_MOST(NR), NR, a, a_row, b, b_row, w, c, c_row, start, add); }
 #define DOTS_NAME(NR, MR, S) dots_##MR##_##NR##_##S,
 #define EACH_DOTS JOIN(ROWS_, DOT_COLUMNS)
 #define DOTS_FAMILY(T, S) \
 EACH_DOTS(DOTS_INSTANCE, 1, T, S) \
 EACH_DOTS(DOTS_INSTANCE, 2, T, S) \
 EACH_DOTS(DOTS_INSTANCE, DOT_ROWS, T, S) \
-static void (*const dots_table_##S[3][DOT_COLUMNS])(const T *, ptrdiff_t, const T *, ptrdiff_t, ptrdiff_t, T *, ptrdiff_t, \
-    const T *, int) = {{EACH_DOTS(DOTS_NAME, 1, S)}, {EACH_DOTS(DOTS_NAME, 2, S)}, {EACH_DOTS(DOTS_NAME, DOT_ROWS, S)}}; \
-/* mr is 1, 2 or DOT_ROWS */ \
-static inline void dots_##S(int mr, int nr, const T *a, ptrdiff_t a_row, const T *b, ptrdiff_t b_row, ptrdiff_t n, T *c, \
+static void (*const dots_table_##S[3][DOT_COLUMNS])(const T *, ptrdiff_t, const T *, ptrdiff_t, const Walk *, T *, \
+    ptrdiff_t, const T *, int) = \
+    {{EACH_DOTS(DOTS_NAME, 1, S)}, {EACH_DOTS(DOTS_NAME, 2, S)}, {EACH_DOTS(DOTS_NAME, DOT_ROWS, S)}}; \
+/* mr is from dot_rows */ \
+static inline void dots_##S(int mr, int nr, const T *a, ptrdiff_t a_row, const T *b, ptrdiff_t b_row, const Walk *w, T *c, \
     ptrdiff_t c_row, const T *start, int add) { \
-    dots_table_##S[mr == DOT_ROWS ? 2 : mr - 1][nr - 1](a, a_row, b, b_row, n, c, c_row, start, add); \
+    dots_table_##S[mr < DOT_ROWS ? mr - 1 : 2][nr - 1](a, a_row, b, b_row, w, c, c_row, start, add); \
 }
 
 DOTS_FAMILY(float, f32)
 DOTS_FAMILY(double, f64)
+
+/* how many of n rows to take at a time */
+static inline int dot_rows(int nr, ptrdiff_t n) {
+    return n >= DOT_MOST(nr) ? DOT_MOST(nr) : n >= 2 ? 2 : (int)n;
+}
 
 /* to[j][i] = a[i][j], in blocks that stay in the first-level cache, of squares that stay in registers */
 #define TRANSPOSE(T, S) \
@@ -354,7 +431,6 @@ static inline void transpose_##S(const T *a, ptrdiff_t rows, ptrdiff_t row, ptrd
 #if defined(__GNUC__) && (defined(__clang__) || __GNUC__ >= 12)
 #define SQUARE 1
 #define SQUARE_BODY(T, S) \
-typedef T four_##S __attribute__((vector_size(4 * sizeof(T)), aligned(sizeof(T)), may_alias)); \
 static inline void square_##S(const T *a, ptrdiff_t row, T *to, ptrdiff_t to_row) { \
     const four_##S r0 = *(const four_##S *)a, r1 = *(const four_##S *)(a + row); \
     const four_##S r2 = *(const four_##S *)(a + 2 * row), r3 = *(const four_##S *)(a + 3 * row); \

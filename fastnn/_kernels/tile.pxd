@@ -5,6 +5,7 @@ from libc.string cimport memset
 cdef extern from "tile.h" nogil:
     int TILE_ROWS, TILE_VECTORS, SLIDE_ROWS, DOT_ROWS, DOT_COLUMNS, LANES_f32, LANES_f64
     int SLIDE_CHANNELS(int kw)
+    int dot_rows(int nr, Py_ssize_t n)
 
     ctypedef struct Walk:
         Py_ssize_t n[3]
@@ -21,8 +22,8 @@ cdef extern from "tile.h" nogil:
               void* c, Py_ssize_t c_row, const void* start, bint add)
     void transpose(const void* a, Py_ssize_t rows, Py_ssize_t row, Py_ssize_t columns, void* to, Py_ssize_t to_row)
     void overlap(const void* a, Py_ssize_t n, int nv, void* c, Py_ssize_t step)
-    void dots(int mr, int nr, const void* a, Py_ssize_t a_row, const void* b, Py_ssize_t b_row, Py_ssize_t n, void* c,
-              Py_ssize_t c_row, const void* start, bint add)
+    void dots(int mr, int nr, const void* a, Py_ssize_t a_row, const void* b, Py_ssize_t b_row, const Walk* w,
+              void* c, Py_ssize_t c_row, const void* start, bint add)
 
 
 cdef inline int vectors_for(Py_ssize_t columns, int n_lanes) noexcept nogil:
