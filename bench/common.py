@@ -4,7 +4,7 @@ A script lists `Case`s in CASES and calls `main(CASES, __doc__)`. Each library (
 twins, PyTorch with NCHW or with channels-last tensors) runs in a process of its own. Results are compared before
 anything is timed. Then the processes take turns, A B B A, and the median of the ratios within the rounds counts,
 because speed drifts by more than the differences that matter. The limit of a row is max(arithmetic / peak, bytes /
-bandwidth at that working set), with peak and bandwidth measured in the same minute by machine.c. Cold rows have the
+bandwidth at that working set), with peak and bandwidth measured within ten seconds by machine.c. Cold rows have the
 caches flushed before each call; their bandwidth is that of main memory.
 
 A case of the kernel `relu`, with the same thing in PyTorch:
@@ -311,7 +311,7 @@ class Machine:
 
 
 class Limits:
-    """The limits of the machine for a number of threads, with the instruction set in use, never older than a minute."""
+    """The limits of the machine for a number of threads, with the instruction set in use, never older than ten seconds."""
 
     def __init__(self, isa: str, seconds: float):
         self.seconds, self.folder = seconds, tempfile.TemporaryDirectory()
@@ -325,7 +325,7 @@ class Limits:
             self.program = None  # no C compiler that takes GCC's extensions: no limits
 
     def __call__(self, threads: int) -> Machine | None:
-        if self.program and time.monotonic() - self.known.get(threads, (-math.inf,))[0] > 60:
+        if self.program and time.monotonic() - self.known.get(threads, (-math.inf,))[0] > 10:
             text = subprocess.run(
                 [self.program, str(self.seconds)], env=os.environ | {"OMP_NUM_THREADS": str(threads)},
                 check=True, capture_output=True, text=True,

@@ -243,7 +243,7 @@ and their passes:
 ## Kernels
 
 The limit is the longer of arithmetic at the FMA peak and bytes at the bandwidth of that working set, both measured in
-the same minute. Bandwidth is that of reading one array and writing another: what writes little, or over what it has
+the seconds before. Bandwidth is that of reading one array and writing another: what writes little, or over what it has
 read, may exceed it. Cold: the caches are flushed before each call, and the limit is main memory's.
 
 {kernels}

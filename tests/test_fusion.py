@@ -818,6 +818,7 @@ def test_pooling_behind_relu_has_the_gradients_of_the_unfused_run(rng, window, n
 @pytest.mark.skipif(backend.kernel_set == "reference", reason="twins call one another")
 def test_relu_masks_what_pooling_kept(monkeypatch):
     sizes, kernel = [], backend.activation.relu_backward
-    monkeypatch.setattr(backend.activation, "relu_backward", lambda dy, *args: (sizes.append(dy.size), kernel(dy, *args)))
+    spy = lambda dy, *args: (sizes.append(dy.size), kernel(dy, *args))  # noqa: E731
+    monkeypatch.setattr(backend.activation, "relu_backward", spy)
     F.max_pool2d(F.relu(nn.Conv2d(1, 2, 3, padding=1)(fastnn.randn(2, 1, 8, 8))), 2).sum().backward()
     assert sizes == [2 * 2 * 4 * 4]
