@@ -276,6 +276,9 @@ def difference(row: Row, ours: list, theirs: list) -> str:
     return ""
 
 
+COMPARED, STILL = 2, 1e-9
+"""Training steps whose losses are compared, and the rate after them: thousands of steps on one batch would train until
+numbers are denormal, which processors are slow with."""
 PAUSE = 0.04
 """Seconds between turns: idle threads of OpenBLAS and OpenMP keep their cores busy for up to 30 ms after a call."""
 
@@ -311,7 +314,7 @@ class Machine:
 
 
 class Limits:
-    """The limits of the machine for a number of threads, with the instruction set in use, never older than ten seconds."""
+    """The limits of the machine for a number of threads, with the instruction set in use, of the last ten seconds."""
 
     def __init__(self, isa: str, seconds: float):
         self.seconds, self.folder = seconds, tempfile.TemporaryDirectory()
@@ -375,8 +378,8 @@ def geometric_mean(values: Iterable[float]) -> float:
 
 
 def fraction(result: dict) -> float | None:
-    """What part of the machine's limit fastnn reaches."""
-    return result["limit"] / statistics.median(result["seconds"]["fastnn"]) if result["limit"] else None
+    """What part of the machine's limit, which is a best sample too, fastnn reaches in its best round."""
+    return result["limit"] / min(result["seconds"]["fastnn"]) if result["limit"] else None
 
 
 def spread(values: list[float]) -> float:

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from common import COMPARED, STILL
 from flax import nnx
 
 Arrays = Iterator[np.ndarray]
@@ -121,14 +122,19 @@ def mobile(a: Arrays) -> nnx.Module:
 NETWORKS = {f.__name__: f for f in (mlp, lenet5, cnn, dropnet, vgg, resnet20, mobile)}
 
 
+def falling(rate: float) -> Callable:
+    """`rate` for the steps that are compared, then as good as none (common.py)."""
+    return lambda count: jnp.where(count < COMPARED, rate, STILL)
+
+
 def training(network: str, arrays: Arrays, optimizer: str, images: np.ndarray, labels: np.ndarray) -> Callable:
     """A function that makes one step and returns the loss."""
     model = NETWORKS[network](arrays)
     model.train()
     if optimizer == "adam":
-        update = optax.adam(1e-3)
+        update = optax.adam(falling(1e-3))
     else:
-        update = optax.chain(optax.add_decayed_weights(1e-4), optax.sgd(0.01, momentum=0.9))
+        update = optax.chain(optax.add_decayed_weights(1e-4), optax.sgd(falling(0.01), momentum=0.9))
     graph, state = nnx.split((model, nnx.Optimizer(model, update, wrt=nnx.Param)))
     leaves, tree = jax.tree.flatten(state)  # a list is what a compiled function takes soonest
     x, y = jnp.asarray(images.transpose(0, 2, 3, 1)), jnp.asarray(labels)
