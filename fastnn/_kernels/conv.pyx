@@ -316,7 +316,8 @@ cdef void epilogue(const Conv* c, floating* y, Py_ssize_t pixels, Py_ssize_t f, 
     memset(&rows, 0, sizeof(rows))
     if filters == c.F:  # pixels lie side by side
         size, pixels = pixels * filters, 1
-    rows.m, rows.s, rows.t = <floating*> c.norm + f, <floating*> c.norm + c.wide + f, <floating*> c.norm + 2 * c.wide + f
+    rows.m = <floating*> c.norm + f
+    rows.s, rows.t = <floating*> rows.m + c.wide, <floating*> rows.m + 2 * c.wide
     for i in range(pixels):
         rows.x, rows.out, rows.y = y + i * c.F, y + i * c.F, <floating*> c.residual + at + i * c.F
         if c.norm == NULL:
@@ -1083,7 +1084,7 @@ def conv2d(cnp.ndarray x not None, cnp.ndarray weight not None, cnp.ndarray bias
 
 
 cdef void norm_of(const Conv* c, Py_ssize_t _, floating* kind) noexcept nogil:
-    """The mean, scale and shift of the epilogue, for as many pixels as fit; without a batch norm what changes nothing."""
+    """The epilogue's mean, scale and shift, for as many pixels as fit; without a batch norm what changes nothing."""
     cdef Py_ssize_t i, f
     cdef double scale
     cdef floating* to = <floating*> c.norm

@@ -33,10 +33,10 @@
 #define pool_gather(lanes, ...) POOL_LANES_OF(lanes, pool_gather, __VA_ARGS__)
 #if defined(__GNUC__) && defined(__SSE4_1__)
 #include <immintrin.h>
-#define POOL_LANES_OF(lanes, name, ...) do { \
-        if ((lanes) == 4) name##_4(__VA_ARGS__); \
-        if ((lanes) == 8) name##_8(__VA_ARGS__); \
-        if ((lanes) == 16) name##_16(__VA_ARGS__); \
+#define POOL_LANES_OF(lanes, name, ...) do {                                                                           \
+        if ((lanes) == 4) name##_4(__VA_ARGS__);                                                                       \
+        if ((lanes) == 8) name##_8(__VA_ARGS__);                                                                       \
+        if ((lanes) == 16) name##_16(__VA_ARGS__);                                                                     \
     } while (0)
 TILE_INLINE void pool_larger_4(void *best, const void *tap, void *at, int number) {
     const __m128 v = _mm_loadu_ps(tap), old = _mm_loadu_ps(best);
@@ -223,9 +223,9 @@ typedef struct {
     to + (c) * size, sum
 /* h: the window along H, and per_h of its taps; x and place: where rows of taps begin; y and to: where outputs do */
 #define POOL_FROM(real) const Row *r, const Window *h, const double *per_h, const real *x, const char *place
-#define POOL_ROW(name, real, lanes_, fill, ...)                                                                  \
+#define POOL_ROW(name, real, lanes_, fill, ...)                                                                        \
     TILE_INLINE int name(POOL_FROM(real), int op, real *const y0, char *const to0) {                                   \
-        const int backward = op == POOL_MEAN_BACKWARD || op == POOL_MAXIMUM_BACKWARD;    \
+        const int backward = op == POOL_MEAN_BACKWARD || op == POOL_MAXIMUM_BACKWARD;                                  \
         const ptrdiff_t C = r->C, lanes = lanes_, size = r->narrow ? 1 : 4, hop = r->phases * C;                       \
         const ptrdiff_t inside = C < lanes ? r->outputs - (lanes + C - 1) / C : 0;                                     \
         const int safe = (const char *)(x + (h->taps - 1) * r->row + r->reach + lanes) <= r->end;                      \
@@ -242,7 +242,7 @@ typedef struct {
                 const char *here = place + r->windows[o].at * size;                                                    \
                 real *y = y0 + o * C;                                                                                  \
                 char *to = to0 + o * C * size;                                                                         \
-                last = o + r->windows[o].run * r->phases;                                               \
+                last = o + r->windows[o].run * r->phases;                                                              \
                 POOL_SHAPES(fill, __VA_ARGS__)                                                                         \
             }                                                                                                          \
         if (op == POOL_MAXIMUM) for (int lane = 0; lane < lanes_; lane++) total += sum[lane];                          \
@@ -269,10 +269,10 @@ typedef struct {
     POOL_LANES(pool_half_##sfx, real, whole, HALF_##sfx, 1)                                                            \
     POOL_LANES(pool_few_##sfx, real, whole, FEW(real), 1)                                                              \
     POOL_LANES(pool_one_##sfx, real, whole, 1, 1)                                                                      \
-    POOL_ROW(pool_row_wide_##sfx, real, LANES_##sfx, POOL_WIDE, pool_full_##sfx, pool_two_##sfx, pool_four_##sfx)   \
-    POOL_ROW(pool_row_full_##sfx, real, LANES_##sfx, POOL_NARROW, pool_full_##sfx, pool_one_##sfx, )                \
-    POOL_ROW(pool_row_half_##sfx, real, HALF_##sfx, POOL_NARROW, pool_half_##sfx, pool_one_##sfx, )                 \
-    POOL_ROW(pool_row_few_##sfx, real, FEW(real), POOL_NARROW, pool_few_##sfx, pool_one_##sfx, )                    \
+    POOL_ROW(pool_row_wide_##sfx, real, LANES_##sfx, POOL_WIDE, pool_full_##sfx, pool_two_##sfx, pool_four_##sfx)      \
+    POOL_ROW(pool_row_full_##sfx, real, LANES_##sfx, POOL_NARROW, pool_full_##sfx, pool_one_##sfx, )                   \
+    POOL_ROW(pool_row_half_##sfx, real, HALF_##sfx, POOL_NARROW, pool_half_##sfx, pool_one_##sfx, )                    \
+    POOL_ROW(pool_row_few_##sfx, real, FEW(real), POOL_NARROW, pool_few_##sfx, pool_one_##sfx, )                       \
     POOL_OP(mean, sfx, real, POOL_MEAN)                                                                                \
     POOL_OP(mean_backward, sfx, real, POOL_MEAN_BACKWARD)                                                              \
     POOL_OP(maximum, sfx, real, POOL_MAXIMUM)                                                                          \

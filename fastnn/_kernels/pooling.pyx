@@ -2,9 +2,9 @@
 
 All are one walk: for each element of a row of the result, which taps it reads, and what is made of them (pooling.h's
 part). Forward the taps of an output lie in its window; backward the taps of an input are the outputs whose windows hold
-it, so that dx is gathered, written once and never zeroed, and any row of it is a unit of work of its own. (Where windows
-overlap and are large, or channels fill vectors badly, a maximum's gradient is scattered, image by image.) Where taps
-lie along H and W is worked out once a call: it takes divisions.
+it, so that dx is gathered, written once and never zeroed, and any row of it is a unit of work of its own. (Where
+windows overlap and are large, or channels fill vectors badly, a maximum's gradient is scattered, image by image.) Where
+taps lie along H and W is worked out once a call: it takes divisions.
 
 A maximum records in which tap it was found, in one byte if the window has at most 256 places; ties go to the first
 place in row-major order and NaN wins, as in PyTorch. Its gradient goes to that place alone. Bandwidth is the limit of

@@ -40,7 +40,7 @@ cdef inline void pack(const floating* a, Py_ssize_t rows, Py_ssize_t row, Py_ssi
         memset(to + k * to_row, 0, width * sizeof(floating))
     if column == 1:
         for k in range(rows):
-            prefetch(a + k * row + columns, columns * sizeof(floating))  # what comes after, which is far from row to row
+            prefetch(a + k * row + columns, columns * sizeof(floating))  # what comes after: rows are far apart
             for j in range(columns):
                 to[k * to_row + j] = a[k * row + j]
     elif row == 1:

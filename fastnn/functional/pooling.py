@@ -46,7 +46,7 @@ class Unpooled:
     def compute(self, relu: bool = False) -> Array:
         dy = layout.channels_last(self.dy if self.dy.ndim == 4 else self.dy[None])
         if relu:
-            masked = layout.empty_like(self.y)
+            masked = layout.empty_like(self.y)  # type: ignore[arg-type]
             backend.activation.relu_backward(dy, self.y, masked, backend.n_threads())
             dy = masked
         dx = layout.empty((*dy.shape[:2], *self.shape[-2:]), dy.dtype, True)
