@@ -78,7 +78,8 @@ def test_errors_of_a_few_ulps(rng, isa, dtype):
     kernels["activation"].tanh(x, y, 1)
     assert ulps(y, np.tanh(wide)).max() < (2.6 if isa == "baseline" else 1.7)  # which may have no multiply-adds
     kernels["activation"].sigmoid(x, y, 1)
-    assert ulps(y, 1 / (1 + np.exp(-wide))).max() < (2.5 if isa == "baseline" else 1.7)
+    bound = 2.5 if isa == "baseline" else 1.7 if isa == "avx512" and dtype == "float32" else 1.2  # by tables there
+    assert ulps(y, 1 / (1 + np.exp(-wide))).max() < bound
     kernels["activation"].elu(x, 1.0, y, 1)
     assert ulps(y, np.where(x > 0, wide, np.expm1(np.minimum(wide, 0)))).max() < 1.2
 
