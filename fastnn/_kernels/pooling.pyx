@@ -120,7 +120,7 @@ cdef void scatter(const Pool* p, Py_ssize_t n, floating* kind) noexcept nogil:
     cdef const unsigned char* place = <const unsigned char*> p.place + n * p.other * p.row_other
     cdef Py_ssize_t[256] offsets
     for i in range(256):
-        offsets[i] = -size * LARGEST
+        offsets[i] = -(<Py_ssize_t> 1 << 62)  # far outside
         if i < p.h.kernel * p.w.kernel:
             offsets[i] = i // p.w.kernel * p.h.dilation * p.row + i % p.w.kernel * p.w.dilation * r.C
     memset(dx, 0, size * sizeof(floating))
