@@ -74,9 +74,9 @@ cdef enum:
     FIRST_BYTES = 32768  # that the first-level cache keeps
     FOLDED = 8  # vectors of columns that are added up along a row
     FEW_FILTERS = 8  # of one channel each: so many make a depthwise convolution, over repeated channels
-    DEPTH_BYTES = 32768  # the same, depthwise: in the first-level cache
     LANES = 512  # numbers that the epilogue takes in one loop, if filters allow
     ITEM_BYTES = 262144  # input of one item of the weight gradient
+    DEPTH_BYTES = 32768  # the same, depthwise: in the first-level cache
     PLANES = 32  # channels of groups whose planes are made together
     PLANE = 512  # pixels that are worth a sum in the lanes of a vector
     MANY = 16  # units of work that keep threads busy
@@ -215,8 +215,7 @@ cdef Py_ssize_t plan_dense(Dense* d, const Conv* c) noexcept nogil:
     if d.planar:
         run = d.joined * d.run * d.plane.high * d.plane.wide
     if not d.planar and not d.copied and not d.taps and d.kH == d.kW == d.sh == d.sw == 1 and d.oH == d.H \
-            and d.oW == d.W \
-            and d.top == 0 and d.row_out == d.oW * d.pixel_out and d.image_out == d.oH * d.row_out:
+            and d.oW == d.W and d.top == 0 and d.row_out == d.oW * d.pixel_out and d.image_out == d.oH * d.row_out:
         d.long_row = d.N * d.H * d.W  # pixels in all
         d.N, d.oH, d.oW, d.bands = parts(d.long_row, LONG_ROW), 1, LONG_ROW, 1
     else:

@@ -177,9 +177,9 @@ TILE_FAMILY(double, f64)
    row, each number of the image is loaded once for all the windows of a row that it belongs to. In float32 alone.
 
    slide: MR output pixels of a row, side by side, `pixel` elements apart in A; the walk is kH rows of taps by channels,
-   and B has KW vectors for each channel. slide_side: the gradient of KW taps by MR channels; the walk is images (0) by rows (1) by
-   pixels of the image (2), of which the first is number `first` of the row with its border; B is the gradient of a row
-   of `width` output pixels, C the weight's gradient with `c_tap` elements from tap to tap. */
+   and B has KW vectors for each channel. slide_side: the gradient of KW taps by MR channels; the walk is images (0) by
+   rows (1) by pixels of the image (2), of which the first is number `first` of the row with its border; B is the
+   gradient of a row of `width` output pixels, C the weight's gradient with `c_tap` elements from tap to tap. */
 TILE_INLINE void slide_body(const int MR, const int KW, const float *a, const ptrdiff_t pixel, const Walk *w,
     const float *b, float *c, ptrdiff_t c_row, const float *start) {
     vector_f32 sum[SLIDE_ROWS], vb[5];
