@@ -18,6 +18,7 @@
 #define POOL_CONVERT __builtin_convertvector
 #define POOL_BYTES(a) POOL_CONVERT(POOL_CONVERT(POOL_CONVERT(a, Half), Wide), Whole) /* by vector instructions */
 #define POOL_APART static __attribute__((noinline))
+#define POOL_HERE(v) __asm__ volatile("" : "+v"(v))
 #else
 #define FEW(real) 1
 #define POOL_TYPE(type, lanes) type
@@ -25,6 +26,7 @@
 #define POOL_CONVERT(a, type) ((type)(a))
 #define POOL_BYTES(a) ((Whole)(a))
 #define POOL_APART static
+#define POOL_HERE(v) (void)0
 #endif
 
 /* Steps of a float32 vector whose instructions GCC does not find: the larger of two, the first if they are equal, and a
@@ -38,10 +40,9 @@
         if ((lanes) == 8) name##_8(__VA_ARGS__);                                                                       \
         if ((lanes) == 16) name##_16(__VA_ARGS__);                                                                     \
     } while (0)
-TILE_INLINE void pool_larger_4(void *best, const void *tap, void *at, int number) {
+TILE_INLINE void pool_larger_4(void *best, const void *tap, void *at, const void *number) {
     const __m128 v = _mm_loadu_ps(tap), old = _mm_loadu_ps(best);
-    const __m128 n = _mm_castsi128_ps(_mm_set1_epi32(number));
-    _mm_storeu_ps(at, _mm_blendv_ps(_mm_loadu_ps(at), n, _mm_cmpgt_ps(v, old)));
+    _mm_storeu_ps(at, _mm_blendv_ps(_mm_loadu_ps(at), _mm_loadu_ps(number), _mm_cmpgt_ps(v, old)));
     _mm_storeu_ps(best, _mm_max_ps(v, old));
 }
 TILE_INLINE void pool_gather_4(void *sum, const void *v, const void *place, int number) {
@@ -51,10 +52,10 @@ TILE_INLINE void pool_gather_4(void *sum, const void *v, const void *place, int 
     _mm_storeu_ps(sum, _mm_add_ps(_mm_loadu_ps(sum), _mm_and_ps(_mm_castsi128_ps(take), _mm_loadu_ps(v))));
 }
 #if defined(__AVX2__)
-TILE_INLINE void pool_larger_8(void *best, const void *tap, void *at, int number) {
+TILE_INLINE void pool_larger_8(void *best, const void *tap, void *at, const void *number) {
     const __m256 v = _mm256_loadu_ps(tap), old = _mm256_loadu_ps(best);
-    const __m256 n = _mm256_castsi256_ps(_mm256_set1_epi32(number));
-    _mm256_storeu_ps(at, _mm256_blendv_ps(_mm256_loadu_ps(at), n, _mm256_cmp_ps(v, old, _CMP_GT_OQ)));
+    const __m256 take = _mm256_cmp_ps(v, old, _CMP_GT_OQ);
+    _mm256_storeu_ps(at, _mm256_blendv_ps(_mm256_loadu_ps(at), _mm256_loadu_ps(number), take));
     _mm256_storeu_ps(best, _mm256_max_ps(v, old));
 }
 TILE_INLINE void pool_gather_8(void *sum, const void *v, const void *place, int number) {
@@ -68,10 +69,10 @@ TILE_INLINE void pool_gather_8(void *sum, const void *v, const void *place, int 
 #endif
 #if defined(__AVX512BW__) && defined(__AVX512VL__)
 #define POOL_STEP 16
-TILE_INLINE void pool_larger_16(void *best, const void *tap, void *at, int number) {
+TILE_INLINE void pool_larger_16(void *best, const void *tap, void *at, const void *number) {
     const __m512 v = _mm512_loadu_ps(tap), old = _mm512_loadu_ps(best);
     const __mmask16 take = _mm512_cmp_ps_mask(v, old, _CMP_GT_OQ);
-    _mm512_storeu_si512(at, _mm512_mask_mov_epi32(_mm512_loadu_si512(at), take, _mm512_set1_epi32(number)));
+    _mm512_storeu_si512(at, _mm512_mask_mov_epi32(_mm512_loadu_si512(at), take, _mm512_loadu_si512(number)));
     _mm512_storeu_ps(best, _mm512_max_ps(v, old));
 }
 TILE_INLINE void pool_gather_16(void *sum, const void *v, const void *place, int number) {
@@ -98,7 +99,6 @@ typedef struct { /* along W: the first tap of an output, how many there are, and
 
 typedef struct {
     int maximum, backward, narrow, uniform; /* narrow: places are bytes; uniform: all averages have one size */
-    const int32_t *numbers; /* of the taps of 3x3 places */
     int32_t kernel, down, right; /* places in a window's row; by how many they rise to the next row of taps and tap */
     ptrdiff_t C, outputs, row, col, reach; /* elements from one row of taps to the next, from tap to tap, in a row */
     ptrdiff_t phases, step; /* of a run: pixels from output to output, and elements from tap to tap */
@@ -112,8 +112,39 @@ typedef struct {
 /* Forward y = the taps' maximum, and place = the number of the tap it is from; or y = their mean. Backward x is dy and
    y is dx = the sum of those taps whose `place` is their number, or of all, each over its window's size. `w`: the
    output's window, whose first tap is at x; `to`: where y's place goes; `sum`: of a maximum's taps, NaN if one is;
-   `u` counts vectors. `known`: all averages have one size; 2: there are up to
-   3x3 taps, as many as literals say. */
+   `u` counts vectors. `known`: all averages have one size; 2: there are as many taps as literals say, places are bytes. */
+#define POOL_TAP(real, whole, lanes, vectors)                                                                          \
+    {                                                                                                                  \
+        const ptrdiff_t tap = i * row + j * col;                                                                       \
+        const whole number = (whole)(base + i * r->down + j * r->right);                                               \
+        const real part = op != POOL_MEAN_BACKWARD ? (real)1 : known ? scale                                           \
+            : (real)(per_h[i * r->tap_h] * r->per_w[w->column + j * r->tap_w]);                                        \
+        UNROLLED for (int u = 0; u < vectors; u++) {                                                                   \
+            v = ((const Real *)(x + tap))[u];                                                                          \
+            if (op == POOL_MEAN || op == POOL_MEAN_BACKWARD) best[u] += v * part;                                      \
+            else if (op == POOL_MAXIMUM && by_hand) {                                                                  \
+                POOL_HERE(v);                                                                                          \
+                total[u] += v;                                                                                         \
+                POOL_HERE(total[u]);                                                                                   \
+                if (known == 2 && i + j == 0) best[u] = v;                                                             \
+                else pool_larger(lanes, best + u, &v, at + u, &now);                                                   \
+            } else if (op == POOL_MAXIMUM || op == POOL_EXACT) {                                                       \
+                total[u] += v;                                                                                         \
+                take = v > best[u]; /* a later tap wins only if it is greater or NaN, as in PyTorch */                 \
+                if (op == POOL_EXACT) take |= v != v;                                                                  \
+                best[u] = (Real)POOL_SELECT(take, v, best[u]);                                                         \
+                at[u] = POOL_SELECT(take, now, at[u]);                                                                 \
+            } else if (by_hand && narrow) pool_gather(lanes, best + u, &v, place + tap + u * (lanes), (int)number);    \
+            else {                                                                                                     \
+                if (!narrow) take = POOL_CONVERT(((const Wide *)(place + 4 * tap))[u], Whole);                         \
+                else take = POOL_BYTES(((const Narrow *)(place + tap))[u]);                                            \
+                take = take == (Whole){0} + number;                                                                    \
+                best[u] += (Real)POOL_SELECT(take, v, (Real){0});                                                      \
+            }                                                                                                          \
+        }                                                                                                              \
+        if (maximum) now += (Whole){0} + (whole)(r->right);                                                            \
+        if (maximum && by_hand) POOL_HERE(now); /* else GCC loads a constant for each tap and vector */                \
+    }
 #define POOL_LANES(name, real, whole, lanes, vectors)                                                                  \
     TILE_INLINE void name(const Row *r, const double *per_h, int op, ptrdiff_t rows, ptrdiff_t taps, int known,        \
                           real all, const Window *w, int32_t base, const real *x, const char *place, real *y,          \
@@ -126,65 +157,42 @@ typedef struct {
         const ptrdiff_t row = r->row, col = r->col;                                                                    \
         const int maximum = op == POOL_MAXIMUM || op == POOL_EXACT;                                                    \
         const int by_hand = sizeof(real) == 4 && lanes >= 4 && lanes <= POOL_STEP;                                     \
-        const int literal = sizeof(real) == 4 && known == 2;                                                           \
+        const int narrow = known == 2 || r->narrow;                                                                    \
         const real scale = known ? all : (real)(per_h[0] * r->per_w[op == POOL_MEAN ? w - r->windows : 0]);            \
         Real best[vectors], total[vectors], v;                                                                         \
-        Whole at[vectors], take;                                                                                       \
+        Whole at[vectors], take, now = (Whole){0} + (whole)base;                                                       \
         UNROLLED for (int u = 0; u < vectors; u++) {                                                                   \
             best[u] = (Real){0} + (real)(maximum ? -INFINITY : 0);                                                     \
             total[u] = (Real){0};                                                                                      \
-            at[u] = (Whole){0};                                                                                        \
+            at[u] = now;                                                                                               \
         }                                                                                                              \
-        for (ptrdiff_t i = 0; i < rows; i++)                                                                           \
-            for (ptrdiff_t j = 0; j < taps; j++) {                                                                     \
-                const ptrdiff_t tap = i * row + j * col;                                                               \
-                const whole number = maximum && literal ? r->numbers[3 * i + j]                                        \
-                    : (whole)(i * r->down + j * r->right + (maximum ? 0 : base));                                      \
-                const real part = op != POOL_MEAN_BACKWARD ? (real)1 : known ? scale                                   \
-                    : (real)(per_h[i * r->tap_h] * r->per_w[w->column + j * r->tap_w]);                                \
-                UNROLLED for (int u = 0; u < vectors; u++) {                                                           \
-                    v = ((const Real *)(x + tap))[u];                                                                  \
-                    if (op == POOL_MEAN || op == POOL_MEAN_BACKWARD) best[u] += v * part;                              \
-                    else if (op == POOL_MAXIMUM) {                                                                     \
-                        total[u] += v;                                                                                 \
-                        take = v > best[u];                                                                            \
-                        if (by_hand && i + j == 0) best[u] = v;                                                        \
-                        else if (by_hand) pool_larger(lanes, best + u, &v, at + u, (int)number);                       \
-                        else {                                                                                         \
-                            best[u] = (Real)POOL_SELECT(take, v, best[u]);                                             \
-                            at[u] = POOL_SELECT(take, (Whole){0} + number, at[u]);                                     \
-                        }                                                                                              \
-                    } else if (op == POOL_EXACT) { /* a later tap wins only if it is greater or NaN, as in PyTorch */  \
-                        take = (v > best[u]) | (v != v);                                                               \
-                        best[u] = (Real)POOL_SELECT(take, v, best[u]);                                                 \
-                        at[u] = POOL_SELECT(take, (Whole){0} + number, at[u]);                                         \
-                    } else if (by_hand && r->narrow)                                                                   \
-                        pool_gather(lanes, best + u, &v, place + tap + u * (lanes), (int)number);                      \
-                    else {                                                                                             \
-                        if (!r->narrow) take = POOL_CONVERT(((const Wide *)(place + 4 * tap))[u], Whole);              \
-                        else take = POOL_BYTES(((const Narrow *)(place + tap))[u]);                                    \
-                        take = take == (Whole){0} + number;                                                            \
-                        best[u] += (Real)POOL_SELECT(take, v, (Real){0});                                              \
-                    }                                                                                                  \
-                }                                                                                                      \
+        if (known == 2) {                                                                                              \
+            UNROLLED for (ptrdiff_t i = 0; i < rows; i++) {                                                            \
+                UNROLLED for (ptrdiff_t j = 0; j < taps; j++) POOL_TAP(real, whole, lanes, vectors)                    \
+                if (maximum) now += (Whole){0} + (whole)(r->down - taps * r->right);                                   \
+            }                                                                                                          \
+        } else                                                                                                         \
+            for (ptrdiff_t i = 0; i < rows; i++) {                                                                     \
+                for (ptrdiff_t j = 0; j < taps; j++) POOL_TAP(real, whole, lanes, vectors)                             \
+                if (maximum) now += (Whole){0} + (whole)(r->down - taps * r->right);                                   \
             }                                                                                                          \
         UNROLLED for (int u = 0; u < vectors; u++) {                                                                   \
             if (op == POOL_MEAN) best[u] *= scale;                                                                     \
             ((Real *)y)[u] = best[u];                                                                                  \
             if (!maximum) continue;                                                                                    \
             if (op == POOL_MAXIMUM) *(Real *)sum += total[u];                                                          \
-            at[u] += (Whole){0} + (whole)base;                                                                         \
-            if (r->narrow) ((Narrow *)to)[u] = POOL_CONVERT(at[u], Narrow);                                            \
+            if (narrow) ((Narrow *)to)[u] = POOL_CONVERT(at[u], Narrow);                                               \
             else ((Wide *)to)[u] = POOL_CONVERT(at[u], Wide);                                                          \
         }                                                                                                              \
     }
 
 /* Literals for the taps of windows of 2x2 and 3x3 places, in float32 */
 #define POOL_SHAPES(call, ...)                                                                                         \
-    const ptrdiff_t kind = sizeof *x == 4 && r->uniform && taps < 4 && op != POOL_EXACT ? 4 * h->taps + taps : 0;      \
-    if (kind == 4 + 1 && backward) call(1, 1, 1, __VA_ARGS__);                                                         \
-    else if (kind == 4 + 2 && backward) call(1, 2, 1, __VA_ARGS__);                                                    \
-    else if (kind == 8 + 1 && backward) call(2, 1, 1, __VA_ARGS__);                                                    \
+    const int simple = sizeof *x == 4 && r->uniform && r->narrow && taps < 4 && op != POOL_EXACT;                      \
+    const ptrdiff_t kind = simple ? 4 * h->taps + taps : 0;                                                            \
+    if (kind == 4 + 1 && backward) call(1, 1, 2, __VA_ARGS__);                                                         \
+    else if (kind == 4 + 2 && backward) call(1, 2, 2, __VA_ARGS__);                                                    \
+    else if (kind == 8 + 1 && backward) call(2, 1, 2, __VA_ARGS__);                                                    \
     else if (kind == 8 + 2) call(2, 2, 2, __VA_ARGS__);                                                                \
     else if (kind == 12 + 3) call(3, 3, 2, __VA_ARGS__);                                                               \
     else if (r->uniform && op <= POOL_MEAN_BACKWARD) call(h->taps, taps, 1, __VA_ARGS__);                              \
@@ -231,7 +239,7 @@ typedef struct {
         const int safe = (const char *)(x + (h->taps - 1) * r->row + r->reach + lanes) <= r->end;                      \
         const real all = (real)(per_h[0] * r->per_w[0]);                                                               \
         const char *soon = (const char *)x + r->soon;                                                                  \
-        real spare[lanes_], sum[lanes_] = {0}, total = 0;                                                              \
+        real spare[lanes_], sum[lanes_] = {0};                                                                         \
         char places[4 * (lanes_)];                                                                                     \
         (void)inside, (void)safe, (void)spare, (void)places, (void)soon;                                               \
         for (ptrdiff_t phase = 0; phase < r->phases; phase++)                                                          \
@@ -245,8 +253,9 @@ typedef struct {
                 last = o + r->windows[o].run * r->phases;                                                              \
                 POOL_SHAPES(fill, __VA_ARGS__)                                                                         \
             }                                                                                                          \
-        if (op == POOL_MAXIMUM) for (int lane = 0; lane < lanes_; lane++) total += sum[lane];                          \
-        return total != total;                                                                                         \
+        for (int half = lanes_ / 2; half > 0; half /= 2)                                                               \
+            UNROLLED for (int lane = 0; lane < half; lane++) sum[lane] += sum[lane + half];                            \
+        return sum[0] != sum[0];                                                                                       \
     }
 
 /* Functions of their own: in one, GCC runs out of registers for addresses */

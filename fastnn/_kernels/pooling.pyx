@@ -22,7 +22,6 @@ cdef extern from "pooling.h" nogil:
         Py_ssize_t at, column, taps, first, run
     ctypedef struct Row:
         int maximum, backward, narrow, uniform
-        const int32_t* numbers
         int32_t kernel, down, right
         Py_ssize_t C, outputs, row, col, reach, phases, step, soon, each, tap_h, tap_w
         const double* per_w
@@ -51,7 +50,6 @@ ctypedef struct Pool:
     Bytes x, y, place, to
     const Window* windows  # along H
     const double* per_h
-    int32_t[9] numbers
     Row common  # what all rows have in common
 
 
@@ -201,9 +199,6 @@ cdef int run(cnp.ndarray x, cnp.ndarray y, cnp.ndarray place, tuple geometry, bi
         r.step = r.C * (1 if geometry else p.w.out // p.w.size)
     else:
         r.phases, r.step = 1, r.C * (p.w.stride if geometry else p.w.size // p.w.out)
-    for i in range(9):
-        p.numbers[i] = <int32_t> (i // 3 * p.w.kernel + i % 3)
-    r.numbers = p.numbers
     r.soon = r.each = 0
     if place is not None and not backward and p.w.kernel > p.w.stride:  # else the processor's own prefetch is enough
         r.soon = p.h.kernel * p.row_other * cnp.PyArray_ITEMSIZE(x)
@@ -232,7 +227,7 @@ cdef int run(cnp.ndarray x, cnp.ndarray y, cnp.ndarray place, tuple geometry, bi
         per_h[i] = 1. / divisor if divisor != 0 else per(&p.h, i)
     for i in range(p.w.out):
         per_w[i] = 1 if divisor != 0 else per(&p.w, i)
-    r.uniform = is_uniform(per_h, p.h.out) and is_uniform(per_w, p.w.out)
+    r.uniform = r.maximum or is_uniform(per_h, p.h.out) and is_uniform(per_w, p.w.out)
     start(<Unit> pool_row[float], <Unit> pool_row[double], x, &p, x.shape[0] * p.length, threads)
     scratch_release(windows)
     return 0
