@@ -18,7 +18,7 @@
 #define POOL_CONVERT __builtin_convertvector
 #define POOL_BYTES(a) POOL_CONVERT(POOL_CONVERT(POOL_CONVERT(a, Half), Wide), Whole) /* by vector instructions */
 #define POOL_APART static __attribute__((noinline))
-#define POOL_HERE(v) __asm__ volatile("" : "+v"(v))
+#define POOL_HERE(v) __asm__ volatile("" : "+rv"(v))
 #else
 #define FEW(real) 1
 #define POOL_TYPE(type, lanes) type
@@ -33,6 +33,7 @@
    number where that is the second; the sum of those whose place is a number. */
 #define pool_larger(lanes, ...) POOL_LANES_OF(lanes, pool_larger, __VA_ARGS__)
 #define pool_gather(lanes, ...) POOL_LANES_OF(lanes, pool_gather, __VA_ARGS__)
+#define pool_select(lanes, ...) POOL_LANES_OF(lanes, pool_select, __VA_ARGS__)
 #if defined(__GNUC__) && defined(__SSE4_1__)
 #include <immintrin.h>
 #define POOL_LANES_OF(lanes, name, ...) do {                                                                           \
@@ -44,6 +45,12 @@ TILE_INLINE void pool_larger_4(void *best, const void *tap, void *at, const void
     const __m128 v = _mm_loadu_ps(tap), old = _mm_loadu_ps(best);
     _mm_storeu_ps(at, _mm_blendv_ps(_mm_loadu_ps(at), _mm_loadu_ps(number), _mm_cmpgt_ps(v, old)));
     _mm_storeu_ps(best, _mm_max_ps(v, old));
+}
+TILE_INLINE void pool_select_4(void *sum, const void *v, const void *place, int number) {
+    int four;
+    memcpy(&four, place, sizeof four);
+    const __m128i take = _mm_cmpeq_epi32(_mm_cvtepu8_epi32(_mm_cvtsi32_si128(four)), _mm_set1_epi32(number));
+    _mm_storeu_ps(sum, _mm_and_ps(_mm_castsi128_ps(take), _mm_loadu_ps(v)));
 }
 TILE_INLINE void pool_gather_4(void *sum, const void *v, const void *place, int number) {
     int four;
@@ -58,6 +65,10 @@ TILE_INLINE void pool_larger_8(void *best, const void *tap, void *at, const void
     _mm256_storeu_ps(at, _mm256_blendv_ps(_mm256_loadu_ps(at), _mm256_loadu_ps(number), take));
     _mm256_storeu_ps(best, _mm256_max_ps(v, old));
 }
+TILE_INLINE void pool_select_8(void *sum, const void *v, const void *place, int number) {
+    const __m256i take = _mm256_cmpeq_epi32(_mm256_cvtepu8_epi32(_mm_loadl_epi64(place)), _mm256_set1_epi32(number));
+    _mm256_storeu_ps(sum, _mm256_and_ps(_mm256_castsi256_ps(take), _mm256_loadu_ps(v)));
+}
 TILE_INLINE void pool_gather_8(void *sum, const void *v, const void *place, int number) {
     const __m256i take = _mm256_cmpeq_epi32(_mm256_cvtepu8_epi32(_mm_loadl_epi64(place)), _mm256_set1_epi32(number));
     const __m256 part = _mm256_and_ps(_mm256_castsi256_ps(take), _mm256_loadu_ps(v));
@@ -66,6 +77,7 @@ TILE_INLINE void pool_gather_8(void *sum, const void *v, const void *place, int 
 #else
 #define pool_larger_8(...) (void)0
 #define pool_gather_8(...) (void)0
+#define pool_select_8(...) (void)0
 #endif
 #if defined(__AVX512BW__) && defined(__AVX512VL__)
 #define POOL_STEP 16
@@ -74,6 +86,10 @@ TILE_INLINE void pool_larger_16(void *best, const void *tap, void *at, const voi
     const __mmask16 take = _mm512_cmp_ps_mask(v, old, _CMP_GT_OQ);
     _mm512_storeu_si512(at, _mm512_mask_mov_epi32(_mm512_loadu_si512(at), take, _mm512_loadu_si512(number)));
     _mm512_storeu_ps(best, _mm512_max_ps(v, old));
+}
+TILE_INLINE void pool_select_16(void *sum, const void *v, const void *place, int number) {
+    const __mmask16 take = _mm_cmpeq_epi8_mask(_mm_loadu_si128(place), _mm_set1_epi8((char)number));
+    _mm512_storeu_ps(sum, _mm512_maskz_mov_ps(take, _mm512_loadu_ps(v)));
 }
 TILE_INLINE void pool_gather_16(void *sum, const void *v, const void *place, int number) {
     const __mmask16 take = _mm_cmpeq_epi8_mask(_mm_loadu_si128(place), _mm_set1_epi8((char)number));
@@ -84,6 +100,7 @@ TILE_INLINE void pool_gather_16(void *sum, const void *v, const void *place, int
 #define POOL_STEP (VECTOR_BYTES / 4)
 #define pool_larger_16(...) (void)0
 #define pool_gather_16(...) (void)0
+#define pool_select_16(...) (void)0
 #endif
 #else
 #define POOL_STEP 0 /* the most lanes that there are steps for */
@@ -98,7 +115,7 @@ typedef struct { /* along W: the first tap of an output, how many there are, and
 } Window;
 
 typedef struct {
-    int maximum, backward, narrow, uniform; /* narrow: places are bytes; uniform: all averages have one size */
+    int maximum, backward, narrow, uniform, blocks; /* blocks: pairs of rows may have some, GCC's vectors; */ /* narrow: places are bytes; uniform: all averages have one size */
     int32_t kernel, down, right; /* places in a window's row; by how many they rise to the next row of taps and tap */
     ptrdiff_t C, outputs, row, col, reach; /* elements from one row of taps to the next, from tap to tap, in a row */
     ptrdiff_t phases, step; /* of a run: pixels from output to output, and elements from tap to tap */
@@ -115,12 +132,16 @@ typedef struct {
    `u` counts vectors. `known`: all averages have one size; 2: there are as many taps as literals say, places are bytes. */
 #define POOL_TAP(real, whole, lanes, vectors)                                                                          \
     {                                                                                                                  \
-        const ptrdiff_t tap = i * row + j * col;                                                                       \
-        const whole number = (whole)(base + i * r->down + j * r->right);                                               \
+        const ptrdiff_t tap = i * row + j * col;\
+        const real *from = x + tap;\
+        const char *here = place + (narrow ? tap : 4 * tap);\
+        if (known == 2) POOL_HERE(from);\
+        if (known == 2 && op == POOL_MAXIMUM_BACKWARD) POOL_HERE(here);                                                                       \
+        const whole number = (whole)(base + i * down + j * right);                                               \
         const real part = op != POOL_MEAN_BACKWARD ? (real)1 : known ? scale                                           \
             : (real)(per_h[i * r->tap_h] * r->per_w[w->column + j * r->tap_w]);                                        \
         UNROLLED for (int u = 0; u < vectors; u++) {                                                                   \
-            v = ((const Real *)(x + tap))[u];                                                                          \
+            v = ((const Real *)from)[u];                                                                          \
             if (op == POOL_MEAN || op == POOL_MEAN_BACKWARD) best[u] += v * part;                                      \
             else if (op == POOL_MAXIMUM && by_hand) {                                                                  \
                 POOL_HERE(v);                                                                                          \
@@ -134,19 +155,22 @@ typedef struct {
                 if (op == POOL_EXACT) take |= v != v;                                                                  \
                 best[u] = (Real)POOL_SELECT(take, v, best[u]);                                                         \
                 at[u] = POOL_SELECT(take, now, at[u]);                                                                 \
-            } else if (by_hand && narrow) pool_gather(lanes, best + u, &v, place + tap + u * (lanes), (int)number);    \
+            } else if (by_hand && narrow) {\
+   if (known == 2 && i + j == 0) pool_select(lanes, best + u, &v, here + u * (lanes), (int)number); else pool_gather(lanes, best + u, &v, here + u * (lanes), (int)number);\
+ }    \
             else {                                                                                                     \
-                if (!narrow) take = POOL_CONVERT(((const Wide *)(place + 4 * tap))[u], Whole);                         \
-                else take = POOL_BYTES(((const Narrow *)(place + tap))[u]);                                            \
+                if (!narrow) take = POOL_CONVERT(((const Wide *)here)[u], Whole);                         \
+                else take = POOL_BYTES(((const Narrow *)here)[u]);                                            \
                 take = take == (Whole){0} + number;                                                                    \
                 best[u] += (Real)POOL_SELECT(take, v, (Real){0});                                                      \
             }                                                                                                          \
         }                                                                                                              \
-        if (maximum) now += (Whole){0} + (whole)(r->right);                                                            \
+        if (maximum) now += (Whole){0} + (whole)right;                                                            \
         if (maximum && by_hand) POOL_HERE(now); /* else GCC loads a constant for each tap and vector */                \
     }
+#define POOL_TAPS ptrdiff_t row, ptrdiff_t col, int32_t down, int32_t right
 #define POOL_LANES(name, real, whole, lanes, vectors)                                                                  \
-    TILE_INLINE void name(const Row *r, const double *per_h, int op, ptrdiff_t rows, ptrdiff_t taps, int known,        \
+    TILE_INLINE void name(const Row *r, POOL_TAPS, const double *per_h, int op, ptrdiff_t rows, ptrdiff_t taps, int known,        \
                           real all, const Window *w, int32_t base, const real *x, const char *place, real *y,          \
                           char *to, real *sum) {                                                                       \
         typedef POOL_TYPE(real, (lanes)) Real;                                                                         \
@@ -154,7 +178,6 @@ typedef struct {
         typedef POOL_TYPE(uint8_t, (lanes)) Narrow;                                                                    \
         typedef POOL_TYPE(uint16_t, (lanes)) Half;                                                                     \
         typedef POOL_TYPE(int32_t, (lanes)) Wide;                                                                      \
-        const ptrdiff_t row = r->row, col = r->col;                                                                    \
         const int maximum = op == POOL_MAXIMUM || op == POOL_EXACT;                                                    \
         const int by_hand = sizeof(real) == 4 && lanes >= 4 && lanes <= POOL_STEP;                                     \
         const int narrow = known == 2 || r->narrow;                                                                    \
@@ -169,12 +192,12 @@ typedef struct {
         if (known == 2) {                                                                                              \
             UNROLLED for (ptrdiff_t i = 0; i < rows; i++) {                                                            \
                 UNROLLED for (ptrdiff_t j = 0; j < taps; j++) POOL_TAP(real, whole, lanes, vectors)                    \
-                if (maximum) now += (Whole){0} + (whole)(r->down - taps * r->right);                                   \
+                if (maximum) now += (Whole){0} + (whole)(down - taps * right);                                   \
             }                                                                                                          \
         } else                                                                                                         \
             for (ptrdiff_t i = 0; i < rows; i++) {                                                                     \
                 for (ptrdiff_t j = 0; j < taps; j++) POOL_TAP(real, whole, lanes, vectors)                             \
-                if (maximum) now += (Whole){0} + (whole)(r->down - taps * r->right);                                   \
+                if (maximum) now += (Whole){0} + (whole)(down - taps * right);                                   \
             }                                                                                                          \
         UNROLLED for (int u = 0; u < vectors; u++) {                                                                   \
             if (op == POOL_MEAN) best[u] *= scale;                                                                     \
@@ -203,7 +226,7 @@ typedef struct {
 #define POOL_WIDE(rows, taps, known, some, two, four)                                                                  \
     do for (; o < last; POOL_NEXT) {                                                                                   \
         ptrdiff_t c = 0;                                                                                               \
-        for (ptrdiff_t b = 0; b < r->each; b += 64) PREFETCH((const void *)(soon + o * r->each + b), 0, 2);            \
+        for (ptrdiff_t b = 0; b < each; b += 64) PREFETCH((const void *)(soon + o * each + b), 0, 2);            \
         for (; c + 4 * lanes <= C; c += 4 * lanes) four(POOL_ARGUMENTS(rows, taps, known, c));                         \
         for (; c + 2 * lanes <= C; c += 2 * lanes) two(POOL_ARGUMENTS(rows, taps, known, c));                          \
         for (; c < C; c += lanes) {                                                                                    \
@@ -216,41 +239,44 @@ typedef struct {
         from = x + r->windows[o].at;                                                                                   \
         here = place + r->windows[o].at * size;                                                                        \
         base = (int32_t)(h->first * r->kernel + r->windows[o].first);                                                  \
-        if (!safe && (const char *)(from + (rows - 1) * r->row + (taps - 1) * r->col + lanes) > r->end)                \
+        if (!safe && (const char *)(from + (rows - 1) * row + (taps - 1) * col + lanes) > r->end)                \
             for (ptrdiff_t c = 0; c < C; c++) one(POOL_ARGUMENTS(rows, taps, known, c));                               \
         else if (o <= inside) some(POOL_ARGUMENTS(rows, taps, known, 0));                                              \
         else {                                                                                                         \
-            some(r, per_h, op, rows, taps, known, all, r->windows + o, base, from, here, spare, places, sum);          \
+            some(r, row, col, down, right, per_h, op, rows, taps, known, all, r->windows + o, base, from, here, spare, places, sum);          \
             memcpy(y, spare, C * sizeof *y);                                                                           \
             if (op == POOL_MAXIMUM || op == POOL_EXACT) memcpy(to, places, C * size);                                  \
         }                                                                                                              \
     } while (0)
-#define POOL_NEXT o += r->phases, from += r->step, here += r->step * size, y += hop, to += hop * size
+#define POOL_NEXT o += phases, from += step, here += step * size, y += hop, to += hop * size
 #define POOL_ARGUMENTS(rows, taps, known, c)                                                                           \
-    r, per_h, op, rows, taps, known, all, r->windows + o, base, from + (c), here + (c) * size, y + (c),                \
+    r, row, col, down, right, per_h, op, rows, taps, known, all, r->windows + o, base, from + (c), here + (c) * size, y + (c),                \
     to + (c) * size, sum
 /* h: the window along H, and per_h of its taps; x and place: where rows of taps begin; y and to: where outputs do */
 #define POOL_FROM(real) const Row *r, const Window *h, const double *per_h, const real *x, const char *place
 #define POOL_ROW(name, real, lanes_, fill, ...)                                                                        \
-    TILE_INLINE int name(POOL_FROM(real), int op, real *const y0, char *const to0) {                                   \
+    TILE_INLINE int name(POOL_FROM(real), ptrdiff_t begin, ptrdiff_t end, int op, real *const y0, char *const to0) {                                   \
         const int backward = op == POOL_MEAN_BACKWARD || op == POOL_MAXIMUM_BACKWARD;                                  \
         const ptrdiff_t C = r->C, lanes = lanes_, size = r->narrow ? 1 : 4, hop = r->phases * C;                       \
         const ptrdiff_t inside = C < lanes ? r->outputs - (lanes + C - 1) / C : 0;                                     \
         const int safe = (const char *)(x + (h->taps - 1) * r->row + r->reach + lanes) <= r->end;                      \
+        const ptrdiff_t row = r->row, col = r->col, step = r->step, phases = r->phases, each = r->each; \
+        const int32_t down = r->down, right = r->right;\
         const real all = (real)(per_h[0] * r->per_w[0]);                                                               \
         const char *soon = (const char *)x + r->soon;                                                                  \
         real spare[lanes_], sum[lanes_] = {0};                                                                         \
         char places[4 * (lanes_)];                                                                                     \
         (void)inside, (void)safe, (void)spare, (void)places, (void)soon;                                               \
-        for (ptrdiff_t phase = 0; phase < r->phases; phase++)                                                          \
-            for (ptrdiff_t o = phase, last; o < r->outputs;) {                                                         \
+        for (ptrdiff_t phase = 0; phase < phases; phase++)                                                          \
+            for (ptrdiff_t o = begin + phase, last; o < end;) {                                                         \
                 const ptrdiff_t taps = r->windows[o].taps;                                                             \
                 int32_t base = (int32_t)(h->first * r->kernel + r->windows[o].first);                                  \
                 const real *from = x + r->windows[o].at;                                                               \
                 const char *here = place + r->windows[o].at * size;                                                    \
                 real *y = y0 + o * C;                                                                                  \
                 char *to = to0 + o * C * size;                                                                         \
-                last = o + r->windows[o].run * r->phases;                                                              \
+                last = o + r->windows[o].run * phases;\
+ if (last > end) last = end;                                                              \
                 POOL_SHAPES(fill, __VA_ARGS__)                                                                         \
             }                                                                                                          \
         for (int half = lanes_ / 2; half > 0; half /= 2)                                                               \
@@ -260,14 +286,14 @@ typedef struct {
 
 /* Functions of their own: in one, GCC runs out of registers for addresses */
 #define POOL_OP(name, sfx, real, op)                                                                                   \
-    POOL_APART int pool_##name##_wide_##sfx(POOL_FROM(real), real *y, char *to) {                                      \
-        return pool_row_wide_##sfx(r, h, per_h, x, place, op, y, to);                                                  \
+    POOL_APART int pool_##name##_wide_##sfx(POOL_FROM(real), ptrdiff_t begin, ptrdiff_t end, real *y, char *to) {      \
+        return pool_row_wide_##sfx(r, h, per_h, x, place, begin, end, op, y, to);                                      \
     }                                                                                                                  \
-    POOL_APART int pool_##name##_##sfx(POOL_FROM(real), real *y, char *to) {                                           \
-        if (r->C >= LANES_##sfx) return pool_##name##_wide_##sfx(r, h, per_h, x, place, y, to);                        \
-        if (r->C <= FEW(real)) return pool_row_few_##sfx(r, h, per_h, x, place, op, y, to);                            \
-        if (r->C <= HALF_##sfx) return pool_row_half_##sfx(r, h, per_h, x, place, op, y, to);                          \
-        return pool_row_full_##sfx(r, h, per_h, x, place, op, y, to);                                                  \
+    POOL_APART int pool_##name##_##sfx(POOL_FROM(real), ptrdiff_t begin, ptrdiff_t end, real *y, char *to) {           \
+        if (r->C >= LANES_##sfx) return pool_##name##_wide_##sfx(r, h, per_h, x, place, begin, end, y, to);            \
+        if (r->C <= FEW(real)) return pool_row_few_##sfx(r, h, per_h, x, place, begin, end, op, y, to);                \
+        if (r->C <= HALF_##sfx) return pool_row_half_##sfx(r, h, per_h, x, place, begin, end, op, y, to);              \
+        return pool_row_full_##sfx(r, h, per_h, x, place, begin, end, op, y, to);                                      \
     }
 
 /* A maximum is made anew if a NaN, or infinities of both signs, may be among its row's taps. */
@@ -287,15 +313,98 @@ typedef struct {
     POOL_OP(maximum, sfx, real, POOL_MAXIMUM)                                                                          \
     POOL_OP(exact, sfx, real, POOL_EXACT)                                                                              \
     POOL_OP(maximum_backward, sfx, real, POOL_MAXIMUM_BACKWARD)                                                        \
-    static void pool_##sfx(POOL_FROM(real), real *y, char *to) {                                                       \
-        if (r->maximum && r->backward) pool_maximum_backward_##sfx(r, h, per_h, x, place, y, to);                      \
-        else if (r->backward) pool_mean_backward_##sfx(r, h, per_h, x, place, y, to);                                  \
-        else if (!r->maximum) pool_mean_##sfx(r, h, per_h, x, place, y, to);                                           \
-        else if (pool_maximum_##sfx(r, h, per_h, x, place, y, to)) pool_exact_##sfx(r, h, per_h, x, place, y, to);     \
+    static void pool_part_##sfx(POOL_FROM(real), ptrdiff_t begin, ptrdiff_t end, real *y, char *to) {                  \
+        x += h->at * r->reach;                                                                                         \
+        place += h->at * r->reach * (r->narrow ? 1 : 4);                                                               \
+        if (r->maximum && r->backward) pool_maximum_backward_##sfx(r, h, per_h, x, place, begin, end, y, to);          \
+        else if (r->backward) pool_mean_backward_##sfx(r, h, per_h + h->at, x, place, begin, end, y, to);              \
+        else if (!r->maximum) pool_mean_##sfx(r, h, per_h, x, place, begin, end, y, to);                               \
+        else if (pool_maximum_##sfx(r, h, per_h, x, place, begin, end, y, to))                                         \
+            pool_exact_##sfx(r, h, per_h, x, place, begin, end, y, to);                                                \
     }
 
 #define HALF_f32 (LANES_f32 / 2 > FEW(float) ? LANES_f32 / 2 : FEW(float))
 #define HALF_f64 (LANES_f64 / 2 > FEW(double) ? LANES_f64 / 2 : FEW(double))
 POOL(f32, float, int32_t)
 POOL(f64, double, int64_t)
-#define pool(r, h, per_h, x, ...) _Generic((x), float *: pool_f32, default: pool_f64)(r, h, per_h, x, __VA_ARGS__)
+
+/* Backward for n blocks of two by two elements of dx, which have first and second taps along H and along W; the second's
+   begin `apart` after the first's. Every tap is read once, and dx written in the order of its memory. */
+TILE_INLINE void pool_blocks(const Row *r, const Window *h, const Window *w, int op, int first, int second, int apart,
+                             ptrdiff_t n, float scale, const float *x, const char *place, float *y) {
+    typedef POOL_TYPE(float, LANES_f32) Real;
+    typedef POOL_TYPE(uint8_t, LANES_f32) Narrow;
+    const ptrdiff_t C = r->C, row = r->row, next = r->outputs * C;
+    const int read = apart + second > first ? apart + second : first;
+    const int32_t down = r->down, right = r->right;
+    int32_t base[2][2];
+    for (int a = 0; a < 2; a++)
+        for (int b = 0; b < 2; b++) base[a][b] = (int32_t)(h[a].first * r->kernel + w[b].first);
+    for (; n > 0; n--, x += C, place += C, y += 2 * C)
+        for (ptrdiff_t c = 0; c < C; c += LANES_f32) {
+            if (c + LANES_f32 > C) c = C - LANES_f32;
+            Real v[2][2], sum;
+            Narrow at[2][2];
+            UNROLLED for (int i = 0; i < 2; i++)
+                UNROLLED for (int j = 0; j < 2; j++) {
+                    if (i >= read || j >= read) continue;
+                    v[i][j] = *(const Real *)(x + i * row + j * C + c);
+                    if (op == POOL_MAXIMUM_BACKWARD) at[i][j] = *(const Narrow *)(place + i * row + j * C + c);
+                }
+            UNROLLED for (int a = 0; a < 2; a++)
+                UNROLLED for (int b = 0; b < 2; b++) {
+                    sum = (Real){0};
+                    UNROLLED for (int i = 0; i < 2; i++)
+                        UNROLLED for (int j = 0; j < 2; j++) {
+                            const int p = a * apart + i, q = b * apart + j;
+                            if (i >= (a ? second : first) || j >= (b ? second : first)) continue;
+                            if (op == POOL_MEAN_BACKWARD) sum += v[p][q] * scale;
+                            else if (i + j == 0) pool_select(LANES_f32, &sum, &v[p][q], &at[p][q], base[a][b]);
+                            else pool_gather(LANES_f32, &sum, &v[p][q], &at[p][q], base[a][b] + i * down + j * right);
+                        }
+                    *(Real *)(y + a * next + b * C + c) = sum;
+                }
+        }
+}
+#define POOL_PAIR(name, op)                                                                                            \
+    POOL_APART void name(POOL_FROM(float), ptrdiff_t n, const Window *w, float *y) {                                   \
+        const float scale = (float)(per_h[0] * r->per_w[0]);                                                           \
+        if (w[0].taps == 2) pool_blocks(r, h, w, op, 2, 1, 1, n, scale, x, place, y);                                  \
+        else if (w[1].taps == 2) pool_blocks(r, h, w, op, 1, 2, 0, n, scale, x, place, y);                             \
+        else pool_blocks(r, h, w, op, 1, 1, 0, n, scale, x, place, y);                                                 \
+    }
+POOL_PAIR(pool_maximum_pair, POOL_MAXIMUM_BACKWARD)
+POOL_PAIR(pool_mean_pair, POOL_MEAN_BACKWARD)
+
+/* Whether two by two elements of dx are a block */
+static inline int pool_is_block(const Window *h, const Window *w, ptrdiff_t C) {
+    const ptrdiff_t apart = w[1].at - w[0].at;
+    return h[0].taps == w[0].taps && h[1].taps == w[1].taps && (h[1].at - h[0].at) * C == apart
+        && (w[0].taps == 2 ? w[1].taps == 1 && apart == C : w[0].taps == 1 && (w[1].taps | 3) == 3 && apart == 0);
+}
+
+/* Some rows of the result; x and place: where an image begins; y and to: where the first row of the result does */
+static void pool_rows_f32(POOL_FROM(float), ptrdiff_t rows, float *y, char *to) {
+    const ptrdiff_t end = r->outputs, next = end * r->C;
+    for (ptrdiff_t o = 0, n, at; o < end; o += n) {
+        const Window *w = r->windows + o;
+        n = end;
+        if (rows == 2 && r->blocks) {
+            n = 1;
+            if (o + 1 < end) n = 2 * (w[0].run < w[1].run ? w[0].run : w[1].run);
+            if (n > 1 && pool_is_block(h, w, r->C)) {
+                at = h->at * r->reach + w->at;
+                (r->maximum ? pool_maximum_pair : pool_mean_pair)(r, h, per_h, x + at, place + at, n / 2, w, y + o * r->C);
+                continue;
+            }
+        }
+        for (ptrdiff_t i = 0; i < rows; i++)
+            pool_part_f32(r, h + i, per_h, x, place, o, o + n, y + i * next, to + i * next * (r->narrow ? 1 : 4));
+    }
+}
+static void pool_rows_f64(POOL_FROM(double), ptrdiff_t rows, double *y, char *to) {
+    const ptrdiff_t next = r->outputs * r->C;
+    for (ptrdiff_t i = 0; i < rows; i++)
+        pool_part_f64(r, h + i, per_h, x, place, 0, r->outputs, y + i * next, to + i * next * (r->narrow ? 1 : 4));
+}
+#define pool(r, h, per_h, x, ...) _Generic((x), float *: pool_rows_f32, default: pool_rows_f64)(r, h, per_h, x, __VA_ARGS__)

@@ -21,7 +21,7 @@ cdef extern from "pooling.h" nogil:
     ctypedef struct Window:
         Py_ssize_t at, column, taps, first, run
     ctypedef struct Row:
-        int maximum, backward, narrow, uniform
+        int maximum, backward, narrow, uniform, blocks
         int32_t kernel, down, right
         Py_ssize_t C, outputs, row, col, reach, phases, step, soon, each, tap_h, tap_w
         const double* per_w
@@ -29,9 +29,10 @@ cdef extern from "pooling.h" nogil:
         const char* end
 
     enum:
-        VECTOR_BYTES
+        VECTOR_BYTES, POOL_STEP
     # a macro, which chooses by the type of x
-    void pool(const Row* r, const Window* h, const double* per_h, void* x, const char* place, void* y, char* to)
+    void pool(const Row* r, const Window* h, const double* per_h, void* x, const char* place, Py_ssize_t rows, void* y,
+              char* to)
 
 cdef enum:
     LARGEST = 2147483647  # size of a window or a step
@@ -45,7 +46,7 @@ ctypedef struct Axis:
 
 ctypedef struct Pool:
     Axis h, w
-    Py_ssize_t length, other  # rows of the result and of what it is read from, per image
+    Py_ssize_t length, other, units  # per image: rows of the result and of what it is read from, units of work
     Py_ssize_t row, row_other  # their elements
     Bytes x, y, place, to
     const Window* windows  # along H
@@ -99,14 +100,14 @@ cdef bint is_uniform(const double* a, Py_ssize_t n) noexcept nogil:
     return True
 
 
-cdef void pool_row(const Pool* p, Py_ssize_t unit, floating* kind) noexcept nogil:
-    """A row of the result."""
-    cdef Py_ssize_t row = unit % p.length
-    cdef const Window* h = p.windows + row
+cdef void pool_rows(const Pool* p, Py_ssize_t unit, floating* kind) noexcept nogil:
+    """One row of the result, or two."""
     cdef const Row* r = &p.common
-    cdef Py_ssize_t at = (unit // p.length * p.other + h.at) * p.row_other, to = unit * p.row
-    pool(r, h, p.per_h + (h.at if r.backward else row), <floating*> p.x + at, p.place + (at if r.narrow else 4 * at),
-         <floating*> p.y + to, p.to + (to if r.narrow else 4 * to))
+    cdef Py_ssize_t row = unit % p.units * (1 + r.blocks), n = unit // p.units
+    cdef Py_ssize_t at = n * p.other * p.row_other, to = (n * p.length + row) * p.row
+    pool(r, p.windows + row, p.per_h + (0 if r.backward else row), <floating*> p.x + at,
+         p.place + (at if r.narrow else 4 * at), min(1 + r.blocks, p.length - row), <floating*> p.y + to,
+         p.to + (to if r.narrow else 4 * to))
 
 
 cdef void scatter(const Pool* p, Py_ssize_t n, floating* kind) noexcept nogil:
@@ -200,7 +201,7 @@ cdef int run(cnp.ndarray x, cnp.ndarray y, cnp.ndarray place, tuple geometry, bi
     else:
         r.phases, r.step = 1, r.C * (p.w.stride if geometry else p.w.size // p.w.out)
     r.soon = r.each = 0
-    if place is not None and not backward and p.w.kernel > p.w.stride:  # else the processor's own prefetch is enough
+    if place is not None and not backward and p.w.kernel > p.w.stride and cnp.PyArray_NBYTES(x) > <Py_ssize_t> 1 << 25:  # else the processor's own prefetch is enough
         r.soon = p.h.kernel * p.row_other * cnp.PyArray_ITEMSIZE(x)
         r.each = p.h.stride * p.row_other * cnp.PyArray_ITEMSIZE(x) // r.outputs
     if (backward and r.maximum and r.narrow and x.shape[0] >= FEW_IMAGES
@@ -228,7 +229,10 @@ cdef int run(cnp.ndarray x, cnp.ndarray y, cnp.ndarray place, tuple geometry, bi
     for i in range(p.w.out):
         per_w[i] = 1 if divisor != 0 else per(&p.w, i)
     r.uniform = r.maximum or is_uniform(per_h, p.h.out) and is_uniform(per_w, p.w.out)
-    start(<Unit> pool_row[float], <Unit> pool_row[double], x, &p, x.shape[0] * p.length, threads)
+    r.blocks = (POOL_STEP and backward and wide and r.uniform and r.narrow and is_f32(x) and r.phases == 2
+                and r.row == p.row_other and r.col == r.C)
+    p.units = parts(p.length, 1 + r.blocks)
+    start(<Unit> pool_rows[float], <Unit> pool_rows[double], x, &p, x.shape[0] * p.units, threads)
     scratch_release(windows)
     return 0
 
