@@ -115,7 +115,8 @@ typedef struct { /* along W: the first tap of an output, how many there are, and
 } Window;
 
 typedef struct {
-    int maximum, backward, narrow, uniform, blocks; /* blocks: pairs of rows may have some, GCC's vectors; */ /* narrow: places are bytes; uniform: all averages have one size */
+    int maximum, backward, narrow, uniform, blocks; /* narrow: places are bytes; uniform: all averages have one size;
+       blocks: rows come in pairs */
     int32_t kernel, down, right; /* places in a window's row; by how many they rise to the next row of taps and tap */
     ptrdiff_t C, outputs, row, col, reach; /* elements from one row of taps to the next, from tap to tap, in a row */
     ptrdiff_t phases, step; /* of a run: pixels from output to output, and elements from tap to tap */
@@ -126,6 +127,16 @@ typedef struct {
     const char *end; /* of x */
 } Row;
 
+typedef struct { /* outputs from begin to end of a row, or of several */
+    const Window *h; /* along H, of the first row */
+    const double *per_h;
+    const void *x; /* here and there the image, in a row's function the row's first tap */
+    const char *place;
+    void *y; /* the first row's beginning */
+    char *to;
+    ptrdiff_t begin, end;
+} Part;
+
 /* Forward y = the taps' maximum, and place = the number of the tap it is from; or y = their mean. Backward x is dy and
    y is dx = the sum of those taps whose `place` is their number, or of all, each over its window's size. `w`: the
    output's window, whose first tap is at x; `to`: where y's place goes; `sum`: of a maximum's taps, NaN if one is;
@@ -135,7 +146,7 @@ typedef struct {
         const ptrdiff_t tap = i * row + j * col;\
         const real *from = x + tap;\
         const char *here = place + (narrow ? tap : 4 * tap);\
-        if (known == 2) POOL_HERE(from);\
+        if (known == 2 && op != POOL_MEAN) POOL_HERE(from);\
         if (known == 2 && op == POOL_MAXIMUM_BACKWARD) POOL_HERE(here);                                                                       \
         const whole number = (whole)(base + i * down + j * right);                                               \
         const real part = op != POOL_MEAN_BACKWARD ? (real)1 : known ? scale                                           \
@@ -168,9 +179,8 @@ typedef struct {
         if (maximum) now += (Whole){0} + (whole)right;                                                            \
         if (maximum && by_hand) POOL_HERE(now); /* else GCC loads a constant for each tap and vector */                \
     }
-#define POOL_TAPS ptrdiff_t row, ptrdiff_t col, int32_t down, int32_t right
 #define POOL_LANES(name, real, whole, lanes, vectors)                                                                  \
-    TILE_INLINE void name(const Row *r, POOL_TAPS, const double *per_h, int op, ptrdiff_t rows, ptrdiff_t taps, int known,        \
+    TILE_INLINE void name(const Row *r, const double *per_h, int op, ptrdiff_t rows, ptrdiff_t taps, int known,        \
                           real all, const Window *w, int32_t base, const real *x, const char *place, real *y,          \
                           char *to, real *sum) {                                                                       \
         typedef POOL_TYPE(real, (lanes)) Real;                                                                         \
@@ -182,6 +192,8 @@ typedef struct {
         const int by_hand = sizeof(real) == 4 && lanes >= 4 && lanes <= POOL_STEP;                                     \
         const int narrow = known == 2 || r->narrow;                                                                    \
         const real scale = known ? all : (real)(per_h[0] * r->per_w[op == POOL_MEAN ? w - r->windows : 0]);            \
+        const ptrdiff_t row = r->row, col = r->col;\
+        const int32_t down = r->down, right = r->right;\
         Real best[vectors], total[vectors], v;                                                                         \
         Whole at[vectors], take, now = (Whole){0} + (whole)base;                                                       \
         UNROLLED for (int u = 0; u < vectors; u++) {                                                                   \
@@ -226,7 +238,9 @@ typedef struct {
 #define POOL_WIDE(rows, taps, known, some, two, four)                                                                  \
     do for (; o < last; POOL_NEXT) {                                                                                   \
         ptrdiff_t c = 0;                                                                                               \
-        for (ptrdiff_t b = 0; b < each; b += 64) PREFETCH((const void *)(soon + o * each + b), 0, 2);            \
+        for (const char *b = soon + o * r->each, *const e = b + r->each; b < e; b += 256) {                              \
+            PREFETCH(b, 0, 2), PREFETCH(b + 64, 0, 2), PREFETCH(b + 128, 0, 2), PREFETCH(b + 192, 0, 2);               \
+        }                                                                                                              \
         for (; c + 4 * lanes <= C; c += 4 * lanes) four(POOL_ARGUMENTS(rows, taps, known, c));                         \
         for (; c + 2 * lanes <= C; c += 2 * lanes) two(POOL_ARGUMENTS(rows, taps, known, c));                          \
         for (; c < C; c += lanes) {                                                                                    \
@@ -239,44 +253,44 @@ typedef struct {
         from = x + r->windows[o].at;                                                                                   \
         here = place + r->windows[o].at * size;                                                                        \
         base = (int32_t)(h->first * r->kernel + r->windows[o].first);                                                  \
-        if (!safe && (const char *)(from + (rows - 1) * row + (taps - 1) * col + lanes) > r->end)                \
+        if (!safe && (const char *)(from + (rows - 1) * r->row + (taps - 1) * r->col + lanes) > r->end)                \
             for (ptrdiff_t c = 0; c < C; c++) one(POOL_ARGUMENTS(rows, taps, known, c));                               \
         else if (o <= inside) some(POOL_ARGUMENTS(rows, taps, known, 0));                                              \
         else {                                                                                                         \
-            some(r, row, col, down, right, per_h, op, rows, taps, known, all, r->windows + o, base, from, here, spare, places, sum);          \
+            some(r, per_h, op, rows, taps, known, all, r->windows + o, base, from, here, spare, places, sum);          \
             memcpy(y, spare, C * sizeof *y);                                                                           \
             if (op == POOL_MAXIMUM || op == POOL_EXACT) memcpy(to, places, C * size);                                  \
         }                                                                                                              \
     } while (0)
-#define POOL_NEXT o += phases, from += step, here += step * size, y += hop, to += hop * size
+#define POOL_NEXT o += r->phases, from += r->step, here += r->step * size, y += hop, to += hop * size
 #define POOL_ARGUMENTS(rows, taps, known, c)                                                                           \
-    r, row, col, down, right, per_h, op, rows, taps, known, all, r->windows + o, base, from + (c), here + (c) * size, y + (c),                \
+    r, per_h, op, rows, taps, known, all, r->windows + o, base, from + (c), here + (c) * size, y + (c),                \
     to + (c) * size, sum
-/* h: the window along H, and per_h of its taps; x and place: where rows of taps begin; y and to: where outputs do */
-#define POOL_FROM(real) const Row *r, const Window *h, const double *per_h, const real *x, const char *place
 #define POOL_ROW(name, real, lanes_, fill, ...)                                                                        \
-    TILE_INLINE int name(POOL_FROM(real), ptrdiff_t begin, ptrdiff_t end, int op, real *const y0, char *const to0) {                                   \
+    TILE_INLINE int name(const Row *r, const Part *p, int op) {                                                        \
+        const Window *const h = p->h;                                                                                  \
+        const double *const per_h = p->per_h;                                                                          \
+        const real *const x = p->x;                                                                                    \
+        const char *const place = p->place;                                                                            \
         const int backward = op == POOL_MEAN_BACKWARD || op == POOL_MAXIMUM_BACKWARD;                                  \
         const ptrdiff_t C = r->C, lanes = lanes_, size = r->narrow ? 1 : 4, hop = r->phases * C;                       \
         const ptrdiff_t inside = C < lanes ? r->outputs - (lanes + C - 1) / C : 0;                                     \
         const int safe = (const char *)(x + (h->taps - 1) * r->row + r->reach + lanes) <= r->end;                      \
-        const ptrdiff_t row = r->row, col = r->col, step = r->step, phases = r->phases, each = r->each; \
-        const int32_t down = r->down, right = r->right;\
         const real all = (real)(per_h[0] * r->per_w[0]);                                                               \
         const char *soon = (const char *)x + r->soon;                                                                  \
         real spare[lanes_], sum[lanes_] = {0};                                                                         \
         char places[4 * (lanes_)];                                                                                     \
         (void)inside, (void)safe, (void)spare, (void)places, (void)soon;                                               \
-        for (ptrdiff_t phase = 0; phase < phases; phase++)                                                          \
-            for (ptrdiff_t o = begin + phase, last; o < end;) {                                                         \
+        for (ptrdiff_t phase = 0; phase < r->phases; phase++)                                                          \
+            for (ptrdiff_t o = p->begin + phase, last; o < p->end;) {                                                         \
                 const ptrdiff_t taps = r->windows[o].taps;                                                             \
                 int32_t base = (int32_t)(h->first * r->kernel + r->windows[o].first);                                  \
                 const real *from = x + r->windows[o].at;                                                               \
                 const char *here = place + r->windows[o].at * size;                                                    \
-                real *y = y0 + o * C;                                                                                  \
-                char *to = to0 + o * C * size;                                                                         \
-                last = o + r->windows[o].run * phases;\
- if (last > end) last = end;                                                              \
+                real *y = (real *)p->y + o * C;                                                                                  \
+                char *to = p->to + o * C * size;                                                                         \
+                last = o + r->windows[o].run * r->phases;\
+ if (last > p->end) last = p->end;                                                              \
                 POOL_SHAPES(fill, __VA_ARGS__)                                                                         \
             }                                                                                                          \
         for (int half = lanes_ / 2; half > 0; half /= 2)                                                               \
@@ -286,14 +300,14 @@ typedef struct {
 
 /* Functions of their own: in one, GCC runs out of registers for addresses */
 #define POOL_OP(name, sfx, real, op)                                                                                   \
-    POOL_APART int pool_##name##_wide_##sfx(POOL_FROM(real), ptrdiff_t begin, ptrdiff_t end, real *y, char *to) {      \
-        return pool_row_wide_##sfx(r, h, per_h, x, place, begin, end, op, y, to);                                      \
+    POOL_APART int pool_##name##_wide_##sfx(const Row *r, const Part *p) { return pool_row_wide_##sfx(r, p, op); }     \
+    POOL_APART int pool_##name##_narrow_##sfx(const Row *r, const Part *p) {                                           \
+        if (r->C <= FEW(real)) return pool_row_few_##sfx(r, p, op);                                                    \
+        if (r->C <= HALF_##sfx) return pool_row_half_##sfx(r, p, op);                                                  \
+        return pool_row_full_##sfx(r, p, op);                                                                          \
     }                                                                                                                  \
-    POOL_APART int pool_##name##_##sfx(POOL_FROM(real), ptrdiff_t begin, ptrdiff_t end, real *y, char *to) {           \
-        if (r->C >= LANES_##sfx) return pool_##name##_wide_##sfx(r, h, per_h, x, place, begin, end, y, to);            \
-        if (r->C <= FEW(real)) return pool_row_few_##sfx(r, h, per_h, x, place, begin, end, op, y, to);                \
-        if (r->C <= HALF_##sfx) return pool_row_half_##sfx(r, h, per_h, x, place, begin, end, op, y, to);              \
-        return pool_row_full_##sfx(r, h, per_h, x, place, begin, end, op, y, to);                                      \
+    static inline int pool_##name##_##sfx(const Row *r, const Part *p) {                                               \
+        return r->C >= LANES_##sfx ? pool_##name##_wide_##sfx(r, p) : pool_##name##_narrow_##sfx(r, p);                \
     }
 
 /* A maximum is made anew if a NaN, or infinities of both signs, may be among its row's taps. */
@@ -313,14 +327,19 @@ typedef struct {
     POOL_OP(maximum, sfx, real, POOL_MAXIMUM)                                                                          \
     POOL_OP(exact, sfx, real, POOL_EXACT)                                                                              \
     POOL_OP(maximum_backward, sfx, real, POOL_MAXIMUM_BACKWARD)                                                        \
-    static void pool_part_##sfx(POOL_FROM(real), ptrdiff_t begin, ptrdiff_t end, real *y, char *to) {                  \
-        x += h->at * r->reach;                                                                                         \
-        place += h->at * r->reach * (r->narrow ? 1 : 4);                                                               \
-        if (r->maximum && r->backward) pool_maximum_backward_##sfx(r, h, per_h, x, place, begin, end, y, to);          \
-        else if (r->backward) pool_mean_backward_##sfx(r, h, per_h + h->at, x, place, begin, end, y, to);              \
-        else if (!r->maximum) pool_mean_##sfx(r, h, per_h, x, place, begin, end, y, to);                               \
-        else if (pool_maximum_##sfx(r, h, per_h, x, place, begin, end, y, to))                                         \
-            pool_exact_##sfx(r, h, per_h, x, place, begin, end, y, to);                                                \
+    static void pool_row_##sfx(const Row *r, const Part *image, ptrdiff_t i) {                                         \
+        const ptrdiff_t size = r->narrow ? 1 : 4, next = i * r->outputs * r->C, at = image->h[i].at * r->reach;        \
+        Part p = *image;                                                                                               \
+        p.h += i;                                                                                                      \
+        p.per_h += r->backward ? p.h->at : i;                                                                          \
+        p.x = (const real *)p.x + at;                                                                                  \
+        p.place += at * size;                                                                                          \
+        p.y = (real *)p.y + next;                                                                                      \
+        p.to += next * size;                                                                                           \
+        if (r->maximum && r->backward) pool_maximum_backward_##sfx(r, &p);                                             \
+        else if (r->backward) pool_mean_backward_##sfx(r, &p);                                                         \
+        else if (!r->maximum) pool_mean_##sfx(r, &p);                                                                  \
+        else if (pool_maximum_##sfx(r, &p)) pool_exact_##sfx(r, &p);                                                   \
     }
 
 #define HALF_f32 (LANES_f32 / 2 > FEW(float) ? LANES_f32 / 2 : FEW(float))
@@ -366,45 +385,43 @@ TILE_INLINE void pool_blocks(const Row *r, const Window *h, const Window *w, int
                 }
         }
 }
-#define POOL_PAIR(name, op)                                                                                            \
-    POOL_APART void name(POOL_FROM(float), ptrdiff_t n, const Window *w, float *y) {                                   \
-        const float scale = (float)(per_h[0] * r->per_w[0]);                                                           \
+#define POOL_BLOCKS(name, op)                                                                                          \
+    POOL_APART void name(const Row *r, const Window *h, const Window *w, ptrdiff_t n, float scale, const float *x,     \
+                         const char *place, float *y) {                                                                \
         if (w[0].taps == 2) pool_blocks(r, h, w, op, 2, 1, 1, n, scale, x, place, y);                                  \
         else if (w[1].taps == 2) pool_blocks(r, h, w, op, 1, 2, 0, n, scale, x, place, y);                             \
         else pool_blocks(r, h, w, op, 1, 1, 0, n, scale, x, place, y);                                                 \
     }
-POOL_PAIR(pool_maximum_pair, POOL_MAXIMUM_BACKWARD)
-POOL_PAIR(pool_mean_pair, POOL_MEAN_BACKWARD)
+POOL_BLOCKS(pool_maximum_blocks, POOL_MAXIMUM_BACKWARD)
+POOL_BLOCKS(pool_mean_blocks, POOL_MEAN_BACKWARD)
 
-/* Whether two by two elements of dx are a block */
-static inline int pool_is_block(const Window *h, const Window *w, ptrdiff_t C) {
-    const ptrdiff_t apart = w[1].at - w[0].at;
-    return h[0].taps == w[0].taps && h[1].taps == w[1].taps && (h[1].at - h[0].at) * C == apart
-        && (w[0].taps == 2 ? w[1].taps == 1 && apart == C : w[0].taps == 1 && (w[1].taps | 3) == 3 && apart == 0);
+/* Whether the outputs w[0] and w[1] of a pair of rows have such taps */
+static inline int pool_is_block(const Row *r, const Window *h, const Window *w) {
+    const ptrdiff_t apart = w[1].at - w[0].at, first = w[0].taps, second = w[1].taps;
+    if (h[0].taps != first || h[1].taps != second || (h[1].at - h[0].at) * r->C != apart) return 0;
+    return first == 2 ? second == 1 && apart == r->C : first == 1 && (second == 1 || second == 2) && apart == 0;
 }
 
-/* Some rows of the result; x and place: where an image begins; y and to: where the first row of the result does */
-static void pool_rows_f32(POOL_FROM(float), ptrdiff_t rows, float *y, char *to) {
-    const ptrdiff_t end = r->outputs, next = end * r->C;
-    for (ptrdiff_t o = 0, n, at; o < end; o += n) {
-        const Window *w = r->windows + o;
-        n = end;
-        if (rows == 2 && r->blocks) {
-            n = 1;
-            if (o + 1 < end) n = 2 * (w[0].run < w[1].run ? w[0].run : w[1].run);
-            if (n > 1 && pool_is_block(h, w, r->C)) {
-                at = h->at * r->reach + w->at;
-                (r->maximum ? pool_maximum_pair : pool_mean_pair)(r, h, per_h, x + at, place + at, n / 2, w, y + o * r->C);
+static void pool_f32(const Row *r, Part *p, ptrdiff_t rows) {
+    const Window *w = r->windows;
+    for (ptrdiff_t o = 0, n; o < r->outputs; o += n, w += n) {
+        n = r->outputs - o;
+        if (rows == 2 && n >= 2) {
+            n = 2 * (w[0].run < w[1].run ? w[0].run : w[1].run);
+            if (pool_is_block(r, p->h, w)) {
+                const ptrdiff_t at = p->h->at * r->reach + w->at;
+                (r->maximum ? pool_maximum_blocks : pool_mean_blocks)(
+                    r, p->h, w, n / 2, (float)(p->per_h[0] * r->per_w[0]), (const float *)p->x + at, p->place + at,
+                    (float *)p->y + o * r->C);
                 continue;
             }
         }
-        for (ptrdiff_t i = 0; i < rows; i++)
-            pool_part_f32(r, h + i, per_h, x, place, o, o + n, y + i * next, to + i * next * (r->narrow ? 1 : 4));
+        p->begin = o, p->end = o + n;
+        for (ptrdiff_t i = 0; i < rows; i++) pool_row_f32(r, p, i);
     }
 }
-static void pool_rows_f64(POOL_FROM(double), ptrdiff_t rows, double *y, char *to) {
-    const ptrdiff_t next = r->outputs * r->C;
-    for (ptrdiff_t i = 0; i < rows; i++)
-        pool_part_f64(r, h + i, per_h, x, place, 0, r->outputs, y + i * next, to + i * next * (r->narrow ? 1 : 4));
+static void pool_f64(const Row *r, Part *p, ptrdiff_t rows) {
+    p->begin = 0, p->end = r->outputs;
+    for (ptrdiff_t i = 0; i < rows; i++) pool_row_f64(r, p, i);
 }
-#define pool(r, h, per_h, x, ...) _Generic((x), float *: pool_rows_f32, default: pool_rows_f64)(r, h, per_h, x, __VA_ARGS__)
+#define pool(kind, r, p, rows) _Generic((kind), float *: pool_f32, default: pool_f64)(r, p, rows)

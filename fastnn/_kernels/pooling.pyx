@@ -27,17 +27,24 @@ cdef extern from "pooling.h" nogil:
         const double* per_w
         const Window* windows
         const char* end
+    ctypedef struct Part:
+        const Window* h
+        const double* per_h
+        const void* x
+        const char* place
+        void* y
+        char* to
 
     enum:
         VECTOR_BYTES, POOL_STEP
-    # a macro, which chooses by the type of x
-    void pool(const Row* r, const Window* h, const double* per_h, void* x, const char* place, Py_ssize_t rows, void* y,
-              char* to)
+    # a macro, which chooses by the type of `kind`
+    void pool(void* kind, const Row* r, Part* p, Py_ssize_t rows)
 
 cdef enum:
     LARGEST = 2147483647  # size of a window or a step
     FEW_IMAGES = 4  # fewer are no units of work
     MANY_TAPS = 16  # more than scattering takes for one
+    FAR = 1 << 24  # bytes: of less, the processor's own prefetch is enough
 
 ctypedef struct Axis:
     Py_ssize_t size, out, kernel, stride, padding, dilation  # kernel 0: windows cover the axis evenly
@@ -103,11 +110,13 @@ cdef bint is_uniform(const double* a, Py_ssize_t n) noexcept nogil:
 cdef void pool_rows(const Pool* p, Py_ssize_t unit, floating* kind) noexcept nogil:
     """One row of the result, or two."""
     cdef const Row* r = &p.common
-    cdef Py_ssize_t row = unit % p.units * (1 + r.blocks), n = unit // p.units
+    cdef Py_ssize_t row = unit % p.units * (1 + r.blocks), n = unit // p.units, size = 1 if r.narrow else 4
     cdef Py_ssize_t at = n * p.other * p.row_other, to = (n * p.length + row) * p.row
-    pool(r, p.windows + row, p.per_h + (0 if r.backward else row), <floating*> p.x + at,
-         p.place + (at if r.narrow else 4 * at), min(1 + r.blocks, p.length - row), <floating*> p.y + to,
-         p.to + (to if r.narrow else 4 * to))
+    cdef Part part
+    part.h, part.per_h = p.windows + row, p.per_h + (0 if r.backward else row)
+    part.x, part.place = <floating*> p.x + at, p.place + at * size
+    part.y, part.to = <floating*> p.y + to, p.to + to * size
+    pool(kind, r, &part, min(<Py_ssize_t> (1 + r.blocks), p.length - row))
 
 
 cdef void scatter(const Pool* p, Py_ssize_t n, floating* kind) noexcept nogil:
@@ -201,7 +210,7 @@ cdef int run(cnp.ndarray x, cnp.ndarray y, cnp.ndarray place, tuple geometry, bi
     else:
         r.phases, r.step = 1, r.C * (p.w.stride if geometry else p.w.size // p.w.out)
     r.soon = r.each = 0
-    if place is not None and not backward and p.w.kernel > p.w.stride and cnp.PyArray_NBYTES(x) > <Py_ssize_t> 1 << 25:  # else the processor's own prefetch is enough
+    if place is not None and not backward and p.w.kernel > p.w.stride and cnp.PyArray_NBYTES(x) >= FAR:
         r.soon = p.h.kernel * p.row_other * cnp.PyArray_ITEMSIZE(x)
         r.each = p.h.stride * p.row_other * cnp.PyArray_ITEMSIZE(x) // r.outputs
     if (backward and r.maximum and r.narrow and x.shape[0] >= FEW_IMAGES
