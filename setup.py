@@ -6,6 +6,7 @@ undefined-behaviour sanitizers on (for tests, in a tree of its own).
 """
 import os
 import platform
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -103,6 +104,10 @@ class BuildKernels(build_ext):
             made = generated(extensions[-1].name)  # anew if the directives above may have changed
             stale = made.exists() and made.stat().st_mtime < Path("setup.py").stat().st_mtime
             cythonize(extensions, compiler_directives=directives, build_dir=str(BUILD), quiet=True, force=stale)
+        for header in HEADERS:  # Cython copies them, but those that another header includes only once
+            copy = BUILD / header
+            if not copy.exists() or copy.read_bytes() != Path(header).read_bytes():
+                shutil.copyfile(header, copy)
         for isa in SETS:
             (KERNELS / isa).mkdir(exist_ok=True)  # an in-place build needs the folder, and makes none itself
             for name in names():  # a source file of its own for each set: a shared one would share its object file
