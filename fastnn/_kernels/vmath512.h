@@ -1,11 +1,12 @@
-/* The logistic function, tanh and ELU in float32 with AVX-512. Four vectors go side by side, so that the multiply-adds
-   of one fill the latency of another's. vpermps looks 16 numbers up in a register: polynomials are shorter, and nothing
-   is divided. Of some 20 instructions a vector 12, 6 and 10 go to the two ports that multiply: 5 or 6 cycles at best,
-   where the third-level cache takes 4. Errors stay under 1.7, 1.2 and 1.2 ulp. ELU's expm1 is vmath.h's.
+/* The logistic function, tanh and ELU in float32 with AVX-512. Six vectors go side by side: enough for the multiply-adds
+   of one to fill the latency of another's, and as many as the registers hold. vpermps looks 16 numbers up in a register:
+   polynomials are shorter, and nothing is divided. Of some 20 instructions a vector 10, 6 and 10 go to the two ports
+   that multiply: 5 cycles at best, where the third-level cache takes 4. Errors stay under 1.7, 1.2 and 1.2 ulp. ELU's
+   expm1 is vmath.h's.
 
    Logistic: exp(-x) = 2^-n 2^(-j/16) exp(r) with |r| < 0.024, and y = s / (s + t), s = 2^n, t = 2^(-j/16) exp(r), so
    that no power overflows. Both are 2^32 times larger, so that s is normal where y is subnormal. One step of Newton's
-   makes 14 bits of q = 1 / (s + t) whole; its residual 1 - t q - s q does without the rounded sum.
+   makes 14 bits of q = 1 / (s + t) whole; s q is exact, and the residual 1 - t q - s q does without the rounded sum.
 
    tanh: [0, 9) is cut by the exponent of |x| + 1 and the two bits behind it. A piece's polynomial, of least relative
    errors, begins at a point near its middle where tanh is all but a float32 (Gal, "Computing elementary functions: a new
@@ -41,88 +42,90 @@ static const float vm_tanh_table[8][16] = { /* points, tanh there, and the coeff
      -3.07060327e-06f, -4.16009442e-07f, 8.72668835e-08f, 0.0f, 0.0f, 0.0f, -0.0371257886f, -0.0704648122f,
      -0.0240041483f, 0.0125704622f}};
 
-#define VM_4(...) _Pragma("GCC unroll 4") for (int v = 0; v < 4; v++) { __VA_ARGS__; }
+#define VM_ALL(...) _Pragma("GCC unroll 6") for (int v = 0; v < n; v++) { __VA_ARGS__; }
 #define VM_LOOKUP(row, j) _mm512_permutexvar_ps(_mm512_castps_si512(j), _mm512_loadu_ps(row))
+#define VM_INLINE static inline __attribute__((always_inline))
 #define vm_all _mm512_set1_ps
 #define vm_fma _mm512_fmadd_ps
 
-static inline void vm_sigmoid_64(const float *in, float *out)
+VM_INLINE void vm_sigmoid_wide(const int n, const float *in, float *out)
 {
     const __m512 magic = vm_all(0x1.8p19f + 127 + 32); /* rounds to 16ths, and leaves n and j in the low bits */
     const __m512i exponent = _mm512_set1_epi32(0x7f800000);
-    __m512 x[4], k[4], r[4], p[4], s[4], t[4], q[4];
-    VM_4(x[v] = _mm512_min_ps(vm_all(32), _mm512_loadu_ps(in + 16 * v))) /* the second if one is NaN */
-    VM_4(x[v] = _mm512_max_ps(vm_all(-105), x[v]))
-    VM_4(t[v] = vm_fma(x[v], vm_all(1.44269504f), magic))
-    VM_4(k[v] = _mm512_sub_ps(t[v], magic))
-    VM_4(r[v] = _mm512_fmsub_ps(k[v], vm_all(0.693145752f), x[v]))
-    VM_4(r[v] = vm_fma(k[v], vm_all(1.42860677e-6f), r[v]))
-    VM_4(r[v] = _mm512_add_ps(r[v], VM_LOOKUP(vm_power_table[1], t[v])))
-    VM_4(p[v] = vm_fma(r[v], vm_all(0.16666667f), vm_all(0.5f)))
-    VM_4(p[v] = vm_fma(p[v], _mm512_mul_ps(r[v], r[v]), r[v])) /* exp(r) - 1 */
-    VM_4(s[v] = _mm512_castsi512_ps(_mm512_and_si512(_mm512_slli_epi32(_mm512_castps_si512(t[v]), 19), exponent)))
-    VM_4(t[v] = VM_LOOKUP(vm_power_table[0], t[v]))
-    VM_4(t[v] = vm_fma(t[v], p[v], t[v]))
-    VM_4(q[v] = _mm512_rcp14_ps(_mm512_add_ps(s[v], t[v])))
-    VM_4(t[v] = _mm512_fnmadd_ps(t[v], q[v], vm_all(1)))
-    VM_4(t[v] = _mm512_fnmadd_ps(s[v], q[v], t[v]))
-    VM_4(q[v] = vm_fma(q[v], t[v], q[v]))
-    VM_4(_mm512_storeu_ps(out + 16 * v, _mm512_mul_ps(q[v], s[v])))
+    __m512 x[6], k[6], r[6], p[6], s[6], t[6], q[6];
+    VM_ALL(x[v] = _mm512_min_ps(vm_all(32), _mm512_loadu_ps(in + 16 * v))) /* the second if one is NaN */
+    VM_ALL(x[v] = _mm512_max_ps(vm_all(-105), x[v]))
+    VM_ALL(t[v] = vm_fma(x[v], vm_all(1.44269504f), magic))
+    VM_ALL(k[v] = _mm512_sub_ps(t[v], magic))
+    VM_ALL(r[v] = _mm512_fmsub_ps(k[v], vm_all(0.693145752f), x[v]))
+    VM_ALL(r[v] = vm_fma(k[v], vm_all(1.42860677e-6f), r[v]))
+    VM_ALL(r[v] = _mm512_add_ps(r[v], VM_LOOKUP(vm_power_table[1], t[v])))
+    VM_ALL(p[v] = vm_fma(r[v], vm_all(0.16666667f), vm_all(0.5f)))
+    VM_ALL(p[v] = vm_fma(p[v], _mm512_mul_ps(r[v], r[v]), r[v])) /* exp(r) - 1 */
+    VM_ALL(s[v] = _mm512_castsi512_ps(_mm512_and_si512(_mm512_slli_epi32(_mm512_castps_si512(t[v]), 19), exponent)))
+    VM_ALL(t[v] = VM_LOOKUP(vm_power_table[0], t[v]))
+    VM_ALL(t[v] = vm_fma(t[v], p[v], t[v]))
+    VM_ALL(q[v] = _mm512_rcp14_ps(_mm512_add_ps(s[v], t[v])))
+    VM_ALL(t[v] = _mm512_fnmadd_ps(t[v], q[v], vm_all(1)))
+    VM_ALL(q[v] = _mm512_mul_ps(q[v], s[v])) /* exact: s is a power of 2 */
+    VM_ALL(t[v] = _mm512_sub_ps(t[v], q[v]))
+    VM_ALL(_mm512_storeu_ps(out + 16 * v, vm_fma(q[v], t[v], q[v])))
 }
 
-static inline void vm_tanh_64(const float *in, float *out)
+VM_INLINE void vm_tanh_wide(const int n, const float *in, float *out)
 {
     const __m512 sign = vm_all(-0.0f);
-    __m512 x[4], j[4], p[4];
-    VM_4(x[v] = _mm512_min_ps(vm_all(10), _mm512_andnot_ps(sign, _mm512_loadu_ps(in + 16 * v))))
-    VM_4(j[v] = _mm512_add_ps(x[v], vm_all(1)))
-    VM_4(j[v] = _mm512_castsi512_ps(_mm512_srli_epi32(_mm512_castps_si512(j[v]), 21)))
-    VM_4(x[v] = _mm512_sub_ps(x[v], VM_LOOKUP(vm_tanh_table[0], j[v])))
-    VM_4(p[v] = VM_LOOKUP(vm_tanh_table[7], j[v]))
+    __m512 x[6], j[6], p[6];
+    VM_ALL(x[v] = _mm512_min_ps(vm_all(10), _mm512_andnot_ps(sign, _mm512_loadu_ps(in + 16 * v))))
+    VM_ALL(j[v] = _mm512_add_ps(x[v], vm_all(1)))
+    VM_ALL(j[v] = _mm512_castsi512_ps(_mm512_srli_epi32(_mm512_castps_si512(j[v]), 21)))
+    VM_ALL(x[v] = _mm512_sub_ps(x[v], VM_LOOKUP(vm_tanh_table[0], j[v])))
+    VM_ALL(p[v] = VM_LOOKUP(vm_tanh_table[7], j[v]))
     _Pragma("GCC unroll 6") for (int i = 6; i > 0; i--)
-        VM_4(p[v] = vm_fma(p[v], x[v], VM_LOOKUP(vm_tanh_table[i], j[v])))
-    VM_4(x[v] = _mm512_and_ps(sign, _mm512_loadu_ps(in + 16 * v)))
-    VM_4(_mm512_storeu_ps(out + 16 * v, _mm512_or_ps(x[v], p[v])))
+        VM_ALL(p[v] = vm_fma(p[v], x[v], VM_LOOKUP(vm_tanh_table[i], j[v])))
+    VM_ALL(_mm512_storeu_ps(out + 16 * v, _mm512_castsi512_ps(_mm512_ternarylogic_epi32(
+        _mm512_castps_si512(p[v]), _mm512_castps_si512(_mm512_loadu_ps(in + 16 * v)), _mm512_castps_si512(sign), 0xf8))))
 }
 
-static inline void vm_elu_64(float a, const float *in, float *out)
+VM_INLINE void vm_elu_wide(const int n, float a, const float *in, float *out)
 {
     const __m512 magic = vm_all(0x1.8p23f + 127);
-    __m512 x[4], k[4], r[4], s[4], p[4];
-    VM_4(x[v] = _mm512_loadu_ps(in + 16 * v))
-    VM_4(r[v] = _mm512_max_ps(vm_all(-18), x[v]))
-    VM_4(s[v] = vm_fma(r[v], vm_all(1.44269504f), magic))
-    VM_4(k[v] = _mm512_sub_ps(s[v], magic))
-    VM_4(r[v] = _mm512_fnmadd_ps(k[v], vm_all(0.693147181f), r[v]))
-    VM_4(p[v] = vm_fma(r[v], vm_all(VM_Q4_f), vm_all(VM_Q3_f)))
-    VM_4(p[v] = vm_fma(r[v], p[v], vm_all(VM_Q2_f)))
-    VM_4(p[v] = vm_fma(r[v], p[v], vm_all(VM_Q1_f)))
-    VM_4(p[v] = vm_fma(r[v], p[v], vm_all(0.5f)))
-    VM_4(p[v] = vm_fma(_mm512_mul_ps(r[v], r[v]), p[v], r[v]))
-    VM_4(s[v] = _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_castps_si512(s[v]), 23)))
-    VM_4(p[v] = vm_fma(s[v], p[v], _mm512_sub_ps(s[v], vm_all(1))))
-    VM_4(x[v] = _mm512_mask_mul_ps(x[v], _mm512_cmp_ps_mask(x[v], _mm512_setzero_ps(), _CMP_LT_OQ), p[v], vm_all(a)))
-    VM_4(_mm512_storeu_ps(out + 16 * v, x[v]))
+    __m512 x[6], k[6], r[6], s[6], p[6];
+    VM_ALL(x[v] = _mm512_loadu_ps(in + 16 * v))
+    VM_ALL(r[v] = _mm512_max_ps(vm_all(-18), x[v]))
+    VM_ALL(s[v] = vm_fma(r[v], vm_all(1.44269504f), magic))
+    VM_ALL(k[v] = _mm512_sub_ps(s[v], magic))
+    VM_ALL(r[v] = _mm512_fnmadd_ps(k[v], vm_all(0.693147181f), r[v]))
+    VM_ALL(p[v] = vm_fma(r[v], vm_all(VM_Q4_f), vm_all(VM_Q3_f)))
+    VM_ALL(p[v] = vm_fma(r[v], p[v], vm_all(VM_Q2_f)))
+    VM_ALL(p[v] = vm_fma(r[v], p[v], vm_all(VM_Q1_f)))
+    VM_ALL(p[v] = vm_fma(r[v], p[v], vm_all(0.5f)))
+    VM_ALL(p[v] = vm_fma(_mm512_mul_ps(r[v], r[v]), p[v], r[v]))
+    VM_ALL(s[v] = _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_castps_si512(s[v]), 23)))
+    VM_ALL(p[v] = vm_fma(s[v], p[v], _mm512_sub_ps(s[v], vm_all(1))))
+    VM_ALL(x[v] = _mm512_mask_mul_ps(x[v], _mm512_cmp_ps_mask(x[v], _mm512_setzero_ps(), _CMP_LT_OQ), p[v], vm_all(a)))
+    VM_ALL(_mm512_storeu_ps(out + 16 * v, x[v]))
 }
 
 #define VM_WIDE(kind, f, ...)                                                                                         \
     case kind:                                                                                                        \
-        for (; i + 64 <= n; i += 64) f(__VA_ARGS__ in + i, out + i);                                                  \
+        for (; i + 16 * 6 <= n; i += 16 * 6) f(6, __VA_ARGS__ in + i, out + i);                                       \
+        for (; i + 16 <= n; i += 16) f(1, __VA_ARGS__ in + i, out + i);                                               \
         if (i == n) return 1;                                                                                         \
         memcpy(last, in + i, (size_t) (n - i) * sizeof(float));                                                       \
-        f(__VA_ARGS__ last, last);                                                                                    \
+        f(1, __VA_ARGS__ last, last);                                                                                 \
         memcpy(out + i, last, (size_t) (n - i) * sizeof(float));                                                      \
         return 1;
 
 /* whether `op` is one of these three, which then is done; `out` may be `in` */
 static inline int vm_wide_f(int op, float a, const float *in, float *out, ptrdiff_t n)
 {
-    float last[64] = {0};
+    float last[16] = {0};
     ptrdiff_t i = 0;
     switch (op) {
-    VM_WIDE(SIGMOID, vm_sigmoid_64)
-    VM_WIDE(TANH, vm_tanh_64)
-    VM_WIDE(ELU, vm_elu_64, a,)
+    VM_WIDE(SIGMOID, vm_sigmoid_wide)
+    VM_WIDE(TANH, vm_tanh_wide)
+    VM_WIDE(ELU, vm_elu_wide, a,)
     }
     return 0;
 }
