@@ -1,4 +1,6 @@
 """Pooling against direct loops over windows, by hand, at its borders, and for ties and NaN."""
+import itertools
+
 import numpy as np
 import pytest
 from harness import check, close
@@ -251,6 +253,29 @@ def test_kernels_agree_with_their_twins_on_all_kinds_of_numbers(rng, C, kernel, 
     kernels.max_pool2d_backward(dy, got[1], dx, *window, 1)
     twins.max_pool2d_backward(dy, got[1], dx_expected, *window, 1)
     np.testing.assert_array_equal(dx, dx_expected)
+
+
+@pytest.mark.parametrize("kernel", [(2, 2), (3, 3), (3, 2), (4, 4)])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_gradients_of_windows_two_steps_apart(rng, kernel, dtype):
+    """Gathered in blocks of two by two, with rows and columns left over at every side; the same bits on two threads."""
+    twins, kernels = backend.load("reference", backend.isa)["pooling"], backend.pooling
+    for C, H, W, padding, more in itertools.product((16, 40), (4, 5, 8), (2, 7, 8), ((0, 0), (1, 1), (1, 0), (0, 1)), (0, 1)):
+        size = [(n + 2 * p - k) // 2 + 1 + more for n, p, k in zip((H, W), padding, kernel, strict=True)]
+        if min(size) <= 0 or any(2 * (o - 1) >= n + p for o, n, p in zip(size, (H, W), padding, strict=True)):
+            continue  # no such output; with `more`, those of ceil_mode
+        dy = layout.channels_last(rng.integers(-9, 9, (2, C, *size)).astype(dtype))
+        place = layout.channels_last(rng.integers(0, kernel[0] * kernel[1], dy.shape, np.uint8))
+        window, dx = (kernel, (2, 2), padding), [layout.empty((2, C, H, W), np.dtype(dtype), True) for _ in range(3)]
+        for module, into, threads in (twins, dx[0], 1), (kernels, dx[1], 1), (kernels, dx[2], 2):
+            module.max_pool2d_backward(dy, place, into, *window, (1, 1), threads)
+        np.testing.assert_array_equal(dx[1], dx[0])
+        np.testing.assert_array_equal(dx[2], dx[1])
+        for include in True, False:
+            for module, into, threads in (twins, dx[0], 1), (kernels, dx[1], 1), (kernels, dx[2], 2):
+                module.avg_pool2d_backward(dy, into, *window, include, 0, threads)
+            np.testing.assert_allclose(dx[1], dx[0], rtol=1e-5, atol=1e-6)
+            np.testing.assert_array_equal(dx[2], dx[1])
 
 
 def test_gradient_of_no_outputs(rng):

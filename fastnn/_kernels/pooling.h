@@ -18,7 +18,6 @@
 #define POOL_CONVERT __builtin_convertvector
 #define POOL_BYTES(a) POOL_CONVERT(POOL_CONVERT(POOL_CONVERT(a, Half), Wide), Whole) /* by vector instructions */
 #define POOL_APART static __attribute__((noinline))
-#define POOL_HERE(v) __asm__ volatile("" : "+rv"(v))
 #else
 #define FEW(real) 1
 #define POOL_TYPE(type, lanes) type
@@ -26,16 +25,16 @@
 #define POOL_CONVERT(a, type) ((type)(a))
 #define POOL_BYTES(a) ((Whole)(a))
 #define POOL_APART static
-#define POOL_HERE(v) (void)0
 #endif
 
 /* Steps of a float32 vector whose instructions GCC does not find: the larger of two, the first if they are equal, and a
-   number where that is the second; the sum of those whose place is a number. */
+   number where that is the second; a tap where its place is a number, else 0; the sum of those. */
 #define pool_larger(lanes, ...) POOL_LANES_OF(lanes, pool_larger, __VA_ARGS__)
 #define pool_gather(lanes, ...) POOL_LANES_OF(lanes, pool_gather, __VA_ARGS__)
 #define pool_select(lanes, ...) POOL_LANES_OF(lanes, pool_select, __VA_ARGS__)
 #if defined(__GNUC__) && defined(__SSE4_1__)
 #include <immintrin.h>
+#define POOL_HERE(v) __asm__ volatile("" : "+rv"(v)) /* not earlier, not later: GCC would run out of registers */
 #define POOL_LANES_OF(lanes, name, ...) do {                                                                           \
         if ((lanes) == 4) name##_4(__VA_ARGS__);                                                                       \
         if ((lanes) == 8) name##_8(__VA_ARGS__);                                                                       \
@@ -104,6 +103,7 @@ TILE_INLINE void pool_gather_16(void *sum, const void *v, const void *place, int
 #endif
 #else
 #define POOL_STEP 0 /* the most lanes that there are steps for */
+#define POOL_HERE(v) (void)0
 #define POOL_LANES_OF(...) (void)0
 #endif
 
@@ -115,8 +115,8 @@ typedef struct { /* along W: the first tap of an output, how many there are, and
 } Window;
 
 typedef struct {
-    int maximum, backward, narrow, uniform, blocks; /* narrow: places are bytes; uniform: all averages have one size;
-       blocks: rows come in pairs */
+    int maximum, backward;
+    int narrow, uniform, blocks; /* places are bytes; all averages have one size; rows of the result come in pairs */
     int32_t kernel, down, right; /* places in a window's row; by how many they rise to the next row of taps and tap */
     ptrdiff_t C, outputs, row, col, reach; /* elements from one row of taps to the next, from tap to tap, in a row */
     ptrdiff_t phases, step; /* of a run: pixels from output to output, and elements from tap to tap */
@@ -130,9 +130,9 @@ typedef struct {
 typedef struct { /* outputs from begin to end of a row, or of several */
     const Window *h; /* along H, of the first row */
     const double *per_h;
-    const void *x; /* here and there the image, in a row's function the row's first tap */
+    const void *x; /* the image or, in the function of a row, where its taps begin */
     const char *place;
-    void *y; /* the first row's beginning */
+    void *y; /* where the first row begins */
     char *to;
     ptrdiff_t begin, end;
 } Part;
@@ -140,19 +140,20 @@ typedef struct { /* outputs from begin to end of a row, or of several */
 /* Forward y = the taps' maximum, and place = the number of the tap it is from; or y = their mean. Backward x is dy and
    y is dx = the sum of those taps whose `place` is their number, or of all, each over its window's size. `w`: the
    output's window, whose first tap is at x; `to`: where y's place goes; `sum`: of a maximum's taps, NaN if one is;
-   `u` counts vectors. `known`: all averages have one size; 2: there are as many taps as literals say, places are bytes. */
+   `u` counts vectors. `known`: all averages have one size; 2: there are as many taps as literals say, and places are
+   bytes. */
 #define POOL_TAP(real, whole, lanes, vectors)                                                                          \
     {                                                                                                                  \
-        const ptrdiff_t tap = i * row + j * col;\
-        const real *from = x + tap;\
-        const char *here = place + (narrow ? tap : 4 * tap);\
-        if (known == 2 && op != POOL_MEAN) POOL_HERE(from);\
-        if (known == 2 && op == POOL_MAXIMUM_BACKWARD) POOL_HERE(here);                                                                       \
-        const whole number = (whole)(base + i * down + j * right);                                               \
+        const ptrdiff_t tap = i * row + j * col;                                                                       \
+        const real *from = x + tap;                                                                                    \
+        const char *here = place + (narrow ? tap : 4 * tap);                                                           \
+        if (known == 2 && op != POOL_MEAN) POOL_HERE(from);                                                            \
+        if (known == 2 && op == POOL_MAXIMUM_BACKWARD) POOL_HERE(here);                                                \
+        const whole number = (whole)(base + i * down + j * right);                                                     \
         const real part = op != POOL_MEAN_BACKWARD ? (real)1 : known ? scale                                           \
             : (real)(per_h[i * r->tap_h] * r->per_w[w->column + j * r->tap_w]);                                        \
         UNROLLED for (int u = 0; u < vectors; u++) {                                                                   \
-            v = ((const Real *)from)[u];                                                                          \
+            v = ((const Real *)from)[u];                                                                               \
             if (op == POOL_MEAN || op == POOL_MEAN_BACKWARD) best[u] += v * part;                                      \
             else if (op == POOL_MAXIMUM && by_hand) {                                                                  \
                 POOL_HERE(v);                                                                                          \
@@ -166,17 +167,17 @@ typedef struct { /* outputs from begin to end of a row, or of several */
                 if (op == POOL_EXACT) take |= v != v;                                                                  \
                 best[u] = (Real)POOL_SELECT(take, v, best[u]);                                                         \
                 at[u] = POOL_SELECT(take, now, at[u]);                                                                 \
-            } else if (by_hand && narrow) {\
-   if (known == 2 && i + j == 0) pool_select(lanes, best + u, &v, here + u * (lanes), (int)number); else pool_gather(lanes, best + u, &v, here + u * (lanes), (int)number);\
- }    \
+            } else if (by_hand && narrow && known == 2 && i + j == 0)                                                  \
+                pool_select(lanes, best + u, &v, here + u * (lanes), (int)number);                                     \
+            else if (by_hand && narrow) pool_gather(lanes, best + u, &v, here + u * (lanes), (int)number);             \
             else {                                                                                                     \
-                if (!narrow) take = POOL_CONVERT(((const Wide *)here)[u], Whole);                         \
-                else take = POOL_BYTES(((const Narrow *)here)[u]);                                            \
+                if (!narrow) take = POOL_CONVERT(((const Wide *)here)[u], Whole);                                      \
+                else take = POOL_BYTES(((const Narrow *)here)[u]);                                                     \
                 take = take == (Whole){0} + number;                                                                    \
                 best[u] += (Real)POOL_SELECT(take, v, (Real){0});                                                      \
             }                                                                                                          \
         }                                                                                                              \
-        if (maximum) now += (Whole){0} + (whole)right;                                                            \
+        if (maximum) now += (Whole){0} + (whole)right;                                                                 \
         if (maximum && by_hand) POOL_HERE(now); /* else GCC loads a constant for each tap and vector */                \
     }
 #define POOL_LANES(name, real, whole, lanes, vectors)                                                                  \
@@ -192,8 +193,8 @@ typedef struct { /* outputs from begin to end of a row, or of several */
         const int by_hand = sizeof(real) == 4 && lanes >= 4 && lanes <= POOL_STEP;                                     \
         const int narrow = known == 2 || r->narrow;                                                                    \
         const real scale = known ? all : (real)(per_h[0] * r->per_w[op == POOL_MEAN ? w - r->windows : 0]);            \
-        const ptrdiff_t row = r->row, col = r->col;\
-        const int32_t down = r->down, right = r->right;\
+        const ptrdiff_t row = r->row, col = r->col;                                                                    \
+        const int32_t down = r->down, right = r->right;                                                                \
         Real best[vectors], total[vectors], v;                                                                         \
         Whole at[vectors], take, now = (Whole){0} + (whole)base;                                                       \
         UNROLLED for (int u = 0; u < vectors; u++) {                                                                   \
@@ -204,12 +205,12 @@ typedef struct { /* outputs from begin to end of a row, or of several */
         if (known == 2) {                                                                                              \
             UNROLLED for (ptrdiff_t i = 0; i < rows; i++) {                                                            \
                 UNROLLED for (ptrdiff_t j = 0; j < taps; j++) POOL_TAP(real, whole, lanes, vectors)                    \
-                if (maximum) now += (Whole){0} + (whole)(down - taps * right);                                   \
+                if (maximum) now += (Whole){0} + (whole)(down - taps * right);                                         \
             }                                                                                                          \
         } else                                                                                                         \
             for (ptrdiff_t i = 0; i < rows; i++) {                                                                     \
                 for (ptrdiff_t j = 0; j < taps; j++) POOL_TAP(real, whole, lanes, vectors)                             \
-                if (maximum) now += (Whole){0} + (whole)(down - taps * right);                                   \
+                if (maximum) now += (Whole){0} + (whole)(down - taps * right);                                         \
             }                                                                                                          \
         UNROLLED for (int u = 0; u < vectors; u++) {                                                                   \
             if (op == POOL_MEAN) best[u] *= scale;                                                                     \
@@ -238,8 +239,11 @@ typedef struct { /* outputs from begin to end of a row, or of several */
 #define POOL_WIDE(rows, taps, known, some, two, four)                                                                  \
     do for (; o < last; POOL_NEXT) {                                                                                   \
         ptrdiff_t c = 0;                                                                                               \
-        for (const char *b = soon + o * r->each, *const e = b + r->each; b < e; b += 256) {                              \
-            PREFETCH(b, 0, 2), PREFETCH(b + 64, 0, 2), PREFETCH(b + 128, 0, 2), PREFETCH(b + 192, 0, 2);               \
+        for (const char *b = soon + o * r->each, *const e = b + r->each; b < e; b += 256) {                            \
+            PREFETCH(b, 0, 2);                                                                                         \
+            PREFETCH(b + 64, 0, 2);                                                                                    \
+            PREFETCH(b + 128, 0, 2);                                                                                   \
+            PREFETCH(b + 192, 0, 2);                                                                                   \
         }                                                                                                              \
         for (; c + 4 * lanes <= C; c += 4 * lanes) four(POOL_ARGUMENTS(rows, taps, known, c));                         \
         for (; c + 2 * lanes <= C; c += 2 * lanes) two(POOL_ARGUMENTS(rows, taps, known, c));                          \
@@ -282,15 +286,15 @@ typedef struct { /* outputs from begin to end of a row, or of several */
         char places[4 * (lanes_)];                                                                                     \
         (void)inside, (void)safe, (void)spare, (void)places, (void)soon;                                               \
         for (ptrdiff_t phase = 0; phase < r->phases; phase++)                                                          \
-            for (ptrdiff_t o = p->begin + phase, last; o < p->end;) {                                                         \
+            for (ptrdiff_t o = p->begin + phase, last; o < p->end;) {                                                  \
                 const ptrdiff_t taps = r->windows[o].taps;                                                             \
                 int32_t base = (int32_t)(h->first * r->kernel + r->windows[o].first);                                  \
                 const real *from = x + r->windows[o].at;                                                               \
                 const char *here = place + r->windows[o].at * size;                                                    \
-                real *y = (real *)p->y + o * C;                                                                                  \
-                char *to = p->to + o * C * size;                                                                         \
-                last = o + r->windows[o].run * r->phases;\
- if (last > p->end) last = p->end;                                                              \
+                real *y = (real *)p->y + o * C;                                                                        \
+                char *to = p->to + o * C * size;                                                                       \
+                last = o + r->windows[o].run * r->phases;                                                              \
+                if (last > p->end) last = p->end;                                                                      \
                 POOL_SHAPES(fill, __VA_ARGS__)                                                                         \
             }                                                                                                          \
         for (int half = lanes_ / 2; half > 0; half /= 2)                                                               \
@@ -347,8 +351,8 @@ typedef struct { /* outputs from begin to end of a row, or of several */
 POOL(f32, float, int32_t)
 POOL(f64, double, int64_t)
 
-/* Backward for n blocks of two by two elements of dx, which have first and second taps along H and along W; the second's
-   begin `apart` after the first's. Every tap is read once, and dx written in the order of its memory. */
+/* Backward for n blocks of two by two elements of dx, which have `first` and `second` taps along H and along W; the
+   second's begin `apart` after the first's. Every tap is read once, and dx written in the order of its memory. */
 TILE_INLINE void pool_blocks(const Row *r, const Window *h, const Window *w, int op, int first, int second, int apart,
                              ptrdiff_t n, float scale, const float *x, const char *place, float *y) {
     typedef POOL_TYPE(float, LANES_f32) Real;
