@@ -260,9 +260,11 @@ def test_kernels_agree_with_their_twins_on_all_kinds_of_numbers(rng, C, kernel, 
 def test_gradients_of_windows_two_steps_apart(rng, kernel, dtype):
     """Gathered in blocks of two by two, with rows and columns left over at every side; the same bits on two threads."""
     twins, kernels = backend.load("reference", backend.isa)["pooling"], backend.pooling
-    for C, H, W, padding, more in itertools.product((16, 40), (4, 5, 8), (2, 7, 8), ((0, 0), (1, 1), (1, 0), (0, 1)), (0, 1)):
-        size = [(n + 2 * p - k) // 2 + 1 + more for n, p, k in zip((H, W), padding, kernel, strict=True)]
-        if min(size) <= 0 or any(2 * (o - 1) >= n + p for o, n, p in zip(size, (H, W), padding, strict=True)):
+    paddings = itertools.product((0, 1), (0, 1))
+    for C, H, W, padding, more in itertools.product((16, 40), (4, 5, 8), (2, 7, 8), paddings, (0, 1)):
+        axes = list(zip((H, W), padding, kernel, strict=True))
+        size = [(n + 2 * p - k) // 2 + 1 + more for n, p, k in axes]
+        if min(size) <= 0 or any(2 * (o - 1) >= n + p for o, (n, p, _) in zip(size, axes, strict=True)):
             continue  # no such output; with `more`, those of ceil_mode
         dy = layout.channels_last(rng.integers(-9, 9, (2, C, *size)).astype(dtype))
         place = layout.channels_last(rng.integers(0, kernel[0] * kernel[1], dy.shape, np.uint8))

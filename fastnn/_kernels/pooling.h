@@ -2,9 +2,10 @@
 
    Backward is the same walk as forward: an element of dx gathers from the outputs whose windows hold it. Sums and
    maxima stay in registers, every element is written once, and no branch depends on data but for NaN. Outputs whose
-   taps lie alike, one step on, make a run; backward of a stride, each phase of the pixels has runs of its own. Channels
-   that are no multiple of a vector are covered by vectors that overlap; fewer than a vector, by one that spills over
-   into the next pixel of the row, which is written afterwards. */
+   taps lie alike, one step on, make a run; backward of a stride, each phase of the pixels has runs of its own, but for
+   windows of 2x2 or 3x3 places two steps apart, whose dx is made in blocks of two by two. Channels that are no multiple
+   of a vector are covered by vectors that overlap; fewer than a vector, by one that spills over into the next pixel of
+   the row, which is written afterwards. */
 #pragma once
 #include <math.h>
 #include <stdint.h>
@@ -28,10 +29,9 @@
 #endif
 
 /* Steps of a float32 vector whose instructions GCC does not find: the larger of two, the first if they are equal, and a
-   number where that is the second; a tap where its place is a number, else 0; the sum of those. */
+   number where that is the second; the sum of those whose place is a number. */
 #define pool_larger(lanes, ...) POOL_LANES_OF(lanes, pool_larger, __VA_ARGS__)
 #define pool_gather(lanes, ...) POOL_LANES_OF(lanes, pool_gather, __VA_ARGS__)
-#define pool_select(lanes, ...) POOL_LANES_OF(lanes, pool_select, __VA_ARGS__)
 #if defined(__GNUC__) && defined(__SSE4_1__)
 #include <immintrin.h>
 #define POOL_HERE(v) __asm__ volatile("" : "+rv"(v)) /* not earlier, not later: GCC would run out of registers */
@@ -44,12 +44,6 @@ TILE_INLINE void pool_larger_4(void *best, const void *tap, void *at, const void
     const __m128 v = _mm_loadu_ps(tap), old = _mm_loadu_ps(best);
     _mm_storeu_ps(at, _mm_blendv_ps(_mm_loadu_ps(at), _mm_loadu_ps(number), _mm_cmpgt_ps(v, old)));
     _mm_storeu_ps(best, _mm_max_ps(v, old));
-}
-TILE_INLINE void pool_select_4(void *sum, const void *v, const void *place, int number) {
-    int four;
-    memcpy(&four, place, sizeof four);
-    const __m128i take = _mm_cmpeq_epi32(_mm_cvtepu8_epi32(_mm_cvtsi32_si128(four)), _mm_set1_epi32(number));
-    _mm_storeu_ps(sum, _mm_and_ps(_mm_castsi128_ps(take), _mm_loadu_ps(v)));
 }
 TILE_INLINE void pool_gather_4(void *sum, const void *v, const void *place, int number) {
     int four;
@@ -64,10 +58,6 @@ TILE_INLINE void pool_larger_8(void *best, const void *tap, void *at, const void
     _mm256_storeu_ps(at, _mm256_blendv_ps(_mm256_loadu_ps(at), _mm256_loadu_ps(number), take));
     _mm256_storeu_ps(best, _mm256_max_ps(v, old));
 }
-TILE_INLINE void pool_select_8(void *sum, const void *v, const void *place, int number) {
-    const __m256i take = _mm256_cmpeq_epi32(_mm256_cvtepu8_epi32(_mm_loadl_epi64(place)), _mm256_set1_epi32(number));
-    _mm256_storeu_ps(sum, _mm256_and_ps(_mm256_castsi256_ps(take), _mm256_loadu_ps(v)));
-}
 TILE_INLINE void pool_gather_8(void *sum, const void *v, const void *place, int number) {
     const __m256i take = _mm256_cmpeq_epi32(_mm256_cvtepu8_epi32(_mm_loadl_epi64(place)), _mm256_set1_epi32(number));
     const __m256 part = _mm256_and_ps(_mm256_castsi256_ps(take), _mm256_loadu_ps(v));
@@ -76,7 +66,6 @@ TILE_INLINE void pool_gather_8(void *sum, const void *v, const void *place, int 
 #else
 #define pool_larger_8(...) (void)0
 #define pool_gather_8(...) (void)0
-#define pool_select_8(...) (void)0
 #endif
 #if defined(__AVX512BW__) && defined(__AVX512VL__)
 #define POOL_STEP 16
@@ -85,10 +74,6 @@ TILE_INLINE void pool_larger_16(void *best, const void *tap, void *at, const voi
     const __mmask16 take = _mm512_cmp_ps_mask(v, old, _CMP_GT_OQ);
     _mm512_storeu_si512(at, _mm512_mask_mov_epi32(_mm512_loadu_si512(at), take, _mm512_loadu_si512(number)));
     _mm512_storeu_ps(best, _mm512_max_ps(v, old));
-}
-TILE_INLINE void pool_select_16(void *sum, const void *v, const void *place, int number) {
-    const __mmask16 take = _mm_cmpeq_epi8_mask(_mm_loadu_si128(place), _mm_set1_epi8((char)number));
-    _mm512_storeu_ps(sum, _mm512_maskz_mov_ps(take, _mm512_loadu_ps(v)));
 }
 TILE_INLINE void pool_gather_16(void *sum, const void *v, const void *place, int number) {
     const __mmask16 take = _mm_cmpeq_epi8_mask(_mm_loadu_si128(place), _mm_set1_epi8((char)number));
@@ -99,7 +84,6 @@ TILE_INLINE void pool_gather_16(void *sum, const void *v, const void *place, int
 #define POOL_STEP (VECTOR_BYTES / 4)
 #define pool_larger_16(...) (void)0
 #define pool_gather_16(...) (void)0
-#define pool_select_16(...) (void)0
 #endif
 #else
 #define POOL_STEP 0 /* the most lanes that there are steps for */
@@ -118,6 +102,7 @@ typedef struct {
     int maximum, backward;
     int narrow, uniform, blocks; /* places are bytes; all averages have one size; rows of the result come in pairs */
     int32_t kernel, down, right; /* places in a window's row; by how many they rise to the next row of taps and tap */
+    const int32_t *numbers; /* of the taps of 3x3 places */
     ptrdiff_t C, outputs, row, col, reach; /* elements from one row of taps to the next, from tap to tap, in a row */
     ptrdiff_t phases, step; /* of a run: pixels from output to output, and elements from tap to tap */
     ptrdiff_t soon, each; /* bytes to what the next row reads, and how much of it to fetch at each output */
@@ -147,9 +132,12 @@ typedef struct { /* outputs from begin to end of a row, or of several */
         const ptrdiff_t tap = i * row + j * col;                                                                       \
         const real *from = x + tap;                                                                                    \
         const char *here = place + (narrow ? tap : 4 * tap);                                                           \
-        if (known == 2 && op != POOL_MEAN) POOL_HERE(from);                                                            \
-        if (known == 2 && op == POOL_MAXIMUM_BACKWARD) POOL_HERE(here);                                                \
-        const whole number = (whole)(base + i * down + j * right);                                                     \
+        if (known == 2 && vectors > 1 && op != POOL_MEAN) POOL_HERE(from);                                             \
+        if (known == 2 && vectors > 1 && op == POOL_MAXIMUM_BACKWARD) POOL_HERE(here);                                 \
+        const whole number = maximum && literal ? r->numbers[3 * i + j]                                                \
+            : (whole)(i * down + j * right + (maximum ? 0 : base));                                                    \
+        Whole now = (Whole){0} + number;                                                                               \
+        if (maximum && by_hand && vectors > 1) POOL_HERE(now); /* else GCC loads it for each vector */                 \
         const real part = op != POOL_MEAN_BACKWARD ? (real)1 : known ? scale                                           \
             : (real)(per_h[i * r->tap_h] * r->per_w[w->column + j * r->tap_w]);                                        \
         UNROLLED for (int u = 0; u < vectors; u++) {                                                                   \
@@ -167,9 +155,7 @@ typedef struct { /* outputs from begin to end of a row, or of several */
                 if (op == POOL_EXACT) take |= v != v;                                                                  \
                 best[u] = (Real)POOL_SELECT(take, v, best[u]);                                                         \
                 at[u] = POOL_SELECT(take, now, at[u]);                                                                 \
-            } else if (by_hand && narrow && known == 2 && i + j == 0)                                                  \
-                pool_select(lanes, best + u, &v, here + u * (lanes), (int)number);                                     \
-            else if (by_hand && narrow) pool_gather(lanes, best + u, &v, here + u * (lanes), (int)number);             \
+            } else if (by_hand && narrow) pool_gather(lanes, best + u, &v, here + u * (lanes), (int)number);           \
             else {                                                                                                     \
                 if (!narrow) take = POOL_CONVERT(((const Wide *)here)[u], Whole);                                      \
                 else take = POOL_BYTES(((const Narrow *)here)[u]);                                                     \
@@ -177,8 +163,6 @@ typedef struct { /* outputs from begin to end of a row, or of several */
                 best[u] += (Real)POOL_SELECT(take, v, (Real){0});                                                      \
             }                                                                                                          \
         }                                                                                                              \
-        if (maximum) now += (Whole){0} + (whole)right;                                                                 \
-        if (maximum && by_hand) POOL_HERE(now); /* else GCC loads a constant for each tap and vector */                \
     }
 #define POOL_LANES(name, real, whole, lanes, vectors)                                                                  \
     TILE_INLINE void name(const Row *r, const double *per_h, int op, ptrdiff_t rows, ptrdiff_t taps, int known,        \
@@ -191,31 +175,29 @@ typedef struct { /* outputs from begin to end of a row, or of several */
         typedef POOL_TYPE(int32_t, (lanes)) Wide;                                                                      \
         const int maximum = op == POOL_MAXIMUM || op == POOL_EXACT;                                                    \
         const int by_hand = sizeof(real) == 4 && lanes >= 4 && lanes <= POOL_STEP;                                     \
-        const int narrow = known == 2 || r->narrow;                                                                    \
+        const int literal = sizeof(real) == 4 && known == 2, narrow = literal || r->narrow;                            \
         const real scale = known ? all : (real)(per_h[0] * r->per_w[op == POOL_MEAN ? w - r->windows : 0]);            \
         const ptrdiff_t row = r->row, col = r->col;                                                                    \
         const int32_t down = r->down, right = r->right;                                                                \
         Real best[vectors], total[vectors], v;                                                                         \
-        Whole at[vectors], take, now = (Whole){0} + (whole)base;                                                       \
+        Whole at[vectors], take;                                                                                       \
         UNROLLED for (int u = 0; u < vectors; u++) {                                                                   \
             best[u] = (Real){0} + (real)(maximum ? -INFINITY : 0);                                                     \
             total[u] = (Real){0};                                                                                      \
-            at[u] = now;                                                                                               \
+            at[u] = (Whole){0};                                                                                        \
         }                                                                                                              \
         if (known == 2) {                                                                                              \
-            UNROLLED for (ptrdiff_t i = 0; i < rows; i++) {                                                            \
+            UNROLLED for (ptrdiff_t i = 0; i < rows; i++)                                                              \
                 UNROLLED for (ptrdiff_t j = 0; j < taps; j++) POOL_TAP(real, whole, lanes, vectors)                    \
-                if (maximum) now += (Whole){0} + (whole)(down - taps * right);                                         \
-            }                                                                                                          \
-        } else                                                                                                         \
-            for (ptrdiff_t i = 0; i < rows; i++) {                                                                     \
+        } else {                                                                                                       \
+            for (ptrdiff_t i = 0; i < rows; i++)                                                                       \
                 for (ptrdiff_t j = 0; j < taps; j++) POOL_TAP(real, whole, lanes, vectors)                             \
-                if (maximum) now += (Whole){0} + (whole)(down - taps * right);                                         \
-            }                                                                                                          \
+        }                                                                                                              \
         UNROLLED for (int u = 0; u < vectors; u++) {                                                                   \
             if (op == POOL_MEAN) best[u] *= scale;                                                                     \
             ((Real *)y)[u] = best[u];                                                                                  \
             if (!maximum) continue;                                                                                    \
+            at[u] += (Whole){0} + (whole)base;                                                                         \
             if (op == POOL_MAXIMUM) *(Real *)sum += total[u];                                                          \
             if (narrow) ((Narrow *)to)[u] = POOL_CONVERT(at[u], Narrow);                                               \
             else ((Wide *)to)[u] = POOL_CONVERT(at[u], Wide);                                                          \
@@ -276,6 +258,9 @@ typedef struct { /* outputs from begin to end of a row, or of several */
         const double *const per_h = p->per_h;                                                                          \
         const real *const x = p->x;                                                                                    \
         const char *const place = p->place;                                                                            \
+        real *const y0 = p->y;                                                                                         \
+        char *const to0 = p->to;                                                                                       \
+        const ptrdiff_t end = p->end;                                                                                  \
         const int backward = op == POOL_MEAN_BACKWARD || op == POOL_MAXIMUM_BACKWARD;                                  \
         const ptrdiff_t C = r->C, lanes = lanes_, size = r->narrow ? 1 : 4, hop = r->phases * C;                       \
         const ptrdiff_t inside = C < lanes ? r->outputs - (lanes + C - 1) / C : 0;                                     \
@@ -286,15 +271,15 @@ typedef struct { /* outputs from begin to end of a row, or of several */
         char places[4 * (lanes_)];                                                                                     \
         (void)inside, (void)safe, (void)spare, (void)places, (void)soon;                                               \
         for (ptrdiff_t phase = 0; phase < r->phases; phase++)                                                          \
-            for (ptrdiff_t o = p->begin + phase, last; o < p->end;) {                                                  \
+            for (ptrdiff_t o = p->begin + phase, last; o < end;) {                                                     \
                 const ptrdiff_t taps = r->windows[o].taps;                                                             \
                 int32_t base = (int32_t)(h->first * r->kernel + r->windows[o].first);                                  \
                 const real *from = x + r->windows[o].at;                                                               \
                 const char *here = place + r->windows[o].at * size;                                                    \
-                real *y = (real *)p->y + o * C;                                                                        \
-                char *to = p->to + o * C * size;                                                                       \
+                real *y = y0 + o * C;                                                                                  \
+                char *to = to0 + o * C * size;                                                                         \
                 last = o + r->windows[o].run * r->phases;                                                              \
-                if (last > p->end) last = p->end;                                                                      \
+                if (last > end) last = end;                                                                            \
                 POOL_SHAPES(fill, __VA_ARGS__)                                                                         \
             }                                                                                                          \
         for (int half = lanes_ / 2; half > 0; half /= 2)                                                               \
@@ -331,15 +316,10 @@ typedef struct { /* outputs from begin to end of a row, or of several */
     POOL_OP(maximum, sfx, real, POOL_MAXIMUM)                                                                          \
     POOL_OP(exact, sfx, real, POOL_EXACT)                                                                              \
     POOL_OP(maximum_backward, sfx, real, POOL_MAXIMUM_BACKWARD)                                                        \
-    static void pool_row_##sfx(const Row *r, const Part *image, ptrdiff_t i) {                                         \
+    static void pool_row_##sfx(const Row *r, const Part *image, ptrdiff_t i, ptrdiff_t begin, ptrdiff_t end) {         \
         const ptrdiff_t size = r->narrow ? 1 : 4, next = i * r->outputs * r->C, at = image->h[i].at * r->reach;        \
-        Part p = *image;                                                                                               \
-        p.h += i;                                                                                                      \
-        p.per_h += r->backward ? p.h->at : i;                                                                          \
-        p.x = (const real *)p.x + at;                                                                                  \
-        p.place += at * size;                                                                                          \
-        p.y = (real *)p.y + next;                                                                                      \
-        p.to += next * size;                                                                                           \
+        const Part p = {image->h + i, image->per_h + (r->backward ? image->h[i].at : i), (const real *)image->x + at,  \
+                        image->place + at * size, (real *)image->y + next, image->to + next * size, begin, end};       \
         if (r->maximum && r->backward) pool_maximum_backward_##sfx(r, &p);                                             \
         else if (r->backward) pool_mean_backward_##sfx(r, &p);                                                         \
         else if (!r->maximum) pool_mean_##sfx(r, &p);                                                                  \
@@ -382,7 +362,6 @@ TILE_INLINE void pool_blocks(const Row *r, const Window *h, const Window *w, int
                             const int p = a * apart + i, q = b * apart + j;
                             if (i >= (a ? second : first) || j >= (b ? second : first)) continue;
                             if (op == POOL_MEAN_BACKWARD) sum += v[p][q] * scale;
-                            else if (i + j == 0) pool_select(LANES_f32, &sum, &v[p][q], &at[p][q], base[a][b]);
                             else pool_gather(LANES_f32, &sum, &v[p][q], &at[p][q], base[a][b] + i * down + j * right);
                         }
                     *(Real *)(y + a * next + b * C + c) = sum;
@@ -399,20 +378,21 @@ TILE_INLINE void pool_blocks(const Row *r, const Window *h, const Window *w, int
 POOL_BLOCKS(pool_maximum_blocks, POOL_MAXIMUM_BACKWARD)
 POOL_BLOCKS(pool_mean_blocks, POOL_MEAN_BACKWARD)
 
-/* Whether the outputs w[0] and w[1] of a pair of rows have such taps */
-static inline int pool_is_block(const Row *r, const Window *h, const Window *w) {
-    const ptrdiff_t apart = w[1].at - w[0].at, first = w[0].taps, second = w[1].taps;
-    if (h[0].taps != first || h[1].taps != second || (h[1].at - h[0].at) * r->C != apart) return 0;
-    return first == 2 ? second == 1 && apart == r->C : first == 1 && (second == 1 || second == 2) && apart == 0;
+/* Which of these taps two windows have, `step` from one tap to the next: 1 and 1, 1 and 2, 2 and 1, or others: 0 */
+static inline int pool_pattern(const Window *two, ptrdiff_t step) {
+    const ptrdiff_t apart = two[1].at - two[0].at, first = two[0].taps, second = two[1].taps;
+    if (first == 2 && second == 1 && apart == step) return 3;
+    return first == 1 && apart == 0 && (second == 1 || second == 2) ? (int)second : 0;
 }
 
-static void pool_f32(const Row *r, Part *p, ptrdiff_t rows) {
+static void pool_f32(const Row *r, const Part *p, ptrdiff_t rows) {
+    const int pattern = rows == 2 ? pool_pattern(p->h, 1) : 0;
     const Window *w = r->windows;
     for (ptrdiff_t o = 0, n; o < r->outputs; o += n, w += n) {
         n = r->outputs - o;
-        if (rows == 2 && n >= 2) {
+        if (pattern && n >= 2) {
             n = 2 * (w[0].run < w[1].run ? w[0].run : w[1].run);
-            if (pool_is_block(r, p->h, w)) {
+            if (pool_pattern(w, r->C) == pattern) {
                 const ptrdiff_t at = p->h->at * r->reach + w->at;
                 (r->maximum ? pool_maximum_blocks : pool_mean_blocks)(
                     r, p->h, w, n / 2, (float)(p->per_h[0] * r->per_w[0]), (const float *)p->x + at, p->place + at,
@@ -420,12 +400,10 @@ static void pool_f32(const Row *r, Part *p, ptrdiff_t rows) {
                 continue;
             }
         }
-        p->begin = o, p->end = o + n;
-        for (ptrdiff_t i = 0; i < rows; i++) pool_row_f32(r, p, i);
+        for (ptrdiff_t i = 0; i < rows; i++) pool_row_f32(r, p, i, o, o + n);
     }
 }
-static void pool_f64(const Row *r, Part *p, ptrdiff_t rows) {
-    p->begin = 0, p->end = r->outputs;
-    for (ptrdiff_t i = 0; i < rows; i++) pool_row_f64(r, p, i);
+static void pool_f64(const Row *r, const Part *p, ptrdiff_t rows) {
+    for (ptrdiff_t i = 0; i < rows; i++) pool_row_f64(r, p, i, 0, r->outputs);
 }
 #define pool(kind, r, p, rows) _Generic((kind), float *: pool_f32, default: pool_f64)(r, p, rows)

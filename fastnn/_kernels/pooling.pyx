@@ -2,13 +2,13 @@
 
 All are one walk: for each element of a row of the result, which taps it reads, and what is made of them (pooling.h's
 part). Forward the taps of an output lie in its window; backward the taps of an input are the outputs whose windows hold
-it, so that dx is gathered, written once and never zeroed, and any row of it is a unit of work of its own. (Where
-windows overlap and are large, or channels fill vectors badly, a maximum's gradient is scattered, image by image.) Where
-taps lie along H and W is worked out once a call: it takes divisions.
+it, so that dx is gathered, written once and never zeroed, and any row of it, or pair of rows, is a unit of work of its
+own. (Where windows overlap and are large, or channels fill vectors badly, a maximum's gradient is scattered, image by
+image.) Where taps lie along H and W is worked out once a call: it takes divisions.
 
 A maximum records in which tap it was found, in one byte if the window has at most 256 places; ties go to the first
-place in row-major order and NaN wins, as in PyTorch. Its gradient goes to that place alone. Bandwidth is the limit of
-windows that do not overlap; for the others, and below 16 channels, the instructions spent on each tap."""
+place in row-major order and NaN wins, as in PyTorch. Its gradient goes to that place alone. Bandwidth is the limit,
+but for a maximum's forward pass over windows that overlap (a comparison a cycle) and below 16 channels."""
 cimport numpy as cnp
 from cython cimport floating
 from libc.stdint cimport int32_t
@@ -23,6 +23,7 @@ cdef extern from "pooling.h" nogil:
     ctypedef struct Row:
         int maximum, backward, narrow, uniform, blocks
         int32_t kernel, down, right
+        const int32_t* numbers
         Py_ssize_t C, outputs, row, col, reach, phases, step, soon, each, tap_h, tap_w
         const double* per_w
         const Window* windows
@@ -38,7 +39,7 @@ cdef extern from "pooling.h" nogil:
     enum:
         VECTOR_BYTES, POOL_STEP
     # a macro, which chooses by the type of `kind`
-    void pool(void* kind, const Row* r, Part* p, Py_ssize_t rows)
+    void pool(void* kind, const Row* r, const Part* p, Py_ssize_t rows)
 
 cdef enum:
     LARGEST = 2147483647  # size of a window or a step
@@ -58,6 +59,7 @@ ctypedef struct Pool:
     Bytes x, y, place, to
     const Window* windows  # along H
     const double* per_h
+    int32_t[9] numbers
     Row common  # what all rows have in common
 
 
@@ -209,6 +211,9 @@ cdef int run(cnp.ndarray x, cnp.ndarray y, cnp.ndarray place, tuple geometry, bi
         r.step = r.C * (1 if geometry else p.w.out // p.w.size)
     else:
         r.phases, r.step = 1, r.C * (p.w.stride if geometry else p.w.size // p.w.out)
+    for i in range(9):
+        p.numbers[i] = <int32_t> (i // 3 * p.w.kernel + i % 3)
+    r.numbers = p.numbers
     r.soon = r.each = 0
     if place is not None and not backward and p.w.kernel > p.w.stride and cnp.PyArray_NBYTES(x) >= FAR:
         r.soon = p.h.kernel * p.row_other * cnp.PyArray_ITEMSIZE(x)
