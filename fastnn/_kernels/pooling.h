@@ -34,7 +34,8 @@
 #define pool_gather(lanes, ...) POOL_LANES_OF(lanes, pool_gather, __VA_ARGS__)
 #if defined(__GNUC__) && defined(__SSE4_1__)
 #include <immintrin.h>
-#define POOL_HERE(v) __asm__ volatile("" : "+rv"(v)) /* not earlier, not later: GCC would run out of registers */
+#define POOL_HERE(v) __asm__ volatile("" : "+v"(v)) /* not earlier, not later: GCC would run out of registers */
+#define POOL_POINTER(p) __asm__ volatile("" : "+r"(p))
 #define POOL_LANES_OF(lanes, name, ...) do {                                                                           \
         if ((lanes) == 4) name##_4(__VA_ARGS__);                                                                       \
         if ((lanes) == 8) name##_8(__VA_ARGS__);                                                                       \
@@ -88,6 +89,7 @@ TILE_INLINE void pool_gather_16(void *sum, const void *v, const void *place, int
 #else
 #define POOL_STEP 0 /* the most lanes that there are steps for */
 #define POOL_HERE(v) (void)0
+#define POOL_POINTER(p) (void)0
 #define POOL_LANES_OF(...) (void)0
 #endif
 
@@ -132,8 +134,8 @@ typedef struct { /* outputs from begin to end of a row, or of several */
         const ptrdiff_t tap = i * row + j * col;                                                                       \
         const real *from = x + tap;                                                                                    \
         const char *here = place + (narrow ? tap : 4 * tap);                                                           \
-        if (known == 2 && vectors > 1 && op != POOL_MEAN) POOL_HERE(from);                                             \
-        if (known == 2 && vectors > 1 && op == POOL_MAXIMUM_BACKWARD) POOL_HERE(here);                                 \
+        if (known == 2 && vectors > 1 && op != POOL_MEAN) POOL_POINTER(from);                                          \
+        if (known == 2 && vectors > 1 && op == POOL_MAXIMUM_BACKWARD) POOL_POINTER(here);                              \
         const whole number = maximum && literal ? r->numbers[3 * i + j]                                                \
             : (whole)(i * down + j * right + (maximum ? 0 : base));                                                    \
         Whole now = (Whole){0} + number;                                                                               \
