@@ -11,9 +11,7 @@ import time
 import warnings
 import weakref
 from contextlib import contextmanager
-from importlib.util import module_from_spec, spec_from_file_location
 from itertools import product
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -22,7 +20,7 @@ from test_normalization import formula
 
 import fastnn
 import fastnn.nn.functional as F
-from fastnn import backend, nn, optim
+from fastnn import backend, models, nn, optim
 from fastnn.nn import init
 
 tape = importlib.import_module("fastnn.tensor")
@@ -531,19 +529,13 @@ def test_addition_passes_its_gradient_on_without_a_copy():
     assert all(part is g for z in (x + y, norm(x * 1.0) + y * 1.0) for part in z.grad_fn.backward(g))
 
 
-BENCH = Path(__file__).parent.parent / "bench" / "networks.py"
-spec = spec_from_file_location("networks", BENCH)
-networks = module_from_spec(spec)
-spec.loader.exec_module(networks)
-
-
 @pytest.mark.parametrize("name", ["resnet20", "vgg"])
 def test_training_has_the_same_bits(rng, name):
     x, y = rng.standard_normal((4, 3, 16, 16)).astype(np.float32), fastnn.tensor([1, 5, 0, 9])
 
     def train(watch):
         fastnn.manual_seed(0)
-        net, losses = getattr(networks, name)((3, 16, 16)), []
+        net, losses = getattr(models, name)((3, 16, 16)), []
         steps = optim.SGD(net.parameters(), lr=0.05, momentum=0.9)
         for module in net.modules() if watch else ():
             if isinstance(module, nn.BatchNorm2d | nn.ReLU):

@@ -12,11 +12,11 @@ import fastnn.nn.functional as F
 from fastnn import models as known
 from fastnn import nn
 
-BENCH = Path(__file__).parent.parent / "bench" / "networks.py"  # the larger ones, which are timed
+BENCH = Path(__file__).parent.parent / "bench" / "networks.py"  # one more, which is timed
 spec = spec_from_file_location("networks", BENCH)
-larger = module_from_spec(spec)
-spec.loader.exec_module(larger)
-models = SimpleNamespace(**vars(larger), **{name: getattr(known, name) for name in known.__all__})
+other = module_from_spec(spec)
+spec.loader.exec_module(other)
+models = SimpleNamespace(**vars(other), **{name: getattr(known, name) for name in known.__all__})
 
 
 def block(i, o):
