@@ -1,5 +1,9 @@
 """Datasets, loaders, collation, the digits, resizing."""
 
+import subprocess
+import sys
+import threading
+import time
 from collections import namedtuple
 
 import numpy as np
@@ -8,6 +12,7 @@ import pytest
 import fastnn
 from fastnn import layout
 from fastnn.data import digits, resize, stratified_split
+from fastnn.data.transforms import Transform
 from fastnn.errors import ShapeError
 from fastnn.utils.data import DataLoader, Dataset, Subset, TensorDataset, default_collate, random_split
 
@@ -92,7 +97,138 @@ def test_shuffle_follows_the_seed(dataset):
     assert sorted(first) == sorted(second) == list(range(23))
     assert first != second
     assert epochs(seed=1) == [first, second] != epochs(seed=2)
-    assert epochs(generator=5) == epochs(generator=np.random.default_rng(5)) != epochs(generator=6)
+    assert epochs(generator=np.random.default_rng(5)) == epochs(generator=np.random.default_rng(5))
+    fifth = epochs(generator=5)
+    assert fifth == epochs(generator=5) != epochs(generator=6)
+    assert fifth[0] != fifth[1]
+    loader = DataLoader(dataset, batch_size=23, shuffle=True, generator=5)
+    loader.set_epoch(1)  # follows from seed and epoch alone
+    assert next(iter(loader))[1].tolist() == fifth[1]
+
+
+class Noisy(Transform):
+    """Adds noise to images and shifts labels: random, and different in every batch and epoch."""
+
+    def mix(self, images, labels, rng):
+        return images + rng.standard_normal(images.shape), None if labels is None else labels + rng.integers(1000)
+
+
+@pytest.mark.parametrize("kind", ["whole", "singly", "subset"])
+@pytest.mark.parametrize("generator", [7, None])
+def test_workers_change_nothing(dataset, kind, generator):
+    """Order and transforms depend on seed and epoch, not on the number of threads that prepare batches."""
+    source = {"whole": dataset, "singly": Singly(dataset), "subset": Subset(dataset, range(1, 20))}[kind]
+
+    def run(workers, **arguments):
+        fastnn.manual_seed(3)
+        loader = DataLoader(source, 4, shuffle=True, num_workers=workers, generator=generator,
+                            transform=Noisy(), **arguments)
+        return [[[t.numpy().copy() for t in batch] for batch in loader] for _ in range(2)]
+
+    expected = run(0)
+    assert any((a[0] != b[0]).any() for a, b in zip(*expected, strict=True))
+    for workers, ahead in (1, 1), (2, None), (3, 5):
+        for epoch, other in zip(expected, run(workers, prefetch_factor=ahead), strict=True):
+            for batch, same in zip(epoch, other, strict=True):
+                for a, b in zip(batch, same, strict=True):
+                    np.testing.assert_array_equal(a, b)
+
+
+def loaders():
+    return [thread for thread in threading.enumerate() if "fastnn-loader" in thread.name]
+
+
+def test_no_thread_is_left_behind(dataset):
+    loader = DataLoader(dataset, 2, num_workers=3, transform=Noisy())
+    for _ in loader:
+        assert loaders()
+        break
+    assert not loaders()
+    with pytest.raises(ZeroDivisionError):
+        for _ in loader:
+            raise ZeroDivisionError
+    assert not loaders()
+    assert len(list(loader)) == 12
+    assert not loaders()
+    batches = iter(loader)
+    next(batches)
+    del batches
+    assert not loaders()
+
+
+def test_workers_prepare_a_bounded_number_of_batches(dataset):
+    asked = []
+
+    class Counted(Singly):
+        def __getitem__(self, index):
+            asked.append(index)
+            return super().__getitem__(index)
+
+    batches = iter(DataLoader(Counted(dataset), 1, num_workers=2, prefetch_factor=3))
+    next(batches)
+    time.sleep(0.1)
+    assert 1 <= len(asked) <= 7
+    assert len(list(batches)) == 22
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_an_exception_names_the_sample(dataset, workers):
+    class Broken(Singly):
+        def __getitem__(self, index):
+            if index == 9:
+                raise OSError("cat.png is torn")
+            return super().__getitem__(index)
+
+    seen = []
+    with pytest.raises(OSError, match=r"cat\.png is torn") as caught:
+        for _, y in DataLoader(Broken(dataset), 4, num_workers=workers):
+            seen += y.tolist()
+    assert seen == list(range(8))  # the batches before it came
+    assert caught.value.__notes__ == ["DataLoader: this was sample 9 of the Broken"]
+    assert not loaders()
+
+
+def test_interrupt_leaves_no_thread():
+    code = """
+import os, signal, threading, time
+from fastnn.data import DataLoader
+class Slow:
+    def __len__(self): return 1000
+    def __getitem__(self, i):
+        time.sleep(0.02)
+        return i
+threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
+try:
+    for batch in DataLoader(Slow(), 8, num_workers=2): pass
+except KeyboardInterrupt:
+    print(sum("fastnn-loader" in t.name for t in threading.enumerate()))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30)
+    assert (done.stdout, done.stderr) == ("0\n", "")
+
+
+def test_a_dataset_with_a_method_batch(dataset):
+    class Whole(Singly):
+        def batch(self, indices):
+            return [t[indices] for t in self.dataset.tensors]
+
+        def __getitem__(self, index):
+            raise AssertionError
+
+    for kind in Whole(dataset), Subset(Whole(dataset), range(23)):
+        for batch, other in zip(DataLoader(kind, 4), DataLoader(dataset, 4), strict=True):
+            for a, b in zip(batch, other, strict=True):
+                np.testing.assert_array_equal(a.numpy(), b.numpy())
+
+
+def test_transforms_of_batches_that_are_not_pairs(dataset):
+    x = dataset.tensors[0]
+    (images,) = next(iter(DataLoader(TensorDataset(x), 3, transform=Noisy(), generator=0)))
+    alone = next(iter(DataLoader(x, 3, transform=Noisy(), generator=0)))
+    three = next(iter(DataLoader(TensorDataset(x, dataset.tensors[1], x), 3, transform=Noisy(), generator=0)))
+    np.testing.assert_array_equal(images.numpy(), alone.numpy())
+    np.testing.assert_array_equal(images.numpy(), three[0].numpy())
+    np.testing.assert_array_equal(three[2].numpy(), x.numpy()[:3])
 
 
 def test_a_subclass_that_changes_samples_is_asked_singly(dataset):
@@ -182,6 +318,10 @@ def test_default_collate():
     ({"sampler": [1], "shuffle": True}, ValueError, "excludes shuffle"),
     ({"batch_sampler": [[1]], "batch_size": 2}, ValueError, "batch_sampler excludes"),
     ({"generator": "x"}, TypeError, "generator must be"),
+    ({"num_workers": -1}, ValueError, "num_workers must be an int of at least 0, got -1"),
+    ({"num_workers": True}, ValueError, "num_workers"),
+    ({"prefetch_factor": 0, "num_workers": 1}, ValueError, "prefetch_factor"),
+    ({"transform": lambda x: x}, TypeError, "transform must be one of fastnn.data.transforms"),
 ])  # fmt: skip
 def test_bad_arguments(dataset, arguments, error, message):
     with pytest.raises(error, match=message):

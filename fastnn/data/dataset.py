@@ -13,7 +13,12 @@ Seed = int | np.random.Generator | None
 
 
 class Dataset:
-    """Base class: a subclass defines ``__getitem__(index)``, one sample, and ``__len__()``, their number."""
+    """Base class: a subclass defines ``__getitem__(index)``, one sample, and ``__len__()``, their number.
+
+    It may define ``batch(indices)`` too: the samples at `indices`, (N,) ints, joined, a list of tensors. `classes`: the
+    names of the classes that labels number, if it has names."""
+    classes: list[str] | None = None
+
     def __getitem__(self, index: int) -> Any:
         raise NotImplementedError(f"{type(self).__name__} does not define __getitem__")
 
@@ -41,6 +46,7 @@ class Subset(Dataset):
 
     def __init__(self, dataset: Any, indices: Sequence[int] | np.ndarray) -> None:
         self.dataset = dataset
+        self.classes = getattr(dataset, "classes", None)
         self.indices = np.asarray(indices, None if len(indices) else np.int64)
         if self.indices.ndim != 1 or self.indices.dtype.kind not in "iu":
             raise TypeError(f"Subset: indices must be a sequence of ints, got {indices!r:.80}")
@@ -53,9 +59,12 @@ class Subset(Dataset):
 
 
 def take_batch(dataset: Any, indices: np.ndarray) -> list[Tensor] | None:
-    """The samples at `indices`, (N,) ints, out of whole tensors, in their memory order; None if asked one by one."""
+    """The samples at `indices`, (N,) ints, out of whole tensors, in their memory order, or by the dataset's own
+    `batch`; None if they are to be asked for one by one."""
     while getattr(type(dataset), "__getitem__", None) is Subset.__getitem__:
         dataset, indices = dataset.dataset, dataset.indices[indices]
+    if callable(getattr(type(dataset), "batch", None)):
+        return dataset.batch(indices)
     in_memory = getattr(type(dataset), "__getitem__", None) is TensorDataset.__getitem__
     if not in_memory or any(t.requires_grad for t in dataset.tensors):
         return None

@@ -1,12 +1,15 @@
-"""DataLoader: an iterable of batches."""
+"""DataLoader: an iterable of batches, which threads may prepare ahead of time."""
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from typing import Any
 
 import numpy as np
 
 from fastnn.data.dataset import Seed, as_generator, take_batch
+from fastnn.data.transforms import Transform
 from fastnn.functional import stack
 from fastnn.tensor import Tensor, as_tensor
 
@@ -14,10 +17,18 @@ from fastnn.tensor import Tensor, as_tensor
 class DataLoader:
     """Batches of `dataset`, epoch after epoch, in order or shuffled, with PyTorch's arguments.
 
-    A TensorDataset, or a Subset of one, is batched by one indexing of each whole tensor; any other `dataset`, which
-    needs ``__getitem__`` and ``__len__``, is asked for its samples one by one and `collate_fn` joins them. A batch
-    shares no memory with the dataset. `generator`: a seed, or a NumPy generator, by default fastnn's (`manual_seed`).
-    `num_workers`, `pin_memory`, `persistent_workers` change nothing: the calling thread loads the samples.
+    A TensorDataset, a dataset that has a method `batch(indices)`, or a Subset of one is asked for whole batches; any
+    other `dataset`, which needs ``__getitem__`` and ``__len__``, is asked for its samples one by one and `collate_fn`
+    joins them. A batch shares no memory with the dataset.
+
+    `transform` is applied to the first member of each batch, the images, and if it mixes images, to the labels.
+    `num_workers` threads prepare batches, `prefetch_factor` each ahead of the one that is asked for: decoding, copying
+    and kernels run beside training. 0: the calling thread does it. What an epoch holds does not depend on it. An
+    exception is raised where its batch would have come, with a note of the sample. The threads end with the loop.
+
+    `generator`: a seed, from which and from the number of the epoch alone (`set_epoch`) order and transforms follow; or
+    a NumPy generator, by default fastnn's (`manual_seed`), from which every epoch draws. `pin_memory` and
+    `persistent_workers` change nothing.
 
     >>> [x.tolist() for x in DataLoader(range(7), batch_size=3)]
     [[0, 1, 2], [3, 4, 5], [6]]
@@ -26,18 +37,31 @@ class DataLoader:
     def __init__(self, dataset: Any, batch_size: int = 1, shuffle: bool = False, sampler: Iterable[int] | None = None,
                  batch_sampler: Iterable[Sequence[int]] | None = None, num_workers: int = 0,
                  collate_fn: Callable[[list], Any] | None = None, pin_memory: bool = False, drop_last: bool = False,
-                 generator: Seed = None, persistent_workers: bool = False) -> None:
+                 generator: Seed = None, prefetch_factor: int | None = None, persistent_workers: bool = False,
+                 transform: Transform | None = None) -> None:
         if not hasattr(dataset, "__getitem__"):
             raise TypeError(f"DataLoader: a dataset needs __getitem__ and __len__, a {type(dataset).__name__} came")
-        if isinstance(batch_size, bool) or not isinstance(batch_size, (int, np.integer)) or batch_size < 1:
-            raise ValueError(f"DataLoader: batch_size must be an int of at least 1, got {batch_size!r}")
+        prefetch_factor = 2 if prefetch_factor is None else prefetch_factor
+        for name, value, least in (("batch_size", batch_size, 1), ("num_workers", num_workers, 0),
+                                   ("prefetch_factor", prefetch_factor, 1)):
+            if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
+                raise ValueError(f"DataLoader: {name} must be an int of at least {least}, got {value!r}")
         if batch_sampler is not None and (batch_size != 1 or shuffle or sampler is not None or drop_last):
             raise ValueError("DataLoader: batch_sampler excludes batch_size, shuffle, sampler and drop_last")
         if sampler is not None and shuffle:
             raise ValueError("DataLoader: sampler excludes shuffle")
+        if transform is not None and not isinstance(transform, Transform):
+            raise TypeError("DataLoader: transform must be one of fastnn.data.transforms, which take batches; "
+                            f"a {type(transform).__name__} came")
         self.dataset, self.batch_size, self.shuffle, self.drop_last = dataset, int(batch_size), shuffle, drop_last
         self.sampler, self.batch_sampler, self.collate_fn = sampler, batch_sampler, collate_fn or default_collate
-        self.generator = as_generator(generator)
+        self.num_workers, self.prefetch_factor, self.transform = int(num_workers), int(prefetch_factor), transform
+        as_generator(generator)  # may refuse it
+        self.generator, self.epoch = generator, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Let the next pass be that of number `epoch`, from 0; matters if `generator` is a seed."""
+        self.epoch = int(epoch)
 
     def __len__(self) -> int:
         if self.batch_sampler is not None:
@@ -46,14 +70,47 @@ class DataLoader:
         return n // self.batch_size if self.drop_last else -(-n // self.batch_size)
 
     def __iter__(self) -> Iterator[Any]:
-        for indices in self._indices():
-            batch = take_batch(self.dataset, np.asarray(indices)) if self.collate_fn is default_collate else None
-            if batch is None:
-                indices = indices.tolist() if isinstance(indices, np.ndarray) else indices
-                batch = self.collate_fn([self.dataset[i] for i in indices])
-            yield batch
+        seed, epoch = self.generator, self.epoch
+        self.epoch += 1
+        seeded = isinstance(seed, (int, np.integer))
+        rng = np.random.default_rng((int(seed) % 2**64, epoch)) if seeded else as_generator(seed)  # type: ignore
+        order = rng.permutation(len(self.dataset)) if self.shuffle else None
+        key = int(rng.integers(2**63)) if self.transform else 0
+        jobs = ((indices, key, i) for i, indices in enumerate(self._indices(order)))
+        return self._ahead(jobs) if self.num_workers else (self._load(*job) for job in jobs)
 
-    def _indices(self) -> Iterator[Sequence[int] | np.ndarray]:
+    def _ahead(self, jobs: Iterator[tuple]) -> Iterator[Any]:
+        """The batches in their order, while threads prepare those that follow."""
+        pool = ThreadPoolExecutor(self.num_workers, "fastnn-loader")
+        try:
+            first = islice(jobs, self.num_workers * self.prefetch_factor)
+            waiting = deque(pool.submit(self._load, *job) for job in first)
+            while waiting:
+                batch = waiting.popleft().result()
+                waiting.extend(pool.submit(self._load, *job) for job in islice(jobs, 1))
+                yield batch
+        finally:  # the end, an exception, Ctrl-C, or the loop was left
+            pool.shutdown(wait=True, cancel_futures=True)
+
+    def _load(self, indices: Sequence[int] | np.ndarray, key: int, number: int) -> Any:
+        batch = take_batch(self.dataset, np.asarray(indices)) if self.collate_fn is default_collate else None
+        if batch is None:
+            batch = self.collate_fn([self._sample(int(i) if isinstance(i, np.integer) else i) for i in indices])
+        if self.transform is None:
+            return batch
+        rng, alone = np.random.default_rng((key, number)), not isinstance(batch, (list, tuple))
+        images, *rest = [batch] if alone else batch
+        out = self.transform(images, rest[0] if rest else None, rng)
+        return out if alone else [*out, *rest[1:]] if rest else [out]
+
+    def _sample(self, index: Any) -> Any:
+        try:
+            return self.dataset[index]
+        except Exception as error:
+            error.add_note(f"DataLoader: this was sample {index} of the {type(self.dataset).__name__}")
+            raise
+
+    def _indices(self, order: np.ndarray | None) -> Iterator[Sequence[int] | np.ndarray]:
         if self.batch_sampler is not None:
             yield from self.batch_sampler
         elif self.sampler is not None:
@@ -61,8 +118,7 @@ class DataLoader:
             while len(batch := list(islice(indices, self.batch_size))) > (self.batch_size - 1 if self.drop_last else 0):
                 yield batch
         else:
-            n = len(self.dataset)
-            order = self.generator.permutation(n) if self.shuffle else np.arange(n)
+            order = np.arange(len(self.dataset)) if order is None else order
             for i in range(len(self)):
                 yield order[i * self.batch_size : (i + 1) * self.batch_size]
 

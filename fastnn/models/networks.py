@@ -12,8 +12,8 @@ Shape = tuple[int, ...]
 
 def mlp(image_shape: Shape = (1, 28, 28), num_classes: int = 10) -> nn.Module:
     """Two hidden layers of 256 and 128 ReLU units, for samples of any shape."""
-    return nn.Sequential(nn.Flatten(), nn.Linear(math.prod(image_shape), 256), nn.ReLU(), nn.Linear(256, 128), nn.ReLU(),
-                         nn.Linear(128, num_classes))
+    return nn.Sequential(nn.Flatten(), nn.Linear(math.prod(image_shape), 256), nn.ReLU(),
+                         nn.Linear(256, 128), nn.ReLU(), nn.Linear(128, num_classes))
 
 
 def lenet5(image_shape: Shape = (1, 28, 28), num_classes: int = 10) -> nn.Module:
