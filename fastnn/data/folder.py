@@ -1,0 +1,145 @@
+"""Pictures in files. Pillow reads them (the extra `image`); pixels are uint8, 0 to 255, and memory is channels-last."""
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from fastnn import layout
+from fastnn.data.dataset import Dataset, TensorDataset
+from fastnn.data.loader import DataLoader
+from fastnn.functional.arguments import pair
+from fastnn.tensor import Array, Tensor
+
+Path = str | os.PathLike[str]
+EXTENSIONS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
+GREY = ("1", "L", "LA", "La", "I", "F")  # Pillow's modes of one channel, beside those with 16 bits, I;16…
+
+
+def read_image(path: Path, size: int | tuple[int, int] | None = None, channels: int | None = None) -> Tensor:
+    """The picture in the file `path` as (C, H, W), uint8: turned upright as its Exif data say, transparency dropped.
+
+    `size`, a side or (H, W): scaled to cover it, with antialiasing, and cropped about the centre. `channels`: 1 (grey)
+    or 3 (red, green, blue) converts; by default it is what the file has. Of 16 bits the upper 8 are kept.
+    Raises OSError if the file cannot be opened; ValueError, naming the file, if it is no picture that Pillow knows, is
+    truncated or corrupt, or has more pixels than Pillow's ``Image.MAX_IMAGE_PIXELS`` (89 million), as decompression
+    bombs do; ImportError without Pillow."""
+    try:
+        from PIL import Image, ImageOps
+    except ImportError:
+        raise ImportError("read_image: reading pictures needs Pillow: pip install 'fastnn[image]'") from None
+    if channels not in (None, 1, 3):
+        raise ValueError(f"read_image: channels must be 1, 3 or None, got {channels!r}")
+    sizes = None if size is None else pair(size, "read_image", "size", 1)
+    name = os.fsdecode(path)
+    with open(path, "rb") as file:  # its errors name the file
+        try:
+            with Image.open(file) as picture:
+                width, height = picture.size
+                if Image.MAX_IMAGE_PIXELS and width * height > Image.MAX_IMAGE_PIXELS:
+                    raise ValueError(f"{width} × {height} pixels are more than {Image.MAX_IMAGE_PIXELS} (PIL.Image."
+                                     "MAX_IMAGE_PIXELS); if it is no decompression bomb, scale it down")
+                grey = picture.mode in GREY or picture.mode.startswith("I;") if channels is None else channels == 1
+                if sizes:
+                    picture.draft(picture.mode, (max(sizes), max(sizes)))  # a JPEG is decoded at ½, ¼ or ⅛ if enough
+                return Tensor(_pixels(ImageOps.exif_transpose(picture), sizes, grey))
+        except Exception as error:  # Pillow's decoders raise what they like
+            raise ValueError(f"read_image: {name}: {str(error) or type(error).__name__}") from error
+
+
+def _pixels(picture: Any, sizes: tuple[int, int] | None, grey: bool) -> Array:
+    from PIL import Image, ImageOps
+
+    if picture.mode.startswith("I"):
+        picture = Image.fromarray((np.clip(np.asarray(picture), 0, 65535) >> 8).astype(np.uint8))
+    elif picture.mode == "P":
+        picture = picture.convert("RGBA")
+    picture = picture.convert("L" if grey else "RGB")
+    if sizes and picture.size != sizes[::-1]:
+        picture = ImageOps.fit(picture, sizes[::-1], Image.Resampling.BILINEAR)
+    pixels = np.asarray(picture)
+    return (pixels[:, :, None] if grey else pixels).transpose(2, 0, 1)
+
+
+class ImageFolder(Dataset):
+    """Pictures of classes: each folder in `root` is a class and holds, at any depth, its pictures (PNG, JPEG, …).
+
+    Sample i is (image (C, H, W), uint8; label, int). They are sorted by class, then by path; `classes` are the folders'
+    names, sorted, unless given: then no other folder may be there. All samples have one shape, `shape`: `size` and
+    `channels` bring them to it as `read_image` does. Without them all files must be as the first is; with size="auto",
+    pictures of different sizes become squares, as long as the median of their shorter sides, at most 224.
+
+    Files are read when they are asked for, by the threads of a DataLoader with `num_workers`; `load` reads them all.
+    Raises FileNotFoundError, or ValueError naming the file or the folder: no classes, a class without pictures, a
+    picture that cannot be read or differs in shape. After torchvision's class of this name, without its transforms,
+    which a DataLoader applies to whole batches."""
+
+    def __init__(self, root: Path, size: int | tuple[int, int] | str | None = None, channels: int | None = None,
+                 classes: Sequence[str] | None = None) -> None:
+        self.root = os.fsdecode(root)
+        if not os.path.isdir(self.root):
+            raise FileNotFoundError(f"ImageFolder: there is no folder {self.root}")
+        found = sorted(entry.name for entry in os.scandir(self.root) if entry.is_dir() and entry.name[0] != ".")
+        self.classes = found if classes is None else list(classes)
+        if not found or not {*found} <= {*self.classes}:
+            raise ValueError(f"ImageFolder: {self.root} must have one folder for each class"
+                             f"{'' if classes is None else f' of {self.classes}'}, but has {found or 'no folders'}")
+        self.class_to_idx = {name: i for i, name in enumerate(self.classes)}
+        self.samples: list[tuple[str, int]] = []
+        for name in found:
+            files = [os.path.join(folder, file) for folder, _, files in os.walk(os.path.join(self.root, name))
+                     for file in files if file.lower().endswith(EXTENSIONS) and file[0] != "."]
+            if not files:
+                raise ValueError(f"ImageFolder: the class {os.path.join(self.root, name)} has no pictures "
+                                 f"({', '.join(EXTENSIONS)})")
+            self.samples += [(file, self.class_to_idx[name]) for file in sorted(files)]
+        self.targets = np.array([label for _, label in self.samples])
+        if size == "auto":
+            sides = [_size(self.samples[i][0]) for i in np.linspace(0, len(self) - 1, min(len(self), 200)).astype(int)]
+            size = None if len({*sides}) == 1 else min(224, int(np.median([min(side) for side in sides])))
+        self.size = None if size is None else pair(size, "ImageFolder", "size", 1)  # type: ignore[arg-type]
+        self.channels = channels
+        self.shape = read_image(self.samples[0][0], self.size, channels).shape
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        path, label = self.samples[index]
+        try:
+            image = read_image(path, self.size, self.channels)
+            if image.shape != self.shape:
+                cures = "channels=1 or 3 converts all" if image.shape[1:] == self.shape[1:] else "size= scales all"
+                raise ValueError(f"ImageFolder: {path} has the shape (C, H, W) {image.shape}, but {self.samples[0][0]} "
+                                 f"{self.shape}; {cures}")
+        except Exception as error:
+            error.add_note(f"ImageFolder: this was sample {index} of {self.root}")
+            raise
+        return image, label
+
+    def batch(self, indices: np.ndarray) -> list[Tensor]:
+        """Images (N, C, H, W) and labels (N,), int64, of the samples at `indices`."""
+        images = layout.empty((len(indices), *self.shape), np.uint8, True)
+        for out, i in zip(images, indices.tolist(), strict=True):
+            out[...] = self[i][0].array
+        return [Tensor(images), Tensor(self.targets[indices])]
+
+    def load(self, num_workers: int = 0) -> TensorDataset:
+        """All samples in memory, read by `num_workers` threads or, if 0, by this one."""
+        images, end = layout.empty((len(self), *self.shape), np.uint8, True), 0
+        for x, _ in DataLoader(self, 64, num_workers=num_workers):
+            images[end : (end := end + len(x))] = x.array
+        dataset = TensorDataset(images, self.targets)
+        dataset.classes = self.classes
+        return dataset
+
+
+def _size(path: str) -> tuple[int, int]:
+    """Width and height as the file's header has them; those of a picture on its side are not swapped."""
+    from PIL import Image
+
+    try:
+        with Image.open(path) as picture:
+            return picture.size
+    except Exception as error:
+        raise ValueError(f"ImageFolder: {path}: {str(error) or type(error).__name__}") from error
