@@ -1,97 +1,119 @@
-"""The command line: ``fastnn train``, ``fastnn verify``, ``fastnn config``; ``python -m fastnn`` is the same."""
+"""The command line: ``fastnn train``, ``evaluate``, ``predict``, ``verify``, ``config``; ``python -m fastnn`` is the same."""
 
 import argparse
 import math
+import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import fastnn
-from fastnn import data, models, optim, train, verify
-from fastnn.optim.lr_scheduler import CosineAnnealingLR
+from fastnn import commands, models, verify
+from fastnn.data import preprocess, source, transforms
 
-DATASETS = {"digits": data.digits}
-MODELS = {"mlp": models.mlp, "lenet5": models.lenet5, "cnn": models.cnn}
-SMALLEST = {"mlp": 1, "lenet5": 28, "cnn": 28}  # sides of images, in pixels; smaller ones are resized to 28×28
-OPTIMIZERS = {"sgd": (optim.SGD, 0.05, 1e-4), "adam": (optim.Adam, 1e-3, 0.0), "adamw": (optim.AdamW, 1e-3, 0.01)}
+SOURCES = f"{', '.join(source.NAMES)}; a folder with a folder of pictures for each class; a folder or .npz file with "\
+          "the arrays x and y; a .csv file. A folder may have folders train and test, else a fifth is kept to test with"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command; returns the exit status, 0 or, if it failed, 1. Bad arguments raise SystemExit(2)."""
     parser = argparse.ArgumentParser("fastnn", description="A deep learning framework for the CPU.")
     parser.add_argument("--version", action="version", version=fastnn.__version__)
-    commands = parser.add_subparsers(required=True, metavar="command")
-
-    text = ("Trains a network, holding out a tenth of the training images for validation, and scores it on the test "
-            "images at the end. The rate falls along half a cosine; a tenth of each label is spread over all classes.")
-    command = commands.add_parser("train", help="train a network on images and score it", description=text)
-    command.set_defaults(run=_train, parser=command)
+    subparsers = parser.add_subparsers(required=True, metavar="command")
     whole, number = _number(int, 1), _number(float, 0)
+
+    text = ("Trains a network, holding out a tenth of the training samples for validation, and scores it on the test "
+            "samples at the end. What prepares the data is fitted on the training samples alone.")
+    command = subparsers.add_parser("train", help="train a network on images or numbers and score it", description=text)
+    command.set_defaults(run=commands.train)
     for option, parse, default, about in (
-        ("--epochs", whole, 30, "passes over the training images"),
-        ("--batch-size", whole, 32, "images a step"),
+        ("--epochs", whole, 30, "passes over the training samples"),
+        ("--batch-size", whole, 32, "samples a step"),
         ("--lr", number, None, "learning rate at first (default: 0.001; sgd 0.05)"),
         ("--momentum", number, 0.9, "momentum of sgd"),
         ("--weight-decay", number, None, "weight decay (default: 0.01; sgd 0.0001, adam 0)"),
-        ("--seed", _number(int, 0), 0, "of the weights, the split and the order"),
-        ("--threads", whole, None, "threads (default: all that are available)"),
-        ("--save", Path, None, "file to write the trained weights to (default: none)"),
+        ("--warmup", number, 0.0, "epochs in which the rate rises to its first value"),
+        ("--label-smoothing", number, 0.1, "part of each label that is spread over all classes"),
+        ("--seed", _number(int, 0), 0, "of the weights, the split, the order and the augmentation"),
+        ("--save", Path, None, "file to write the trained network to, for evaluate and predict (default: none)"),
     ):
         about += "" if default is None else f" (default: {default})"
         command.add_argument(option, type=parse, default=default, metavar=option[2:].upper(), help=about)
-    for option, choices in ("--data", DATASETS), ("--model", MODELS), ("--optimizer", OPTIMIZERS):
-        command.add_argument(option, choices=choices, default=[*choices][-1], help=f"(default: {[*choices][-1]})")
+    for option, choices, default in (("--model", models.__all__, "cnn"), ("--optimizer", commands.OPTIMIZERS, "adamw"),
+                                     ("--schedule", commands.SCHEDULES, "cosine")):
+        command.add_argument(option, choices=[*choices], default=default, help=f"(default: {default})")
+    command.add_argument("--task", choices=["classification", "regression"],
+                         help="(default: regression if the targets are floats, as those of .csv files are)")
+    command.add_argument("--augment", default="", metavar="LIST",
+                         help=f"random changes to the training images, such as flip,crop=4: {transforms.TEXTS}")
+    command.add_argument("--preprocess", default="standardize", metavar="NAME",
+                         help=f"none, {', '.join(preprocess.PREPROCESSORS)}; with a number, such as pca=50 (default: "
+                              "standardize)")
+    _add_data(command)
+
+    text = "Scores a network that train has saved on the test samples of the data."
+    command = subparsers.add_parser("evaluate", help="score a saved network", description=text)
+    command.set_defaults(run=commands.evaluate)
+    _add_data(command)
+    _add_weights(command)
+
+    text = "Prints what a network that train has saved makes of pictures (files or folders), or of the rows of .csv files."
+    command = subparsers.add_parser("predict", help="classify pictures with a saved network", description=text)
+    command.set_defaults(run=commands.predict, threads=None)
+    command.add_argument("inputs", nargs="+", metavar="input", help="picture, folder of pictures, or .csv file")
+    command.add_argument("--top", type=whole, default=3, metavar="N", help="classes to print (default: 3)")
+    _add_weights(command)
 
     text = ("Compares compiled kernels with their NumPy twins in float64, over shapes, dtypes, the instruction sets of "
             "this machine and 1 to 3 threads; the exit status is 1 if anything is out of tolerance.")
-    command = commands.add_parser("verify", help="check every kernel against its NumPy twin", description=text)
+    command = subparsers.add_parser("verify", help="check every kernel against its NumPy twin", description=text)
     command.add_argument("names", nargs="*", metavar="name", help="kernel (conv.conv2d) or family (conv); default: all")
     command.set_defaults(run=_verify, parser=command)
 
-    command = commands.add_parser("config", help="print what is in use, for a bug report")
+    command = subparsers.add_parser("config", help="print what is in use, for a bug report")
     command.set_defaults(run=lambda arguments: fastnn.show_config())
 
     arguments = parser.parse_args(argv)
     try:
+        if getattr(arguments, "threads", None):
+            fastnn.set_num_threads(arguments.threads)
         return arguments.run(arguments) or 0
-    except FloatingPointError as e:
-        print(f"fastnn: {e}", file=sys.stderr)
+    except (ValueError, OSError, ImportError, FloatingPointError) as error:  # with what the user gave
+        print(f"fastnn: {error}", *getattr(error, "__notes__", ()), sep="\n        ", file=sys.stderr)
         return 1
 
 
-def _train(arguments: argparse.Namespace) -> int:
-    path, name = arguments.save, arguments.model
-    if path and (path.is_dir() or not path.absolute().parent.is_dir()):
-        arguments.parser.error(f"argument --save: {path} is a folder, or lies in one that does not exist")
-    if arguments.threads:
-        fastnn.set_num_threads(arguments.threads)
-    fastnn.manual_seed(arguments.seed)
-    kept, test = (DATASETS[arguments.data](train=part) for part in (True, False))
-    if min(kept.tensors[0].shape[2:]) < SMALLEST[name]:
-        kept, test = (data.TensorDataset(data.resize(x, 28), y) for x, y in (kept.tensors, test.tensors))
-    training, validation = data.stratified_split(kept, 0.1)
-    classes = sorted({*kept.tensors[1].tolist()})
-    model = MODELS[name](kept.tensors[0].shape[1:], len(classes))
-    weights, (method, rate, decay) = list(model.parameters()), OPTIMIZERS[arguments.optimizer]
-    options = {"momentum": arguments.momentum} if method is optim.SGD else {}
-    optimizer = method(weights, lr=rate if arguments.lr is None else arguments.lr,
-                       weight_decay=decay if arguments.weight_decay is None else arguments.weight_decay, **options)
-    print(f"{name}: {sum(p.numel() for p in weights):,} parameters; {len(training)} images to train on, "
-          f"{len(validation)} to validate, {len(test)} to test; {fastnn.get_num_threads()} threads")
-    batches = data.DataLoader(training, arguments.batch_size, shuffle=True)
-    scheduler = CosineAnnealingLR(optimizer, arguments.epochs)
-    train.fit(model, optimizer, batches, data.DataLoader(validation, 256), arguments.epochs, scheduler, 0.1)
-    if path:
-        fastnn.save({"model": name, "classes": classes, "state_dict": model.state_dict()}, path)
-    print(f"test accuracy {train.evaluate(model, data.DataLoader(test, 256))[1]:.3f}")
-    return 0
+def _add_data(command: argparse.ArgumentParser) -> None:
+    whole = _number(int, 1)
+    command.add_argument("--data", default="digits", metavar="DATA", help=f"{SOURCES} (default: digits)")
+    command.add_argument("--root", type=Path, metavar="FOLDER", help="where the files of a data set known by name are")
+    command.add_argument("--download", action="store_true", help="fetch the files of a data set known by name")
+    command.add_argument("--size", type=_size, default="auto", metavar="H[xW]",
+                         help="pictures in folders are scaled and cropped to it (default: their own size, or squares)")
+    command.add_argument("--channels", type=int, choices=[1, 3], help="read pictures as grey or in colour")
+    command.add_argument("--target", metavar="COLUMN", help="the column of a .csv file to predict (default: the last)")
+    command.add_argument("--workers", type=_number(int, 0), metavar="N",
+                         help="threads that prepare batches (default: 2 if pictures are read from files, else 0)")
+    command.add_argument("--threads", type=whole, metavar="N", help="threads of the kernels (default: all available)")
+
+
+def _add_weights(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--weights", type=Path, required=True, metavar="FILE", help="what train --save has written")
+    command.add_argument("--tta", action="store_true",
+                         help="average over views of each image that are like the augmentation in training")
+    command.add_argument("--views", metavar="NAME", help=f"average over these views: {transforms.VIEW_TEXTS}")
 
 
 def _verify(arguments: argparse.Namespace) -> int:
-    try:
-        return verify.report(arguments.names)
-    except ValueError as e:
-        return arguments.parser.error(str(e))  # exits
+    return verify.report(arguments.names)
+
+
+def _size(text: str) -> tuple[int, int]:
+    """A side, or height and width with an x between."""
+    match = re.fullmatch(r"([1-9]\d{0,5})(?:x([1-9]\d{0,5}))?", text)
+    if not match:
+        raise argparse.ArgumentTypeError(f"{text} is neither a side nor HxW, in pixels")
+    return int(match[1]), int(match[2] or match[1])
 
 
 def _number(kind: Callable, low: float) -> Callable[[str], float]:

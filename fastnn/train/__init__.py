@@ -1,4 +1,6 @@
-"""Training and evaluation."""
+"""Training, evaluation and prediction."""
 from fastnn.train.loop import Epoch, evaluate, fit
+from fastnn.train.predictor import Predictor
+from fastnn.train.task import Accuracy, Classification, Deviation, Regression
 
-__all__ = ["Epoch", "evaluate", "fit"]
+__all__ = ["Accuracy", "Classification", "Deviation", "Epoch", "Predictor", "Regression", "evaluate", "fit"]

@@ -1,0 +1,168 @@
+"""What `fastnn train`, `evaluate` and `predict` do, given their parsed arguments. Errors of the user's are ValueError,
+OSError or ImportError, which the command line prints."""
+
+import argparse
+import math
+import os
+import sys
+from typing import Any
+
+import numpy as np
+
+import fastnn
+from fastnn import data, optim
+from fastnn import train as training_loop
+from fastnn.data import preprocess, source, transforms
+from fastnn.data.folder import EXTENSIONS
+from fastnn.optim.lr_scheduler import LambdaLR
+from fastnn.train import Classification, Predictor, Regression
+from fastnn.train.predictor import base_of
+
+OPTIMIZERS = {"sgd": (optim.SGD, 0.05, 1e-4), "adam": (optim.Adam, 1e-3, 0.0), "adamw": (optim.AdamW, 1e-3, 0.01)}
+SCHEDULES = {  # factor of the rate, by the fraction of training that is done
+    "constant": lambda t: 1.0,
+    "step": lambda t: 0.1 ** ((t >= 0.5) + (t >= 0.75)),
+    "cosine": lambda t: 0.5 * (1 + math.cos(math.pi * t)),
+}
+
+
+def train(arguments: argparse.Namespace) -> None:
+    """Trains a network and scores it."""
+    path, name = arguments.save, arguments.model
+    if path and (path.is_dir() or not path.absolute().parent.is_dir()):
+        raise ValueError(f"argument --save: {path} is a folder, or lies in one that does not exist")
+    fastnn.manual_seed(arguments.seed)
+    kept = _open(arguments, True)
+    shape, targets = source.shape_of(kept), source.targets_of(kept)
+    task: Any = Classification(arguments.label_smoothing)
+    if arguments.task == "regression" or arguments.task is None and targets.dtype.kind == "f":
+        targets = targets.reshape(len(targets), -1)
+        training, validation = data.random_split(kept, [0.9, 0.1])
+        task, outputs = Regression(), targets.shape[1]
+        if outputs != 1:
+            raise ValueError(f"fastnn train: there must be one number to predict for each sample, not {outputs}")
+        mean, std = (float(f(targets[training.indices], dtype=np.float64)) for f in (np.mean, np.std))
+        task = Regression(mean, std or 1.0)
+    else:
+        # in the order of classes, so that the same images give the same run from an array and from a folder
+        kept = data.Subset(kept, np.argsort(targets, kind="stable"))
+        training, validation = data.stratified_split(kept, 0.1)
+        outputs = len(kept.classes) if kept.classes else int(targets.max()) + 1
+    test = _open(arguments, False, shape, kept.classes)
+
+    base, base_shape = base_of(name, shape)
+    prepare = None
+    if arguments.preprocess != "none":
+        prepare = preprocess.from_text(arguments.preprocess)
+        prepare.fit(data.DataLoader(training, 1024, num_workers=_workers(arguments, kept), transform=base))
+    classes = [str(c) for c in kept.classes or range(outputs)] if isinstance(task, Classification) else None
+    augmentation = transforms.from_text(arguments.augment, base_shape, outputs) if arguments.augment else None
+    predictor = Predictor(name, shape, outputs, task, classes, getattr(kept, "features", None), prepare,
+                          arguments.augment)
+    weights, (method, rate, decay) = list(predictor.model.parameters()), OPTIMIZERS[arguments.optimizer]
+    options = {"momentum": arguments.momentum} if method is optim.SGD else {}
+    optimizer = method(weights, lr=rate if arguments.lr is None else arguments.lr,
+                       weight_decay=decay if arguments.weight_decay is None else arguments.weight_decay, **options)
+    print(f"{name}: {sum(p.numel() for p in weights):,} parameters; {len(training)} {_noun(shape)} to train on, "
+          f"{len(validation)} to validate, {len(test)} to test; {fastnn.get_num_threads()} threads")
+
+    def loader(part: Any, batch_size: int, **options: Any) -> data.DataLoader:
+        return data.DataLoader(part, batch_size, num_workers=_workers(arguments, part), **options)
+
+    batches = loader(training, arguments.batch_size, shuffle=True, transform=predictor.transform(augmentation))
+    scheduler = LambdaLR(optimizer, _factor(arguments, len(batches)))
+    training_loop.fit(predictor.model, optimizer, batches, loader(validation, 256, transform=predictor.transform()),
+                      arguments.epochs, scheduler, task, per_batch=True)
+    if path:
+        predictor.save(path)
+    _report(training_loop.evaluate(predictor.model, loader(test, 256, transform=predictor.transform()), task))
+
+
+def evaluate(arguments: argparse.Namespace) -> None:
+    """Scores saved weights."""
+    predictor = Predictor.load(arguments.weights)
+    test = _open(arguments, False, predictor.shape, predictor.classes)
+    if source.shape_of(test) != predictor.shape:
+        raise ValueError(f"fastnn evaluate: the samples have the shape {source.shape_of(test)}, but the network of "
+                         f"{arguments.weights} takes {predictor.shape}")
+    view = _view(arguments, predictor)
+    model, transform = (predictor.averaging(view), predictor.base) if view else (predictor.model, predictor.transform())
+    batches = data.DataLoader(test, 256, num_workers=_workers(arguments, test), transform=transform)
+    _report(training_loop.evaluate(model, batches, predictor.task))
+
+
+def predict(arguments: argparse.Namespace) -> int:
+    """Prints what a saved network makes of pictures, or of the rows of CSV files; returns 1 if some could not be read."""
+    predictor, failed = Predictor.load(arguments.weights), 0
+    view = _view(arguments, predictor)
+    if len(predictor.shape) == 1:
+        for path in arguments.inputs:
+            x = data.read_csv(path, columns=predictor.features)
+            for answer in predictor(x).tolist():
+                print(*answer)
+        return 0
+    paths = [path for given in arguments.inputs for path in _pictures(given)]
+    C, *size = predictor.shape
+    for start in range(0, len(paths), 64):
+        images, read = [], []
+        for path in paths[start : start + 64]:
+            try:
+                images.append(data.read_image(path, tuple(size), C))
+                read.append(path)
+            except (OSError, ValueError) as error:
+                print(f"fastnn: {error}", file=sys.stderr)
+                failed = 1
+        answers = predictor(fastnn.stack(images), view).array if images else []
+        for path, answer in zip(read, answers, strict=True):
+            if predictor.classes is None:
+                print(f"{path}: {' '.join(map(str, answer))}")
+            else:
+                best = np.argsort(-answer, kind="stable")[: arguments.top]
+                print(f"{path}: " + ", ".join(f"{predictor.classes[i]} {answer[i]:.4f}" for i in best))
+    return failed
+
+
+def _open(arguments: argparse.Namespace, train: bool, shape: Any = None, classes: Any = None) -> Any:
+    return source.open_data(arguments.data, train, root=arguments.root, download=arguments.download,
+                            size=arguments.size, channels=arguments.channels, target=arguments.target,
+                            shape=shape, classes=classes, num_workers=arguments.workers or 2)
+
+
+def _workers(arguments: argparse.Namespace, dataset: Any) -> int:
+    """Threads that prepare batches: as many as asked for, else two if pictures are read from files, else none."""
+    if arguments.workers is not None:
+        return arguments.workers
+    return 0 if source.in_memory(dataset) else 2
+
+
+def _factor(arguments: argparse.Namespace, per_epoch: int) -> Any:
+    """The rate's factor at a step: a linear rise during warm-up, then the schedule."""
+    warm, total = arguments.warmup * per_epoch, arguments.epochs * per_epoch
+    schedule = SCHEDULES[arguments.schedule]
+    return lambda step: (step + 1) / (warm + 1) if step < warm else schedule((step - warm) / max(total - warm, 1))
+
+
+def _view(arguments: argparse.Namespace, predictor: Predictor) -> Any:
+    """The views that test-time averaging takes: those asked for, or the like of what training saw; or None."""
+    if not (arguments.tta or arguments.views):
+        return None
+    if len(predictor.shape) != 3:
+        raise ValueError("test-time averaging is over views of images, but the network takes numbers")
+    return transforms.views_from_text(arguments.views or predictor.augment, predictor.base_shape)
+
+
+def _pictures(path: str) -> list[str]:
+    if not os.path.isdir(path):
+        return [path]
+    return sorted(os.path.join(folder, file) for folder, _, files in os.walk(path) for file in files
+                  if file.lower().endswith(EXTENSIONS))
+
+
+def _noun(shape: tuple[int, ...]) -> str:
+    return "images" if len(shape) == 3 else "samples"
+
+
+def _report(score: Any) -> None:
+    print(f"test loss {score.loss:.4f}" if hasattr(score, "accuracy") else f"test {score}")
+    if hasattr(score, "accuracy"):
+        print(f"test accuracy {score.accuracy:.4f}")

@@ -1,0 +1,104 @@
+"""A trained network with all that it needs to answer for raw data, and its file."""
+
+from typing import Any
+
+import numpy as np
+
+from fastnn import models, nn
+from fastnn.autograd import no_grad
+from fastnn.data import preprocess as preparation
+from fastnn.data.transforms import Compose, Resize, ToFloat, Transform, View
+from fastnn.errors import ShapeError
+from fastnn.serialization import load, save
+from fastnn.tensor import Tensor, as_tensor
+from fastnn.train.task import Classification, Regression, Task
+
+SMALLEST = 28  # side in pixels of images that convolutional networks take; smaller ones are scaled to 28×28
+
+
+class Predictor:
+    """Network `name` of `fastnn.models` for samples of `shape`, with its weights and what comes before and after it.
+
+    `shape`: of one raw sample, (C, H, W) of an image, uint8 or float from 0 to 1, or (D,) of D numbers. `outputs`: the
+    number of classes or of numbers to predict. `task`: classification by default. `classes`: their names; `features`:
+    the names of the D numbers. `preprocess`: a fitted one of `fastnn.data.preprocess`, or None. `augment`: the text of
+    the augmentation that training used, kept for the record and for test-time averaging.
+
+    A sample goes the way: float, scaled to 28×28 if it is too small for the network (`base`); augmented, in training;
+    prepared; through the network. Calling it gives the probabilities (N, K) of the classes, or the numbers (N, T).
+    """
+
+    def __init__(self, name: str, shape: tuple[int, ...], outputs: int, task: Task | None = None,
+                 classes: list[str] | None = None, features: list[str] | None = None,
+                 preprocess: Any = None, augment: str = "") -> None:
+        if name not in models.__all__:
+            raise ValueError(f"Predictor: there is no model {name!r}; there are {', '.join(models.__all__)}")
+        if len(shape) != 3 and name != "mlp":
+            raise ShapeError(f"Predictor: {name} takes images (C, H, W), but a sample has the shape {shape}; take mlp")
+        if classes is not None and len(classes) != outputs:
+            raise ValueError(f"Predictor: there are {outputs} outputs, but the names of {len(classes)} classes came")
+        self.name, self.shape, self.outputs, self.task = name, tuple(shape), outputs, task or Classification()
+        self.classes, self.features, self.preprocess, self.augment = classes, features, preprocess, augment
+        images = len(shape) == 3
+        small = images and name != "mlp" and min(shape[1:]) < SMALLEST
+        self.base_shape = (shape[0], SMALLEST, SMALLEST) if small else self.shape
+        self.base = Compose([ToFloat(), Resize(SMALLEST)] if small else [ToFloat()] if images else [])
+        final = preprocess.output_shape(self.base_shape) if preprocess else self.base_shape
+        self.model: nn.Module = getattr(models, name)(final, outputs)
+
+    def transform(self, augmentation: Transform | None = None) -> Compose:
+        """What turns batches of raw samples into the network's input: base, the augmentation, preparation."""
+        return Compose([part for part in (self.base, augmentation, self.preprocess) if part])
+
+    def averaging(self, view: View) -> nn.Module:
+        """The network as one that takes the output of `base` and combines its outputs for all views of the images."""
+        return _Averaging(self.model, view, self.preprocess, self.task)
+
+    def __call__(self, x: Any, view: View | None = None) -> Tensor:
+        """Probabilities (N, K) or numbers (N, T) for raw samples (N, …), in evaluation mode, combined over `view`."""
+        a = as_tensor(x).array
+        if a.shape[1:] != self.shape:
+            raise ShapeError(f"Predictor: samples must be {('N', *self.shape)}, got {a.shape}")
+        model, training = self.model, self.model.training
+        model.eval()
+        try:
+            with no_grad():
+                if view is None:
+                    return self.task.answers(model(self.transform()(a)))
+                return self.task.answers(self.averaging(view)(self.base(a)))
+        finally:
+            model.train(training)
+
+    def save(self, path: Any) -> None:
+        """Write everything to one safetensors file, wholly or not at all; see `fastnn.save`."""
+        task = self.task
+        target = [task.mean, task.std] if isinstance(task, Regression) else None
+        save({"model": self.name, "shape": list(self.shape), "outputs": self.outputs, "task": task.name,
+              "target": target, "classes": self.classes, "features": self.features, "augment": self.augment,
+              "preprocess": preparation.to_saved(self.preprocess) if self.preprocess else None,
+              "state_dict": self.model.state_dict()}, path)
+
+    @classmethod
+    def load(cls, path: Any) -> "Predictor":
+        """What `save` wrote. Executes nothing; raises OSError, or ValueError if the file is corrupt or another's."""
+        saved = load(path)
+        try:
+            task = Classification() if saved["task"] == "classification" else Regression(*saved["target"])
+            predictor = cls(saved["model"], tuple(saved["shape"]), saved["outputs"], task, saved["classes"],
+                            saved["features"], saved["preprocess"] and preparation.from_saved(saved["preprocess"]),
+                            saved["augment"])
+            predictor.model.load_state_dict(saved["state_dict"])
+        except (KeyError, TypeError, ValueError, AttributeError, MemoryError) as error:
+            raise ValueError(f"Predictor.load: {path} was not written by Predictor.save: {error!r}") from error
+        predictor.model.eval()
+        return predictor
+
+
+class _Averaging(nn.Module):
+    def __init__(self, model: nn.Module, view: View, preprocess: Any, task: Task) -> None:
+        super().__init__()
+        self.model, self.view, self.preprocess, self.task = model, view, preprocess, task
+
+    def forward(self, images: Tensor) -> Tensor:
+        views = self.view(images).array  # (V, N, C, h, w)
+        return self.task.combine([self.model(self.preprocess(v) if self.preprocess else Tensor(v)) for v in views])
