@@ -22,7 +22,7 @@ from fastnn.functional import linear, matmul
 from fastnn.tensor import Array, Tensor, as_tensor
 
 MAX_FEATURES = 16384  # of PCA and its kin: the covariance, float64, is then 2 GiB
-TINY, HUGE = float(np.finfo(np.float32).tiny), float(np.finfo(np.float64).max)
+TINY = float(np.finfo(np.float32).tiny)  # its reciprocal is still finite in float32
 Shape = tuple[int, ...]
 Moments = tuple[int, Array, Any]  # their number, the mean, the sum of squares, or of products, around it
 
@@ -143,7 +143,8 @@ class Preprocess(Transform):
         return Tensor(out[0] if single else out)
 
     def prepare(self, images: Array) -> Array:
-        if self._check(images).dtype == np.uint8:
+        images = self._check(images)
+        if images.dtype == np.uint8:
             out = layout.empty(images.shape, np.float32, images.ndim == 4)
             return np.multiply(images, np.float32(1 / 255), out, dtype=np.float32)
         return layout.channels_last(images) if images.ndim == 4 else layout.contiguous(images)
@@ -153,7 +154,7 @@ class Preprocess(Transform):
             raise DTypeError(f"{self}: data must be float32, float64 or uint8, but are {a.dtype}")
         if a.ndim not in (2, 4):
             raise ShapeError(f"{self}: data must be images (N, C, H, W) or features (N, D), got {a.shape}")
-        return a
+        return a if a.dtype.isnative else a.astype(a.dtype.newbyteorder("="))
 
     def apply(self, images: Array, rng: np.random.Generator | None = None, inverse: bool = False) -> Array:
         given = images.shape[1:]
@@ -194,9 +195,10 @@ class Preprocess(Transform):
         problems = [f"{key!r} is missing" for key in self.keys if key not in given]
         problems += [f"{key!r} is unexpected" for key in given if key not in self.keys]
         for key in set(self.keys) & set(given):
-            a, least = given[key], {"std": TINY, "variance": 0.0}.get(key, -HUGE)
-            if not (isinstance(a, np.ndarray) and a.dtype.kind == "f" and a.size and least <= a.min() <= a.max() <= HUGE):
-                problems.append(f"{key!r} must be a tensor of floats from {least:g} to {HUGE:g}")
+            a, least = given[key], {"std": TINY, "variance": 0.0}.get(key, -math.inf)
+            floats = isinstance(a, np.ndarray) and a.dtype.kind == "f" and a.size > 0
+            if not floats or not np.isfinite(a).all() or a.min() < least:
+                problems.append(f"{key!r} must be a tensor of finite floats, at least {least:g}")
         if not problems:
             state = {key: np.array(given[key], np.float64, order="C") for key in self.keys}
             problems = [f"{key!r} must have the shape {need}, got {state[key].shape}"
