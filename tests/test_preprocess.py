@@ -456,8 +456,9 @@ def test_states_that_are_refused(images):
 
 def test_saved_dicts_that_are_refused(images):
     good = to_saved(PCA(3).fit(images))
-    wrong = [{"more": 1}, {"name": "none"}, {"name": []}, {"name": "zca"}, {"config": None}, {"config": {}}, {"state": {}},
-             {"config": {1: 2}}, {"config": {"n_components": "x"}}, {"config": {"n_components": 4}}, {"state": None}]
+    wrong = [{"more": 1}, {"name": "none"}, {"name": []}, {"name": "zca"}, {"config": None}, {"config": {}},
+             {"state": {}}, {"config": {1: 2}}, {"config": {"n_components": "x"}}, {"state": None},
+             {"config": {"n_components": 4}}]
     for bad in (None, [], {}, *({**good, **change} for change in wrong)):
         with pytest.raises(ValueError):
             from_saved(bad)

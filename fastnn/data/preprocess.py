@@ -122,7 +122,7 @@ class Preprocess(Transform):
 
     def output_shape(self, shape: Shape) -> Shape:
         """The shape that a sample of `shape` gets. Raises ShapeError if it does not fit the statistics."""
-        mean = self.state["mean"].shape
+        mean, shape = self.state["mean"].shape, tuple(shape)
         if shape != mean if self.per_pixel else len(shape) not in (1, 3) or shape[:1] != mean:
             raise ShapeError(f"{self}: fitted on samples of {'shape' if self.per_pixel else 'channels'} {mean}, got "
                              f"one of shape {shape}")
@@ -191,7 +191,7 @@ class Preprocess(Transform):
 
     def load_state_dict(self, state_dict: Mapping[str, Tensor | Array]) -> None:
         """Takes over what `state_dict` gave. Raises StateDictError if something is missing, unexpected or malformed."""
-        given = {key: getattr(value, "array", value) for key, value in state_dict.items()}
+        given: dict[str, Any] = {key: getattr(value, "array", value) for key, value in state_dict.items()}
         problems = [f"{key!r} is missing" for key in self.keys if key not in given]
         problems += [f"{key!r} is unexpected" for key in given if key not in self.keys]
         for key in set(self.keys) & set(given):
@@ -201,18 +201,16 @@ class Preprocess(Transform):
                 problems.append(f"{key!r} must be a tensor of finite floats, at least {least:g}")
         if not problems:
             state = {key: np.array(given[key], np.float64, order="C") for key in self.keys}
-            problems = [f"{key!r} must have the shape {need}, got {state[key].shape}"
-                        for key, need in zip(self.keys, self._shapes(state), strict=True) if state[key].shape != need]
+            problems = [f"{key!r} must have the shape {shape}, got {state[key].shape}"
+                        for key, shape in self._shapes(state).items() if shape != state[key].shape]
         if problems:
             raise StateDictError(f"load_state_dict of {self}: {'; '.join(problems)}")
         self._keep(None, state)
 
-    def _shapes(self, state: dict[str, Array]) -> list[Any]:
-        """The shapes that the arrays need to have, by the mean's."""
-        shape = state["mean"].shape
-        if len(shape) not in ((1, 3) if self.per_pixel else (1,)):
-            return ["(C, H, W) or (D,)" if self.per_pixel else "(C,)", *(a.shape for a in state.values())][:len(state)]
-        return [shape] * len(state)
+    def _shapes(self, state: dict[str, Array]) -> dict[str, Any]:
+        """The shapes that the arrays must have, going by the mean's."""
+        mean, kinds = state["mean"], {1: "(D,)", 3: "(C, H, W)"} if self.per_pixel else {1: "(C,)"}
+        return dict.fromkeys(state, mean.shape if mean.ndim in kinds else " or ".join(kinds.values()))
 
 
 class MeanImage(Preprocess):
@@ -303,10 +301,10 @@ class PCA(Preprocess):
             return matmul(Tensor(U.T), Tensor(V)).array
         return V.T if inverse else V
 
-    def _shapes(self, state: dict[str, Array]) -> list[Any]:
+    def _shapes(self, state: dict[str, Array]) -> dict[str, Any]:
         D, k = state["mean"].size, self.n_components
         k = D if self.rotates_back else k if isinstance(k, int) else min(state["variance"].size, D)
-        return [super()._shapes(state)[0], (k, D), (k,)]
+        return super()._shapes(state) | {"components": (k, D), "variance": (k,)}
 
 
 class PCAWhitening(PCA):
