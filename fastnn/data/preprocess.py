@@ -1,0 +1,433 @@
+"""Preparation of data by statistics of the training set: mean subtraction, standardization, PCA, whitening.
+
+A `Preprocess` is a deterministic transform of images (N, C, H, W), features (N, D), or one sample of either. It is
+fitted on training data alone and then applied to all: statistics that have seen the test data make the test too kind.
+`fit` passes once over the data, in batches, in float64. The moments of batches merge as in Chan, Golub & LeVeque,
+"Algorithms for computing the sample variance" (1983), which is accurate however far the mean is from zero. Statistics
+are float64, pixels in the order C, H, W (as Flatten gives them); to be applied they are laid out in the memory order of
+the images, once per shape and dtype, so that no image is transposed. Gradients do not pass.
+
+Source: CS231n, "Neural Networks Part 2: Setting up the Data and the Loss", Data Preprocessing."""
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Self
+
+import numpy as np
+
+from fastnn import layout
+from fastnn.data.dataset import Seed, TensorDataset, take_batch
+from fastnn.data.transforms import Transform
+from fastnn.errors import DTypeError, ShapeError, StateDictError
+from fastnn.functional import linear, matmul
+from fastnn.tensor import Array, Tensor, as_tensor
+
+MAX_FEATURES = 16384  # of PCA and its kin: the covariance, float64, is then 2 GiB
+TINY = float(np.finfo(np.float32).tiny)  # its reciprocal is still finite in float32
+Shape = tuple[int, ...]
+Moments = tuple[int, Array, Any]  # their number, the mean, the sum of squares, or of products, around it
+
+
+class Preprocess(Transform):
+    """Base class. ``preprocess(images, labels=None)`` returns a Tensor, or both, as every Transform does.
+
+    Float input keeps its dtype; uint8 is taken as x / 255 in float32, as by `ToFloat`. Raises RuntimeError if it is not
+    fitted, ShapeError for samples unlike those fitted, DTypeError for other dtypes. A subclass defines `solve` and
+    `weight`, unless it only subtracts the mean."""
+
+    arguments: tuple[str, ...] = ()  # of the constructor, held by attributes
+    keys: tuple[str, ...] = ("mean",)  # of the state
+    per_pixel, moment = True, 1  # whether each pixel has its mean, or each channel; 1 mean, 2 variance, 3 covariance
+
+    def __init__(self) -> None:
+        self._keep(None)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(f'{name}={value}' for name, value in self.config().items())})"
+
+    def fit(self, data: Any, batch_size: int = 1024) -> Self:
+        """Takes the statistics of `data`, forgetting any others: a dataset of samples x or (x, …), an iterable of
+        batches x or (x, …) such as a DataLoader, or an array. Holds one batch at a time, of `batch_size` samples unless
+        `data` comes in batches. Raises ValueError if there are no data, or NaN or infinity among them."""
+        if isinstance(batch_size, bool) or not isinstance(batch_size, (int, np.integer)) or batch_size < 1:
+            raise ValueError(f"{self}.fit: batch_size must be an int of at least 1, got {batch_size!r}")
+        self._keep(None)
+        moments = None
+        for batch in _batches(data, int(batch_size)):
+            moments = self._merge(moments, batch)
+            del batch  # before the next one is made
+        if moments is None:
+            raise ValueError(f"{self}.fit: there are no data")
+        self._keep(moments, self.solve(*moments))
+        return self
+
+    def partial_fit(self, batch: Any) -> Self:
+        """Adds a batch to the statistics, for data that come as a stream. (After `load_state_dict` they start anew.)"""
+        moments = self._merge(self._moments, _first(batch))
+        if moments is not None:
+            self._keep(moments)
+        return self
+
+    def _keep(self, moments: Moments | None, state: dict[str, Array] | None = None) -> None:
+        self._moments, self._state = moments, state
+        self._rows: dict[bool, tuple] = {}  # by direction: (shape, dtype), mean, weight
+
+    def _merge(self, moments: Moments | None, batch: Any) -> Moments | None:
+        a = self._check(as_tensor(batch).array)
+        shape = a.shape[1:] if self.per_pixel else a.shape[1:2]
+        N, D = len(a), math.prod(shape)
+        if moments and moments[1].shape != shape:
+            raise ShapeError(f"{self}.fit: samples of shape {shape} come after others of {moments[1].shape}")
+        if self.moment == 3 and D > MAX_FEATURES:
+            raise ValueError(f"{self}.fit: at most {MAX_FEATURES} features can have a covariance, got {D}; resize the "
+                             "images, or take Standardize or MeanImage")
+        if a.size == 0:
+            return moments
+        x = np.empty((N + 1, D, a.size // N // D))  # (N, C, H·W) or (N, D, 1), and a row for the merge
+        x[:N].reshape(a.shape)[...] = a
+        if a.dtype == np.uint8:
+            x /= 255
+        n, mean, moment = moments or (0, x[0, :, 0].reshape(shape).copy(), 0.0)
+        m = N * x.shape[2]
+        with np.errstate(all="ignore"):
+            x -= mean.reshape(-1, 1)  # only small numbers are summed; zeros, if all are the same
+            delta = x[:N].mean((0, 2))
+            x -= delta[:, None]
+            x[N], x[N, :, 0] = 0, delta * math.sqrt(n * m / (n + m))  # what the distance of the means adds
+            if self.moment == 2:
+                moment = moment + np.square(x, x).sum((0, 2))
+            elif self.moment == 3:
+                product = x[:, :, 0].T @ x[:, :, 0]
+                moment = np.add(product, moment, product)
+        if not (np.isfinite(delta).all() and np.isfinite(moment).all()):
+            raise ValueError(f"{self}.fit: the data contain NaN or infinity, or are too large to square")
+        return n + m, mean + (delta * (m / (n + m))).reshape(shape), moment
+
+    def solve(self, n: int, mean: Array, moment: Any) -> dict[str, Array]:
+        """The state, from the moments of `n` samples."""
+        return {"mean": mean}
+
+    def weight(self, shape: Shape, inverse: bool) -> Array | None:
+        """What multiplies samples of `shape` less their mean, as rows in memory order (`inverse`: what takes that
+        back): one row, a matrix (out, in), or nothing."""
+        return None
+
+    @property
+    def state(self) -> dict[str, Array]:
+        """The statistics by name, float64. Raises RuntimeError before `fit`."""
+        if self._state is None:
+            if self._moments is None:
+                raise RuntimeError(f"{self} has no statistics yet: call fit(training_data) or load_state_dict first")
+            self._state = self.solve(*self._moments)
+        return self._state
+
+    def output_shape(self, shape: Shape) -> Shape:
+        """The shape that a sample of `shape` gets. Raises ShapeError if it does not fit the statistics."""
+        mean, shape = self.state["mean"].shape, tuple(shape)
+        if shape != mean if self.per_pixel else len(shape) not in (1, 3) or shape[:1] != mean:
+            raise ShapeError(f"{self}: fitted on samples of {'shape' if self.per_pixel else 'channels'} {mean}, got "
+                             f"one of shape {shape}")
+        return shape
+
+    def __call__(self, images: Any, labels: Any = None, generator: Seed = None) -> Any:
+        out = self._run(images, False)
+        return out if labels is None else (out, Tensor(as_tensor(labels).array))
+
+    def inverse(self, images: Any) -> Tensor:
+        """What was prepared, put back. PCA with fewer components gives the projection of the data on these."""
+        return self._run(images, True)
+
+    def _run(self, images: Any, inverse: bool) -> Tensor:
+        a = as_tensor(images).array
+        single = a.ndim in (1, 3)
+        out = self.apply(self.prepare(a[None] if single else a), None, inverse)
+        return Tensor(out[0] if single else out)
+
+    def prepare(self, images: Array) -> Array:
+        images = self._check(images)
+        if images.dtype == np.uint8:
+            out = layout.empty(images.shape, np.float32, images.ndim == 4)
+            return np.multiply(images, np.float32(1 / 255), out, dtype=np.float32)
+        return layout.channels_last(images) if images.ndim == 4 else layout.contiguous(images)
+
+    def _check(self, a: Array) -> Array:
+        if a.dtype.char not in "fdB":
+            raise DTypeError(f"{self}: data must be float32, float64 or uint8, but are {a.dtype}")
+        if a.ndim not in (2, 4):
+            raise ShapeError(f"{self}: data must be images (N, C, H, W) or features (N, D), got {a.shape}")
+        return a if a.dtype.isnative else a.astype(a.dtype.newbyteorder("="))
+
+    def apply(self, images: Array, rng: np.random.Generator | None = None, inverse: bool = False) -> Array:
+        given = images.shape[1:]
+        before = self.state["mean"].shape if inverse and self.per_pixel else given
+        after = self.output_shape(before)
+        if inverse and given != after:
+            raise ShapeError(f"{self}.inverse: needs samples of shape {after}, got {given}")
+        x, (mean, weight) = _rows(images), self._laid_out(before, images.dtype, inverse)
+        if not inverse:  # in float64, for the mean may be large
+            x = np.subtract(x, mean, layout.empty(x.shape, x.dtype), casting="same_kind")
+        if weight is not None and weight.ndim == 2:
+            x = linear(Tensor(x), Tensor(weight)).array
+        elif weight is not None:
+            x = np.multiply(x, weight, layout.empty(x.shape, x.dtype) if inverse else x)
+        if inverse:
+            x = np.add(x, mean, layout.empty(x.shape, x.dtype), casting="same_kind")
+        return _unrows(x, before if inverse else after)
+
+    def _laid_out(self, shape: Shape, dtype: np.dtype, inverse: bool) -> tuple[Array, Array | None]:
+        """Mean, (D,) float64, and weight for samples of `shape`: made once."""
+        if inverse not in self._rows or self._rows[inverse][0] != (shape, dtype):
+            weight = self.weight(shape, inverse)
+            weight = None if weight is None else np.array(weight, dtype, order="C")
+            self._rows[inverse] = (shape, dtype), _row(self.state["mean"], shape), weight
+        return self._rows[inverse][1:]  # type: ignore[return-value]
+
+    def config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {name: getattr(self, name, None) for name in self.arguments}
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """The statistics, copied, float64: with them `load_state_dict` gives the same output in every bit."""
+        return {name: Tensor(a.copy()) for name, a in self.state.items()}
+
+    def load_state_dict(self, state_dict: Mapping[str, Tensor | Array]) -> None:
+        """Takes over what `state_dict` gave. Raises StateDictError if something is missing, unexpected or malformed."""
+        given: dict[str, Any] = {key: getattr(value, "array", value) for key, value in state_dict.items()}
+        problems = [f"{key!r} is missing" for key in self.keys if key not in given]
+        problems += [f"{key!r} is unexpected" for key in given if key not in self.keys]
+        for key in set(self.keys) & set(given):
+            a, least = given[key], {"std": TINY, "variance": 0.0}.get(key, -math.inf)
+            floats = isinstance(a, np.ndarray) and a.dtype.kind == "f" and a.size > 0
+            if not floats or not np.isfinite(a).all() or a.min() < least:
+                problems.append(f"{key!r} must be a tensor of finite floats, at least {least:g}")
+        if not problems:
+            state = {key: np.array(given[key], np.float64, order="C") for key in self.keys}
+            problems = [f"{key!r} must have the shape {shape}, got {state[key].shape}"
+                        for key, shape in self._shapes(state).items() if shape != state[key].shape]
+        if problems:
+            raise StateDictError(f"load_state_dict of {self}: {'; '.join(problems)}")
+        self._keep(None, state)
+
+    def _shapes(self, state: dict[str, Array]) -> dict[str, Any]:
+        """The shapes that the arrays must have, going by the mean's."""
+        mean, kinds = state["mean"], {1: "(D,)", 3: "(C, H, W)"} if self.per_pixel else {1: "(C,)"}
+        return dict.fromkeys(state, mean.shape if mean.ndim in kinds else " or ".join(kinds.values()))
+
+
+class MeanImage(Preprocess):
+    """y = x − mean, of each pixel, (C, H, W), or of each feature, (D,).
+
+    >>> MeanImage().fit(np.array([[1.0, 5.0], [3.0, 5.0]]))(np.array([[4.0, 4.0]]))
+    tensor([[ 2., -1.]], dtype=float64)
+    """
+
+
+class ChannelMean(Preprocess):
+    """y = x − mean, of each channel, (C,), in images of any size, or of each feature, (D,)."""
+
+    per_pixel = False
+
+
+class Standardize(Preprocess):
+    """y = (x − mean) / std of each channel, (C,), or feature, (D,), where std² = mean((x − mean)²).
+
+    A constant channel, one whose std is at most `eps` · |mean|, is divided by 1.
+
+    >>> Standardize().fit(np.array([[1.0, 5.0], [5.0, 5.0]]))(np.array([[4.0, 4.0]]))
+    tensor([[ 0.5, -1. ]], dtype=float64)
+    """
+
+    arguments, keys, per_pixel, moment = ("eps",), ("mean", "std"), False, 2
+
+    def __init__(self, eps: float = 1e-12) -> None:
+        super().__init__()
+        self.eps = _positive(self, eps)
+
+    def solve(self, n: int, mean: Array, moment: Any) -> dict[str, Array]:
+        std = np.sqrt(moment / n)
+        return {"mean": mean, "std": np.where(std <= self.eps * np.abs(mean) + TINY, 1.0, std)}
+
+    def weight(self, shape: Shape, inverse: bool) -> Array:
+        std = _row(self.state["std"], shape)
+        return std if inverse else 1 / std
+
+
+class PCA(Preprocess):
+    """y = (x − mean) Uᵀ, (N, k): x along the k directions in which the data vary most.
+
+    The rows of U (k, D) are the eigenvectors of the covariance (x − mean)ᵀ(x − mean) / N, by falling eigenvalue λ, each
+    with the (first) entry of largest magnitude positive. `n_components`: k; or a fraction, 0 < f < 1, for the least k
+    whose λ are f of their sum; or None for D. State: mean (C, H, W) or (D,), components U, variance λ (k,).
+    Raises ValueError in `fit` if k > D, or D > 16384.
+
+    >>> pca = PCA(1).fit(np.array([[0.0, 0.0], [2.0, 2.0], [4.0, 4.0]]))
+    >>> pca(np.array([[3.0, 3.0]])), pca.inverse(np.array([[0.0]]))
+    (tensor([[1.4142]], dtype=float64), tensor([[2., 2.]], dtype=float64))
+    """
+
+    arguments: tuple[str, ...] = ("n_components",)
+    keys, moment = ("mean", "components", "variance"), 3
+    eps: float | None = None
+    rotates_back = False
+
+    def __init__(self, n_components: int | float | None = None) -> None:
+        super().__init__()
+        k: Any = n_components
+        if k is not None and (type(k) not in (int, float) or not (0 < k < 1 if isinstance(k, float) else k >= 1)):
+            raise ValueError(f"{type(self).__name__}: n_components must be an int of at least 1, a fraction between 0 "
+                             f"and 1, or None, got {k!r}")
+        self.n_components = n_components
+
+    def solve(self, n: int, mean: Array, moment: Any) -> dict[str, Array]:
+        k = self.n_components
+        if isinstance(k, int) and k > mean.size:
+            raise ValueError(f"{self}.fit: the data have {mean.size} features only")
+        variance, vectors = np.linalg.eigh(moment / n)
+        variance, U = np.maximum(variance[::-1], 0), vectors.T[::-1].copy()  # rounding makes zeros negative
+        if isinstance(k, float):
+            k = 1 + int(np.sum(np.cumsum(variance) < k * variance.sum()))
+        first = np.argmax(np.abs(U) >= (1 - 1e-8) * np.abs(U).max(1, keepdims=True), 1)  # rounding decides no tie
+        U[U[np.arange(len(U)), first] < 0] *= -1
+        return {"mean": mean, "components": U[:k], "variance": variance[:k]}
+
+    def output_shape(self, shape: Shape) -> Shape:
+        shape = super().output_shape(shape)
+        return shape if self.rotates_back else self.state["variance"].shape
+
+    def weight(self, shape: Shape, inverse: bool) -> Array:
+        U = V = _rows(self.state["components"].reshape(-1, *shape))
+        if self.eps is not None:
+            V = U * (self.state["variance"] + self.eps)[:, None] ** (0.5 if inverse else -0.5)
+        if self.rotates_back:
+            return matmul(Tensor(U.T), Tensor(V)).array
+        return V.T if inverse else V
+
+    def _shapes(self, state: dict[str, Array]) -> dict[str, Any]:
+        D, k = state["mean"].size, self.n_components
+        k = D if self.rotates_back else k if isinstance(k, int) else min(state["variance"].size, D)
+        return super()._shapes(state) | {"components": (k, D), "variance": (k,)}
+
+
+class PCAWhitening(PCA):
+    """y = (x − mean) Uᵀ / √(λ + eps), (N, k): uncorrelated, of variance 1 where λ is much larger than `eps`.
+
+    U, λ, `n_components` as of PCA. `eps` keeps directions that hardly vary, mostly noise, from being blown up."""
+
+    arguments: tuple[str, ...] = ("n_components", "eps")
+
+    def __init__(self, n_components: int | float | None = None, eps: float = 1e-5) -> None:
+        super().__init__(n_components)
+        self.eps = _positive(self, eps)
+
+
+class ZCA(PCAWhitening):
+    """y = (x − mean) Uᵀ diag(1 / √(λ + eps)) U: whitened and rotated back, so that images stay images, (N, C, H, W).
+
+    Of all whitenings it changes the data least (Bell & Sejnowski, "The 'independent components' of natural scenes are
+    edge filters", 1997). The default `eps` is the UFLDL tutorial's (Stanford) for data between 0 and 1."""
+
+    arguments: tuple[str, ...] = ("eps",)
+    rotates_back = True
+
+    def __init__(self, eps: float = 0.1) -> None:
+        super().__init__(None, eps)
+
+
+PREPROCESSORS: dict[str, type[Preprocess]] = {"mean-image": MeanImage, "channel-mean": ChannelMean,
+    "standardize": Standardize, "pca": PCA, "whiten": PCAWhitening, "zca": ZCA}  # fmt: skip
+
+
+def from_text(text: str) -> Preprocess:
+    """One of PREPROCESSORS, unfitted, by its name; "=" and a number give its first argument. Raises ValueError.
+
+    >>> from_text("pca=50"), from_text("zca=0.01"), from_text("standardize")
+    (PCA(n_components=50), ZCA(eps=0.01), Standardize(eps=1e-12))
+    """
+    name, equals, number = text.partition("=")
+    kind = _kind("from_text", name)
+    if equals and not kind.arguments:
+        raise ValueError(f"from_text: {name!r} takes no number, got {text!r}")
+    try:
+        arguments = [int(number) if number.isdecimal() else float(number)] if equals else []
+    except ValueError:
+        raise ValueError(f"from_text: '=' must be followed by a number, got {text!r}") from None
+    return kind(*arguments)
+
+
+def to_saved(preprocess: Preprocess) -> dict[str, Any]:
+    """Name, config and state of a fitted one of PREPROCESSORS, as `fastnn.save` takes them."""
+    name = next((name for name, kind in PREPROCESSORS.items() if kind is type(preprocess)), None)
+    _kind("to_saved", name or type(preprocess).__name__)
+    return {"name": name, "config": preprocess.config(), "state": preprocess.state_dict()}
+
+
+def from_saved(saved: Mapping[str, Any]) -> Preprocess:
+    """What `to_saved` was given, built again. Raises ValueError for a malformed dict.
+
+    >>> fastnn.save(to_saved(MeanImage().fit(np.ones((2, 3)))), "mean.safetensors")
+    >>> from_saved(fastnn.load("mean.safetensors"))(np.full((1, 3), 3.0))
+    tensor([[2., 2., 2.]], dtype=float64)
+    """
+    if not isinstance(saved, Mapping) or set(saved) != {"name", "config", "state"}:
+        raise ValueError(f"from_saved: a dict of name, config and state is needed, got {saved!r:.80}")
+    kind, config, state = _kind("from_saved", saved["name"]), saved["config"], saved["state"]
+    if not isinstance(config, Mapping) or not isinstance(state, Mapping) or set(config) != set(kind.arguments):
+        raise ValueError(f"from_saved: needs a state, and a config of {kind.arguments}, got {saved!r:.80}")
+    preprocess = kind(**config)
+    preprocess.load_state_dict(state)
+    return preprocess
+
+
+def _kind(op: str, name: Any) -> type[Preprocess]:
+    if not isinstance(name, str) or name not in PREPROCESSORS:
+        raise ValueError(f"{op}: {name!r:.80} is none of {', '.join(PREPROCESSORS)}")
+    return PREPROCESSORS[name]
+
+
+def _positive(owner: Preprocess, eps: Any) -> float:
+    if isinstance(eps, bool) or not isinstance(eps, (int, float)) or not 0 < eps < math.inf:
+        raise ValueError(f"{type(owner).__name__}: eps must be a finite number > 0, got {eps!r}")
+    return float(eps)
+
+
+def _rows(a: Array) -> Array:
+    """(N, C, H, W) or (N, D) as rows in memory order, (N, D): a view of channels-last images."""
+    return a if a.ndim == 2 else a.transpose(0, 2, 3, 1).reshape(len(a), math.prod(a.shape[1:]))
+
+
+def _unrows(rows: Array, shape: Shape) -> Array:
+    """Rows in memory order as samples of `shape`: a view, channels-last."""
+    return rows if len(shape) == 1 else rows.reshape(len(rows), *shape[1:], shape[0]).transpose(0, 3, 1, 2)
+
+
+def _row(a: Array, shape: Shape) -> Array:
+    """A number for each channel or pixel as a row for samples of `shape`."""
+    return _rows(np.broadcast_to(a.reshape(a.shape + (1,) * (len(shape) - a.ndim)), shape)[None])[0]
+
+
+def _first(batch: Any) -> Any:
+    return batch[0] if isinstance(batch, (tuple, list)) else batch
+
+
+def _batches(data: Any, batch_size: int) -> Iterator[Any]:
+    """The first member of each batch. None is held here while the next one is made."""
+    data = TensorDataset(data) if isinstance(data, (Tensor, np.ndarray)) else data
+    if not isinstance(data, (list, tuple)) and hasattr(data, "__getitem__") and hasattr(data, "__len__"):
+        for start in range(0, len(data), batch_size):
+            indices = np.arange(start, min(start + batch_size, len(data)))
+            yield _first(take_batch(data, indices) or _singly(data, indices))
+    elif isinstance(data, Iterable):
+        yield from map(_first, data)
+    else:
+        raise TypeError(f"fit: data must be a dataset, batches, or an array, got a {type(data).__name__}")
+
+
+def _singly(data: Any, indices: Array) -> list[Array]:
+    """The samples at `indices`, asked for one by one."""
+    for row, i in enumerate(indices.tolist()):
+        a = as_tensor(_first(data[i])).array
+        if row == 0:
+            out = np.empty((len(indices), *a.shape), a.dtype)
+        if a.shape != out.shape[1:] or a.dtype != out.dtype:
+            raise ShapeError(f"fit: sample {i} is {a.dtype} {a.shape}, others are {out.dtype} {out.shape[1:]}")
+        out[row] = a
+    return [out]
