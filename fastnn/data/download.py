@@ -24,10 +24,8 @@ def download(url: str, path: str | os.PathLike[str], checksum: str) -> None:
         raise ValueError(f"download: checksum must be a sha256 or md5 in 64 or 32 hexadecimal digits, got {checksum!r}")
     os.makedirs(os.path.dirname(part) or ".", exist_ok=True)
     with _locked(part) as file:
-        found = checksum
         with contextlib.suppress(FileNotFoundError), open(path, "rb") as old:
-            found = _digest(old, checksum)
-            if found == checksum:
+            if _digest(old, checksum) == checksum:
                 os.unlink(part)
                 return
         if _digest(file, checksum) != checksum:
@@ -108,7 +106,7 @@ def _transfer(url: str, file: Any) -> None:
         total = None if response.length is None else start + response.length
         name = os.path.basename(url)
         with tqdm(total=total, initial=start, unit="B", unit_scale=True, desc=name, leave=False, disable=None) as bar:
-            while chunk := response.read(1 << 18):
+            while chunk := response.read1(1 << 18):
                 file.write(chunk)
                 bar.update(len(chunk))
         file.flush()
