@@ -51,13 +51,13 @@ def _digest(file: Any, like: str) -> str:
 def _locked(part: str) -> Iterator[Any]:
     """The file `part`, open for reading and appending, and of one process at a time (where there is flock)."""
     try:
-        from fcntl import LOCK_EX, flock
+        import fcntl
     except ImportError:
-        flock = None  # type: ignore[assignment]
+        fcntl = None  # type: ignore[assignment]
     while True:
         with open(part, "a+b") as file:
-            if flock:
-                flock(file, LOCK_EX)
+            if fcntl is not None:
+                fcntl.flock(file, fcntl.LOCK_EX)
             with contextlib.suppress(FileNotFoundError):  # who held the lock has renamed or deleted what was opened
                 if os.path.samestat(os.fstat(file.fileno()), os.stat(part)):
                     yield file

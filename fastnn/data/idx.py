@@ -58,8 +58,8 @@ def read_idx(path: str | os.PathLike[str], mmap: bool = False) -> np.ndarray:
         shape = tuple(np.frombuffer(sizes, ">u4").tolist())
         needed = offset + math.prod(shape) * dtype.itemsize
         if (needed > size * TIGHTEST if packed else needed != size) or math.prod(filter(None, shape)) > 2**59:
-            raise ValueError(f"{path}: byte {min(needed, size)}: {dtype.newbyteorder('=')} values of shape {shape} need "
-                             f"{needed} bytes, the file has {size}{', compressed' * packed}")
+            raise ValueError(f"{path}: byte {min(needed, size)}: {dtype.newbyteorder('=')} values of shape {shape} "
+                             f"need {needed} bytes, the file has {size}{', compressed' * packed}")
         if mmap:
             return np.memmap(file, dtype, "r", offset, shape)
         out = np.empty(shape, dtype)
