@@ -108,7 +108,7 @@ GOOD = idx(np.arange(6, dtype=np.int16).reshape(2, 3))
     (b"\0\0\x0e\4" + b"\0\0\0\0" + b"\xff" * 12, "float64 values of shape (0, 4294967295"),
     (gzip.compress(GOOD[:-1]), "byte 23: the file ends, but int16 values of shape (2, 3) need 24 bytes"),
     (gzip.compress(GOOD + b"xy"), "byte 24: bytes are left over, but int16 values"),
-    (gzip.compress(b"\0\0\x08\1\0\1\0\0" + bytes(100)), "65544 bytes, the file has 3"),
+    (gzip.compress(b"\0\0\x08\1\0\1\0\0" + bytes(100)), "65544 bytes, the file has .*, compressed"),
     (gzip.compress(GOOD)[:-9], "corrupt gzip file: Compressed file ended"),
     (gzip.compress(GOOD)[:-5] + b"xxxxx", "corrupt gzip file: CRC check failed"),
     (gzip.compress(GOOD) + b"x", "corrupt gzip file: Not a gzipped file"),
@@ -191,7 +191,7 @@ def test_mnist(home, form):
 
 
 @pytest.mark.parametrize(("function", "folders"), [
-    (mnist, ["MNIST/raw", "mnist"]), (fashion_mnist, ["FashionMNIST/raw", "fashion-mnist", "fashion_mnist"]),
+    (mnist, ["MNIST/raw", "mnist"]), (fashion_mnist, ["fashion-mnist", "FashionMNIST/raw", "fashion_mnist"]),
 ])  # fmt: skip
 def test_order_of_places(home, monkeypatch, function, folders):
     """Each place stands before those that were filled before it."""
@@ -223,8 +223,8 @@ def test_not_found(home, monkeypatch):
     (home / "data/train-labels-idx1-ubyte.gz").unlink()
     with pytest.raises(FileNotFoundError) as caught:
         fashion_mnist()
-    for part in ("train-labels-idx1-ubyte.gz", f"{home}/data", f"{home}/debian", f"{home}/cache/fastnn", "download=True",
-                 "FashionMNIST/raw", "FASTNN_DATA", "dataset-fashion-mnist"):  # fmt: skip
+    for part in ("train-labels-idx1-ubyte.gz", f"{home}/data", f"{home}/debian", f"{home}/cache/fastnn",
+                 "download=True", "FashionMNIST/raw", "FASTNN_DATA", "dataset-fashion-mnist"):  # fmt: skip
         assert part in str(caught.value)
     with pytest.raises(FileNotFoundError) as caught:
         cifar10(root=home / "root")
@@ -234,7 +234,7 @@ def test_not_found(home, monkeypatch):
 
 
 @pytest.mark.parametrize(("name", "values", "message"), [
-    ("images-idx3", np.zeros((5, 28, 27), np.uint8), r"needs uint8 values of shape \(5, 28, 28\), got uint8 \(5, 28, 27"),
+    ("images-idx3", np.zeros((5, 28, 27), np.uint8), r"needs uint8 values of shape \(5, 28, 28\), got uint8 \(5, 28,"),
     ("images-idx3", np.zeros((5, 28, 28), np.int8), "needs uint8 values"),
     ("images-idx3", np.zeros((4, 28, 28), np.uint8), None),
     ("labels-idx1", np.zeros(4, np.uint8), r"byte 0: needs uint8 values of shape \(5,\), got uint8 \(4,\)"),
@@ -267,7 +267,7 @@ def test_download(home, server, monkeypatch):  # noqa: F811
     assert len(mnist(download=True)) == 5
     assert len(os.listdir(home / "cache/fastnn/mnist")) == 2
     monkeypatch.setitem(standard.URLS, "mnist", [f"{server.url}/bad/", f"{server.url}/none/"])
-    with pytest.raises(OSError, match="none/train-images-idx3-ubyte.gz: HTTP Error 404"):
+    with pytest.raises(OSError, match=r"none/train-images-idx3-ubyte\.gz: HTTP Error 404"):
         mnist(root=home / "elsewhere", download=True)
 
 
@@ -278,7 +278,8 @@ def records(rng, n, labels):
 
 def write_cifar(folder, rng, n=2):
     """Returns the records of all files, by name."""
-    ten = {f"data_batch_{i}.bin": records(rng, n + i, [10]) for i in range(1, 6)} | {"test_batch.bin": records(rng, n, [10])}
+    ten = {f"data_batch_{i}.bin": records(rng, n + i, [10]) for i in range(1, 6)}
+    ten["test_batch.bin"] = records(rng, n, [10])
     hundred = {"train.bin": records(rng, n + 1, [20, 100]), "test.bin": records(rng, n, [20, 100])}
     for sub, files in (("cifar-10-batches-bin", ten), ("cifar-100-binary", hundred)):
         (folder / sub).mkdir(parents=True)
@@ -323,9 +324,10 @@ def test_cifar(home, rng, packed):
 
 
 def test_cifar_classes():
-    assert standard.FINE == sorted(standard.FINE)
-    assert standard.COARSE == sorted(standard.COARSE)
-    assert [len(names) for names in (standard.FASHION, standard.CIFAR10, standard.COARSE, standard.FINE)] == [10, 10, 20, 100]
+    for names, n in ((standard.FASHION, 10), (standard.CIFAR10, 10), (standard.COARSE, 20), (standard.FINE, 100)):
+        assert len(set(names)) == len(names) == n
+    for names in (standard.CIFAR10[2:8], standard.COARSE, standard.FINE):  # as their authors have them
+        assert names == sorted(names)
 
 
 def test_cifar_refuses(home, rng, monkeypatch):
@@ -454,13 +456,14 @@ def test_array_folder_dtypes(tmp_path, rng, dtype, order):
 def test_only_what_is_indexed_is_read(tmp_path):
     """A sparse file of 64 GB, on disk a few kB."""
     with open(tmp_path / "x.npy", "wb") as file:
-        np.lib.format.write_array_header_1_0(file, {"descr": "<f4", "fortran_order": False, "shape": (1 << 24, 1 << 10)})
+        header = {"descr": "<f4", "fortran_order": False, "shape": (1 << 24, 1 << 10)}
+        np.lib.format.write_array_header_1_0(file, header)
         start = file.tell()
         file.seek(start + (5 << 12))
         file.write(np.float32(7).tobytes())
         file.truncate(start + (1 << 36))
     with open(tmp_path / "y.npy", "wb") as file:
-        np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": (1 << 24,)})
+        np.lib.format.write_array_header_1_0(file, header | {"descr": "|u1", "shape": (1 << 24,)})
         file.truncate(file.tell() + (1 << 24))
     dataset = ArrayFolder(tmp_path)
     x, y = dataset.batch(np.array([5, (1 << 24) - 1]))
@@ -485,7 +488,7 @@ def test_array_folder_refuses(tmp_path, rng):
     refuses("needs one array named y or labels", x=npy(x))
     refuses(r"needs one array named x or images .*, not \[.*'images.npy'", x=npy(x), images=npy(x), y=npy(y))
     refuses(r"x.npy has 5 samples, but .*y.npy has 4", x=npy(x), y=npy(y[:4]))
-    refuses(r"x.npy: byte 207: float64 values of shape \(5, 2\) .* need 208 bytes, the file has 207", x=npy(x)[:-1], y=npy(y))
+    refuses(r"x.npy: byte 207: float64 values of shape \(5, 2\) .* 208 bytes, the file has 207", x=npy(x)[:-1], y=npy(y))
     refuses("x.npy: byte 208: .* the file has 209", x=npy(x) + b"x", y=npy(y))
     refuses("y.npy: byte .*: not the header of an .npy file", x=npy(x), y=b"")
     refuses("y.npy: byte .*: not the header of an .npy file", x=npy(x), y=b"PK" + npy(y)[2:])
@@ -494,7 +497,7 @@ def test_array_folder_refuses(tmp_path, rng):
     refuses("y.npy: its dtype <U3 is not supported", x=npy(x), y=npy(np.array(["abc"] * 5)))
     refuses("x.npy: its dtype complex128 is not supported; it may be float32", x=npy(x + 1j), y=npy(y))
     refuses("x.npy: its dtype .*'a'.* is not supported", x=npy(np.zeros(5, [("a", "i4")])), y=npy(y))
-    huge = npy(x).replace(b"(5, 2)", b"(5, 9000000000)").replace(b" " * 11, b"", 1)
+    huge = npy(x).replace(b"(5, 2)", b"(5, 9000000000)").replace(b" " * 9, b"", 1)
     refuses("x.npy: byte .* need 360000000", x=huge, y=npy(y))
     with pytest.raises(FileNotFoundError, match="nowhere"):
         ArrayFolder(tmp_path / "nowhere")
@@ -587,7 +590,8 @@ def test_read_csv_refuses(tmp_path, text, message):
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(ValueError) as caught:
         read_csv(path)
-    assert str(caught.value).startswith(f"{path}: {message}")
+    assert str(caught.value).startswith(f"{path}: ")
+    assert message in str(caught.value)
 
 
 def test_read_csv_target(tmp_path):

@@ -116,8 +116,8 @@ def read_csv(path: Path, target: str | int | None = None, delimiter: str | None 
     """A table of numbers in a text file, gzip or not, as features (N, D) and targets (N, 1), both float32.
 
     `target` is the column to predict, its name or number from 0, by default the last; the others are the features. The
-    first line is taken for names if one of its fields is not a number. `delimiter` is by default a tab, a semicolon or
-    a comma, whichever the first line has first in this order. Blank lines are skipped. The dataset's attributes
+    first line is taken for names if one of its fields is not a number. `delimiter` is by default the comma, semicolon
+    or tab of which the first line has most outside quotes. Blank lines are skipped. The dataset's attributes
     `features`, a list, and `target` are the names. Raises ValueError, with file, line and column, for a field that is
     missing, not a number or not finite, and for lines of unequal length.
 
@@ -137,10 +137,9 @@ def read_csv(path: Path, target: str | int | None = None, delimiter: str | None 
         text = io.TextIOWrapper(file, "utf-8-sig", errors="replace", newline="")
         lines, head = iter(lambda: text.readline(1 << 24), ""), [""]
         try:
-            while not "".join(head).strip() and (line := next(lines, "")):
+            while not head[-1].strip() and (line := next(lines, "")):
                 head.append(line)
-            widths = {d: len(next(csv.reader(head[-1:], delimiter=d), ())) for d in "\t;,"}
-            delimiter = delimiter or next((d for d in widths if widths[d] > 1), ",")
+            delimiter = delimiter or max(",;\t", key=re.sub('"[^"]*"', "", head[-1]).count)
             reader = csv.reader(chain(head[1:], lines), delimiter=delimiter, strict=True, skipinitialspace=True)
             for row in reader:
                 if len(row) < 2 and not "".join(row).strip():

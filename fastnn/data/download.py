@@ -49,15 +49,13 @@ def _digest(file: Any, like: str) -> str:
 
 @contextlib.contextmanager
 def _locked(part: str) -> Iterator[Any]:
-    """The file `part`, open for reading and appending, and of one process at a time (where there is flock)."""
-    try:
-        import fcntl
-    except ImportError:
-        fcntl = None  # type: ignore[assignment]
+    """The file `part`, open for reading and appending by one process at a time."""
     while True:
         with open(part, "a+b") as file:
-            if fcntl is not None:
-                fcntl.flock(file, fcntl.LOCK_EX)
+            with contextlib.suppress(ImportError, OSError):  # where there are no locks, the checksum alone guards
+                from fcntl import LOCK_EX, flock
+
+                flock(file, LOCK_EX)
             with contextlib.suppress(FileNotFoundError):  # who held the lock has renamed or deleted what was opened
                 if os.path.samestat(os.fstat(file.fileno()), os.stat(part)):
                     yield file

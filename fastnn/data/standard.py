@@ -168,8 +168,8 @@ def _find(name: str, ways: list[list[str]], root: Path, download: bool) -> list[
     """The files of the first of `ways`, lists of names, that is whole in some folder; the last one can be fetched."""
     cache = os.path.join(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "fastnn")
     debian = DEBIAN if name == "fashion_mnist" else None
-    given = [root] if root is not None else [os.environ.get("FASTNN_DATA"), debian, cache]
-    bases = [os.path.expanduser(os.fsdecode(base)) for base in given if base]
+    given = [root] if root is not None else [os.environ.get("FASTNN_DATA") or None, debian, cache]
+    bases = [os.path.expanduser(os.fsdecode(base)) for base in given if base is not None]
     for folder in (os.path.join(base, sub) for base in bases for sub in (*FOLDERS[name], "")):
         for way in ways:
             if all(found := [_spelling(folder, file) for file in way]):
