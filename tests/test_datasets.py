@@ -326,7 +326,7 @@ def test_cifar(home, rng, packed):
 def test_cifar_classes():
     for names, n in ((standard.FASHION, 10), (standard.CIFAR10, 10), (standard.COARSE, 20), (standard.FINE, 100)):
         assert len(set(names)) == len(names) == n
-    for names in (standard.CIFAR10[2:8], standard.COARSE, standard.FINE):  # as their authors have them
+    for names in (standard.CIFAR10, standard.COARSE, standard.FINE):  # as their authors have them
         assert names == sorted(names)
 
 
@@ -488,7 +488,7 @@ def test_array_folder_refuses(tmp_path, rng):
     refuses("needs one array named y or labels", x=npy(x))
     refuses(r"needs one array named x or images .*, not \[.*'images.npy'", x=npy(x), images=npy(x), y=npy(y))
     refuses(r"x.npy has 5 samples, but .*y.npy has 4", x=npy(x), y=npy(y[:4]))
-    refuses(r"x.npy: byte 207: float64 values of shape \(5, 2\) .* 208 bytes, the file has 207", x=npy(x)[:-1], y=npy(y))
+    refuses(r"x.npy: byte 207: float64 .* \(5, 2\) .* need 208 bytes, the file has 207", x=npy(x)[:-1], y=npy(y))
     refuses("x.npy: byte 208: .* the file has 209", x=npy(x) + b"x", y=npy(y))
     refuses("y.npy: byte .*: not the header of an .npy file", x=npy(x), y=b"")
     refuses("y.npy: byte .*: not the header of an .npy file", x=npy(x), y=b"PK" + npy(y)[2:])
