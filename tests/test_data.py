@@ -11,7 +11,7 @@ import pytest
 
 import fastnn
 from fastnn import layout
-from fastnn.data import digits, resize, stratified_split
+from fastnn.data import digits, k_fold, resize, stratified_split
 from fastnn.data.transforms import Transform
 from fastnn.errors import ShapeError
 from fastnn.utils.data import DataLoader, Dataset, Subset, TensorDataset, default_collate, random_split
@@ -391,3 +391,49 @@ def test_resize_bad_arguments():
         resize(np.zeros((1, 1, 8, 0)), 28)
     with pytest.raises(ShapeError, match="uint8"):
         resize(np.zeros((1, 1, 8, 8), np.uint8), 28)
+
+
+def folds(dataset, k, **arguments):
+    """The pairs of index lists of k_fold, which are checked to cut the dataset."""
+    pairs = list(k_fold(dataset, k, **arguments))
+    for training, validation in pairs:
+        assert training.dataset is validation.dataset is dataset
+        assert sorted([*training.indices, *validation.indices]) == list(range(len(dataset)))
+    assert sorted(i for _, part in pairs for i in part.indices) == list(range(len(dataset)))
+    return [part.indices.tolist() for _, part in pairs]
+
+
+@pytest.mark.parametrize("k", [2, 3, 7, 23])
+def test_k_fold(dataset, k):
+    parts = folds(dataset, k, generator=1)
+    assert len(parts) == k
+    assert {len(part) for part in parts} <= {23 // k, -(-23 // k)}
+    assert parts == folds(dataset, k, generator=np.random.default_rng(1)) != folds(dataset, k, generator=2)
+    fastnn.manual_seed(4)
+    first = folds(dataset, k)
+    assert folds(dataset, k) != first
+    fastnn.manual_seed(4)
+    assert folds(dataset, k) == first
+
+
+def test_k_fold_stratified(rng):
+    labels = rng.permutation(np.repeat([0, 1, 2, 5], [40, 33, 2, 9]))
+    dataset = TensorDataset(np.arange(84), labels)
+    for k in 2, 5, 10:
+        parts = folds(dataset, k, stratified=True, generator=0)
+        assert {len(part) for part in parts} <= {84 // k, -(-84 // k)}
+        counts = np.array([np.bincount(labels[part], minlength=6) for part in parts])
+        assert (np.ptp(counts, axis=0) <= 1).all()
+    part = Subset(Subset(dataset, range(10, 84)), np.arange(0, 74, 2))
+    counts = [np.bincount(labels[10::2][:37][i], minlength=6) for i in folds(part, 3, stratified=True)]
+    assert (np.ptp(counts, axis=0) <= 1).all()
+
+
+def test_k_fold_bad_arguments(dataset):
+    for k in (1, 24, 2.0, True, "3"):
+        with pytest.raises(ValueError, match="k must be an int from 2 to the dataset's 23 samples, got"):
+            k_fold(dataset, k)  # at the call, not at the first pair
+    with pytest.raises(ValueError, match=r"integer labels, got TensorDataset, \(9,\) float32"):
+        k_fold(TensorDataset(np.zeros(9, np.float32)), 2, stratified=True)
+    with pytest.raises(ValueError, match="stratified needs a TensorDataset"):
+        k_fold(Singly(dataset), 2, stratified=True)

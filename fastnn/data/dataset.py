@@ -1,6 +1,6 @@
 """Datasets: things with a length that answer an index with one sample."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -111,6 +111,31 @@ def stratified_split(dataset: TensorDataset, fraction: float, generator: Seed = 
     order = order[np.argsort(labels[order], kind="stable")]  # by class, at random within
     chosen = np.diff(np.floor(np.arange(len(order) + 1) * fraction + 0.5)) > 0
     return Subset(dataset, np.sort(order[~chosen])), Subset(dataset, np.sort(order[chosen]))
+
+
+def k_fold(dataset: Any, k: int, stratified: bool = False, generator: Seed = None) -> Iterator[tuple[Subset, Subset]]:
+    """Cuts `dataset` at random into k parts, for cross-validation: yields k pairs (the other parts, one part), each
+    sample in one part, to train and to validate on. Sizes of parts differ by at most 1; if `stratified`, so do their
+    numbers of samples of each class, which is the last tensor, (N,) integers, of a TensorDataset or a Subset of one.
+    `generator` as for `random_split`.
+
+    >>> [part.indices.tolist() for _, part in k_fold(range(7), 3, generator=0)]
+    [[1, 2, 6], [4, 5], [0, 3]]
+    """
+    whole, order = dataset, as_generator(generator).permutation(len(dataset))
+    if isinstance(k, bool) or not isinstance(k, (int, np.integer)) or not 2 <= k <= len(order):
+        raise ValueError(f"k_fold: k must be an int from 2 to the dataset's {len(order)} samples, got {k!r}")
+    if stratified:
+        indices: Any = slice(None)
+        while isinstance(dataset, Subset):
+            dataset, indices = dataset.dataset, dataset.indices[indices]
+        labels = dataset.tensors[-1].array[indices] if isinstance(dataset, TensorDataset) else np.empty(0)
+        if labels.ndim != 1 or labels.dtype.kind not in "iu":
+            raise ValueError("k_fold: stratified needs a TensorDataset with (N,) integer labels, got "
+                             f"{type(dataset).__name__}, {labels.shape} {labels.dtype}")
+        order = order[np.argsort(labels[order], kind="stable")]  # by class, at random within
+    parts = [np.sort(order[i::k]) for i in range(k)]
+    return ((Subset(whole, np.setdiff1d(order, part)), Subset(whole, part)) for part in parts)
 
 
 def as_generator(generator: Seed) -> np.random.Generator:

@@ -1,0 +1,186 @@
+"""One's own data, from arrays on disk and from tables of numbers.
+
+Sizes that a file announces are compared with the size it has before memory is allocated; pickles are never loaded."""
+import math
+import os
+import re
+from array import array
+from itertools import chain
+from typing import Any
+
+import numpy as np
+
+from fastnn import layout
+from fastnn.data.dataset import TensorDataset, take_batch
+from fastnn.data.idx import TIGHTEST, open_bytes, read_idx
+from fastnn.tensor import DTYPES, Tensor
+
+Path = str | os.PathLike[str]
+FLOAT32 = float(np.finfo(np.float32).max)
+
+
+class ArrayFolder(TensorDataset):
+    """Samples from the arrays x and y, each in a file of the folder `path`: sample i is ``(x[i], y[i])``.
+
+    The files are x.npy or images.npy, and y.npy or labels.npy; or IDX files (x.idx, images-idx3-ubyte.gz, …); or `path`
+    is an .npz file of two such arrays. `mmap` maps .npy and unpacked IDX files into memory, read-only: only what is
+    indexed is read, and they may be larger than memory, in the machine's byte order. The rest is read at once. Raises
+    ValueError, naming the file, if one is missing or not sound, or if x and y have unequal lengths.
+
+    >>> np.save("x.npy", np.eye(3, dtype=np.float32)), np.save("y.npy", np.array([5, 6, 7]))
+    (None, None)
+    >>> ArrayFolder(".")[2]
+    (tensor([0., 0., 1.]), tensor(7))
+    """
+
+    def __init__(self, path: Path, mmap: bool = True) -> None:
+        self.path, self.mmap = os.fsdecode(path), mmap
+        if os.path.isdir(self.path):
+            names = [os.path.join(self.path, name) for name in _pick(self.path, os.listdir(self.path))]
+            arrays = [self._read(name) for name in names]
+        else:
+            names, arrays = _read_npz(self.path)
+        if len(arrays[0]) != len(arrays[1]):
+            raise ValueError(f"{names[0]} has {len(arrays[0])} samples, but {names[1]} has {len(arrays[1])}")
+        super().__init__(*(a if layout.sound(a) else layout.contiguous(a) for a in arrays))
+
+    def __reduce__(self) -> tuple:
+        return type(self), (self.path, self.mmap)  # a copy in another process maps the same files
+
+    def batch(self, indices: np.ndarray) -> list[Tensor]:
+        """The samples at `indices`, (N,) ints, as tensors (N, …) of their own memory. Raises IndexError."""
+        return take_batch(self, np.asarray(indices))  # type: ignore[return-value]
+
+    def _read(self, path: str) -> np.ndarray:
+        if not path.endswith(".npy"):
+            return read_idx(path, self.mmap and not path.endswith(".gz"))
+        with open(path, "rb") as file:
+            return _read_npy(file, path, os.fstat(file.fileno()).st_size, self.mmap)
+
+
+def _pick(path: str, names: list[str]) -> list[str]:
+    """The two of `names` that hold x and y."""
+    picked = []
+    for stems in ("x", "images"), ("y", "labels"):
+        found = [n for n in names if re.fullmatch(rf"({'|'.join(stems)})(\.npy|[.-]idx(\d-ubyte)?(\.gz)?)", n)]
+        if len(found) != 1:
+            raise ValueError(f"{path}: needs one array named {' or '.join(stems)} (.npy or .idx), not {found}")
+        picked += found
+    return picked
+
+
+def _read_npz(path: str) -> tuple[list[str], list[np.ndarray]]:
+    import zipfile
+
+    with open(path, "rb") as file:
+        try:
+            size, archive = os.fstat(file.fileno()).st_size, zipfile.ZipFile(file)
+            names = _pick(path, archive.namelist())
+            arrays = []
+            for info in map(archive.getinfo, names):
+                if info.file_size > TIGHTEST * min(info.compress_size, size):
+                    raise ValueError(f"{path}: {info.filename} cannot unpack to {info.file_size} bytes")
+                with archive.open(info) as member:
+                    arrays.append(_read_npy(member, f"{path}: {info.filename}", info.file_size, False))
+        except Exception as error:  # whatever a hostile file provokes
+            if isinstance(error, ValueError) and path in str(error):
+                raise
+            raise ValueError(f"{path}: neither a folder nor a sound .npz file: {error!r}") from error
+    return [f"{path}: {name}" for name in names], arrays
+
+
+def _read_npy(file: Any, name: str, size: int, mmap: bool) -> np.ndarray:
+    """The array of the .npy file `file`, of `size` bytes."""
+    try:
+        major, _ = np.lib.format.read_magic(file)
+        form = np.lib.format.read_array_header_1_0 if major == 1 else np.lib.format.read_array_header_2_0
+        shape, fortran, dtype = form(file)
+    except Exception as error:  # whatever a hostile header provokes
+        raise ValueError(f"{name}: byte {file.tell()}: not the header of an .npy file: {error!r}") from error
+    if dtype.newbyteorder("=") not in DTYPES:
+        raise ValueError(f"{name}: its dtype {dtype} is not supported; it may be {', '.join(map(str, DTYPES))}")
+    offset, order = file.tell(), "F" if fortran else "C"
+    needed = offset + math.prod(shape) * dtype.itemsize
+    if not 1 <= len(shape) <= 64 or min(shape) < 0 or needed != size or math.prod(filter(None, shape)) > 2**59:
+        raise ValueError(f"{name}: byte {min(needed, size)}: {dtype} values of shape {shape} (1 to 64 dimensions) need "
+                         f"{needed} bytes, the file has {size}")
+    if mmap:
+        return np.memmap(file, dtype, "r", offset, shape, order)  # type: ignore[call-overload]
+    values = np.empty(math.prod(shape), dtype)
+    if (got := offset + file.readinto(values.view(np.uint8).data)) < needed:
+        raise ValueError(f"{name}: byte {got}: the file ends, but needs {needed} bytes")
+    return values.reshape(shape, order=order)  # type: ignore[call-overload]
+
+
+def read_csv(path: Path, target: str | int | None = None, delimiter: str | None = None) -> TensorDataset:
+    """A table of numbers in a text file, gzip or not, as features (N, D) and targets (N, 1), both float32.
+
+    `target` is the column to predict, its name or number from 0, by default the last; the others are the features. The
+    first line is taken for names if one of its fields is not a number. `delimiter` is by default the comma, semicolon
+    or tab of which the first line has most outside quotes. Blank lines are skipped. The dataset's attributes
+    `features`, a list, and `target` are the names. Raises ValueError, with file, line and column, for a field that is
+    missing, not a number or not finite, and for lines of unequal length.
+
+    >>> with open("houses.csv", "w") as file:
+    ...     _ = file.write("rooms,price,year\\n3,250,1970\\n4,310.5,1985\\n")
+    >>> houses = read_csv("houses.csv", target="price")
+    >>> houses.features, houses[1]
+    (['rooms', 'year'], (tensor([   4., 1985.]), tensor([310.5])))
+    """
+    import csv
+    import io
+
+    path = os.fsdecode(path)
+    names: list[str] = []
+    values, reader = array("d"), csv.reader(())
+    with open_bytes(path) as (file, _, _):
+        text = io.TextIOWrapper(file, "utf-8-sig", errors="replace", newline="")
+        lines, head = iter(lambda: text.readline(1 << 24), ""), [""]
+        try:
+            while not head[-1].strip() and (line := next(lines, "")):
+                head.append(line)
+            delimiter = delimiter or max(",;\t", key=re.sub('"[^"]*"', "", head[-1]).count)
+            reader = csv.reader(chain(head[1:], lines), delimiter=delimiter, strict=True, skipinitialspace=True)
+            for row in reader:
+                if len(row) < 2 and not "".join(row).strip():
+                    continue
+                if not names:
+                    header = any(field.strip() and not _is_number(field) for field in row)
+                    names = [field.strip() if header else str(i) for i, field in enumerate(row)]
+                    if header:
+                        continue
+                if len(row) != len(names):
+                    raise ValueError(f"{len(row)} fields, but there are {len(names)} columns")
+                for name, field in zip(names, row, strict=True):
+                    values.append(_number(field, name))
+        except (csv.Error, ValueError) as error:
+            raise ValueError(f"{path}: line {reader.line_num}: {error}") from None
+        finally:
+            text.detach()
+    if len(names) < 2 or not values:
+        raise ValueError(f"{path}: needs a line of numbers, features and target, has {len(names)} columns and "
+                         f"{len(values) // max(len(names), 1)} lines of numbers")
+    columns = [i for i, name in enumerate(names) if (len(names) - 1 if target is None else target) in (i, name)]
+    if len(columns) != 1:
+        raise ValueError(f"{path}: target must be one column's name, or its number, of {names}, got {target!r}")
+    table = np.array(values).reshape(-1, len(names)).astype(np.float32)
+    dataset = TensorDataset(np.delete(table, columns, 1), table[:, columns])
+    dataset.target = names.pop(columns[0])  # type: ignore[attr-defined]
+    dataset.features = names  # type: ignore[attr-defined]
+    return dataset
+
+
+def _is_number(field: str) -> bool:
+    try:
+        float(field)
+    except ValueError:
+        return False
+    return "_" not in field
+
+
+def _number(field: str, name: str) -> float:
+    """The number in `field` of column `name`. Raises ValueError."""
+    if _is_number(field) and abs(value := float(field)) <= FLOAT32:
+        return value
+    what = f"{field!r:.60} is not a {'finite float32 ' * _is_number(field)}number" if field.strip() else "is empty"
+    raise ValueError(f"column {name!r}: {what}")

@@ -1,0 +1,198 @@
+"""The data sets that people know by name, from files: MNIST, Fashion-MNIST, CIFAR-10, CIFAR-100.
+
+Each function returns the training part, or with `train=False` the test part, as a TensorDataset of images, uint8
+(N, C, H, W), and labels, int64 (N,), whose attribute `classes` lists the names of the labels.
+
+Files are looked for in `root` if it is given, else in the folder that the environment variable FASTNN_DATA names, where
+Debian keeps Fashion-MNIST, and in ~/.cache/fastnn ($XDG_CACHE_HOME/fastnn); in each first in sub-folders with the data
+set's name, torchvision's spelling among them, then in the folder itself. `download=True` fetches what is found nowhere
+into the sub-folder of `root` or of the cache. Files may hold fewer images than the originals.
+
+Raises FileNotFoundError, with the places looked in, if there are no files; ValueError, with file and byte, if one is
+not what it should be."""
+import os
+from types import SimpleNamespace
+
+import numpy as np
+
+from fastnn import layout
+from fastnn.data.dataset import TensorDataset
+from fastnn.data.download import download as fetch
+from fastnn.data.idx import open_bytes, read_idx
+
+Path = str | os.PathLike[str] | None
+DEBIAN = "/usr/share/datasets"
+UNPACKED = 1 << 30  # bytes that an archive may hold; CIFAR's hold 0.19e9
+
+FOLDERS = {
+    "mnist": ("mnist", "MNIST/raw", "MNIST"),
+    "fashion_mnist": ("fashion_mnist", "FashionMNIST/raw", "fashion-mnist", "FashionMNIST"),
+    "cifar10": ("cifar10", "cifar10/cifar-10-batches-bin", "cifar-10-batches-bin"),
+    "cifar100": ("cifar100", "cifar100/cifar-100-binary", "cifar-100-binary"),
+}
+URLS = {
+    "mnist": ("https://ossci-datasets.s3.amazonaws.com/mnist/", "https://storage.googleapis.com/cvdf-datasets/mnist/"),
+    "fashion_mnist": ("http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",),
+    "cifar10": ("https://www.cs.toronto.edu/~kriz/",),
+    "cifar100": ("https://www.cs.toronto.edu/~kriz/",),
+}
+SHA256 = {
+    "mnist": {
+        "train-images-idx3-ubyte.gz": "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609",
+        "train-labels-idx1-ubyte.gz": "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c",
+        "t10k-images-idx3-ubyte.gz": "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",
+        "t10k-labels-idx1-ubyte.gz": "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
+    },
+    "fashion_mnist": {
+        "train-images-idx3-ubyte.gz": "3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84",
+        "train-labels-idx1-ubyte.gz": "a04f17134ac03560a47e3764e11b92fc97de4d1bfaf8ba1a3aa29af54cc90845",
+        "t10k-images-idx3-ubyte.gz": "346e55b948d973a97e58d2351dde16a484bd415d4595297633bb08f03db6a073",
+        "t10k-labels-idx1-ubyte.gz": "67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5",
+    },
+    "cifar10": {"cifar-10-binary.tar.gz": "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9dddda3db29a59bca1dd"},
+    "cifar100": {"cifar-100-binary.tar.gz": "58a81ae192c23a4be8b1804d68e518ed807d710a4eb253b1f2a199162a40d8ec"},
+}
+FASHION = ["T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"]
+CIFAR10 = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
+COARSE = """aquatic_mammals fish flowers food_containers fruit_and_vegetables household_electrical_devices
+household_furniture insects large_carnivores large_man-made_outdoor_things large_natural_outdoor_scenes
+large_omnivores_and_herbivores medium_mammals non-insect_invertebrates people reptiles small_mammals trees vehicles_1
+vehicles_2""".split()  # noqa: SIM905
+FINE = """apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus butterfly camel can
+castle caterpillar cattle chair chimpanzee clock cloud cockroach couch crab crocodile cup dinosaur dolphin elephant
+flatfish forest fox girl hamster house kangaroo keyboard lamp lawn_mower leopard lion lizard lobster man maple_tree
+motorcycle mountain mouse mushroom oak_tree orange orchid otter palm_tree pear pickup_truck pine_tree plain plate poppy
+porcupine possum rabbit raccoon ray road rocket rose sea seal shark shrew skunk skyscraper snail snake spider squirrel
+streetcar sunflower sweet_pepper table tank telephone television tiger tractor train trout tulip turtle wardrobe whale
+willow_tree wolf woman worm""".split()  # noqa: SIM905
+
+
+def mnist(train: bool = True, root: Path = None, download: bool = False) -> TensorDataset:
+    """Handwritten digits: 60,000 images (1, 28, 28) to train on, 10,000 to test with, from 0 (paper) to 255 (ink).
+
+    Source: LeCun, Cortes, Burges, "The MNIST database of handwritten digits", 1998."""
+    return _mnist("mnist", train, root, download, list("0123456789"))
+
+
+def fashion_mnist(train: bool = True, root: Path = None, download: bool = False) -> TensorDataset:
+    """Articles of clothing in MNIST's form: 60,000 images (1, 28, 28) to train on, 10,000 to test with.
+
+    Debian's package dataset-fashion-mnist has them. Source: Xiao, Rasul, Vollgraf, "Fashion-MNIST: a novel image
+    dataset for benchmarking machine learning algorithms", 2017, arXiv 1708.07747."""
+    return _mnist("fashion_mnist", train, root, download, FASHION)
+
+
+def cifar10(train: bool = True, root: Path = None, download: bool = False) -> TensorDataset:
+    """Photographs of 10 classes: 50,000 images (3, 32, 32), RGB, to train on, 10,000 to test with; channels-last.
+
+    Read from the binary version, unpacked or not. Source: Krizhevsky, "Learning multiple layers of features from tiny
+    images", 2009."""
+    files = [f"data_batch_{i}.bin" for i in range(1, 6)] if train else ["test_batch.bin"]
+    return _cifar("cifar10", files, root, download, [CIFAR10], 0)
+
+
+def cifar100(train: bool = True, root: Path = None, download: bool = False, coarse: bool = False) -> TensorDataset:
+    """As :func:`cifar10` with 100 classes, or (`coarse`) the 20 kinds that they belong to."""
+    return _cifar("cifar100", ["train.bin" if train else "test.bin"], root, download, [COARSE, FINE], int(not coarse))
+
+
+def _mnist(name: str, train: bool, root: Path, download: bool, classes: list[str]) -> TensorDataset:
+    part = "train" if train else "t10k"
+    files = _find(name, [[f"{part}-images-idx3-ubyte.gz", f"{part}-labels-idx1-ubyte.gz"]], root, download)
+    images, labels = map(read_idx, files)
+    for path, array, shape in zip(files, (images, labels), ((len(images), 28, 28), (len(images),)), strict=True):
+        if array.shape != shape or array.dtype != np.uint8:
+            raise ValueError(f"{path}: byte 0: needs uint8 values of shape {shape}, got {array.dtype} {array.shape}")
+    _check_labels(files[1], labels, len(classes), 8, 1)
+    return _dataset(images[:, None], labels, classes)
+
+
+def _cifar(name: str, bins: list[str], root: Path, download: bool, kinds: list[list[str]], kind: int) -> TensorDataset:
+    """From records of a label for each of `kinds`, then 3·32·32 bytes, red, green, blue; `kind` is the label wanted."""
+    size, archives = len(kinds) + 3072, list(SHA256[name])
+    found = _find(name, [bins, archives], root, download)
+    packed = found[0].endswith(archives[0])
+    parts = _unpack(found[0], bins) if packed else {path: np.fromfile(path, np.uint8) for path in found}
+    for path, data in parts.items():
+        if len(data) % size:
+            raise ValueError(f"{path}: byte {len(data)}: the file ends, but records need {size} bytes each")
+        for i, names in enumerate(kinds):
+            _check_labels(path, data[i::size], len(names), i, size)
+    records = [data.reshape(-1, size) for data in parts.values()]
+    images = layout.empty((sum(map(len, records)), 3, 32, 32), np.uint8, True)
+    np.concatenate([part[:, len(kinds) :].reshape(-1, 3, 32, 32) for part in records], out=images)
+    return _dataset(images, np.concatenate([part[:, kind] for part in records]), kinds[kind])
+
+
+def _check_labels(path: str, labels: np.ndarray, n: int, start: int, step: int) -> None:
+    wrong = np.flatnonzero(labels >= n)
+    if len(wrong):
+        raise ValueError(f"{path}: byte {start + step * wrong[0]}: label {labels[wrong[0]]}, but there are {n} classes")
+
+
+def _dataset(images: np.ndarray, labels: np.ndarray, classes: list[str]) -> TensorDataset:
+    dataset = TensorDataset(images, labels.astype(np.int64))
+    dataset.classes = list(classes)  # type: ignore[attr-defined]
+    return dataset
+
+
+def _unpack(path: str, wanted: list[str]) -> dict[str, np.ndarray]:
+    """The bytes of the files called `wanted`, in that order, out of the tar archive `path`."""
+    import tarfile
+
+    parts = {}
+    with open_bytes(path) as (file, _, _):
+        def read(size: int) -> bytes:
+            if file.tell() > UNPACKED:
+                raise ValueError(f"it holds more than {UNPACKED} bytes")
+            return file.read(size)
+
+        try:
+            with tarfile.open(fileobj=SimpleNamespace(read=read), mode="r|", bufsize=1 << 16) as archive:  # type: ignore
+                for member in archive:  # as a stream: nothing is read twice, and no offset is believed
+                    name = os.path.basename(member.name)
+                    if name in wanted and member.isreg() and 0 <= member.size <= UNPACKED:
+                        parts[name] = np.frombuffer(archive.extractfile(member).read(), np.uint8)  # type: ignore
+            while read(1 << 16):  # to the sum that gzip keeps
+                pass
+        except OSError:
+            raise
+        except Exception as error:  # whatever a hostile file provokes
+            raise ValueError(f"{path}: corrupt tar archive: {error}") from error
+    if len(parts) < len(wanted):
+        raise ValueError(f"{path}: {', '.join(name for name in wanted if name not in parts)} not in the archive")
+    return {f"{path}: {name}": parts[name] for name in wanted}
+
+
+def _find(name: str, ways: list[list[str]], root: Path, download: bool) -> list[str]:
+    """The files of the first of `ways`, lists of names, that is whole in some folder; the last one can be fetched."""
+    cache = os.path.join(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "fastnn")
+    debian = DEBIAN if name == "fashion_mnist" else None
+    given = [root] if root is not None else [os.environ.get("FASTNN_DATA") or None, debian, cache]
+    bases = [os.path.expanduser(os.fsdecode(base)) for base in given if base is not None]
+    for folder in (os.path.join(base, sub) for base in bases for sub in (*FOLDERS[name], "")):
+        for way in ways:
+            if all(found := [_spelling(folder, file) for file in way]):
+                return found  # type: ignore[return-value]
+    if not download:
+        package = ", install Debian's package dataset-fashion-mnist" * bool(debian)
+        raise FileNotFoundError(f"{name}: {' and '.join(ways[-1])} not found in {', '.join(bases)}, nor there in "
+                                f"{', '.join(FOLDERS[name])}; pass download=True, or set FASTNN_DATA or root to the "
+                                f"folder that has them{package}")
+    folder = os.path.join(bases[-1], name)
+    for file in ways[-1]:
+        for url in URLS[name] if not _spelling(folder, file) else ():
+            try:
+                fetch(url + file, os.path.join(folder, file), SHA256[name][file])
+                break
+            except (OSError, ValueError):
+                if url == URLS[name][-1]:
+                    raise
+    return [_spelling(folder, file) or file for file in ways[-1]]
+
+
+def _spelling(folder: str, file: str) -> str | None:
+    """The path of `file` in `folder`; an IDX file may be unpacked, and its name have a dot before idx."""
+    stems = [file.removesuffix(".gz"), file.removesuffix(".gz").replace("-idx", ".idx")]
+    names = [stem + end for stem in stems for end in ("", ".gz")] if "-idx" in file else [file]
+    return next(filter(os.path.isfile, (os.path.join(folder, name) for name in names)), None)
