@@ -16,7 +16,8 @@ from fastnn import layout
 from fastnn.errors import ArgumentError
 
 FAMILIES = (
-    "activation", "conv", "dropout", "elementwise", "matmul", "normalization", "optimizer", "pooling", "softmax")
+    "activation", "conv", "dropout", "elementwise", "image", "matmul", "normalization", "optimizer", "pooling",
+    "softmax")
 
 try:
     from fastnn import _runtime  # type: ignore[attr-defined]
@@ -64,7 +65,7 @@ def load(kernel_set: str, isa: str) -> dict[str, Any]:
 
 
 kernel_set, isa = _choose()
-(activation, conv, dropout, elementwise, matmul, normalization, optimizer, pooling,
+(activation, conv, dropout, elementwise, image, matmul, normalization, optimizer, pooling,
  softmax) = load(kernel_set, isa).values()
 
 

@@ -3,15 +3,27 @@
 A transform is called with images (N, C, H, W) or one image (C, H, W), float32 or float64, and returns a Tensor of that
 dtype; called with labels too, it returns both. Random transforms draw for each image anew, from `generator` (a seed, a
 NumPy generator, or None for fastnn's own, `manual_seed`): the same generator gives the same images. Gradients do not
-pass. A subclass defines `apply`, for images alone, or `mix`, if labels change too."""
-from typing import Any
+pass. A subclass defines `apply`, for images alone, or `mix`, if labels change too.
+
+Names, arguments and formulae are torchvision's, where it has the transform. Three things are always so here: pixels
+between pixels are bilinear, without a filter before an image shrinks (``antialias=False``); a constant border, `fill`,
+is one number; and colours are taken to lie from 0 to 1. ArgumentError for arguments out of range."""
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import numpy as np
 
 from fastnn import layout
 from fastnn.data.dataset import Seed, as_generator
-from fastnn.errors import DTypeError, ShapeError
+from fastnn.errors import ArgumentError, DTypeError, RangeError, ShapeError
+from fastnn.functional.arguments import IntOrPair, Pair, pair
+from fastnn.functional.image import MODES, affine_images, crop_images
 from fastnn.tensor import Array, Tensor, as_tensor
+
+Numbers = float | Sequence[float]
+LARGEST = 1e9  # number that is taken for an argument
 
 
 class Transform:
@@ -20,6 +32,9 @@ class Transform:
     ``transform(images, labels=None, generator=None)``. Raises DTypeError for images that are not floating point (see
     `ToFloat`), ShapeError unless they are (N, C, H, W) or (C, H, W)."""
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}()"
+
     def __call__(self, images: Any, labels: Any = None, generator: Seed = None) -> Any:
         a = as_tensor(images).array
         if a.ndim not in (3, 4):
@@ -27,14 +42,16 @@ class Transform:
         batch = self.prepare(a if a.ndim == 4 else a[None])
         y = None if labels is None else as_tensor(labels).array
         out, y = self.mix(batch, y, as_generator(generator))
-        out = Tensor(out if a.ndim == 4 else out[0])
-        return out if y is None else (out, Tensor(y))
+        images = Tensor(out if a.ndim == 4 else out[..., 0, :, :, :])
+        return images if y is None else (images, Tensor(y))
 
     def prepare(self, images: Array) -> Array:
         """The images as `apply` takes them."""
         if images.dtype.char not in "fd":
             raise DTypeError(f"{type(self).__name__}: images must be float32 or float64, but are {images.dtype}; put "
                              "ToFloat() first")
+        if images.ndim != 4:
+            raise ShapeError(f"{type(self).__name__}: images must be (N, C, H, W), got {images.shape}; views come last")
         return layout.channels_last(images)
 
     def mix(self, images: Array, labels: Array | None, rng: np.random.Generator) -> tuple[Array, Array | None]:
@@ -52,6 +69,9 @@ class Compose(Transform):
     def __init__(self, transforms: list[Transform]) -> None:
         self.transforms = list(transforms)
 
+    def __repr__(self) -> str:
+        return f"Compose({self.transforms})"
+
     def prepare(self, images: Array) -> Array:
         return self.transforms[0].prepare(images) if self.transforms else images
 
@@ -65,7 +85,7 @@ class ToFloat(Transform):
     """uint8 images from 0 to 255 as float32 from 0 to 1; float images pass as they are.
 
     >>> ToFloat()(np.full((1, 1, 1, 2), 51, np.uint8))
-    tensor([[[[0.2000, 0.2000]]]])
+    tensor([[[[0.2, 0.2]]]])
     """
 
     def prepare(self, images: Array) -> Array:
@@ -76,3 +96,647 @@ class ToFloat(Transform):
             return images
         out = layout.empty(images.shape, np.float32, True)
         return np.multiply(images, np.float32(1 / 255), out, dtype=np.float32)
+
+
+# What transforms share ---------------------------------------------------------------------------------------------
+
+def _need(condition: Any, transform: Transform, need: str) -> None:
+    if not condition:
+        raise ArgumentError(f"{transform}: {need}")
+
+
+def _number(transform: Transform, name: str, least: float = -LARGEST, most: float = LARGEST) -> None:
+    """Sees that this argument is a number from `least` to `most`."""
+    value = getattr(transform, name)
+    number = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
+    _need(number and least <= value <= most, transform, f"{name} must be a number from {least} to {most}")
+
+
+def _interval(transform: Transform, name: str, least: float, most: float, middle: float | None = None,
+              value: Any = None) -> tuple[float, float]:
+    """This argument as an interval; if `middle` is given, a number is how far the interval reaches from there."""
+    value = getattr(transform, name) if value is None else value
+    try:
+        if middle is not None and np.ndim(value) == 0:
+            value = (max(middle - value, least), middle + value)
+        low, high = map(float, value)
+    except (TypeError, ValueError):
+        low, high = 1.0, 0.0
+    _need(least <= low <= high <= most, transform, f"{name} must be an interval within {least} to {most}"
+          + (f", or how far it reaches from {middle:g}" if middle is not None else ""))
+    return low, high
+
+
+def _sides(transform: Transform, padding: int | Sequence[int]) -> tuple[int, ...]:
+    """Padding on the left, at the top, on the right, at the bottom."""
+    sides = tuple(padding) if isinstance(padding, Sequence) else (padding,)
+    good = len(sides) in (1, 2, 4) and all(isinstance(n, (int, np.integer)) and 0 <= n < 2**28 for n in sides)
+    _need(good, transform, "padding must be an int >= 0, or 2 of them for width and height, or 4: left, top, right, "
+                           "bottom")
+    return sides * (4 // len(sides))
+
+
+def _crop(images: Array, top: Any, left: Any, size: Sequence[int], **options: Any) -> Array:
+    return crop_images(Tensor(images), top, left, tuple(size), **options).array
+
+
+def _rows(images: Array) -> Array:
+    """Channels-last images as (N, H, W, C), sharing memory, in C order."""
+    return images.transpose(0, 2, 3, 1)
+
+
+def _by_channel(operation: np.ufunc, images: Array, values: Array, out: Array) -> Array:
+    """operation(images, values) for values (C,) or (N, C), which are repeated so that NumPy's loops are rows."""
+    N, C, H, W = images.shape
+    repeated = np.tile(values.astype(images.dtype).reshape(-1, 1, C), W)  # (1 or N, 1, W·C)
+    operation(_rows(images).reshape(N, H, W * C), repeated, _rows(out).reshape(N, H, W * C))
+    return out
+
+
+def _boxes(top: Array, left: Array, bottom: Array, right: Array, H: int, W: int) -> Array:
+    """Which pixels, (…, H, W), lie in boxes whose corners are (…)."""
+    i, j = np.arange(H), np.arange(W)
+    rows, columns = (i >= top[..., None]) & (i < bottom[..., None]), (j >= left[..., None]) & (j < right[..., None])
+    return rows[..., None] & columns[..., None, :]
+
+
+def _drawn_sizes(n: int, area: float, scale: tuple[float, float], ratio: tuple[float, float],
+                 rng: np.random.Generator) -> tuple[Array, Array]:
+    """√(a·r) and √(a / r), rounded, ten tries for each of n images: a, part of `area`, is uniform, r log-uniform."""
+    a = area * rng.uniform(scale[0], scale[1], (n, 10))
+    r = np.exp(rng.uniform(math.log(ratio[0]), math.log(ratio[1]), (n, 10)))
+    return np.rint(np.sqrt(a * r)).astype(np.int64), np.rint(np.sqrt(a / r)).astype(np.int64)
+
+
+def _first(good: Array, *tries: Array) -> tuple[Array, ...]:
+    """Whether a try (N, 10) is good, and the first that is, or else the very first."""
+    n, first = np.arange(len(good)), good.argmax(1)
+    return good[n, first], *(a[n, first] for a in tries)
+
+
+# Values ------------------------------------------------------------------------------------------------------------
+
+@dataclass(eq=False)
+class Normalize(Transform):
+    """(x − mean) / std, numbers or one for each channel; ShapeError if there are not as many.
+
+    >>> Normalize(0.5, (0.5, 0.25))(fastnn.ones(2, 1, 1)).flatten()
+    tensor([1., 2.])
+    """
+    mean: Numbers
+    std: Numbers
+
+    def __post_init__(self) -> None:
+        self._mean, self._std = np.atleast_1d(self.mean), np.atleast_1d(self.std)
+        good = all(a.ndim == 1 and a.dtype.kind in "iuf" and np.isfinite(a).all() for a in (self._mean, self._std))
+        _need(good and self._std.min(initial=1) > 0, self, "mean must be finite, std > 0, numbers or one for each channel")
+
+    def apply(self, images: Array, rng: np.random.Generator) -> Array:
+        C = images.shape[1]
+        if {len(self._mean), len(self._std)} - {1, C}:
+            raise ShapeError(f"{self}: mean and std are not those of {C} channels")
+        out = layout.empty(images.shape, images.dtype, True)
+        _by_channel(np.subtract, images, np.broadcast_to(self._mean, C), out)
+        return _by_channel(np.divide, out, np.broadcast_to(self._std, C), out)
+
+
+def _grey(rows: Array) -> Array:
+    """0.299 R + 0.587 G + 0.114 B of (N, H, W, 3), as (N, H, W, 1)."""
+    if rows.shape[3] == 1:
+        return rows
+    r, g, b = (rows[..., c : c + 1] for c in range(3))
+    return 0.299 * r + 0.587 * g + 0.114 * b
+
+
+def _blend(rows: Array, other: Any, factor: Array) -> Array:
+    """factor·rows + (1 − factor)·other, cut off at 0 and 1."""
+    out = rows * factor
+    out += (1 - factor) * other
+    return np.clip(out, 0, 1, out)
+
+
+def _turn_hue(rows: Array, shift: Array) -> Array:
+    """The hue, from 0 to 1 around the circle of colours, moved by `shift`; brightest and darkest channel stay."""
+    high, low = rows.max(3), rows.min(3)
+    span, (r, g, b) = high - low, np.moveaxis(rows, 3, 0)
+    step = np.where(span > 0, span, 1)
+    sector = np.where(high == r, (g - b) / step, np.where(high == g, 2 + (b - r) / step, 4 + (r - g) / step))
+    out = np.empty_like(rows)
+    for c, n in enumerate((5, 3, 1)):
+        k = (n + sector + 6 * shift[..., 0]) % 6
+        out[..., c] = high - span * np.clip(np.minimum(k, 4 - k), 0, 1)
+    return np.clip(out, 0, 1, out)
+
+
+@dataclass(eq=False)
+class ColorJitter(Transform):
+    """Brightness, contrast, saturation and hue of images from 0 to 1, changed by factors f drawn for each image:
+
+        brightness  f·x                        contrast  f·x + (1 − f)·mean of the image's grey
+        saturation  f·x + (1 − f)·grey         hue       moved by f around the circle of HSV
+
+    each cut off at 0 and 1; grey = 0.299 R + 0.587 G + 0.114 B. f is uniform in [max(0, 1 − v), 1 + v], for hue in
+    [−v, v], v ≤ ½, or in the interval given. The order of the four is drawn for each batch. Images of one channel
+    have brightness and contrast only; ShapeError for other numbers than 1 and 3."""
+    brightness: Numbers = 0
+    contrast: Numbers = 0
+    saturation: Numbers = 0
+    hue: Numbers = 0
+
+    def __post_init__(self) -> None:
+        names = ("brightness", "contrast", "saturation")
+        self._ranges = [*(_interval(self, name, 0, LARGEST, 1) for name in names),
+                        _interval(self, "hue", -0.5, 0.5, 0)]
+
+    def apply(self, images: Array, rng: np.random.Generator) -> Array:
+        rows, colours = _rows(images), images.shape[1]
+        if colours not in (1, 3):
+            raise ShapeError(f"{self}: images must have 1 or 3 channels, got {images.shape}")
+        for k in rng.permutation(4):
+            low, high = self._ranges[k]
+            if low == high == (k < 3):  # changes nothing
+                continue
+            f = rng.uniform(low, high, (len(rows), 1, 1, 1)).astype(rows.dtype)
+            if k == 0:
+                rows = _blend(rows, 0, f)
+            elif k == 1:
+                rows = _blend(rows, _grey(rows).mean((1, 2, 3), np.float64, keepdims=True).astype(rows.dtype), f)
+            elif colours == 3:
+                rows = _blend(rows, _grey(rows), f) if k == 2 else _turn_hue(rows, f)
+        return rows.transpose(0, 3, 1, 2)
+
+
+@dataclass(eq=False)
+class PCAColor(Transform):
+    """Adds Σₖ αₖ·λₖ·vₖ to all pixels of an image, αₖ ~ N(0, sigma²) drawn for each image: λₖ and vₖ are the
+    eigenvalues, (C,), and eigenvectors, the columns of (C, C), of the covariance of the colours of all pixels
+    (Krizhevsky et al. 2012, "ImageNet classification with deep convolutional neural networks"). Give them, or let
+    `fit` find them."""
+    eigenvalues: Any = None
+    eigenvectors: Any = None
+    sigma: float = 0.1
+
+    def __post_init__(self) -> None:
+        _number(self, "sigma", 0)
+        shapes = np.shape(self.eigenvalues), np.shape(self.eigenvectors)
+        _need(shapes == ((), ()) or (len(shapes[0]) == 1 and shapes[1] == shapes[0] * 2), self,
+              "eigenvalues must be (C,), eigenvectors (C, C)")
+
+    def fit(self, images: Any) -> "PCAColor":
+        """Sets them from images (N, C, H, W), uint8 as ToFloat makes them, or a TensorDataset's; returns itself."""
+        a = as_tensor(getattr(images, "tensors", [images])[0]).array
+        if a.ndim != 4 or a.size == 0:
+            raise ShapeError(f"PCAColor: fit needs images (N, C, H, W), got {a.shape}")
+        sums, products = np.zeros(a.shape[1]), np.zeros((a.shape[1], a.shape[1]))
+        for i in range(0, len(a), 256):  # a copy of all in float64 would be large
+            pixels = a[i : i + 256].transpose(0, 2, 3, 1).reshape(-1, a.shape[1]) / (255 if a.dtype == np.uint8 else 1.)
+            sums += pixels.sum(0, np.float64)
+            products += np.einsum("pi,pj->ij", pixels, pixels, dtype=np.float64)
+        mean, n = sums * a.shape[1] / a.size, a.size / a.shape[1]
+        self.eigenvalues, self.eigenvectors = np.linalg.eigh(products / n - np.outer(mean, mean))
+        return self
+
+    def apply(self, images: Array, rng: np.random.Generator) -> Array:
+        _need(self.eigenvalues is not None, self, "needs fit, or eigenvalues and eigenvectors")
+        values, vectors = np.asarray(self.eigenvalues), np.asarray(self.eigenvectors)
+        if len(values) != images.shape[1]:
+            raise ShapeError(f"{self}: the eigenvalues are not those of {images.shape[1]} channels")
+        alpha = rng.normal(0, self.sigma, (len(images), len(values)))
+        shift = (alpha[:, None] * values * vectors).sum(2)  # (N, C)
+        return _by_channel(np.add, images, shift, layout.empty(images.shape, images.dtype, True))
+
+
+@dataclass(eq=False)
+class GaussianNoise(Transform):
+    """x + mean + sigma·N(0, 1), drawn for each element, cut off at 0 and 1 if `clip`."""
+    mean: float = 0.0
+    sigma: float = 0.1
+    clip: bool = True
+
+    def __post_init__(self) -> None:
+        _number(self, "mean")
+        _number(self, "sigma", 0)
+
+    def apply(self, images: Array, rng: np.random.Generator) -> Array:
+        rows = _rows(images)
+        out = rng.standard_normal(rows.shape, rows.dtype)
+        out *= self.sigma
+        out += self.mean
+        out += rows
+        return (np.clip(out, 0, 1, out) if self.clip else out).transpose(0, 3, 1, 2)
+
+
+# Parts erased ------------------------------------------------------------------------------------------------------
+
+@dataclass(eq=False)
+class RandomErasing(Transform):
+    """With probability p a rectangle becomes `value`: a number, one for each channel, or "random" for N(0, 1).
+
+    Its part of the area is uniform in `scale`, height / width log-uniform in `ratio`; the first of ten tries that is
+    smaller than the image counts, without one nothing is erased (Zhong et al. 2017, "Random erasing data
+    augmentation")."""
+    p: float = 0.5
+    scale: tuple[float, float] = (0.02, 0.33)
+    ratio: tuple[float, float] = (0.3, 3.3)
+    value: Numbers | str = 0.0
+
+    def __post_init__(self) -> None:
+        _number(self, "p", 0, 1)
+        _interval(self, "scale", 0, 1)
+        _interval(self, "ratio", 1 / LARGEST, LARGEST)
+        self._random = isinstance(self.value, str) and self.value == "random"
+        _need(self._random or (np.ndim(self.value) < 2 and np.asarray(self.value).dtype.kind in "iuf"), self,
+              'value must be a number, one for each channel, or "random"')
+
+    def apply(self, images: Array, rng: np.random.Generator) -> Array:
+        N, C, H, W = images.shape
+        chosen = rng.random(N) < self.p
+        h, w = _drawn_sizes(N, H * W, self.scale, self.ratio, rng)
+        good, h, w = _first((h < H) & (w < W), h, w)
+        top, left = rng.integers(0, np.maximum(H - h, 0) + 1), rng.integers(0, np.maximum(W - w, 0) + 1)
+        erased = _boxes(top, left, top + h * (good & chosen), left + w, H, W)
+        rows = _rows(images).copy()
+        if self._random:
+            rows[erased] = rng.standard_normal((erased.sum(), C), rows.dtype)
+        elif np.size(self.value) not in (1, C):
+            raise ShapeError(f"{self}: value is not one for each of {C} channels")
+        else:
+            rows[erased] = self.value
+        return rows.transpose(0, 3, 1, 2)
+
+
+@dataclass(eq=False)
+class Cutout(Transform):
+    """Sets `n_holes` rectangles of `size` to 0; their centres are uniform over the image, which cuts them off (DeVries
+    and Taylor 2017, "Improved regularization of convolutional neural networks with cutout")."""
+    size: IntOrPair
+    n_holes: int = 1
+
+    def __post_init__(self) -> None:
+        self._size = pair(self.size, "Cutout", "size", 1)
+        _need(isinstance(self.n_holes, int) and self.n_holes >= 0, self, "n_holes must be an int >= 0")
+
+    def apply(self, images: Array, rng: np.random.Generator) -> Array:
+        (N, _, H, W), (h, w) = images.shape, self._size
+        top, left = (rng.integers(0, n, (N, self.n_holes)) - size // 2 for n, size in ((H, h), (W, w)))
+        rows = _rows(images).copy()
+        rows[_boxes(top, left, top + h, left + w, H, W).any(1)] = 0
+        return rows.transpose(0, 3, 1, 2)
+
+
+# Geometry ----------------------------------------------------------------------------------------------------------
+
+@dataclass(eq=False)
+class RandomHorizontalFlip(Transform):
+    """Each image mirrored left and right with probability p.
+
+    >>> RandomHorizontalFlip(1.0)(fastnn.arange(3.0).view(1, 1, 3)).tolist()
+    [[[2.0, 1.0, 0.0]]]
+    """
+    p: float = 0.5
+    flip: ClassVar[int] = 1
+
+    def __post_init__(self) -> None:
+        _number(self, "p", 0, 1)
+
+    def apply(self, images: Array, rng: np.random.Generator) -> Array:
+        return _crop(images, 0, 0, images.shape[2:], flip=self.flip * (rng.random(len(images)) < self.p))
+
+
+class RandomVerticalFlip(RandomHorizontalFlip):
+    """Each image turned upside down with probability p."""
+    flip = 2
+
+
+@dataclass(eq=False)
+class RandomCrop(Transform):
+    """A part of `size` of each image, which is padded first; every place is as likely. ShapeError if there is none.
+
+    `padding` is an int, (width, height) or (left, top, right, bottom). `padding_mode` is "constant" (`fill`), "edge",
+    "reflect", or "symmetric", which repeats the border's pixels."""
+    size: IntOrPair
+    padding: int | Sequence[int] = 0
+    padding_mode: str = "constant"
+    fill: float = 0.0
+
+    def __post_init__(self) -> None:
+        self._size, self._padding = pair(self.size, "RandomCrop", "size", 1), _sides(self, self.padding)
+        _need(self.padding_mode in MODES, self, f"padding_mode must be one of {', '.join(MODES)}")
+        _number(self, "fill")
+
+    def apply(self, images: Array, rng: np.random.Generator) -> Array:
+        (N, _, H, W), (h, w), (left, top, right, bottom) = images.shape, self._size, self._padding
+        H, W = H + top + bottom, W + left + right
+        if h > H or w > W:
+            raise ShapeError(f"{self}: images {images.shape} are {H}x{W} with their padding, too small for the crop")
+        i, j = rng.integers(0, H - h + 1, N), rng.integers(0, W - w + 1, N)
+        return _crop(images, i - top, j - left, self._size, padding_mode=self.padding_mode, value=self.fill)
+
+
+def _middle(n: int, size: int) -> int:
+    """Where a part of `size` in the middle of n pixels begins, as torchvision rounds it."""
+    return round((n - size) / 2) if n >= size else -((size - n) // 2)
+
+
+@dataclass(eq=False)
+class CenterCrop(Transform):
+    """The part of `size` in the middle; what an image lacks is 0."""
+    size: IntOrPair
+
+    def __post_init__(self) -> None:
+        self._size = pair(self.size, "CenterCrop", "size", 1)
+
+    def apply(self, images: Array, rng: np.random.Generator) -> Array:
+        (H, W), (h, w) = images.shape[2:], self._size
+        return _crop(images, _middle(H, h), _middle(W, w), (h, w))
+
+
+@dataclass(eq=False)
+class Resize(Transform):
+    """The image at another size, (height, width); an int is that of the shorter side, the longer keeps the ratio.
+
+    Bilinear, as PyTorch's interpolate with ``align_corners=False``."""
+    size: IntOrPair
+
+    def __post_init__(self) -> None:
+        pair(self.size, "Resize", "size", 1)
+
+    def apply(self, images: Array, rng: np.random.Generator) -> Array:
+        (H, W), size = images.shape[2:], self.size
+        if not isinstance(size, Sequence):
+            size = (size, int(size * W / H)) if H <= W else (int(size * H / W), size)
+        h, w = pair(size, "Resize", "size", 1)
+        theta = np.array([[W / w, 0, 0], [0, H / h, 0]])
+        return affine_images(Tensor(images), theta, (h, w), "edge").array
+
+
+@dataclass(eq=False)
+class RandomResizedCrop(Transform):
+    """A part of each image at another size: its part of the area is uniform in `scale`, width / height log-uniform in
+    `ratio`, the first of ten tries that fits, or else the middle of the image at the nearest ratio; its place is
+    uniform. At its border the part is interpolated with what is around it in the image (Szegedy et al. 2015)."""
+    size: IntOrPair
+    scale: tuple[float, float] = (0.08, 1.0)
+    ratio: tuple[float, float] = (3 / 4, 4 / 3)
+
+    def __post_init__(self) -> None:
+        self._size = pair(self.size, "RandomResizedCrop", "size", 1)
+        _interval(self, "scale", 0, 1)
+        _interval(self, "ratio", 1 / LARGEST, LARGEST)
+
+    def boxes(self, n: int, H: int, W: int, rng: np.random.Generator) -> tuple[Array, Array, Array, Array]:
+        """Top, left, height and width, (n,) each, in pixels, drawn for n images."""
+        w, h = _drawn_sizes(n, H * W, self.scale, self.ratio, rng)
+        good, h, w = _first((w > 0) & (w <= W) & (h > 0) & (h <= H), h, w)
+        least, most = self.ratio  # without a fit the image's own, or the nearest of these two
+        h = np.where(good, h, max(1, round(W / least)) if W < least * H else H)
+        w = np.where(good, w, max(1, round(H * most)) if W > most * H else W)
+        top, left = rng.integers(0, H - h + 1), rng.integers(0, W - w + 1)
+        return np.where(good, top, (H - h) // 2), np.where(good, left, (W - w) // 2), h, w
+
+    def apply(self, images: Array, rng: np.random.Generator) -> Array:
+        top, left, h, w = self.boxes(len(images), images.shape[2], images.shape[3], rng)
+        theta = np.zeros((len(images), 2, 3))
+        theta[:, 0, 0], theta[:, 0, 2] = w / self._size[1], left
+        theta[:, 1, 1], theta[:, 1, 2] = h / self._size[0], top
+        return affine_images(Tensor(images), theta, self._size, "edge").array
+
+
+def _turned(images: Array, clockwise: Array, fill: float, shift: Any = 0.0, scale: Any = 1.0,
+            shear: Array | None = None) -> Array:
+    """Each image turned by degrees (N,) after shearing along x and y by degrees (N, 2), scaled by (N,), both about its
+    middle, then shifted by pixels (N, 2): output = R(clockwise)·Sy·Sx·scale·input, whose inverse is sampled."""
+    angle = np.radians(clockwise)[:, None]
+    x, y = (np.tan(np.radians(a))[:, None] for a in (np.zeros((2, len(images))) if shear is None else shear.T))
+    across = np.concatenate([np.cos(angle), np.sin(angle)], 1)
+    down = np.concatenate([-np.sin(angle), np.cos(angle)], 1) + y * across
+    inverse = np.stack([across + x * down, down], 1) / np.reshape(scale, (-1, 1, 1))  # (N, 2, 2)
+    middle = np.array([images.shape[3] / 2, images.shape[2] / 2])
+    offset = middle - (inverse * (middle + shift)[..., None, :]).sum(2)
+    theta = np.concatenate([inverse, offset[..., None]], 2)
+    return affine_images(Tensor(images), theta, images.shape[2:], value=fill).array
+
+
+@dataclass(eq=False)
+class RandomRotation(Transform):
+    """Each image turned about its middle by an angle, anticlockwise, uniform in `degrees`: an interval, or v for
+    [−v, v]."""
+    degrees: Numbers
+    fill: float = 0.0
+
+    def __post_init__(self) -> None:
+        self._degrees = _interval(self, "degrees", -LARGEST, LARGEST, 0)
+        _number(self, "fill")
+
+    def apply(self, images: Array, rng: np.random.Generator) -> Array:
+        return _turned(images, -rng.uniform(self._degrees[0], self._degrees[1], len(images)), self.fill)
+
+
+@dataclass(eq=False)
+class RandomAffine(Transform):
+    """Each image turned clockwise, shifted, scaled and sheared about its middle, all drawn uniformly: the angle from
+    `degrees`; shifts along x and y up to the parts `translate` of width and height, whole pixels; a factor from the
+    interval `scale`; angles of shearing from `shear`, in degrees: v for [−v, v] along x, an interval along x, or four
+    numbers for one along x and one along y."""
+    degrees: Numbers
+    translate: tuple[float, float] | None = None
+    scale: tuple[float, float] | None = None
+    shear: Numbers | None = None
+    fill: float = 0.0
+
+    def __post_init__(self) -> None:
+        shear: Any = (0, 0) if self.shear is None else self.shear
+        along = (shear[:2], shear[2:]) if np.size(shear) == 4 else (shear, (0, 0))
+        self._degrees = _interval(self, "degrees", -LARGEST, LARGEST, 0)
+        self._shear = [_interval(self, "shear", -89, 89, 0, value) for value in along]
+        self._scale = _interval(self, "scale", 1 / LARGEST, LARGEST, value=(1, 1) if self.scale is None else None)
+        self._translate = (0.0, 0.0) if self.translate is None else tuple(self.translate)
+        _need(len(self._translate) == 2 and 0 <= min(self._translate) <= max(self._translate) <= 1, self,
+              "translate must be two numbers from 0 to 1")
+        _number(self, "fill")
+
+    def apply(self, images: Array, rng: np.random.Generator) -> Array:
+        N, _, H, W = images.shape
+        angle = rng.uniform(self._degrees[0], self._degrees[1], N)
+        shift = np.rint(rng.uniform(-1, 1, (N, 2)) * self._translate * (W, H))
+        scale = rng.uniform(self._scale[0], self._scale[1], N)
+        shear = np.stack([rng.uniform(low, high, N) for low, high in self._shear], 1)
+        return _turned(images, angle, self.fill, shift, scale, shear)
+
+
+# Labels change -----------------------------------------------------------------------------------------------------
+
+@dataclass(eq=False)
+class _Mixture(Transform):
+    alpha: float
+    num_classes: int
+
+    def __post_init__(self) -> None:
+        _number(self, "alpha", 1 / LARGEST)
+        _need(isinstance(self.num_classes, (int, np.integer)) and self.num_classes > 0, self,
+              "num_classes must be an int of at least 1")
+
+    def mix(self, images: Array, labels: Array | None, rng: np.random.Generator) -> tuple[Array, Array | None]:
+        _need(labels is not None, self, "needs labels")
+        y = self._probabilities(labels, images)  # type: ignore[arg-type]
+        part, partner = rng.beta(self.alpha, self.alpha), rng.permutation(len(images))
+        images, part = self.pair(images, partner, part, rng)
+        return images, images.dtype.type(part) * y + images.dtype.type(1 - part) * y[partner]
+
+    def _probabilities(self, labels: Array, images: Array) -> Array:
+        """Labels as (N, num_classes)."""
+        n, classes = len(images), self.num_classes
+        if labels.shape == (n, classes) and labels.dtype.kind == "f":
+            return labels.astype(images.dtype)
+        if labels.shape != (n,) or labels.dtype.kind not in "iu":
+            raise ShapeError(f"{self}: labels must be ({n},) ints or ({n}, {classes}) probabilities, "
+                             f"got {labels.shape} {labels.dtype}")
+        if (wrong := labels[(labels < 0) | (labels >= classes)]).size:
+            raise RangeError(f"{self}: label {wrong[0]} is out of range for {classes} classes")
+        return (labels[:, None] == np.arange(classes)).astype(images.dtype)
+
+    def pair(self, images: Array, partner: Array, part: float, rng: np.random.Generator) -> tuple[Array, float]:
+        """Images mixed with images[partner], and the part of their own."""
+        raise NotImplementedError
+
+
+class MixUp(_Mixture):
+    """λ·x + (1 − λ)·another image of the batch, and likewise their labels, which become probabilities (N, num_classes)
+    of the images' dtype; λ ~ Beta(alpha, alpha) and the pairs, a permutation, are drawn for each batch (Zhang et al.
+    2018, "mixup: beyond empirical risk minimization"). Labels are (N,) ints or probabilities already; RangeError names
+    one that is out of range.
+
+    >>> MixUp(0.2, 2)(fastnn.ones(2, 1, 1, 1), [0, 1])[1].sum().item()
+    2.0
+    """
+    def pair(self, images: Array, partner: Array, part: float, rng: np.random.Generator) -> tuple[Array, float]:
+        out = _rows(images)[partner]
+        out *= 1 - part
+        out += _rows(images) * images.dtype.type(part)
+        return out.transpose(0, 3, 1, 2), part
+
+
+class CutMix(_Mixture):
+    """A rectangle of each image from another image of the batch, labels mixed by area; otherwise as `MixUp` (Yun et al.
+    2019, "CutMix"). One rectangle is drawn for each batch: its sides are √(1 − λ) of the image's, its centre is
+    uniform, the image cuts it off; then λ is the part of the area that is left."""
+    def pair(self, images: Array, partner: Array, part: float, rng: np.random.Generator) -> tuple[Array, float]:
+        H, W = images.shape[2:]
+        (top, bottom), (left, right) = (
+            (max(middle - half, 0), min(middle + half, n)) for n in (H, W)
+            for middle, half in [(int(rng.integers(n)), int(0.5 * math.sqrt(1 - part) * n))])
+        out = _rows(images).copy()
+        out[:, top:bottom, left:right] = _rows(images)[partner, top:bottom, left:right]
+        return out.transpose(0, 3, 1, 2), 1 - (bottom - top) * (right - left) / (H * W)
+
+
+# Views, for averages at test time ----------------------------------------------------------------------------------
+
+class View(Transform):
+    """Base class of what shows every image V times: the result is (V, N, C, h, w), of one image (V, C, h, w), so that
+    predictions can be averaged over the first axis. It must be the last transform; labels stay as they are."""
+
+    def apply(self, images: Array, rng: np.random.Generator) -> Array:
+        views = self.views(images)
+        N, *shape = views[0].shape
+        out = layout.empty((len(views) * N, *shape), images.dtype, True).reshape(len(views), N, *shape)
+        for view, to in zip(views, out, strict=True):
+            layout.copyto(to, view)
+        return out
+
+    def views(self, images: Array) -> list[Array]:
+        """The V arrays (N, C, h, w)."""
+        raise NotImplementedError(f"{type(self).__name__} does not define views")
+
+
+@dataclass(eq=False)
+class FiveCrop(View):
+    """The parts of `size` at the corners (top left, top right, bottom left, bottom right) and in the middle: V = 5.
+
+    The images are padded with 0 first: by an int, (width, height) or (left, top, right, bottom). ShapeError if they are
+    too small."""
+    size: IntOrPair
+    padding: int | Sequence[int] = 0
+
+    def __post_init__(self) -> None:
+        self._size = pair(self.size, type(self).__name__, "size", 1)
+        self._padding = _sides(self, self.padding)
+
+    def views(self, images: Array) -> list[Array]:
+        (h, w), (left, top, right, bottom), (H, W) = self._size, self._padding, images.shape[2:]
+        H, W = H + top + bottom, W + left + right
+        if h > H or w > W:
+            raise ShapeError(f"{self}: images {images.shape} are {H}x{W} with their padding, too small for the crop")
+        images = _crop(images, -top, -left, (H, W)) if any(self._padding) else images
+        corners = [(0, 0), (0, W - w), (H - h, 0), (H - h, W - w), (_middle(H, h), _middle(W, w))]
+        return [images[:, :, i : i + h, j : j + w] for i, j in corners]
+
+
+@dataclass(eq=False)
+class TenCrop(FiveCrop):
+    """The five parts of `FiveCrop`, then those of the image mirrored left and right, or upside down: V = 10."""
+    vertical_flip: bool = False
+
+    def views(self, images: Array) -> list[Array]:
+        mirrored = images[:, :, ::-1] if self.vertical_flip else images[..., ::-1]
+        return super().views(images) + super().views(mirrored)
+
+
+@dataclass(eq=False)
+class FlipViews(View):
+    """The images, and mirrored left and right: V = 2; if `vertical`, then both upside down: V = 4."""
+    vertical: bool = False
+
+    def views(self, images: Array) -> list[Array]:
+        views = [images, images[..., ::-1]]
+        return views + [view[:, :, ::-1] for view in views] if self.vertical else views
+
+
+# By name -----------------------------------------------------------------------------------------------------------
+
+# name: the value if none is given, and what makes the transform of it, the images' (H, W) and the number of classes
+NAMED: dict[str, tuple[float | None, Callable[[Any, Pair, int], Transform]]] = {
+    "flip": (0.5, lambda p, size, classes: RandomHorizontalFlip(p)),
+    "vflip": (0.5, lambda p, size, classes: RandomVerticalFlip(p)),
+    "crop": (4, lambda padding, size, classes: RandomCrop(size, padding)),
+    "resized-crop": (None, lambda to, size, classes: RandomResizedCrop(size if to is None else to)),
+    "rotate": (15, lambda degrees, size, classes: RandomRotation(degrees)),
+    "jitter": (0.4, lambda v, size, classes: ColorJitter(v, v, v)),
+    "hue": (0.1, lambda v, size, classes: ColorJitter(hue=v)),
+    "noise": (0.05, lambda sigma, size, classes: GaussianNoise(0, sigma)),
+    "cutout": (8, lambda size, _, classes: Cutout(size)),
+    "erase": (0.5, lambda p, size, classes: RandomErasing(p)),
+    "mixup": (0.2, lambda alpha, size, classes: MixUp(alpha, classes)),
+    "cutmix": (1, lambda alpha, size, classes: CutMix(alpha, classes)),
+}
+
+
+def from_text(text: str, image_shape: Sequence[int], num_classes: int) -> Compose:
+    """The transforms that a list of names means, for float images of shape (C, H, W), in its order.
+
+    flip, vflip: with probability; crop: of the image's size, padded by pixels; resized-crop: to a size, by default the
+    image's; rotate: up to degrees; jitter: of brightness, contrast and saturation; hue: alone; noise: its sigma;
+    cutout: its size in pixels; erase: with probability; mixup, cutmix: their alpha. ArgumentError for anything else.
+
+    >>> from_text("flip,crop=2", (3, 32, 32), 10)
+    Compose([RandomHorizontalFlip(p=0.5), RandomCrop(size=(32, 32), padding=2, padding_mode='constant', fill=0.0)])
+    """
+    _, *size = image_shape
+    transforms: list[Transform] = []
+    for item in text.split(",") if text.strip() else []:
+        name, equals, given = (part.strip() for part in item.partition("="))
+        if name not in NAMED:
+            raise ArgumentError(f"augmentation {name!r} is not known; known are {', '.join(NAMED)}, each with =value")
+        value, make = NAMED[name]
+        if equals:
+            try:
+                value = int(given) if given.lstrip("+-").isdigit() else float(given)
+            except ValueError:
+                raise ArgumentError(f"augmentation {item.strip()!r}: its value must be a number") from None
+        try:
+            transforms.append(make(value, (size[0], size[1]), num_classes))
+        except (TypeError, ValueError) as error:
+            raise ArgumentError(f"augmentation {item.strip()!r}: {error}") from error
+        if isinstance(transform := transforms[-1], RandomResizedCrop):
+            size = list(transform._size)
+    return Compose(transforms)

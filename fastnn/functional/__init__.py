@@ -3,6 +3,7 @@ from fastnn.functional.activation import *
 from fastnn.functional.conv import *
 from fastnn.functional.dropout import *
 from fastnn.functional.elementwise import *
+from fastnn.functional.image import *
 from fastnn.functional.indexing import *
 from fastnn.functional.linalg import *
 from fastnn.functional.loss import *

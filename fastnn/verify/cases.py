@@ -122,6 +122,33 @@ def elementwise(name, make):
             yield {"x": a, "y": b, "y_out": b, "z_out": out}, 1
 
 
+# N, C, H, W and size of the output: rows longer and shorter than the image's, few channels and many, one pixel
+IMAGES = [((3, 1, 7, 5), (9, 4)), ((4, 3, 5, 8), (5, 8)), ((2, 3, 6, 4), (1, 11)), ((5, 17, 3, 4), (4, 5)),
+          ((6, 2, 1, 1), (3, 4)), ((0, 3, 5, 5), (4, 4)), ((2, 3, 4, 4), (0, 3)), ((3, 4, 1, 6), (2, 6)),
+          ((2, 3, 61, 90), (63, 91)), ((1, 1, 150, 131), (140, 133))]
+
+
+def image(name, make):
+    """Offsets and maps near and far; numbers that are not finite only in maps by whole pixels, which round alike."""
+    far = np.iinfo(np.int64)
+    for i, (shape, size) in enumerate(IMAGES):
+        N, C, H, W = shape
+        for mode in range(4) if name == "crop" else (0, 1, 3):
+            top, left = (make.rng.integers(-2 * n, 2 * n + 1, N) for n in (H, W))
+            theta = make.rng.normal([[[1, 0, 0], [0, 1, 0]]], 0.6, (N, 2, 3)) * (1, 1, max(H, W) / 2)
+            if i % 2:
+                top[:2], left[1:3] = (far.min, far.max)[:N], (far.max, far.min)[: max(N - 1, 0)]
+                theta[:1], theta[1:2, 0] = (np.nan, 1e300, np.inf), (0, -np.inf, 0)
+            x = make.special(shape)
+            if name == "affine" and mode:
+                x = make.normal(shape)
+            elif name == "affine":
+                x, theta = (make.normal(shape), theta) if i % 3 else (x, np.rint(theta))
+            yield {"x": x, "top": top, "left": left, "flip": make.rng.integers(0, 4, N, np.uint8), "mode": mode,
+                   "theta": theta, "value": (0.0, 0.5, -2.0)[i % 3], "y_out": make.normal((N, C, *size))}, (
+                       1 if name == "crop" else 4 if make.dtype == np.float32 else 400 * (H + W) ** 2)
+
+
 # M, N, K, some in stacks: sizes around the tile's, few rows, long sums
 PRODUCTS = [(1, 1, 1), (1, 33, 70), (3, 130, 65), (5, 17, 9), (14, 32, 40), (15, 33, 257), (29, 10, 31), (6, 5, 0),
             (0, 4, 3), (100, 70, 120), (9, 12, 4200), (130, 250, 784), (3, 1, 33, 70), (3, 3, 130, 65), (3, 5, 17, 9),

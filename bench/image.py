@@ -1,0 +1,49 @@
+"""Images: parts of them, affine maps, and a batch's augmentation on one thread."""
+
+import math
+
+import numpy as np
+from common import Case, main, normal, out
+
+SHAPES = (((128, 3, 32, 32), True), ((256, 1, 28, 28), True), ((32, 3, 224, 224), False))
+
+
+def cases() -> list[Case]:
+    rows = []
+    for shape, quick in SHAPES:
+        N, _, H, W = shape
+        size, label = math.prod(shape), "x".join(map(str, shape))
+
+        def args_crop(rng, flip=0, shape=shape, N=N):
+            top, left = rng.integers(-4, 5, (2, N)) if flip else np.zeros((2, N), np.int64)
+            return normal(rng, *shape), top, left, rng.integers(0, flip + 1, N, np.uint8), 0, 0.0, out(*shape)
+
+        def args_affine(rng, shape=shape, N=N, H=H, W=W):
+            angle = rng.uniform(-0.2, 0.2, N)
+            turn = np.stack([np.cos(angle), -np.sin(angle), np.sin(angle), np.cos(angle)], 1).reshape(N, 2, 2)
+            centre = np.array([W / 2, H / 2])
+            theta = np.concatenate([turn, (centre - turn @ centre)[..., None]], 2)
+            return normal(rng, *shape), theta, 0, 0.0, out(*shape)
+
+        def torch_affine(torch, x, theta, mode, value, y_out, H=H, W=W):
+            a, (h, w) = theta.float(), (H, W)  # as affine_grid has it: from -1 to 1
+            a = torch.stack([a[:, 0, 0], a[:, 0, 1] * h / w, (a[:, 0, 0] * w + a[:, 0, 1] * h + 2 * a[:, 0, 2]) / w - 1,
+                             a[:, 1, 0] * w / h, a[:, 1, 1],
+                             (a[:, 1, 0] * w + a[:, 1, 1] * h + 2 * a[:, 1, 2]) / h - 1], 1).view(-1, 2, 3)
+            call = torch.nn.functional
+            return lambda: [call.grid_sample(x, call.affine_grid(a, x.shape, align_corners=False),
+                                             align_corners=False)]
+
+        common = {"family": "image", "quick": quick, "bytes": 8 * size}
+        rows += [
+            Case(kernel="crop", label=f"{label}, whole", args=args_crop, **common),
+            Case(kernel="crop", label=f"{label}, padded", args=lambda rng, a=args_crop: a(rng, 1), **common),
+            Case(kernel="affine", label=label, args=args_affine, torch=torch_affine, tol=1e-3, **common),
+        ]  # fmt: skip
+    return rows
+
+
+CASES = cases()
+
+if __name__ == "__main__":
+    main(CASES, __doc__)

@@ -1,0 +1,215 @@
+"""Parts of images at whole pixels, mirrored or not, and images under affine maps; memory is channels-last.
+
+A unit of work is a band of an image's output rows. A row of a crop is one run of pixels inside the image, which is
+copied, from the end if mirrored, between two borders that are made pixel by pixel: copying, thus bandwidth, is the
+limit. An affine map is sampled pixel by pixel, from four pixels each; working out which is the limit. Where a row or
+pixel lies is reduced to a range near the image first, so that no offset or map, NaN included, leads out of it."""
+cimport numpy as cnp
+from cython cimport floating
+from libc.math cimport fabs, floor, fmod
+from libc.stdint cimport int64_t, uint8_t
+from libc.string cimport memcpy
+from fastnn._kernels.kernel cimport *
+
+cnp.import_array()
+
+cdef enum:
+    CONSTANT, EDGE, REFLECT, SYMMETRIC  # what lies outside an image
+    TAPS = 8  # a sampled element's work, in elements touched
+
+cdef struct Job:
+    int mode
+    double value
+    Bytes x, y
+    const int64_t* top
+    const int64_t* left
+    const uint8_t* flip
+    const double* theta
+    Py_ssize_t C, H, W, oH, oW, bands
+
+
+cdef inline Py_ssize_t period(int mode, Py_ssize_t n) noexcept nogil:
+    return 2 * n if mode == SYMMETRIC else max(2 * n - 2, <Py_ssize_t> 1)
+
+
+cdef inline Py_ssize_t near(int mode, Py_ssize_t at, Py_ssize_t n, Py_ssize_t out) noexcept nogil:
+    """An offset of `out` pixels along n with the same pixels as `at`, whose sum with `out` does not overflow."""
+    if mode <= EDGE:
+        return min(max(at, -out), n)
+    at %= period(mode, n)
+    return at if at >= 0 else at + period(mode, n)
+
+
+cdef inline Py_ssize_t source(int mode, Py_ssize_t i, Py_ssize_t n) noexcept nogil:
+    """The pixel that place i shows, of n, or -1 for the constant."""
+    if 0 <= i < n:
+        return i
+    if mode <= EDGE:
+        return -1 if mode == CONSTANT else 0 if i < 0 else n - 1
+    i = near(mode, i, n, 0)
+    return i if i < n else period(mode, n) - (mode == SYMMETRIC) - i
+
+
+cdef inline void mirror(const floating* x, floating* y, Py_ssize_t n, Py_ssize_t C) noexcept nogil:
+    """n pixels from x, the last first."""
+    cdef Py_ssize_t j, c
+    if C == 1:
+        for j in range(n):
+            y[j] = x[n - 1 - j]
+    elif C == 3:
+        for j in range(1, n - 1):  # four elements are one move; the pixel after this one overwrites the fourth
+            memcpy(y + 3 * j, x + 3 * (n - 1 - j), 4 * sizeof(floating))
+        for c in range(3 if n > 0 else 0):
+            y[3 * (n - 1) + c] = x[c]
+            y[c] = x[3 * (n - 1) + c]
+    else:
+        for j in range(n):
+            memcpy(y + j * C, x + (n - 1 - j) * C, C * sizeof(floating))
+
+
+cdef inline void fill(floating* y, double value, Py_ssize_t n) noexcept nogil:
+    cdef Py_ssize_t i
+    for i in range(n):
+        y[i] = <floating> value
+
+
+cdef void crop_band(const Job* job, Py_ssize_t unit, floating* kind) noexcept nogil:
+    cdef Py_ssize_t n = unit // job.bands, band = unit % job.bands, C = job.C, oW = job.oW, i, j, k, row, column
+    cdef Py_ssize_t top = near(job.mode, job.top[n], job.H, job.oH), left = near(job.mode, job.left[n], job.W, oW)
+    cdef Py_ssize_t begin = min(max(-left, <Py_ssize_t> 0), oW), end = max(min(job.W - left, oW), begin)
+    cdef bint over = job.flip[n] & 1, upside = job.flip[n] & 2
+    cdef const floating* x
+    cdef floating* y
+    for i in range(cut(job.oH, job.bands, band), cut(job.oH, job.bands, band + 1)):
+        row = source(job.mode, top + (job.oH - 1 - i if upside else i), job.H)
+        x, y = <floating*> job.x + (n * job.H + row) * job.W * C, <floating*> job.y + (n * job.oH + i) * oW * C
+        if row < 0:
+            fill(y, job.value, oW * C)
+            continue
+        if not over:
+            memcpy(y + begin * C, x + (left + begin) * C, (end - begin) * C * sizeof(floating))
+        else:
+            mirror(x + (left + begin) * C, y + (oW - end) * C, end - begin, C)
+        j = 0
+        while j < oW:
+            if j == begin:
+                j = end
+                if j == oW:
+                    break
+            column, k = source(job.mode, left + j, job.W), oW - 1 - j if over else j
+            if column < 0:
+                fill(y + k * C, job.value, C)
+            else:
+                memcpy(y + k * C, x + column * C, C * sizeof(floating))
+            j += 1
+
+
+cdef inline double inside(int mode, double at, Py_ssize_t n) noexcept nogil:
+    """A position along n pixels, 0 at the middle of the first, as one from 0 to n - 1; NaN as 0."""
+    if mode == SYMMETRIC and not -0.5 <= at <= n - 0.5:
+        at = fmod(fabs(at + 0.5), 2. * n)
+        at = (at if at < n else 2. * n - at) - 0.5
+    at = at if at > 0 else 0
+    return at if at < n - 1 else n - 1
+
+
+cdef inline void sample_row(const Job* job, const floating* x, Py_ssize_t n, Py_ssize_t i, floating* y,
+                            Py_ssize_t C) noexcept nogil:
+    """Row i of image n, whose input begins at x, to y."""
+    cdef const double* t = job.theta + 6 * n
+    cdef double across = t[1] * (i + 0.5) + t[2], down = t[4] * (i + 0.5) + t[5], u, v
+    cdef Py_ssize_t H = job.H, W = job.W, j, c, row, column, right, below
+    cdef const floating* p
+    cdef floating a, b, value = <floating> job.value
+    cdef floating[4] tap
+    cdef bint[4] known
+    for j in range(job.oW):
+        u, v = t[0] * (j + 0.5) + across - 0.5, t[3] * (j + 0.5) + down - 0.5
+        if job.mode != CONSTANT:
+            u, v = inside(job.mode, u, W), inside(job.mode, v, H)
+        elif not (-1 < u < W and -1 < v < H):
+            fill(y + j * C, job.value, C)
+            continue
+        column, row = <Py_ssize_t> floor(u), <Py_ssize_t> floor(v)
+        a, b = <floating> (u - column), <floating> (v - row)
+        right, below = (C if column + 1 < W else 0), (W * C if row + 1 < H else 0)
+        p = x + (row * W + column) * C
+        if job.mode != CONSTANT or 0 <= column < W - 1 and 0 <= row < H - 1:
+            for c in range(C):
+                y[j * C + c] = ((p[c] * (1 - a) + p[c + right] * a) * (1 - b)
+                                + (p[c + below] * (1 - a) + p[c + below + right] * a) * b)
+            continue
+        known[0], known[1] = row >= 0 and column >= 0, row >= 0 and right > 0
+        known[2], known[3] = below > 0 and column >= 0, below > 0 and right > 0
+        for c in range(C):
+            tap[0], tap[1] = p[c] if known[0] else value, p[c + right] if known[1] else value
+            tap[2], tap[3] = p[c + below] if known[2] else value, p[c + below + right] if known[3] else value
+            y[j * C + c] = (tap[0] * (1 - a) + tap[1] * a) * (1 - b) + (tap[2] * (1 - a) + tap[3] * a) * b
+
+
+cdef void affine_band(const Job* job, Py_ssize_t unit, floating* kind) noexcept nogil:
+    cdef Py_ssize_t n = unit // job.bands, band = unit % job.bands, C = job.C, i
+    cdef const floating* x = <floating*> job.x + n * job.H * job.W * C
+    cdef floating* y
+    for i in range(cut(job.oH, job.bands, band), cut(job.oH, job.bands, band + 1)):
+        y = <floating*> job.y + (n * job.oH + i) * job.oW * C
+        if C == 3:
+            sample_row(job, x, n, i, y, 3)
+        elif C == 1:
+            sample_row(job, x, n, i, y, 1)
+        else:
+            sample_row(job, x, n, i, y, C)
+
+
+cdef int prepare(Job* job, cnp.ndarray x, int mode, double value, cnp.ndarray y) except -1:
+    check_rows(x)
+    check_rows(y)
+    if (x.ndim != 4 or y.ndim != 4 or is_f32(x) != is_f32(y) or x.shape[0] != y.shape[0] or x.shape[1] != y.shape[1]
+            or x.size == 0 and y.size != 0 or not cnp.PyArray_ISWRITEABLE(y)):
+        raise ValueError("kernel: images and an output of as many images and channels, of one dtype, are needed")
+    if not CONSTANT <= mode <= SYMMETRIC:
+        raise ValueError(f"kernel: the mode must be from {CONSTANT} to {SYMMETRIC}, but {mode} came")
+    job.mode, job.value, job.x, job.y, job.C = mode, value, x.data, y.data, x.shape[1]
+    job.H, job.W, job.oH, job.oW = x.shape[2], x.shape[3], y.shape[2], y.shape[3]
+    job.bands = min(parts(job.oH * job.oW * job.C, CHUNK), job.oH)
+    return 0
+
+
+cdef int check_table(cnp.ndarray a, int kind, int ndim, Py_ssize_t n) except -1:
+    if (cnp.PyArray_TYPE(a) != kind or a.ndim != ndim or not cnp.PyArray_ISCARRAY_RO(a) or a.shape[0] != n
+            or ndim == 3 and (a.shape[1] != 2 or a.shape[2] != 3)):
+        raise ValueError(f"kernel: offsets (N,) int64, flips (N,) uint8 or maps (N, 2, 3) float64 are needed, N = {n}")
+    return 0
+
+
+def crop(cnp.ndarray x not None, cnp.ndarray top not None, cnp.ndarray left not None, cnp.ndarray flip not None,
+         int mode, double value, cnp.ndarray y_out not None, int n_threads):
+    """y[n, c, i, j] = x[n, c, top[n] + i', left[n] + j'], where i' is i, or oH − 1 − i if flip[n] & 2, and j' is j, or
+    oW − 1 − j if flip[n] & 1. Outside x: `value` (mode 0), the nearest pixel (1), x mirrored again and again without
+    repeating pixels of the border (2), or repeating them (3)."""
+    cdef Job job
+    prepare(&job, x, mode, value, y_out)
+    check_table(top, cnp.NPY_INT64, 1, x.shape[0])
+    check_table(left, cnp.NPY_INT64, 1, x.shape[0])
+    check_table(flip, cnp.NPY_UINT8, 1, x.shape[0])
+    job.top, job.left, job.flip = <int64_t*> top.data, <int64_t*> left.data, <uint8_t*> flip.data
+    if y_out.size != 0:
+        start(<Unit> crop_band[float], <Unit> crop_band[double], x, &job, x.shape[0] * job.bands,
+              threads_for(y_out.size // STREAM, n_threads))
+
+
+def affine(cnp.ndarray x not None, cnp.ndarray theta not None, int mode, double value, cnp.ndarray y_out not None,
+           int n_threads):
+    """y[n, c, i, j] = x[n, c] at (u, v) = theta[n]·(j + ½, i + ½, 1), bilinear between pixels, whose middles are at whole
+    numbers + ½: u is measured from the left edge, v from the top edge, in pixels of x. Outside x: `value` for each of
+    the four pixels that lies there (mode 0), u and v cut off (1), or mirrored at the edges (3). NaN shows `value`, or
+    in the other modes the first pixel."""
+    cdef Job job
+    prepare(&job, x, mode, value, y_out)
+    check_table(theta, cnp.NPY_FLOAT64, 3, x.shape[0])
+    if mode == REFLECT:
+        raise ValueError("kernel: an affine map's mode must be 0, 1 or 3, but 2 came")
+    job.theta = <double*> theta.data
+    if y_out.size != 0:
+        start(<Unit> affine_band[float], <Unit> affine_band[double], x, &job, x.shape[0] * job.bands,
+              threads_for(y_out.size * TAPS, n_threads))
