@@ -1,4 +1,4 @@
-"""The command line: ``fastnn train``, ``evaluate``, ``predict``, ``verify``, ``config``; ``python -m fastnn`` is the same."""
+"""The command line: ``fastnn train``, ``evaluate``, ``predict``, ``verify``, ``config``. ``python -m fastnn`` is too."""
 
 import argparse
 import math
@@ -39,13 +39,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     ):
         about += "" if default is None else f" (default: {default})"
         command.add_argument(option, type=parse, default=default, metavar=option[2:].upper(), help=about)
-    for option, choices, default in (("--model", models.__all__, "cnn"), ("--optimizer", commands.OPTIMIZERS, "adamw"),
+    for option, choices, chosen in (("--model", models.__all__, "cnn"), ("--optimizer", commands.OPTIMIZERS, "adamw"),
                                      ("--schedule", commands.SCHEDULES, "cosine")):
-        command.add_argument(option, choices=[*choices], default=default, help=f"(default: {default})")
+        command.add_argument(option, choices=[*choices], default=chosen, help=f"(default: {chosen})")
     command.add_argument("--task", choices=["classification", "regression"],
                          help="(default: regression if the targets are floats, as those of .csv files are)")
     command.add_argument("--augment", default="", metavar="LIST",
-                         help=f"random changes to the training images, such as flip,crop=4: {transforms.TEXTS}")
+                         help=f"random changes to training images, as flip,crop=4: {', '.join(transforms.NAMED)}")
     command.add_argument("--preprocess", default="standardize", metavar="NAME",
                          help=f"none, {', '.join(preprocess.PREPROCESSORS)}; with a number, such as pca=50 (default: "
                               "standardize)")
@@ -57,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     _add_data(command)
     _add_weights(command)
 
-    text = "Prints what a network that train has saved makes of pictures (files or folders), or of the rows of .csv files."
+    text = "Prints what a saved network makes of pictures (files or folders of them), or of the rows of .csv files."
     command = subparsers.add_parser("predict", help="classify pictures with a saved network", description=text)
     command.set_defaults(run=commands.predict, threads=None)
     command.add_argument("inputs", nargs="+", metavar="input", help="picture, folder of pictures, or .csv file")
@@ -101,7 +101,7 @@ def _add_weights(command: argparse.ArgumentParser) -> None:
     command.add_argument("--weights", type=Path, required=True, metavar="FILE", help="what train --save has written")
     command.add_argument("--tta", action="store_true",
                          help="average over views of each image that are like the augmentation in training")
-    command.add_argument("--views", metavar="NAME", help=f"average over these views: {transforms.VIEW_TEXTS}")
+    command.add_argument("--views", metavar="NAME", help="average over views: flip, vflip, five-crop=PIXELS, ten-crop=PIXELS")
 
 
 def _verify(arguments: argparse.Namespace) -> int:

@@ -35,7 +35,7 @@ def train(arguments: argparse.Namespace) -> None:
     kept = _open(arguments, True)
     shape, targets = source.shape_of(kept), source.targets_of(kept)
     task: Any = Classification(arguments.label_smoothing)
-    if arguments.task == "regression" or arguments.task is None and targets.dtype.kind == "f":
+    if arguments.task == "regression" or (arguments.task is None and targets.dtype.kind == "f"):
         targets = targets.reshape(len(targets), -1)
         training, validation = data.random_split(kept, [0.9, 0.1])
         task, outputs = Regression(), targets.shape[1]
@@ -92,28 +92,27 @@ def evaluate(arguments: argparse.Namespace) -> None:
 
 
 def predict(arguments: argparse.Namespace) -> int:
-    """Prints what a saved network makes of pictures, or of the rows of CSV files; returns 1 if some could not be read."""
+    """Prints what a saved network makes of pictures, or of rows of CSV files; returns 1 if one could not be read."""
     predictor, failed = Predictor.load(arguments.weights), 0
     view = _view(arguments, predictor)
     if len(predictor.shape) == 1:
         for path in arguments.inputs:
-            x = data.read_csv(path, columns=predictor.features)
-            for answer in predictor(x).tolist():
+            for answer in predictor(data.read_csv(path, features=predictor.features)).tolist():
                 print(*answer)
         return 0
     paths = [path for given in arguments.inputs for path in _pictures(given)]
-    C, *size = predictor.shape
+    C, H, W = predictor.shape
     for start in range(0, len(paths), 64):
-        images, read = [], []
+        images: list[fastnn.Tensor] = []
+        read: list[str] = []
         for path in paths[start : start + 64]:
             try:
-                images.append(data.read_image(path, tuple(size), C))
+                images.append(data.read_image(path, (H, W), C))
                 read.append(path)
             except (OSError, ValueError) as error:
                 print(f"fastnn: {error}", file=sys.stderr)
                 failed = 1
-        answers = predictor(fastnn.stack(images), view).array if images else []
-        for path, answer in zip(read, answers, strict=True):
+        for path, answer in zip(read, predictor(fastnn.stack(images), view).array if images else (), strict=True):
             if predictor.classes is None:
                 print(f"{path}: {' '.join(map(str, answer))}")
             else:
@@ -148,7 +147,9 @@ def _view(arguments: argparse.Namespace, predictor: Predictor) -> Any:
         return None
     if len(predictor.shape) != 3:
         raise ValueError("test-time averaging is over views of images, but the network takes numbers")
-    return transforms.views_from_text(arguments.views or predictor.augment, predictor.base_shape)
+    if arguments.views:
+        return transforms.views_from_text(arguments.views, predictor.base_shape)
+    return transforms.views_like(predictor.augment, predictor.base_shape)
 
 
 def _pictures(path: str) -> list[str]:

@@ -126,7 +126,7 @@ def test_auto_size(tmp_path, rng):
 
 def test_bad_folders(tmp_path, tree):
     root, _ = tree
-    with pytest.raises(FileNotFoundError, match="there is no folder .*nowhere"):
+    with pytest.raises(FileNotFoundError, match=r"there is no folder .*nowhere"):
         ImageFolder(tmp_path / "nowhere")
     with pytest.raises(ValueError, match="must have one folder for each class, but has no folders"):
         ImageFolder(root / "cat" / "deeper")
@@ -140,7 +140,7 @@ def test_pictures_that_differ(tree, rng):
     first = min(pixels)
     odd = write(root / "cat" / "odd.png", rng.integers(0, 256, (5, 6), np.uint8))
     dataset = ImageFolder(root)
-    with pytest.raises(ValueError, match=rf"{odd} has the shape .* \(1, 5, 6\), but {first} \(3, 5, 6\); channels=") as e:
+    with pytest.raises(ValueError, match=rf"{odd} has the shape .* \(1, 5, 6\), but {first} .*; channels=") as e:
         dataset.load()
     assert e.value.__notes__ == [f"ImageFolder: this was sample 9 of {root}"]
     assert ImageFolder(root, channels=1).load().tensors[0].shape == (10, 1, 5, 6)
@@ -171,8 +171,8 @@ def png_header(width, height):
     def chunk(kind, data):
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
-    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(99))) + chunk(b"IEND", b"")
+    header, data = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0), zlib.compress(bytes(99))
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
 
 
 @pytest.mark.filterwarnings("ignore:Image size")  # Pillow warns besides

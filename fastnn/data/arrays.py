@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from fastnn import layout
-from fastnn.data.dataset import TensorDataset, take_batch
+from fastnn.data.dataset import TensorDataset
 from fastnn.data.idx import TIGHTEST, open_bytes, read_idx
-from fastnn.tensor import DTYPES, Tensor
+from fastnn.tensor import DTYPES
 
 Path = str | os.PathLike[str]
 FLOAT32 = float(np.finfo(np.float32).max)
@@ -46,10 +46,6 @@ class ArrayFolder(TensorDataset):
 
     def __reduce__(self) -> tuple:
         return type(self), (self.path, self.mmap)  # a copy in another process maps the same files
-
-    def batch(self, indices: np.ndarray) -> list[Tensor]:
-        """The samples at `indices`, (N,) ints, as tensors (N, …) of their own memory. Raises IndexError."""
-        return take_batch(self, np.asarray(indices))  # type: ignore[return-value]
 
     def _read(self, path: str) -> np.ndarray:
         if not path.endswith(".npy"):

@@ -99,16 +99,13 @@ def random_split(dataset: Any, lengths: Sequence[float], generator: Seed = None)
     return [Subset(dataset, part) for part in np.split(order, np.cumsum(sizes[:-1], dtype=np.int64))]
 
 
-def stratified_split(dataset: TensorDataset, fraction: float, generator: Seed = None) -> tuple[Subset, Subset]:
+def stratified_split(dataset: Any, fraction: float, generator: Seed = None) -> tuple[Subset, Subset]:
     """Cuts off `fraction` of the samples of each class, for validation: returns the rest, and the part cut off.
 
-    The classes are the dataset's last tensor, (N,) integers. `generator` as for `random_split`."""
-    labels = dataset.tensors[-1].array
-    if not 0 < fraction < 1 or labels.ndim != 1 or labels.dtype.kind not in "iu":
-        raise ValueError("stratified_split: needs 0 < fraction < 1 and (N,) integer labels, "
-                         f"got {fraction} and {labels.shape} {labels.dtype}")
-    order = as_generator(generator).permutation(len(labels))
-    order = order[np.argsort(labels[order], kind="stable")]  # by class, at random within
+    The classes are the dataset's targets (`targets_of`), (N,) integers. `generator` as for `random_split`."""
+    if not 0 < fraction < 1:
+        raise ValueError(f"stratified_split: needs 0 < fraction < 1, got {fraction}")
+    order = _by_class("stratified_split", dataset, as_generator(generator))
     chosen = np.diff(np.floor(np.arange(len(order) + 1) * fraction + 0.5)) > 0
     return Subset(dataset, np.sort(order[~chosen])), Subset(dataset, np.sort(order[chosen]))
 
@@ -116,26 +113,40 @@ def stratified_split(dataset: TensorDataset, fraction: float, generator: Seed = 
 def k_fold(dataset: Any, k: int, stratified: bool = False, generator: Seed = None) -> Iterator[tuple[Subset, Subset]]:
     """Cuts `dataset` at random into k parts, for cross-validation: yields k pairs (the other parts, one part), each
     sample in one part, to train and to validate on. Sizes of parts differ by at most 1; if `stratified`, so do their
-    numbers of samples of each class, which is the last tensor, (N,) integers, of a TensorDataset or a Subset of one.
-    `generator` as for `random_split`.
+    numbers of samples of each class, the dataset's targets (`targets_of`). `generator` as for `random_split`.
 
     >>> [part.indices.tolist() for _, part in k_fold(range(7), 3, generator=0)]
     [[1, 2, 6], [4, 5], [0, 3]]
     """
-    whole, order = dataset, as_generator(generator).permutation(len(dataset))
-    if isinstance(k, bool) or not isinstance(k, (int, np.integer)) or not 2 <= k <= len(order):
-        raise ValueError(f"k_fold: k must be an int from 2 to the dataset's {len(order)} samples, got {k!r}")
-    if stratified:
-        indices: Any = slice(None)
-        while isinstance(dataset, Subset):
-            dataset, indices = dataset.dataset, dataset.indices[indices]
-        labels = dataset.tensors[-1].array[indices] if isinstance(dataset, TensorDataset) else np.empty(0)
-        if labels.ndim != 1 or labels.dtype.kind not in "iu":
-            raise ValueError("k_fold: stratified needs a TensorDataset with (N,) integer labels, got "
-                             f"{type(dataset).__name__}, {labels.shape} {labels.dtype}")
-        order = order[np.argsort(labels[order], kind="stable")]  # by class, at random within
+    n, rng = len(dataset), as_generator(generator)
+    if isinstance(k, bool) or not isinstance(k, (int, np.integer)) or not 2 <= k <= n:
+        raise ValueError(f"k_fold: k must be an int from 2 to the dataset's {n} samples, got {k!r}")
+    order = _by_class("k_fold", dataset, rng) if stratified else rng.permutation(n)
     parts = [np.sort(order[i::k]) for i in range(k)]
-    return ((Subset(whole, np.setdiff1d(order, part)), Subset(whole, part)) for part in parts)
+    return ((Subset(dataset, np.setdiff1d(order, part)), Subset(dataset, part)) for part in parts)
+
+
+def targets_of(dataset: Any) -> np.ndarray:
+    """The targets of all samples: the last tensor of a TensorDataset, what others have as `targets`, (N, …).
+
+    Raises TypeError for a dataset with neither."""
+    if isinstance(dataset, Subset):
+        return targets_of(dataset.dataset)[dataset.indices]
+    if isinstance(dataset, TensorDataset):
+        return dataset.tensors[-1].array
+    if not hasattr(dataset, "targets"):
+        raise TypeError(f"a {type(dataset).__name__} has no targets: give it an attribute `targets`, or take a "
+                        "TensorDataset")
+    return np.asarray(dataset.targets)
+
+
+def _by_class(op: str, dataset: Any, rng: np.random.Generator) -> np.ndarray:
+    """The numbers of all samples, those of a class together, at random within."""
+    labels = targets_of(dataset)
+    if labels.ndim != 1 or labels.dtype.kind not in "iu":
+        raise ValueError(f"{op}: targets must be (N,) integer labels, got {labels.shape} {labels.dtype}")
+    order = rng.permutation(len(labels))
+    return order[np.argsort(labels[order], kind="stable")]
 
 
 def as_generator(generator: Seed) -> np.random.Generator:

@@ -1,4 +1,5 @@
 """Data sets by name or path, as the command line takes them."""
+import math
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -29,9 +30,9 @@ def open_data(name: str, train: bool, *, root: Any = None, download: bool = Fals
     if name == "digits":
         part = digits(train)
         pixels = np.rint(part.tensors[0].array * 255).astype(np.uint8)  # as a picture would have them
-        dataset = TensorDataset(pixels, part.tensors[1])
-        dataset.classes = [str(i) for i in range(10)]
-        return dataset
+        part = TensorDataset(pixels, part.tensors[1])
+        part.classes = [str(i) for i in range(10)]
+        return part
     if name in STANDARD:
         return STANDARD[name](train, root, download)
     if not os.path.exists(name):
@@ -45,10 +46,9 @@ def open_data(name: str, train: bool, *, root: Any = None, download: bool = Fals
     elif os.path.isfile(path) or any(os.path.splitext(entry)[0] in ("x", "images") for entry in os.listdir(path)):
         dataset = ArrayFolder(path)
     else:
-        dataset = ImageFolder(path, size if shape is None else shape[1:],
-                              channels if shape is None else shape[0], classes)
-        if len(dataset) * int(np.prod(dataset.shape)) <= MEMORY:
-            dataset = dataset.load(num_workers)
+        size, channels = (size, channels) if shape is None else (shape[1:], shape[0])
+        pictures = ImageFolder(path, size, channels, classes)
+        dataset = pictures.load(num_workers) if len(pictures) * math.prod(pictures.shape) <= MEMORY else pictures
     if divided:
         return dataset
     if targets_of(dataset).dtype.kind == "f":

@@ -489,8 +489,8 @@ class RandomResizedCrop(Transform):
         w, h = _drawn_sizes(n, H * W, self.scale, self.ratio, rng)
         good, h, w = _first((w > 0) & (w <= W) & (h > 0) & (h <= H), h, w)
         least, most = self.ratio  # without a fit the image's own, or the nearest of these two
-        h = np.where(good, h, max(1, round(W / least)) if W < least * H else H)
-        w = np.where(good, w, max(1, round(H * most)) if W > most * H else W)
+        h = np.where(good, h, max(1, round(W / least)) if least * H > W else H)
+        w = np.where(good, w, max(1, round(H * most)) if most * H < W else W)
         top, left = rng.integers(0, H - h + 1), rng.integers(0, W - w + 1)
         return np.where(good, top, (H - h) // 2), np.where(good, left, (W - w) // 2), h, w
 
@@ -740,3 +740,42 @@ def from_text(text: str, image_shape: Sequence[int], num_classes: int) -> Compos
         if isinstance(transform := transforms[-1], RandomResizedCrop):
             size = list(transform._size)
     return Compose(transforms)
+
+
+# name: what makes the views of a padding in pixels and the images' (H, W)
+NAMED_VIEWS: dict[str, Callable[[int, Pair], View]] = {
+    "flip": lambda padding, size: FlipViews(),
+    "vflip": lambda padding, size: FlipViews(True),
+    "five-crop": lambda padding, size: FiveCrop(size, padding),
+    "ten-crop": lambda padding, size: TenCrop(size, padding),
+}
+
+
+def views_from_text(text: str, image_shape: Sequence[int]) -> View:
+    """The views of images (C, H, W) that a name means: flip, vflip, or the crops of the image's size out of the image
+    padded by as many pixels as the number behind five-crop= or ten-crop= says. ArgumentError for anything else.
+
+    >>> views_from_text("ten-crop=2", (3, 32, 32))
+    TenCrop(size=(32, 32), padding=2, vertical_flip=False)
+    """
+    name, equals, number = text.strip().partition("=")
+    if name not in NAMED_VIEWS or (equals == "=") != name.endswith("crop") or (equals and not number.isdecimal()):
+        raise ArgumentError(f"views must be flip, vflip, five-crop=PIXELS or ten-crop=PIXELS, got {text!r}")
+    _, H, W = image_shape
+    return NAMED_VIEWS[name](int(number or 0), (H, W))
+
+
+def views_like(augmentation: str, image_shape: Sequence[int]) -> View:
+    """Views of images (C, H, W) like what the augmentation (see `from_text`) makes of them: mirrored if it flips,
+    shifted as far as its crops, or by a 16th where it does neither.
+
+    >>> views_like("flip,crop=4,cutout", (3, 32, 32)), views_like("flip", (3, 32, 32)), views_like("", (1, 28, 28))
+    (TenCrop(size=(32, 32), padding=4, vertical_flip=False), FlipViews(vertical=False), FiveCrop(size=(28, 28), ...))
+    """
+    items = [item.partition("=") for item in augmentation.replace(" ", "").split(",")]
+    values = {name: value for name, _, value in items}
+    flips, crops = "flip" in values, "crop" in values or "resized-crop" in values
+    if flips and not crops:
+        return FlipViews()
+    padding = values.get("crop") or (NAMED["crop"][0] if "crop" in values else max(1, min(image_shape[1:]) // 16))
+    return views_from_text(f"{'ten' if flips else 'five'}-crop={padding}", image_shape)

@@ -2,8 +2,6 @@
 
 from typing import Any
 
-import numpy as np
-
 from fastnn import models, nn
 from fastnn.autograd import no_grad
 from fastnn.data import preprocess as preparation
@@ -14,6 +12,15 @@ from fastnn.tensor import Tensor, as_tensor
 from fastnn.train.task import Classification, Regression, Task
 
 SMALLEST = 28  # side in pixels of images that convolutional networks take; smaller ones are scaled to 28×28
+
+
+def base_of(name: str, shape: tuple[int, ...]) -> tuple[Compose | None, tuple[int, ...]]:
+    """What brings raw samples of `shape` to the form that network `name` takes, and their shape then."""
+    if len(shape) != 3:
+        return None, shape
+    if name == "mlp" or min(shape[1:]) >= SMALLEST:
+        return Compose([ToFloat()]), shape
+    return Compose([ToFloat(), Resize((SMALLEST, SMALLEST))]), (shape[0], SMALLEST, SMALLEST)
 
 
 class Predictor:
@@ -39,16 +46,14 @@ class Predictor:
             raise ValueError(f"Predictor: there are {outputs} outputs, but the names of {len(classes)} classes came")
         self.name, self.shape, self.outputs, self.task = name, tuple(shape), outputs, task or Classification()
         self.classes, self.features, self.preprocess, self.augment = classes, features, preprocess, augment
-        images = len(shape) == 3
-        small = images and name != "mlp" and min(shape[1:]) < SMALLEST
-        self.base_shape = (shape[0], SMALLEST, SMALLEST) if small else self.shape
-        self.base = Compose([ToFloat(), Resize(SMALLEST)] if small else [ToFloat()] if images else [])
+        self.base, self.base_shape = base_of(name, self.shape)
         final = preprocess.output_shape(self.base_shape) if preprocess else self.base_shape
         self.model: nn.Module = getattr(models, name)(final, outputs)
 
-    def transform(self, augmentation: Transform | None = None) -> Compose:
-        """What turns batches of raw samples into the network's input: base, the augmentation, preparation."""
-        return Compose([part for part in (self.base, augmentation, self.preprocess) if part])
+    def transform(self, augmentation: Transform | None = None) -> Transform | None:
+        """What makes the network's input of batches of raw samples: base, the augmentation, preparation."""
+        parts = [part for part in (self.base, augmentation, self.preprocess) if part]
+        return Compose(parts) if self.base else self.preprocess
 
     def averaging(self, view: View) -> nn.Module:
         """The network as one that takes the output of `base` and combines its outputs for all views of the images."""
@@ -63,9 +68,9 @@ class Predictor:
         model.eval()
         try:
             with no_grad():
-                if view is None:
-                    return self.task.answers(model(self.transform()(a)))
-                return self.task.answers(self.averaging(view)(self.base(a)))
+                transform = self.base if view else self.transform()
+                model = self.averaging(view) if view else model
+                return self.task.answers(model(transform(a) if transform else Tensor(a)))
         finally:
             model.train(training)
 
