@@ -155,8 +155,19 @@ def test_out_of_core(images):
         s = Standardize().fit(data, batch_size=20)
         sizes[name] = tracemalloc.get_traced_memory()[1] / (20 * 3072 * 4)  # in batches of float32
         tracemalloc.stop()
-    assert all(size < 4.5 for size in sizes.values()), sizes  # one, and its copy in float64; all would be 30
+    assert all(size < 3.5 for size in sizes.values()), sizes  # one, and its copy in float64; all would be 30
     np.testing.assert_allclose(s.state["mean"], 14.5)
+
+
+def test_a_batch_is_let_go_before_the_next_is_made(images):
+    def batches():
+        for i in range(0, 40, 8):
+            batch = [images[i : i + 8].copy()]
+            last = weakref.ref(batch[0])
+            yield batch.pop()
+            assert last() is None
+
+    Standardize().fit(batches())
 
 
 def test_whitened_training_data_have_covariance_one(images):
@@ -235,7 +246,7 @@ def test_layout_and_kind_of_memory(make, images, rng):
 def test_images_of_other_sizes(images, rng):
     for p in (ChannelMean().fit(images), Standardize().fit(images)):
         small, large = rng.standard_normal((2, 3, 1, 5)), rng.standard_normal((2, 3, 6, 7), np.float32)
-        for x in (small, large, small):
+        for x in (small, large, small, large.astype(np.float64)):
             close(p(x), formula(p, images, x.astype(np.float64)))
     mixed = Standardize().fit([images[:, :, :1], images[:, :, 1:]])
     np.testing.assert_allclose(mixed.state["std"], images.std((0, 2, 3)), rtol=1e-13)
@@ -269,7 +280,8 @@ def test_constant_channels_stay_finite():
         for dtype in (np.float32, np.float64):
             p = make().fit(np.full((4, 7), 1e-3, dtype))
             assert np.isfinite(values(p(np.full((2, 7), 1e-3, dtype)))).all()
-            assert np.isfinite(values(make().fit(np.full((4, 7), 1e-42, dtype))(np.zeros((2, 7), np.float32)))).all()
+    tiny = Standardize().fit(np.array([[1e-42], [2e-42]], np.float32))  # 1 / std is infinite in float32
+    assert tiny(np.ones((1, 1), np.float32)).item() == 1
 
 
 @ALL
@@ -286,9 +298,10 @@ def test_fewer_samples_than_features(make, images):
 
 
 def test_signs_do_not_depend_on_rounding(rng):
-    x = rng.standard_normal((50, 1)) * [1.0, -1.0] + 1e-9 * rng.standard_normal((50, 2))
-    for size in (1, 7, 50):
-        assert (PCA().fit(x[rng.permutation(50)], size).state["components"][:, 0] > 0).all()
+    x = rng.standard_normal((50, 1)) * [1.0, -1.0]  # along (1, -1), whose entries are equally large
+    for _ in range(10):
+        p = PCA().fit(x + 1e-10 * rng.standard_normal((50, 2)), batch_size=7)
+        assert (p.state["components"][:, 0] > 0).all()
 
 
 @ALL
