@@ -89,7 +89,7 @@ def _add_data(command: argparse.ArgumentParser) -> None:
     command.add_argument("--root", type=Path, metavar="FOLDER", help="where the files of a data set known by name are")
     command.add_argument("--download", action="store_true", help="fetch the files of a data set known by name")
     command.add_argument("--size", type=_size, default="auto", metavar="H[xW]",
-                         help="pictures in folders are scaled and cropped to it (default: their own size, or squares)")
+                         help="pictures in folders are scaled and cropped to it (default: auto, their own size, or squares)")
     command.add_argument("--channels", type=int, choices=[1, 3], help="read pictures as grey or in colour")
     command.add_argument("--target", metavar="COLUMN", help="the column of a .csv file to predict (default: the last)")
     command.add_argument("--workers", type=_number(int, 0), metavar="N",
@@ -108,11 +108,13 @@ def _verify(arguments: argparse.Namespace) -> int:
     return verify.report(arguments.names)
 
 
-def _size(text: str) -> tuple[int, int]:
-    """A side, or height and width with an x between."""
+def _size(text: str) -> tuple[int, int] | str:
+    """A side, or height and width with an x between, or auto."""
+    if text == "auto":
+        return text
     match = re.fullmatch(r"([1-9]\d{0,5})(?:x([1-9]\d{0,5}))?", text)
     if not match:
-        raise argparse.ArgumentTypeError(f"{text} is neither a side nor HxW, in pixels")
+        raise argparse.ArgumentTypeError(f"{text} is neither a side nor HxW, in pixels, nor auto")
     return int(match[1]), int(match[2] or match[1])
 
 
