@@ -36,11 +36,10 @@ def train(arguments: argparse.Namespace) -> None:
     shape, targets = source.shape_of(kept), source.targets_of(kept)
     task: Any = Classification(arguments.label_smoothing)
     if arguments.task == "regression" or (arguments.task is None and targets.dtype.kind == "f"):
-        targets = targets.reshape(len(targets), -1)
         training, validation = data.random_split(kept, [0.9, 0.1])
-        task, outputs = Regression(), targets.shape[1]
-        if outputs != 1:
-            raise ValueError(f"fastnn train: there must be one number to predict for each sample, not {outputs}")
+        outputs = 1
+        if targets.size != len(targets):
+            raise ValueError(f"fastnn train: needs one number to predict for each sample, got targets {targets.shape}")
         mean, std = (float(f(targets[training.indices], dtype=np.float64)) for f in (np.mean, np.std))
         task = Regression(mean, std or 1.0)
     else:

@@ -1,107 +1,15 @@
-"""The training loop and the command line."""
+"""The training loop and what a network is trained for."""
 
 import math
-import re
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 
 import fastnn
-from fastnn import data, models, nn, optim
-from fastnn.__main__ import main
+from fastnn import nn, optim
 from fastnn.data import DataLoader, TensorDataset
-from fastnn.train import evaluate, fit
-
-
-def train(capsys, *arguments):
-    """Standard output of `fastnn train --data digits …`, by lines."""
-    assert main(["train", "--data", "digits", *map(str, arguments)]) == 0
-    out, err = capsys.readouterr()
-    assert err == ""  # no progress bar off a terminal
-    return out.splitlines()
-
-
-def accuracy(lines):
-    assert re.fullmatch(r"test accuracy [01]\.\d{3}", lines[-1])
-    return float(lines[-1].split()[-1])
-
-
-@pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw"])
-def test_mlp_learns_the_digits(capsys, optimizer):
-    lines = train(capsys, "--model", "mlp", "--epochs", 12, "--optimizer", optimizer)
-    assert accuracy(lines) > 0.93
-    assert len([line for line in lines if re.match(r"epoch +\d+  training loss \d", line)]) == 12
-    assert "1293 images to train on, 144 to validate, 360 to test" in lines[0]
-
-
-@pytest.mark.parametrize("model", ["lenet5", "cnn"])
-def test_convolutional_networks_train(capsys, model):
-    lines = train(capsys, "--model", model, "--epochs", 2, "--batch-size", 64)
-    assert accuracy(lines) > 0.7
-
-
-def test_the_same_seed_gives_the_same_run(capsys):
-    arguments = ["--model", "mlp", "--epochs", 2, "--seed"]
-
-    def figures(*more):
-        return [line.split("  ")[:-1] for line in train(capsys, *arguments, *more)[1:-1]]  # without images/s
-
-    first = figures(1)
-    assert first == figures(1, "--threads", 1) != figures(2)
-
-
-def test_save(capsys, tmp_path):
-    path = tmp_path / "weights"
-    score = accuracy(train(capsys, "--model", "mlp", "--epochs", 1, "--save", path))
-    saved = fastnn.load(path)
-    assert (saved["model"], saved["classes"]) == ("mlp", list(range(10)))
-    model = models.mlp((1, 8, 8), 10)
-    model.load_state_dict(saved["state_dict"])
-    assert evaluate(model, DataLoader(data.digits(train=False), 100))[1] == pytest.approx(score, abs=6e-4)
-
-
-@pytest.mark.parametrize(("arguments", "message"), [
-    (["--model", "vgg"], "invalid choice: 'vgg'"),
-    (["--data", "cats"], "invalid choice: 'cats'"),
-    (["--epochs", "0"], "argument --epochs: 0 is not at least 1"),
-    (["--batch-size", "1.5"], "argument --batch-size: invalid int value: '1.5'"),
-    (["--lr", "-1"], "-1 is not at least 0"),
-    (["--lr", "nan"], "nan is not at least 0"),
-    (["--threads", "0"], "0 is not at least 1"),
-    (["--save", "no/such/folder/file"], "--save"),
-])  # fmt: skip
-def test_bad_arguments(capsys, arguments, message):
-    with pytest.raises(SystemExit) as stop:
-        main(["train", *arguments])
-    assert stop.value.code == 2
-    assert message in capsys.readouterr().err
-
-
-def test_a_rate_that_is_too_high(capsys):
-    with np.errstate(all="ignore"):
-        status = main(["train", "--model", "mlp", "--epochs", "9", "--optimizer", "sgd", "--lr", "1e30"])
-    assert status == 1
-    assert "try a lower learning rate" in capsys.readouterr().err
-
-
-def test_config_and_version(capsys):
-    assert main(["config"]) == 0
-    assert fastnn.__version__ in capsys.readouterr().out
-    with pytest.raises(SystemExit) as stop:
-        main(["--version"])
-    assert stop.value.code == 0
-    with pytest.raises(SystemExit) as stop:
-        main([])
-    assert stop.value.code == 2
-
-
-def test_python_m_fastnn():
-    done = subprocess.run([sys.executable, "-m", "fastnn", "train", "--help"], capture_output=True, text=True)
-    assert done.returncode == 0
-    for option in ("data", "model", "epochs", "batch-size", "lr", "optimizer", "seed", "threads", "save"):
-        assert f"--{option} " in done.stdout
+from fastnn.errors import ShapeError
+from fastnn.train import Accuracy, Classification, Deviation, Regression, evaluate, fit
 
 
 def test_evaluate_by_hand():
@@ -128,6 +36,76 @@ def test_fit_returns_what_it_prints(capsys, rng):
     history = fit(model, optimizer, training, DataLoader(dataset, 7), 3, schedule)
     assert capsys.readouterr().out.splitlines() == [str(epoch) for epoch in history]
     assert [epoch.epoch for epoch in history] == [1, 2, 3]
-    assert history[-1].validation_loss < history[0].validation_loss
-    assert (history[-1].validation_loss, history[-1].validation_accuracy) == evaluate(model, DataLoader(dataset, 7))
+    assert history[-1].validation.loss < history[0].validation.loss
+    assert history[-1].validation == evaluate(model, DataLoader(dataset, 7))
     assert optimizer.param_groups[0]["lr"] == pytest.approx(0.1 / 8)
+
+
+def test_a_schedule_may_step_every_batch(rng):
+    dataset = TensorDataset(rng.standard_normal((40, 3), np.float32), np.zeros(40, np.int64))
+    optimizer = optim.SGD((model := nn.Linear(3, 2)).parameters(), 0.1)
+    schedule = optim.lr_scheduler.ExponentialLR(optimizer, 0.5)
+    fit(model, optimizer, DataLoader(dataset, 16), DataLoader(dataset, 16), 2, schedule, per_batch=True)
+    assert optimizer.param_groups[0]["lr"] == pytest.approx(0.1 / 2**6)
+
+
+def test_regression_by_hand():
+    task = Regression(mean=10.0, std=2.0)
+    outputs, targets = fastnn.tensor([[0.0], [1.0], [-1.0]]), fastnn.tensor([[11.0], [12.0], [5.0]])
+    assert task.answers(outputs).tolist() == [[10.0], [12.0], [8.0]]
+    assert task.loss(outputs, targets).item() == pytest.approx((0.5**2 + 0 + 1.5**2) / 3)
+    score = task.score(sum(task.sums(outputs[i : i + 1], targets[i : i + 1]) for i in range(3)))
+    mean = 28 / 3
+    spread = (11 - mean) ** 2 + (12 - mean) ** 2 + (5 - mean) ** 2
+    assert score == pytest.approx(Deviation(10 / 3, 4 / 3, 1 - 10 / spread))
+    assert str(score) == "mse 3.33333 mae 1.33333 R² 0.6512"
+    with pytest.raises(ShapeError, match=r"gives \(3, 1\), but the targets are \(3, 2\)"):
+        task.loss(outputs, fastnn.zeros(3, 2))
+    assert task.loss(outputs, targets.flatten()).item() == task.loss(outputs, targets).item()
+    assert all(map(math.isnan, evaluate(nn.Linear(2, 1), [], task)))
+    assert math.isnan(task.score(task.sums(outputs[:1], targets[:1])).r2)
+
+
+def test_r2_keeps_its_digits_far_from_zero(rng):
+    y = rng.standard_normal((1000, 1)) + 1e8
+    task = Regression(1e8, 1.0)
+    outputs = fastnn.from_numpy(y - 1e8 + 0.1 * rng.standard_normal((1000, 1)))
+    error, answers = task.score(task.sums(outputs, fastnn.from_numpy(y))), task.answers(outputs).numpy()
+    assert error.r2 == pytest.approx(1 - ((answers - y) ** 2).sum() / ((y - y.mean()) ** 2).sum(), rel=1e-9)
+
+
+def test_regression_learns_whatever_the_unit(rng):
+    x = rng.standard_normal((256, 3), np.float32)
+    y = (1e6 + 1e4 * (x @ np.array([[1.0], [-2.0], [0.5]]))).astype(np.float32)
+    model, task = nn.Linear(3, 1), Regression(float(y.mean()), float(y.std()))
+    batches = DataLoader(TensorDataset(x, y), 32, shuffle=True)
+    history = fit(model, optim.Adam(model.parameters(), 0.05), batches, batches, 12, task=task)
+    assert history[-1].validation.r2 > 0.999
+    assert history[-1].validation.mae < 500
+
+
+def test_labels_may_be_probabilities():
+    task, scores = Classification(), fastnn.tensor([[2.0, 0.0], [0.0, 1.0]])
+    soft = fastnn.tensor([[0.9, 0.1], [0.6, 0.4]])
+    score = task.score(task.sums(scores, soft))
+    assert score.accuracy == 0.5
+    logs = scores.numpy() - np.log(np.exp(scores.numpy()).sum(1, keepdims=True))
+    assert score.loss == pytest.approx(-(soft.numpy() * logs).sum() / 2, rel=1e-6)
+
+
+def test_views_are_combined_by_the_mean_of_their_probabilities(rng):
+    views = [fastnn.from_numpy(10 * rng.standard_normal((4, 3))) for _ in range(5)]
+    task = Classification()
+    combined = task.answers(task.combine(views)).numpy()
+    np.testing.assert_allclose(combined, np.mean([task.answers(view).numpy() for view in views], 0), rtol=1e-12)
+    far = [fastnn.tensor([[1000.0, 0.0]]), fastnn.tensor([[0.0, 1000.0]])]
+    np.testing.assert_allclose(task.answers(task.combine(far)).numpy(), [[0.5, 0.5]])
+    np.testing.assert_allclose(Regression().combine(views).numpy(), np.mean([v.numpy() for v in views], 0))
+
+
+def test_evaluate_restores_training_after_an_error():
+    model = nn.Linear(2, 2)
+    with pytest.raises(ZeroDivisionError):
+        evaluate(model, (1 // 0 for _ in range(1)))
+    assert model.training
+    assert str(Accuracy(0.5, 0.25)) == "loss 0.5000 accuracy 0.2500"

@@ -51,9 +51,10 @@ def open_data(name: str, train: bool, *, root: Any = None, download: bool = Fals
         dataset = pictures.load(num_workers) if len(pictures) * math.prod(pictures.shape) <= MEMORY else pictures
     if divided:
         return dataset
-    if targets_of(dataset).dtype.kind == "f":
-        return random_split(dataset, [0.8, 0.2], generator=0)[not train]
-    return stratified_split(dataset, 0.2, generator=0)[not train]
+    targets = targets_of(dataset)
+    if targets.ndim == 1 and targets.dtype.kind in "iu":
+        return stratified_split(dataset, 0.2, generator=0)[not train]
+    return random_split(dataset, [0.8, 0.2], generator=0)[not train]
 
 
 def shape_of(dataset: Any) -> tuple[int, ...]:

@@ -37,13 +37,10 @@ class Transform:
 
     def __call__(self, images: Any, labels: Any = None, generator: Seed = None) -> Any:
         a = as_tensor(images).array
-        if a.ndim not in (3, 4):
-            raise ShapeError(f"{type(self).__name__}: images must be (N, C, H, W) or (C, H, W), got {a.shape}")
-        batch = self.prepare(a if a.ndim == 4 else a[None])
         y = None if labels is None else as_tensor(labels).array
-        out, y = self.mix(batch, y, as_generator(generator))
-        images = Tensor(out if a.ndim == 4 else out[..., 0, :, :, :])
-        return images if y is None else (images, Tensor(y))
+        out, y = self.mix(self.prepare(a[None] if a.ndim in (1, 3) else a), y, as_generator(generator))
+        out = out[..., 0, :, :, :] if a.ndim == 3 else out[0] if a.ndim == 1 else out  # views come before the image
+        return Tensor(out) if y is None else (Tensor(out), Tensor(y))
 
     def prepare(self, images: Array) -> Array:
         """The images as `apply` takes them."""
@@ -51,7 +48,7 @@ class Transform:
             raise DTypeError(f"{type(self).__name__}: images must be float32 or float64, but are {images.dtype}; put "
                              "ToFloat() first")
         if images.ndim != 4:
-            raise ShapeError(f"{type(self).__name__}: images must be (N, C, H, W), got {images.shape}; views come last")
+            raise ShapeError(f"{type(self).__name__}: images must be (N, C, H, W) or (C, H, W), got {images.shape}")
         return layout.channels_last(images)
 
     def mix(self, images: Array, labels: Array | None, rng: np.random.Generator) -> tuple[Array, Array | None]:
@@ -81,21 +78,30 @@ class Compose(Transform):
         return images, labels
 
 
+@dataclass(eq=False)
 class ToFloat(Transform):
-    """uint8 images from 0 to 255 as float32 from 0 to 1; float images pass as they are.
+    """uint8 from 0 to 255 as float32 from 0 to 1; floats as they are, or as `dtype`, which other numbers need.
+
+    Takes features (N, D) and (D,) besides images.
 
     >>> ToFloat()(np.full((1, 1, 1, 2), 51, np.uint8))
     tensor([[[[0.2, 0.2]]]])
     """
+    dtype: Any = None
 
     def prepare(self, images: Array) -> Array:
-        return images if images.dtype == np.uint8 else super().prepare(images)
+        integers = images.dtype == np.uint8 or self.dtype is not None and images.dtype.kind in "iufb"
+        return images if integers or images.ndim == 2 else super().prepare(images)
 
     def apply(self, images: Array, rng: np.random.Generator) -> Array:
-        if images.dtype != np.uint8:
-            return images
-        out = layout.empty(images.shape, np.float32, True)
-        return np.multiply(images, np.float32(1 / 255), out, dtype=np.float32)
+        dtype = np.float32 if self.dtype is None and images.dtype == np.uint8 else self.dtype or images.dtype
+        if images.dtype == dtype and images.dtype.isnative:
+            return layout.channels_last(images) if images.ndim == 4 else layout.contiguous(images)
+        out = layout.empty(images.shape, dtype, images.ndim == 4)
+        if images.dtype == np.uint8:
+            return np.multiply(images, out.dtype.type(1 / 255), out, dtype=out.dtype)
+        np.copyto(out, images, casting="unsafe")
+        return out
 
 
 # What transforms share ---------------------------------------------------------------------------------------------

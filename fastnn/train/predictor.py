@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import numpy as np
+
 from fastnn import models, nn
 from fastnn.autograd import no_grad
 from fastnn.data import preprocess as preparation
@@ -14,13 +16,11 @@ from fastnn.train.task import Classification, Regression, Task
 SMALLEST = 28  # side in pixels of images that convolutional networks take; smaller ones are scaled to 28×28
 
 
-def base_of(name: str, shape: tuple[int, ...]) -> tuple[Compose | None, tuple[int, ...]]:
+def base_of(name: str, shape: tuple[int, ...]) -> tuple[Compose, tuple[int, ...]]:
     """What brings raw samples of `shape` to the form that network `name` takes, and their shape then."""
-    if len(shape) != 3:
-        return None, shape
     if name == "mlp" or min(shape[1:]) >= SMALLEST:
-        return Compose([ToFloat()]), shape
-    return Compose([ToFloat(), Resize((SMALLEST, SMALLEST))]), (shape[0], SMALLEST, SMALLEST)
+        return Compose([ToFloat(np.float32)]), shape
+    return Compose([ToFloat(np.float32), Resize((SMALLEST, SMALLEST))]), (shape[0], SMALLEST, SMALLEST)
 
 
 class Predictor:
@@ -50,10 +50,9 @@ class Predictor:
         final = preprocess.output_shape(self.base_shape) if preprocess else self.base_shape
         self.model: nn.Module = getattr(models, name)(final, outputs)
 
-    def transform(self, augmentation: Transform | None = None) -> Transform | None:
+    def transform(self, augmentation: Transform | None = None) -> Compose:
         """What makes the network's input of batches of raw samples: base, the augmentation, preparation."""
-        parts = [part for part in (self.base, augmentation, self.preprocess) if part]
-        return Compose(parts) if self.base else self.preprocess
+        return Compose([part for part in (self.base, augmentation, self.preprocess) if part])
 
     def averaging(self, view: View) -> nn.Module:
         """The network as one that takes the output of `base` and combines its outputs for all views of the images."""
@@ -68,9 +67,9 @@ class Predictor:
         model.eval()
         try:
             with no_grad():
-                transform = self.base if view else self.transform()
-                model = self.averaging(view) if view else model
-                return self.task.answers(model(transform(a) if transform else Tensor(a)))
+                if view is None:
+                    return self.task.answers(model(self.transform()(a)))
+                return self.task.answers(self.averaging(view)(self.base(a)))
         finally:
             model.train(training)
 
@@ -88,6 +87,7 @@ class Predictor:
         """What `save` wrote. Executes nothing; raises OSError, or ValueError if the file is corrupt or another's."""
         saved = load(path)
         try:
+            saved = dict(saved) if isinstance(saved, dict) else {}
             task = Classification() if saved["task"] == "classification" else Regression(*saved["target"])
             predictor = cls(saved["model"], tuple(saved["shape"]), saved["outputs"], task, saved["classes"],
                             saved["features"], saved["preprocess"] and preparation.from_saved(saved["preprocess"]),

@@ -59,20 +59,25 @@ class Classification:
 
 
 class Regression:
-    """Outputs (N, T) stand for numbers mean + std · output, of which the targets (N, T) are examples. The loss is the
-    mean squared error in units of `std`, which are of one size whatever the targets' unit; figures are in that unit."""
+    """Outputs (N, 1) stand for numbers mean + std · output, of which the targets, (N, 1) or (N,), are examples. The loss
+    is the mean squared error in units of `std`, so that it has one size whatever the targets' unit; scores are in that
+    unit."""
     name, terms = "regression", 5
 
     def __init__(self, mean: float = 0.0, std: float = 1.0) -> None:
         self.mean, self.std = mean, std
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        if outputs.shape != targets.shape:
+        return mse_loss(outputs, Tensor((self._deviation(outputs, targets) / self.std).astype(outputs.dtype)))
+
+    def _deviation(self, outputs: Tensor, targets: Tensor) -> np.ndarray:
+        """The targets less their mean, float64, in the outputs' shape."""
+        if targets.shape not in (outputs.shape, outputs.shape[:1] if outputs.shape[1:] == (1,) else None):
             raise ShapeError(f"Regression: the network gives {outputs.shape}, but the targets are {targets.shape}")
-        return mse_loss(outputs, Tensor(((targets.array - self.mean) / self.std).astype(outputs.dtype)))
+        return targets.array.reshape(outputs.shape) - np.float64(self.mean)
 
     def answers(self, outputs: Tensor) -> Tensor:
-        """The numbers (N, T), float64."""
+        """The numbers (N, 1), float64."""
         return Tensor(outputs.array * np.float64(self.std) + self.mean)
 
     def combine(self, views: list[Tensor]) -> Tensor:
@@ -81,8 +86,8 @@ class Regression:
 
     def sums(self, outputs: Tensor, targets: Tensor, loss: float | None = None) -> np.ndarray:
         """What `score` needs of a batch; those of several batches are added."""
-        y = targets.array - np.float64(self.mean)  # so that squares keep their digits
-        error = self.answers(outputs).array - targets.array
+        y = self._deviation(outputs, targets)  # less the mean, so that squares keep their digits
+        error = outputs.array * np.float64(self.std) - y
         return np.array([(error**2).sum(), np.abs(error).sum(), y.sum(), (y**2).sum(), y.size])
 
     def score(self, sums: np.ndarray) -> Deviation:

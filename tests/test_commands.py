@@ -1,0 +1,370 @@
+"""The command line: train, evaluate, predict on all kinds of data."""
+
+import re
+import struct
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import fastnn
+from fastnn import data, models
+from fastnn.__main__ import main
+from fastnn.data import DataLoader, preprocess
+from fastnn.train import Predictor, Regression, evaluate
+
+
+def run(capsys, command, *arguments):
+    """Standard output of a command that succeeds, by lines."""
+    status = main([command, *map(str, arguments)])
+    out, err = capsys.readouterr()
+    assert (status, err) == (0, "")  # no progress bar off a terminal
+    return out.splitlines()
+
+
+def fails(capsys, command, *arguments):
+    """Standard error of a command that fails for what it was given."""
+    assert main([command, *map(str, arguments)]) == 1
+    return capsys.readouterr().err
+
+
+def accuracy(lines):
+    assert re.fullmatch(r"test accuracy [01]\.\d{4}", lines[-1])
+    return float(lines[-1].split()[-1])
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw"])
+def test_mlp_learns_the_digits(capsys, optimizer):
+    lines = run(capsys, "train", "--model", "mlp", "--epochs", 12, "--optimizer", optimizer)
+    assert accuracy(lines) > 0.93
+    assert len([line for line in lines if re.match(r"epoch +\d+  training loss \d", line)]) == 12
+    assert "1293 images to train on, 144 to validate, 360 to test" in lines[0]
+
+
+@pytest.mark.parametrize("model", sorted(set(models.__all__) - {"mlp"}))
+def test_convolutional_networks_train(capsys, model):
+    lines = run(capsys, "train", "--model", model, "--epochs", 2, "--batch-size", 64, "--lr", 0.003)
+    assert float(re.search(r"training loss \S+ accuracy (\S+)", lines[2])[1]) > 0.8
+    accuracy(lines)
+
+
+def test_the_same_seed_gives_the_same_run(capsys):
+    def figures(*more):
+        lines = run(capsys, "train", "--model", "mlp", "--epochs", 2, "--augment", "rotate=20,noise", *more)
+        return [line.split("  ")[:-1] for line in lines[1:-2]] + lines[-2:]  # without samples/s
+
+    first = figures("--seed", 1)
+    assert first == figures("--seed", 1, "--threads", 1, "--workers", 2) != figures("--seed", 2)
+
+
+def test_schedules_and_warm_up(capsys):
+    common = ("--model", "mlp", "--epochs", 4, "--optimizer", "sgd", "--lr", 0.1)
+    runs = {tuple(run(capsys, "train", *common, *more)[-2:]) for more in (
+        (), ("--schedule", "step"), ("--schedule", "constant"), ("--warmup", 1.5), ("--label-smoothing", 0))}
+    assert len(runs) == 5
+
+
+# Pictures ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    """The digits as PNG files in folders: train/0 … test/9."""
+    root = tmp_path_factory.mktemp("digits")
+    for part in "train", "test":
+        images, labels = (t.numpy() for t in data.digits(part == "train").tensors)
+        for i, (image, label) in enumerate(zip(images, labels, strict=True)):
+            path = root / part / str(label) / f"{i:04}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(np.rint(image[0] * 255).astype(np.uint8)).save(path)
+    return root
+
+
+def test_digits_as_pictures_give_the_same_as_arrays(capsys, tmp_path, pictures):
+    """Trained from a folder, the network is the same in every bit; evaluate and predict find the same accuracy."""
+    options = ("--model", "cnn", "--epochs", 2, "--augment", "rotate=10,crop=2", "--batch-size", 64)
+    from_arrays = run(capsys, "train", *options, "--save", tmp_path / "a")
+    from_folder = run(capsys, "train", *options, "--save", tmp_path / "b", "--data", pictures)
+    assert from_folder[0] == from_arrays[0]
+    assert from_folder[-2:] == from_arrays[-2:]
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+    for source in "digits", pictures:
+        assert run(capsys, "evaluate", "--weights", tmp_path / "b", "--data", source) == from_arrays[-2:]
+    answers = run(capsys, "predict", "--weights", tmp_path / "b", "--top", 1, pictures / "test")
+    assert len(answers) == 360
+    right = [re.fullmatch(r".*/(\d)/\d+\.png: (\d) [01]\.\d{4}", line).groups() for line in answers]
+    assert np.mean([label == found for label, found in right]) == pytest.approx(accuracy(from_arrays), abs=6e-5)
+
+
+def test_evaluate_and_predict_with_views(capsys, tmp_path, pictures):
+    path = tmp_path / "w"
+    run(capsys, "train", "--model", "mlp", "--epochs", 4, "--augment", "crop=1", "--save", path)
+    plain = run(capsys, "evaluate", "--weights", path)
+    assert run(capsys, "evaluate", "--weights", path, "--views", "five-crop=0") == plain  # all five are the image
+    averaged = run(capsys, "evaluate", "--weights", path, "--tta")
+    assert averaged == run(capsys, "evaluate", "--weights", path, "--views", "five-crop=1") != plain
+    one = next((pictures / "test" / "3").iterdir())
+    assert run(capsys, "predict", "--weights", path, one) != run(capsys, "predict", "--weights", path, "--tta", one)
+    predictor, image = Predictor.load(path), data.read_image(one).numpy()[None]
+    view = data.transforms.FiveCrop(8, padding=1)
+    by_hand = np.mean([predictor(v).numpy() for v in view(data.transforms.ToFloat()(image)).numpy()], 0)
+    np.testing.assert_allclose(predictor(image, view).numpy(), by_hand, atol=1e-6)
+
+
+def test_predict_reads_any_picture(capsys, tmp_path, pictures, rng):
+    path = tmp_path / "w"
+    run(capsys, "train", "--model", "mlp", "--epochs", 1, "--save", path)
+    Image.fromarray(rng.integers(0, 256, (90, 60, 3), np.uint8)).save(tmp_path / "photo.jpg")
+    (line,) = run(capsys, "predict", "--weights", path, "--top", 2, tmp_path / "photo.jpg")
+    assert re.fullmatch(r".*photo\.jpg: \d 0\.\d{4}, \d 0\.\d{4}", line)
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    status = main(["predict", "--weights", str(path), *map(str, (tmp_path / "broken.png", tmp_path / "photo.jpg"))])
+    out, err = capsys.readouterr()
+    assert (status, len(out.splitlines())) == (1, 1)
+    assert "broken.png" in err
+
+
+def test_a_folder_without_parts_keeps_a_fifth_to_test_with(capsys, tmp_path, pictures):
+    lines = run(capsys, "train", "--data", pictures / "train", "--model", "mlp", "--epochs", 1, "--save", tmp_path / "w")
+    kept = 1437 - 287
+    assert f"{kept - kept // 10} images to train on, {kept // 10} to validate, 287 to test" in lines[0]
+    assert run(capsys, "evaluate", "--weights", tmp_path / "w", "--data", pictures / "train") == lines[-2:]
+
+
+def test_pictures_read_while_training(capsys, monkeypatch, pictures):
+    """Those that do not fit into memory."""
+    options = ("--data", pictures, "--model", "mlp", "--epochs", 1)
+    whole = run(capsys, "train", *options)
+    monkeypatch.setattr(data.source, "MEMORY", 1000)
+    for workers in (), ("--workers", 0), ("--workers", 3):
+        assert run(capsys, "train", *options, *workers)[-2:] == whole[-2:]
+
+
+def test_colour_pictures_of_any_size(capsys, tmp_path, rng):
+    for name, color in ("red", 0), ("green", 1):
+        (tmp_path / name).mkdir()
+        for i in range(30):
+            pixels = rng.integers(0, 100, (rng.integers(30, 50), rng.integers(30, 50), 3))
+            pixels[..., color] += 100
+            Image.fromarray(pixels.astype(np.uint8)).save(tmp_path / name / f"{i}.jpg")
+    for model in models.__all__:
+        lines = run(capsys, "train", "--data", tmp_path, "--model", model, "--epochs", 1, "--batch-size", 16, "--size",
+                    "36x33", "--augment", "flip,jitter=0.1")
+        assert "43 images to train on, 5 to validate, 12 to test" in lines[0]
+    lines = run(capsys, "train", "--data", tmp_path, "--model", "cnn", "--epochs", 4, "--batch-size", 8)
+    assert accuracy(lines) == 1
+
+
+def test_mistakes_with_folders(capsys, tmp_path, pictures):
+    (tmp_path / "cat").mkdir()
+    assert re.search("the class .*cat has no pictures", fails(capsys, "train", "--data", tmp_path))
+    (tmp_path / "cat" / "1.png").write_bytes(b"rubbish")
+    error = fails(capsys, "train", "--data", tmp_path)
+    assert re.search(r"ImageFolder: .*cat.1\.png: cannot identify", error)
+    assert "no file, no folder and none of digits, fashion_mnist" in fails(capsys, "train", "--data", "cats")
+    run(capsys, "train", "--data", pictures, "--model", "mlp", "--epochs", 1, "--save", tmp_path / "w")
+    assert "no file, no folder" in fails(capsys, "evaluate", "--weights", tmp_path / "w", "--data", "nowhere")
+    assert "none.png" in fails(capsys, "predict", "--weights", tmp_path / "w", tmp_path / "none.png")
+
+
+# Other data -------------------------------------------------------------------------------------------------------
+
+
+def write_idx(path, a):
+    path.write_bytes(bytes([0, 0, 8, a.ndim]) + struct.pack(f">{a.ndim}I", *a.shape) + a.tobytes())
+
+
+def test_a_data_set_by_name_from_its_files(capsys, tmp_path, rng):
+    for part, n in ("train", 200), ("t10k", 50):
+        labels = rng.integers(0, 10, n).astype(np.uint8)
+        images = rng.integers(0, 30, (n, 28, 28)).astype(np.uint8)
+        images[np.arange(n), 2 * labels + 3] += 200  # a bright row tells the class
+        write_idx(tmp_path / f"{part}-images-idx3-ubyte", images)
+        write_idx(tmp_path / f"{part}-labels-idx1-ubyte", labels)
+    common = ("--data", "fashion_mnist", "--root", tmp_path)
+    lines = run(capsys, "train", *common, "--model", "mlp", "--epochs", 8, "--save", tmp_path / "w")
+    assert "180 images to train on, 20 to validate, 50 to test" in lines[0]
+    assert accuracy(lines) > 0.8
+    assert run(capsys, "evaluate", *common, "--weights", tmp_path / "w") == lines[-2:]
+    assert Predictor.load(tmp_path / "w").classes[9] == "Ankle boot"
+    error = fails(capsys, "train", "--data", "cifar10", "--root", tmp_path)
+    assert str(tmp_path) in error
+    assert "download" in error
+    assert "takes (1, 28, 28)" in fails(capsys, "evaluate", "--data", "digits", "--weights", tmp_path / "w")
+
+
+@pytest.mark.parametrize("text", ["none", *preprocess.PREPROCESSORS, "pca=20", "whiten=0.9"])
+def test_preparation_is_saved_with_the_weights(capsys, tmp_path, text):
+    lines = run(capsys, "train", "--model", "mlp", "--epochs", 3, "--preprocess", text, "--save", tmp_path / "w")
+    assert accuracy(lines) > 0.8
+    assert run(capsys, "evaluate", "--weights", tmp_path / "w") == lines[-2:]
+    predictor = Predictor.load(tmp_path / "w")
+    assert (predictor.preprocess is None) == (text == "none")
+
+
+def test_preparation_sees_the_training_samples_alone(capsys, monkeypatch):
+    seen = []
+    fit = preprocess.MeanImage.fit
+
+    def watched(self, loader):
+        seen.append(np.concatenate([x.numpy() for x, _ in loader]))
+        return fit(self, loader)
+
+    monkeypatch.setattr(preprocess.MeanImage, "fit", watched)
+    run(capsys, "train", "--model", "mlp", "--epochs", 1, "--preprocess", "mean-image", "--augment", "noise")
+    training = {np.rint(255 * image).astype(np.uint8).tobytes() for image in data.digits().tensors[0].numpy()}
+    assert seen[0].shape == (1293, 1, 8, 8)
+    assert {np.rint(255 * image).astype(np.uint8).tobytes() for image in seen[0]} < training
+
+
+@pytest.fixture
+def houses(tmp_path, rng):
+    x = rng.uniform(1, 9, (400, 3))
+    y = 1e5 * (x[:, :1] - 0.5 * x[:, 1:2] + 3)
+    with open(tmp_path / "houses.csv", "w") as file:
+        print("rooms,price,age,noise", file=file)
+        for (rooms, age, noise), (price,) in zip(x, y, strict=True):
+            print(f"{rooms:.6f},{price:.3f},{age:.6f},{noise:.6f}", file=file)
+    return tmp_path / "houses.csv", x, y
+
+
+def test_regression_from_a_table(capsys, tmp_path, houses):
+    path, x, y = houses
+    common = ("--data", path, "--target", "price")
+    lines = run(capsys, "train", *common, "--model", "mlp", "--epochs", 40, "--save", tmp_path / "w")
+    assert "288 samples to train on, 32 to validate, 80 to test" in lines[0]
+    mse, mae, r2 = map(float, re.fullmatch(r"test mse (\S+) mae (\S+) R² (\S+)", lines[-1]).groups())
+    assert r2 > 0.97
+    assert 0 < mae <= mse**0.5 < y.std()
+    assert run(capsys, "evaluate", *common, "--weights", tmp_path / "w") == lines[-1:]
+    answers = np.array([float(line) for line in run(capsys, "predict", "--weights", tmp_path / "w", path)])
+    assert np.corrcoef(answers, y[:, 0])[0, 1] > 0.98
+    with open(tmp_path / "new.csv", "w") as file:  # columns in another order, no target
+        print("noise;age;rooms", file=file)
+        for rooms, age, noise in x[:5]:
+            print(f"{noise:.6f};{age:.6f};{rooms:.6f}", file=file)
+    again = [float(line) for line in run(capsys, "predict", "--weights", tmp_path / "w", tmp_path / "new.csv")]
+    np.testing.assert_allclose(again, answers[:5], rtol=1e-6)
+    assert "takes images" in fails(capsys, "train", *common, "--model", "cnn")
+    assert "images" in fails(capsys, "evaluate", *common, "--weights", tmp_path / "w", "--tta")
+    (tmp_path / "bad.csv").write_text("noise,rooms\n1,2\n")
+    assert "'age'" in fails(capsys, "predict", "--weights", tmp_path / "w", tmp_path / "bad.csv")
+    assert "houses.csv: target must be one column" in fails(capsys, "train", "--data", path, "--target", "prize")
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.uint8])
+def test_arrays(capsys, tmp_path, dtype):
+    """Images and labels as arrays in a folder; then a number to predict for each image."""
+    images, labels = (t.numpy() for t in data.digits().tensors)
+    np.save(tmp_path / "x.npy", (images * (255 if dtype == np.uint8 else 1)).astype(dtype))
+    np.save(tmp_path / "y.npy", labels.astype(np.uint8))
+    assert accuracy(run(capsys, "train", "--data", tmp_path, "--model", "mlp", "--epochs", 3)) > 0.8
+    np.save(tmp_path / "y.npy", labels.astype(np.float64))
+    for shape in (-1, 1), (-1,):
+        np.save(tmp_path / "y.npy", labels.astype(dtype).reshape(shape))
+        lines = run(capsys, "train", "--data", tmp_path, "--model", "mlp", "--epochs", 3, "--task", "regression",
+                    "--save", tmp_path / "w")
+        assert float(lines[-1].split()[-1]) > 0.5
+        assert run(capsys, "evaluate", "--data", tmp_path, "--weights", tmp_path / "w") == lines[-1:]
+
+
+# The rest ---------------------------------------------------------------------------------------------------------
+
+
+def test_save(capsys, tmp_path):
+    path = tmp_path / "weights"
+    score = accuracy(run(capsys, "train", "--model", "mlp", "--epochs", 1, "--save", path))
+    saved = fastnn.load(path)
+    assert (saved["model"], saved["classes"], saved["shape"]) == ("mlp", list("0123456789"), [1, 8, 8])
+    model = models.mlp((1, 8, 8), 10)
+    model.load_state_dict(saved["state_dict"])
+    prepare = preprocess.from_saved(saved["preprocess"])
+    found = evaluate(model, DataLoader(data.digits(train=False), 100, transform=prepare))
+    assert found.accuracy == pytest.approx(score, abs=6e-5)
+
+
+def test_predictor_survives_a_round_trip(tmp_path, rng):
+    x = rng.standard_normal((20, 4), np.float32)
+    for task in None, Regression(3.0, 0.5):
+        prepare = preprocess.PCA(2).fit(x)
+        predictor = Predictor("mlp", (4,), 3, task, list("abc"), list("wxyz"), prepare, "")
+        predictor.save(tmp_path / "w")
+        again = Predictor.load(tmp_path / "w")
+        assert (again(x).numpy() == predictor(x).numpy()).all()
+        assert (again.classes, again.features, again.task.name) == (list("abc"), list("wxyz"), predictor.task.name)
+
+
+def test_files_of_others_are_refused(capsys, tmp_path):
+    path = tmp_path / "w"
+    path.write_bytes(b"rubbish")
+    assert "w is corrupt" in fails(capsys, "predict", "--weights", path, "x.png")
+    assert "none" in fails(capsys, "predict", "--weights", tmp_path / "none", "x.png")
+    for content in {"a": fastnn.ones(2)}, fastnn.ones(3), [1, 2]:
+        fastnn.save(content, path)
+        assert "was not written by" in fails(capsys, "evaluate", "--weights", path)
+    Predictor("mlp", (1, 8, 8), 10).save(path)
+    saved = fastnn.load(path)
+    for key, value in (("model", "rnn"), ("shape", [1, 8]), ("outputs", 11), ("state_dict", {}), ("shape", "abc"),
+                       ("task", "regression"), ("preprocess", {"name": "pca"}), ("outputs", -1), ("classes", ["a"])):
+        fastnn.save(saved | {key: value}, path)
+        assert "was not written by" in fails(capsys, "evaluate", "--weights", path), key
+
+
+@pytest.mark.parametrize(("arguments", "message"), [
+    (["--model", "rnn"], "invalid choice: 'rnn'"),
+    (["--epochs", "0"], "argument --epochs: 0 is not at least 1"),
+    (["--batch-size", "1.5"], "argument --batch-size: invalid int value: '1.5'"),
+    (["--lr", "-1"], "-1 is not at least 0"),
+    (["--lr", "nan"], "nan is not at least 0"),
+    (["--threads", "0"], "0 is not at least 1"),
+    (["--size", "3x"], "argument --size: 3x is neither a side nor HxW"),
+    (["--schedule", "cyclic"], "invalid choice: 'cyclic'"),
+])  # fmt: skip
+def test_bad_arguments(capsys, arguments, message):
+    with pytest.raises(SystemExit) as stop:
+        main(["train", *arguments])
+    assert stop.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("arguments", "message"), [
+    (["--save", "no/such/folder/file"], "--save"),
+    (["--augment", "flop"], "augmentation 'flop' is not known; known are flip, "),
+    (["--augment", "crop=x"], "augmentation 'crop=x': its value must be a number"),
+    (["--preprocess", "pcb"], "'pcb' is none of mean-image, "),
+    (["--label-smoothing", "2"], "label_smoothing"),
+    (["--task", "regression", "--data", "digits", "--preprocess", "pca=65"], "64 features only"),
+])  # fmt: skip
+def test_mistakes_that_are_found_later(capsys, arguments, message):
+    assert message in fails(capsys, "train", "--model", "mlp", *arguments)
+
+
+def test_a_rate_that_is_too_high(capsys):
+    with np.errstate(all="ignore"):
+        error = fails(capsys, "train", "--model", "mlp", "--epochs", "9", "--optimizer", "sgd", "--lr", "1e30")
+    assert "try a lower learning rate" in error
+
+
+def test_config_and_version(capsys):
+    assert main(["config"]) == 0
+    assert fastnn.__version__ in capsys.readouterr().out
+    with pytest.raises(SystemExit) as stop:
+        main(["--version"])
+    assert stop.value.code == 0
+    with pytest.raises(SystemExit) as stop:
+        main([])
+    assert stop.value.code == 2
+
+
+@pytest.mark.parametrize(("command", "options"), [
+    ("train", "data model epochs batch-size lr optimizer seed threads save augment preprocess task schedule workers"),
+    ("evaluate", "weights data tta views"), ("predict", "weights tta views top"),
+])  # fmt: skip
+def test_python_m_fastnn(command, options):
+    done = subprocess.run([sys.executable, "-m", "fastnn", command, "--help"], capture_output=True, text=True)
+    assert done.returncode == 0
+    for option in options.split():
+        assert f"--{option} " in done.stdout
