@@ -43,7 +43,8 @@ PCA = PCAColor((0.01, 0.02, 0.2), np.eye(3)[::-1])
 SINGLE = [
     Normalize((0.5, 0.4, 0.3), 0.2), RandomHorizontalFlip(0.4), RandomVerticalFlip(0.6), RandomCrop((9, 7)),
     RandomCrop((16, 13), (2, 3), "reflect"), RandomCrop(12, (1, 0, 5, 2), fill=0.5), CenterCrop((8, 5)),
-    Resize((17, 9)), RandomResizedCrop((8, 10)), RandomRotation(40), RandomAffine(20, (0.2, 0.1), (0.8, 1.3), (-5, 5, 3, 9), 0.5),
+    Resize((17, 9)), RandomResizedCrop((8, 10)), RandomRotation(40),
+    RandomAffine(20, (0.2, 0.1), (0.8, 1.3), (-5, 5, 3, 9), 0.5),
     ColorJitter(0.4, (0.5, 1.1), 0.3, 0.2), PCA, GaussianNoise(0.1, 0.2), RandomErasing(0.7),
     RandomErasing(0.7, value="random"), RandomErasing(1, value=(0.1, 0.2, 0.3)), Cutout((4, 5), 2), ToFloat(),
     FiveCrop(8), TenCrop((9, 8), 1, True), FlipViews(True),
@@ -85,12 +86,13 @@ def walk(i, n, mode):
 
 
 @pytest.mark.parametrize("mode", ["constant", "edge", "reflect", "symmetric"])
-@pytest.mark.parametrize("shape, size", [((4, 3, 5, 4), (9, 13)), ((4, 1, 4, 7), (3, 5)), ((4, 5, 1, 1), (2, 3))])
+@pytest.mark.parametrize("shape, size", [
+    ((4, 3, 5, 4), (9, 13)), ((4, 1, 4, 7), (3, 5)), ((4, 5, 1, 1), (2, 3)), ((40, 3, 2, 1), (3, 2))])  # fmt: skip
 def test_crop_equals_loops(rng, shape, size, mode):
     N, _, H, W = shape
     for dtype in np.float32, np.float64:
         x = rng.standard_normal(shape).astype(dtype)
-        top, left, flip = rng.integers(-9, 10, N), rng.integers(-9, 10, N), np.arange(4)
+        top, left, flip = *rng.integers(-2 * max(H, W), 2 * max(H, W) + 1, (2, N)), np.arange(N) % 4
         want = np.full((*shape[:2], *size), 0.5, dtype)
         for n, i, j in np.ndindex(N, *size):
             row = walk(top[n] + (size[0] - 1 - i if flip[n] & 2 else i), H, mode)
@@ -159,6 +161,8 @@ def test_affine_by_hand():
     assert F.affine_images(x, [[1, 0, 0.5], [0, 1, 0]], (2, 2), "edge").tolist() == [[[[2, 3], [6, 7]]]]
     assert F.affine_images(x, [[1, 0, -1.25], [0, 1, 0]], (1, 3), "symmetric").tolist() == [[[[1.5, 1, 2.5]]]]
     assert F.affine_images(x, [[0, 1, 0], [1, 0, 0]], (2, 2)).tolist() == [[[[1, 5], [3, 7]]]]
+    for mode, want in ("constant", 9), ("edge", 1), ("symmetric", 1):
+        assert F.affine_images(x, [[np.nan, 0, 0], [0, 0, 0]], (1, 1), mode, 9).item() == want
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 1e300, -1e300, 1e18, np.nextafter(1, 0), 5e-324])
@@ -399,6 +403,9 @@ def test_pca(rng):
     close(pca(x, generator=5).numpy() - x, np.broadcast_to(pca(0 * x, generator=5).numpy()[..., :1, :1], x.shape))
     bytes_ = (x * 127).astype(np.uint8)
     close(PCAColor().fit(bytes_).eigenvalues, PCAColor().fit(bytes_ / 255).eigenvalues, tol=1e-6)
+    turn = np.array([[0.6, -0.8, 0], [0.8, 0.6, 0], [0, 0, 1]])
+    shift = PCAColor((0, 2, 0), turn, 0.5)(np.zeros((4, 3, 1, 1)), generator=1).numpy()[..., 0, 0]
+    close(shift, np.random.default_rng(1).normal(0, 0.5, (4, 3))[:, 1:2] * 2 * np.array([-0.8, 0.6, 0]))
     with pytest.raises(ArgumentError, match="fit"):
         PCAColor()(x)
     with pytest.raises(ShapeError, match="1 channels"):
@@ -440,6 +447,13 @@ def test_erasing_draws_rectangles():
     for start, free in (top, H - h), (left, W - w):
         quarters = np.histogram((start + 0.5) / (free + 1), 4, (0, 1))[0]
         assert quarters / len(boxes) == pytest.approx([0.25] * 4, abs=0.04)
+
+
+def test_erasing_reaches_every_place():
+    """Of 4x4 pixels half, a square: 3x3 at four places."""
+    y = RandomErasing(1, (0.5, 0.5), (1, 1), 5)(np.zeros((400, 1, 4, 4)), generator=0).numpy()[:, 0]
+    assert {extent(mask) for mask in y == 5} == {(i, j, 3, 3) for i, j in np.ndindex(2, 2)}
+    assert y[:, 0, 0].mean() / 5 == pytest.approx(0.25, abs=0.08)
 
 
 def test_what_is_erased_becomes_value(images):

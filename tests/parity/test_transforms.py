@@ -1,4 +1,4 @@
-"""The functions and kernels behind the transforms of images against PyTorch: padding, flips, sampling, interpolation."""
+"""The functions behind the transforms of images against PyTorch: padding, flips, sampling, interpolation."""
 
 import numpy as np
 import pytest
