@@ -1,9 +1,10 @@
-"""Images: parts of them, affine maps, and a batch's augmentation on one thread."""
+"""Images: parts of them, affine maps, and what the augmentation of a batch costs, call by call from Python."""
 
 import math
+from collections.abc import Callable
 
 import numpy as np
-from common import Case, main, normal, out
+from common import Case, Row, kernel_runner, main, normal, out
 
 SHAPES = (((128, 3, 32, 32), True), ((256, 1, 28, 28), True), ((32, 3, 224, 224), False))
 
@@ -43,7 +44,36 @@ def cases() -> list[Case]:
     return rows
 
 
-CASES = cases()
+class Batch(Row):
+    """A batch of images of 32x32 flipped, cropped and normalized by `data.transforms`."""
+
+    size = 128 * 3 * 32 * 32
+
+    def __init__(self, name: str, whole: bool) -> None:
+        self.name, self.whole = f"{name} 128x3x32x32", whole
+        self.bytes = self.working_set = self.size * (5 if whole else 8)
+
+    def has(self, library: str) -> bool:
+        return not library.startswith("torch")
+
+    def runner(self) -> Callable[[], list]:
+        from fastnn.data import transforms
+
+        x = normal(np.random.default_rng(0), 128, 3, 32, 32)
+        x = np.clip(64 * x + 128, 0, 255).astype(np.uint8, order="K") if self.whole else x
+        steps = transforms.Compose([
+            *([transforms.ToFloat()] if self.whole else []), transforms.RandomHorizontalFlip(),
+            transforms.RandomCrop(32, padding=4), transforms.Normalize((0.49, 0.48, 0.45), (0.25, 0.24, 0.26))
+        ])  # fmt: skip
+        return lambda: [steps(x, generator=0).numpy()]
+
+
+def runner(library: str, i: int, threads: int) -> Callable[[], list]:
+    """What a worker times for row i."""
+    return kernel_runner(library, CASES[i], threads) if isinstance(CASES[i], Case) else CASES[i].runner()
+
+
+CASES = [*cases(), Batch("flip, crop, normalize", False), Batch("uint8 to float, flip, crop, normalize", True)]
 
 if __name__ == "__main__":
     main(CASES, __doc__)

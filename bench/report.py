@@ -27,7 +27,8 @@ PEERS = {"torch": "PyTorch", "torch-cl": "PyTorch, channels-last", "jax": "JAX"}
 STEPS = ["steps.py", "--threads", "2", "--peers"]
 SCALED = ["training vgg", "training resnet20"]
 KERNELS = (
-    "conv", "matmul", "pooling", "normalization", "activation", "elementwise", "softmax", "dropout", "optimizer")
+    "conv", "matmul", "pooling", "normalization", "activation", "elementwise", "softmax", "dropout", "optimizer",
+    "image")
 RUNS = {
     "steps": [*STEPS, *PEERS],
     "memory": [*STEPS, "torch", "torch-cl", "--memory"],

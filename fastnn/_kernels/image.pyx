@@ -200,10 +200,10 @@ def crop(cnp.ndarray x not None, cnp.ndarray top not None, cnp.ndarray left not 
 
 def affine(cnp.ndarray x not None, cnp.ndarray theta not None, int mode, double value, cnp.ndarray y_out not None,
            int n_threads):
-    """y[n, c, i, j] = x[n, c] at (u, v) = theta[n]·(j + ½, i + ½, 1), bilinear between pixels, whose middles are at whole
-    numbers + ½: u is measured from the left edge, v from the top edge, in pixels of x. Outside x: `value` for each of
-    the four pixels that lies there (mode 0), u and v cut off (1), or mirrored at the edges (3). NaN shows `value`, or
-    in the other modes the first pixel."""
+    """y[n, c, i, j] = x[n, c] at (u, v) = theta[n]·(j + ½, i + ½, 1), bilinear between pixels, whose middles are at
+    whole numbers + ½: u is measured from the left edge, v from the top edge, in pixels of x. Outside x: `value` for
+    each of the four pixels that lies there (mode 0), u and v cut off (1), or mirrored at the edges (3). NaN shows
+    `value`, or in the other modes the first pixel."""
     cdef Job job
     prepare(&job, x, mode, value, y_out)
     check_table(theta, cnp.NPY_FLOAT64, 3, x.shape[0])

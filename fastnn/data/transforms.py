@@ -146,6 +146,11 @@ def _crop(images: Array, top: Any, left: Any, size: Sequence[int], **options: An
     return crop_images(Tensor(images), top, left, tuple(size), **options).array
 
 
+def _mirrored(images: Array, flip: Any) -> Array:
+    """Mirrored left and right where flip & 1, upside down where flip & 2."""
+    return _crop(images, 0, 0, images.shape[2:], flip=flip)
+
+
 def _rows(images: Array) -> Array:
     """Channels-last images as (N, H, W, C), sharing memory, in C order."""
     return images.transpose(0, 2, 3, 1)
@@ -195,7 +200,7 @@ class Normalize(Transform):
     def __post_init__(self) -> None:
         self._mean, self._std = np.atleast_1d(self.mean), np.atleast_1d(self.std)
         good = all(a.ndim == 1 and a.dtype.kind in "iuf" and np.isfinite(a).all() for a in (self._mean, self._std))
-        _need(good and self._std.min(initial=1) > 0, self, "mean must be finite, std > 0, numbers or one for each channel")
+        _need(good and self._std.min(initial=1) > 0, self, "mean must be finite, std > 0, numbers or one a channel")
 
     def apply(self, images: Array, rng: np.random.Generator) -> Array:
         C = images.shape[1]
@@ -223,14 +228,16 @@ def _blend(rows: Array, other: Any, factor: Array) -> Array:
 
 def _turn_hue(rows: Array, shift: Array) -> Array:
     """The hue, from 0 to 1 around the circle of colours, moved by `shift`; brightest and darkest channel stay."""
-    high, low = rows.max(3), rows.min(3)
-    span, (r, g, b) = high - low, np.moveaxis(rows, 3, 0)
+    r, g, b = planes = np.ascontiguousarray(rows.transpose(3, 0, 1, 2))
+    high, low = planes.max(0), planes.min(0)
+    span = high - low
     step = np.where(span > 0, span, 1)
-    sector = np.where(high == r, (g - b) / step, np.where(high == g, 2 + (b - r) / step, 4 + (r - g) / step))
+    hue = np.where(high == r, (g - b) / step, np.where(high == g, 2 + (b - r) / step, 4 + (r - g) / step)) / 6
     out = np.empty_like(rows)
-    for c, n in enumerate((5, 3, 1)):
-        k = (n + sector + 6 * shift[..., 0]) % 6
-        out[..., c] = high - span * np.clip(np.minimum(k, 4 - k), 0, 1)
+    for c in range(3):  # a channel is brightest within a sixth of the circle around its own hue, darkest beyond a third
+        away = hue + (shift[..., 0] - c / 3)
+        away = np.abs(away - np.rint(away)) * 6
+        out[..., c] = low + span * np.clip(2 - away, 0, 1)
     return np.clip(out, 0, 1, out)
 
 
@@ -406,7 +413,7 @@ class RandomHorizontalFlip(Transform):
         _number(self, "p", 0, 1)
 
     def apply(self, images: Array, rng: np.random.Generator) -> Array:
-        return _crop(images, 0, 0, images.shape[2:], flip=self.flip * (rng.random(len(images)) < self.p))
+        return _mirrored(images, self.flip * (rng.random(len(images)) < self.p))
 
 
 class RandomVerticalFlip(RandomHorizontalFlip):
@@ -508,7 +515,7 @@ class RandomResizedCrop(Transform):
         return affine_images(Tensor(images), theta, self._size, "edge").array
 
 
-def _turned(images: Array, clockwise: Array, fill: float, shift: Any = 0.0, scale: Any = 1.0,
+def _turned(images: Array, clockwise: Any, fill: float, shift: Any = 0.0, scale: Any = 1.0,
             shear: Array | None = None) -> Array:
     """Each image turned by degrees (N,) after shearing along x and y by degrees (N, 2), scaled by (N,), both about its
     middle, then shifted by pixels (N, 2): output = R(clockwise)·Sy·Sx·scale·input, whose inverse is sampled."""
@@ -684,8 +691,7 @@ class TenCrop(FiveCrop):
     vertical_flip: bool = False
 
     def views(self, images: Array) -> list[Array]:
-        mirrored = images[:, :, ::-1] if self.vertical_flip else images[..., ::-1]
-        return super().views(images) + super().views(mirrored)
+        return super().views(images) + super().views(_mirrored(images, 2 if self.vertical_flip else 1))
 
 
 @dataclass(eq=False)
@@ -694,8 +700,7 @@ class FlipViews(View):
     vertical: bool = False
 
     def views(self, images: Array) -> list[Array]:
-        views = [images, images[..., ::-1]]
-        return views + [view[:, :, ::-1] for view in views] if self.vertical else views
+        return [images, *(_mirrored(images, flip) for flip in ((1, 2, 3) if self.vertical else (1,)))]
 
 
 # By name -----------------------------------------------------------------------------------------------------------
