@@ -114,7 +114,7 @@ def k_fold(dataset: Any, k: int, stratified: bool = False, generator: Seed = Non
     [[1, 2, 6], [4, 5], [0, 3]]
     """
     whole, order = dataset, as_generator(generator).permutation(len(dataset))
-    if isinstance(k, bool) or not isinstance(k, (int, np.integer)) or not 2 <= k <= len(order):
+    if not isinstance(k, (int, np.integer)) or not 2 <= k <= len(order):
         raise ValueError(f"k_fold: k must be an int from 2 to the dataset's {len(order)} samples, got {k!r}")
     if stratified:
         indices: Any = slice(None)
