@@ -204,8 +204,9 @@ def test_order_of_places(home, monkeypatch, function, folders):
         assert len(function(root=root)) == i + 1
     assert len(function()) == len(places) + 1
     if function is fashion_mnist:
-        monkeypatch.delenv("FASTNN_DATA")
         write_mnist(home / "debian/fashion-mnist", n=20)
+        assert len(function()) == len(places) + 1
+        monkeypatch.delenv("FASTNN_DATA")
         assert len(function()) == 20
 
 
@@ -261,6 +262,9 @@ def test_download(home, server, monkeypatch):  # noqa: F811
     np.testing.assert_array_equal(dataset.tensors[0].numpy()[:, 0], arrays["t10k"][0])
     assert sorted(os.listdir(home / "root/mnist")) == ["t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz"]
     (home / "root/mnist/t10k-images-idx3-ubyte.gz").unlink()
+    content = gzip.decompress((home / "root/mnist/t10k-labels-idx1-ubyte.gz").read_bytes())
+    (home / "root/mnist/t10k-labels-idx1-ubyte.gz").rename(home / "root/mnist/t10k-labels.idx1-ubyte")
+    (home / "root/mnist/t10k-labels.idx1-ubyte").write_bytes(content)
     server.sent.clear()
     assert len(mnist(False, home / "root", download=True)) == len(mnist(False, home / "root", download=True)) == 5
     assert len(server.sent) == 3  # the one that is missing, asked of three mirrors
@@ -348,11 +352,20 @@ def test_cifar_refuses(home, rng, monkeypatch):
     pack(path.parent, archive)
     with pytest.raises(ValueError, match=f"{archive}: data_batch_3.bin not in the archive"):
         cifar10(root=home)
+    content = archive.read_bytes()
+    archive.write_bytes(gzip.compress(gzip.decompress(content) + bytes(1 << 18))[:-8] + b"12345678")
+    with pytest.raises(ValueError, match=f"{archive}: corrupt gzip file: CRC check failed"):
+        cifar10(False, root=home)
+    archive.write_bytes(content)
     monkeypatch.setattr(standard, "UNPACKED", 10_000)
     with pytest.raises(ValueError, match=f"{archive}: .* more than 10000 bytes"):
         cifar10(root=home)
     path = home / "cifar-100-binary/train.bin"
     data = files["train.bin"].copy()
+    data[2, 1] = 100
+    path.write_bytes(data.tobytes())
+    with pytest.raises(ValueError, match=f"{path}: byte {2 * 3074 + 1}: label 100, but there are 100 classes"):
+        cifar100(root=home, coarse=True)
     data[1, 0] = 20
     path.write_bytes(data.tobytes())
     for coarse in (False, True):
@@ -499,6 +512,10 @@ def test_array_folder_refuses(tmp_path, rng):
     refuses("x.npy: its dtype .*'a'.* is not supported", x=npy(np.zeros(5, [("a", "i4")])), y=npy(y))
     huge = npy(x).replace(b"(5, 2)", b"(5, 9000000000)").replace(b" " * 9, b"", 1)
     refuses("x.npy: byte .* need 360000000", x=huge, y=npy(y))
+    for shape in (b"(-5, -2)", b"(0, 1099511627776, 1099511627776)"):
+        content = npy(x[: 5 * (b"-5" in shape)]).replace(b"(%d, 2)" % (5 * (b"-5" in shape)), shape)
+        content = content.replace(b" " * (len(shape) - 6), b"", 1)
+        refuses(r"x.npy: byte \d+: float64 values of shape", x=content, y=npy(y))
     with pytest.raises(FileNotFoundError, match="nowhere"):
         ArrayFolder(tmp_path / "nowhere")
     (tmp_path / "a.npz").write_bytes(npy(x))
@@ -541,19 +558,19 @@ def test_array_folder_fuzz(tmp_path, rng, form, mmap):
 @pytest.mark.parametrize("newline", ["\n", "\r\n"])
 def test_read_csv(tmp_path, encode, separator, newline):
     path = tmp_path / "a.csv"
-    rows = [["age", '"so, ""or; so"""', "größe"], ["3", "-1.5", '"7"'], [], ["1e3", " .25", "0"]]
+    rows = [["age", '"a, b, ""c""; d; e"', "größe"], ["3", "-1.5", '"7"'], [], ["1e3", " .25", "0"]]
     path.write_bytes(encode(newline.join(separator.join(row) for row in rows).encode()))
     dataset = read_csv(path)
     x, y = dataset.tensors
     assert x.tolist() == [[3, -1.5], [1000, 0.25]]
     assert y.tolist() == [[7], [0]]
     assert x.dtype == y.dtype == np.float32
-    assert (dataset.features, dataset.target) == (["age", 'so, "or; so"'], "größe")
+    assert (dataset.features, dataset.target) == (["age", 'a, b, "c"; d; e'], "größe")
     for target in ("age", 0):
         dataset = read_csv(str(path), target=target)
         assert dataset.tensors[0].tolist() == [[-1.5, 7], [0.25, 0]]
         assert dataset.tensors[1].tolist() == [[3], [1000]]
-        assert (dataset.features, dataset.target) == (['so, "or; so"', "größe"], "age")
+        assert (dataset.features, dataset.target) == (['a, b, "c"; d; e', "größe"], "age")
 
 
 def test_read_csv_without_names(tmp_path):

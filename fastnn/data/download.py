@@ -96,7 +96,7 @@ def _transfer(url: str, file: Any) -> None:
         file.truncate(0)  # the file there is no longer than what is here
         return _transfer(url, file)
     with response:
-        if response.status != 206 or not response.headers.get("Content-Range", "").startswith(f"bytes {start}-"):
+        if not response.headers.get("Content-Range", "").startswith(f"bytes {start}-"):
             file.truncate(0)
             start = file.seek(0)
             if response.status != 200:
