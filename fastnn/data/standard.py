@@ -151,7 +151,7 @@ def _unpack(path: str, wanted: list[str]) -> dict[str, np.ndarray]:
             with tarfile.open(fileobj=SimpleNamespace(read=read), mode="r|", bufsize=1 << 16) as archive:  # type: ignore
                 for member in archive:  # as a stream: nothing is read twice, and no offset is believed
                     name = os.path.basename(member.name)
-                    if name in wanted and member.isreg() and 0 <= member.size <= UNPACKED:
+                    if name in wanted and member.isreg() and not member.issparse() and 0 <= member.size <= UNPACKED:
                         parts[name] = np.frombuffer(archive.extractfile(member).read(), np.uint8)  # type: ignore
             while read(1 << 16):  # to the sum that gzip keeps
                 pass
