@@ -13,6 +13,7 @@ import fastnn
 from fastnn import data, optim
 from fastnn import train as training_loop
 from fastnn.data import preprocess, source, transforms
+from fastnn.data.arrays import read_table
 from fastnn.data.folder import EXTENSIONS
 from fastnn.optim.lr_scheduler import LambdaLR
 from fastnn.train import Classification, Predictor, Regression
@@ -56,7 +57,7 @@ def train(arguments: argparse.Namespace) -> None:
         prepare.fit(data.DataLoader(training, 1024, num_workers=_workers(arguments, kept), transform=base))
     classes = [str(c) for c in kept.classes or range(outputs)] if isinstance(task, Classification) else None
     augmentation = transforms.from_text(arguments.augment, base_shape, outputs) if arguments.augment else None
-    predictor = Predictor(name, shape, outputs, task, classes, getattr(kept, "features", None), prepare,
+    predictor = Predictor(name, shape, outputs, task, classes, source.features_of(kept), prepare,
                           arguments.augment)
     weights, (method, rate, decay) = list(predictor.model.parameters()), OPTIMIZERS[arguments.optimizer]
     options = {"momentum": arguments.momentum} if method is optim.SGD else {}
@@ -96,7 +97,7 @@ def predict(arguments: argparse.Namespace) -> int:
     view = _view(arguments, predictor)
     if len(predictor.shape) == 1:
         for path in arguments.inputs:
-            for answer in predictor(data.read_csv(path, features=predictor.features)).tolist():
+            for answer in predictor(_features(path, predictor)).tolist():
                 print(*answer)
         return 0
     paths = [path for given in arguments.inputs for path in _pictures(given)]
@@ -149,6 +150,17 @@ def _view(arguments: argparse.Namespace, predictor: Predictor) -> Any:
     if arguments.views:
         return transforms.views_from_text(arguments.views, predictor.base_shape)
     return transforms.views_like(predictor.augment, predictor.base_shape)
+
+
+def _features(path: str, predictor: Predictor) -> np.ndarray:
+    """The columns of a .csv file that the network was trained on, (N, D)."""
+    names, table = read_table(path)
+    wanted = predictor.features or []
+    missing = [name for name in wanted if name not in names]
+    if not wanted or missing:
+        raise ValueError(f"{path} has the columns {names}, but the network takes {wanted or predictor.shape}: "
+                         f"{', '.join(map(repr, missing))} is missing")
+    return table[:, [names.index(name) for name in wanted]]
 
 
 def _pictures(path: str) -> list[str]:

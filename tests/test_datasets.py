@@ -19,6 +19,7 @@ from test_download import server  # noqa: F401
 from fastnn import layout
 from fastnn.data import DataLoader, Subset, standard
 from fastnn.data.arrays import ArrayFolder, read_csv
+from fastnn.data.dataset import take_batch
 from fastnn.data.idx import read_idx
 from fastnn.data.standard import cifar10, cifar100, fashion_mnist, mnist
 
@@ -440,14 +441,14 @@ def test_array_folder(tmp_path, rng, form, mmap):
     with pytest.raises(IndexError):
         dataset[11]
     indices = np.array([3, 3, -1, 0])
-    for a, b in (dataset.batch(indices), next(iter(DataLoader(dataset, batch_sampler=[indices])))):
+    for a, b in (take_batch(dataset, indices), next(iter(DataLoader(dataset, batch_sampler=[indices])))):
         np.testing.assert_array_equal(a.numpy(), x[indices])
         np.testing.assert_array_equal(b.numpy(), y[indices])
         assert (a.dtype, b.dtype) == (np.uint8, np.int32)
         assert a.numpy().flags.writeable
         assert a.numpy().dtype.isnative
     with pytest.raises(IndexError, match="samples 0 to 11 are asked of a dataset of 11"):
-        dataset.batch(np.array([0, 11]))
+        take_batch(dataset, np.array([0, 11]))
     mapped = isinstance(dataset.tensors[0].numpy().base, np.memmap)
     assert mapped == (mmap and form in ("npy", "idx"))
     copy = pickle.loads(pickle.dumps(Subset(dataset, [4, 2])))
@@ -459,7 +460,7 @@ def test_array_folder(tmp_path, rng, form, mmap):
 def test_array_folder_dtypes(tmp_path, rng, dtype, order):
     x, y = np.asarray(rng.standard_normal((7, 3, 2)) * 9, dtype, order=order), rng.standard_normal((7, 2))
     dataset = ArrayFolder(write_arrays(tmp_path / "d", x, y, "npy"))
-    a, b = dataset.batch(np.arange(7))
+    a, b = take_batch(dataset, np.arange(7))
     np.testing.assert_array_equal(a.numpy(), x)
     np.testing.assert_array_equal(b.numpy(), y)
     assert a.numpy().dtype == np.dtype(dtype).newbyteorder("=")
@@ -479,7 +480,7 @@ def test_only_what_is_indexed_is_read(tmp_path):
         np.lib.format.write_array_header_1_0(file, header | {"descr": "|u1", "shape": (1 << 24,)})
         file.truncate(file.tell() + (1 << 24))
     dataset = ArrayFolder(tmp_path)
-    x, y = dataset.batch(np.array([5, (1 << 24) - 1]))
+    x, y = take_batch(dataset, np.array([5, (1 << 24) - 1]))
     assert x.numpy()[:, :2].tolist() == [[7, 0], [0, 0]]
     assert y.tolist() == [0, 0]
 
@@ -543,7 +544,7 @@ def test_array_folder_fuzz(tmp_path, rng, form, mmap):
         (np.savez if form == "npz stored" else np.savez_compressed)(path, x=x, y=y)
 
     def read():
-        a, b = ArrayFolder(tmp_path if form == "npy" else path, mmap).batch(np.arange(5))
+        a, b = take_batch(ArrayFolder(tmp_path if form == "npy" else path, mmap), np.arange(5))
         assert a.numpy().nbytes in (80, 40, 20, 10, 5)
         assert b.numpy().dtype.kind in "iufb"
 
@@ -582,10 +583,10 @@ def test_read_csv_without_names(tmp_path):
 
 
 @pytest.mark.parametrize(("text", "message"), [
-    ("", "needs a line of numbers, features and target, has 0 columns and 0 lines"),
-    ("\n \n", "has 0 columns"),
-    ("a,b\n", "has 2 columns and 0 lines of numbers"),
-    ("a\n1\n", "has 1 columns and 1 lines of numbers"),
+    ("", "needs lines of numbers, has none below its 0 columns"),
+    ("\n \n", "below its 0 columns"),
+    ("a,b\n", "has none below its 2 columns"),
+    ("a\n1\n", "of ['a'] and leave features"),
     ("a,age\n1,2\n\n3,n/a\n", "line 4: column 'age': 'n/a' is not a number"),
     ("a,age\n1,2\n 3,\n", "line 3: column 'age': is empty"),
     ("1,,2\n", "line 1: column '1': is empty"),

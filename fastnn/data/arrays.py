@@ -109,13 +109,10 @@ def _read_npy(file: Any, name: str, size: int, mmap: bool) -> np.ndarray:
 
 
 def read_csv(path: Path, target: str | int | None = None, delimiter: str | None = None) -> TensorDataset:
-    """A table of numbers in a text file, gzip or not, as features (N, D) and targets (N, 1), both float32.
+    """A table of numbers in a text file (`read_table`), as features (N, D) and targets (N, 1), both float32.
 
     `target` is the column to predict, its name or number from 0, by default the last; the others are the features. The
-    first line is taken for names if one of its fields is not a number. `delimiter` is by default the comma, semicolon
-    or tab of which the first line has most outside quotes. Blank lines are skipped. The dataset's attributes
-    `features`, a list, and `target` are the names. Raises ValueError, with file, line and column, for a field that is
-    missing, not a number or not finite, and for lines of unequal length.
+    dataset's attributes `features`, a list, and `target` are their names. Raises ValueError as `read_table` does.
 
     >>> with open("houses.csv", "w") as file:
     ...     _ = file.write("rooms,price,year\\n3,250,1970\\n4,310.5,1985\\n")
@@ -123,6 +120,24 @@ def read_csv(path: Path, target: str | int | None = None, delimiter: str | None 
     >>> houses.features, houses[1]
     (['rooms', 'year'], (tensor([   4., 1985.]), tensor([310.5])))
     """
+    names, table = read_table(path, delimiter)
+    columns = [i for i, name in enumerate(names) if (len(names) - 1 if target is None else target) in (i, name)]
+    if len(columns) != 1 or len(names) < 2:
+        raise ValueError(f"{os.fsdecode(path)}: target must be one column's name, or its number, of {names} and leave "
+                         f"features, got {target!r}")
+    dataset = TensorDataset(np.delete(table, columns, 1), table[:, columns])
+    dataset.target = names.pop(columns[0])  # type: ignore[attr-defined]
+    dataset.features = names  # type: ignore[attr-defined]
+    return dataset
+
+
+def read_table(path: Path, delimiter: str | None = None) -> tuple[list[str], np.ndarray]:
+    """The names of the columns (their numbers, if they have none) and the values (N, columns), float32, of a text file,
+    gzip or not.
+
+    The first line is taken for names if one of its fields is not a number. `delimiter` is by default the comma,
+    semicolon or tab of which the first line has most outside quotes. Blank lines are skipped. Raises ValueError, with
+    file, line and column, for a field that is missing, not a number or not finite, and for lines of unequal length."""
     import csv
     import io
 
@@ -153,17 +168,9 @@ def read_csv(path: Path, target: str | int | None = None, delimiter: str | None 
             raise ValueError(f"{path}: line {reader.line_num}: {error}") from None
         finally:
             text.detach()
-    if len(names) < 2 or not values:
-        raise ValueError(f"{path}: needs a line of numbers, features and target, has {len(names)} columns and "
-                         f"{len(values) // max(len(names), 1)} lines of numbers")
-    columns = [i for i, name in enumerate(names) if (len(names) - 1 if target is None else target) in (i, name)]
-    if len(columns) != 1:
-        raise ValueError(f"{path}: target must be one column's name, or its number, of {names}, got {target!r}")
-    table = np.array(values).reshape(-1, len(names)).astype(np.float32)
-    dataset = TensorDataset(np.delete(table, columns, 1), table[:, columns])
-    dataset.target = names.pop(columns[0])  # type: ignore[attr-defined]
-    dataset.features = names  # type: ignore[attr-defined]
-    return dataset
+    if not values:
+        raise ValueError(f"{path}: needs lines of numbers, has none below its {len(names)} columns")
+    return names, np.array(values).reshape(-1, len(names)).astype(np.float32)
 
 
 def _is_number(field: str) -> bool:

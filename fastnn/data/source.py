@@ -64,6 +64,15 @@ def shape_of(dataset: Any) -> tuple[int, ...]:
 
 def in_memory(dataset: Any) -> bool:
     """Whether its batches are mere copies."""
+    return not isinstance(_whole(dataset), ImageFolder)
+
+
+def features_of(dataset: Any) -> list[str] | None:
+    """The names of the features, of data from a table."""
+    return getattr(_whole(dataset), "features", None)
+
+
+def _whole(dataset: Any) -> Any:
     while isinstance(dataset, Subset):
         dataset = dataset.dataset
-    return not isinstance(dataset, ImageFolder)
+    return dataset

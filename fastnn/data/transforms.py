@@ -39,7 +39,8 @@ class Transform:
         a = as_tensor(images).array
         y = None if labels is None else as_tensor(labels).array
         out, y = self.mix(self.prepare(a[None] if a.ndim in (1, 3) else a), y, as_generator(generator))
-        out = out[..., 0, :, :, :] if a.ndim == 3 else out[0] if a.ndim == 1 else out  # views come before the image
+        if a.ndim in (1, 3):
+            out = out[:, 0] if out.ndim == 5 else out[0]  # views come before the image
         return Tensor(out) if y is None else (Tensor(out), Tensor(y))
 
     def prepare(self, images: Array) -> Array:
@@ -48,7 +49,8 @@ class Transform:
             raise DTypeError(f"{type(self).__name__}: images must be float32 or float64, but are {images.dtype}; put "
                              "ToFloat() first")
         if images.ndim != 4:
-            raise ShapeError(f"{type(self).__name__}: images must be (N, C, H, W) or (C, H, W), got {images.shape}")
+            raise ShapeError(f"{type(self).__name__}: images must be (N, C, H, W) or (C, H, W), got {images.shape}; "
+                             "views come last")
         return layout.channels_last(images)
 
     def mix(self, images: Array, labels: Array | None, rng: np.random.Generator) -> tuple[Array, Array | None]:

@@ -17,7 +17,12 @@ SMALLEST = 28  # side in pixels of images that convolutional networks take; smal
 
 
 def base_of(name: str, shape: tuple[int, ...]) -> tuple[Compose, tuple[int, ...]]:
-    """What brings raw samples of `shape` to the form that network `name` takes, and their shape then."""
+    """What brings raw samples of `shape` to the form that network `name` takes, and their shape then. Raises ValueError
+    for a network that does not exist or does not take them."""
+    if name not in models.__all__:
+        raise ValueError(f"there is no model {name!r}; there are {', '.join(models.__all__)}")
+    if len(shape) != 3 and name != "mlp":
+        raise ShapeError(f"{name} takes images (C, H, W), but a sample has the shape {shape}; take mlp")
     if name == "mlp" or min(shape[1:]) >= SMALLEST:
         return Compose([ToFloat(np.float32)]), shape
     return Compose([ToFloat(np.float32), Resize((SMALLEST, SMALLEST))]), (shape[0], SMALLEST, SMALLEST)
@@ -38,10 +43,6 @@ class Predictor:
     def __init__(self, name: str, shape: tuple[int, ...], outputs: int, task: Task | None = None,
                  classes: list[str] | None = None, features: list[str] | None = None,
                  preprocess: Any = None, augment: str = "") -> None:
-        if name not in models.__all__:
-            raise ValueError(f"Predictor: there is no model {name!r}; there are {', '.join(models.__all__)}")
-        if len(shape) != 3 and name != "mlp":
-            raise ShapeError(f"Predictor: {name} takes images (C, H, W), but a sample has the shape {shape}; take mlp")
         if classes is not None and len(classes) != outputs:
             raise ValueError(f"Predictor: there are {outputs} outputs, but the names of {len(classes)} classes came")
         self.name, self.shape, self.outputs, self.task = name, tuple(shape), outputs, task or Classification()
