@@ -1,4 +1,4 @@
-"""The command line: ``fastnn train``, ``evaluate``, ``predict``, ``verify``, ``config``. ``python -m fastnn`` is too."""
+"""The command line: ``fastnn train``, ``evaluate``, ``predict``, ``verify``, ``config``; also ``python -m fastnn``."""
 
 import argparse
 import math
@@ -89,7 +89,7 @@ def _add_data(command: argparse.ArgumentParser) -> None:
     command.add_argument("--root", type=Path, metavar="FOLDER", help="where the files of a data set known by name are")
     command.add_argument("--download", action="store_true", help="fetch the files of a data set known by name")
     command.add_argument("--size", type=_size, default="auto", metavar="H[xW]",
-                         help="pictures in folders are scaled and cropped to it (default: auto, their own size, or squares)")
+                         help="scale and crop pictures in folders to it (default: auto, their own size, or squares)")
     command.add_argument("--channels", type=int, choices=[1, 3], help="read pictures as grey or in colour")
     command.add_argument("--target", metavar="COLUMN", help="the column of a .csv file to predict (default: the last)")
     command.add_argument("--workers", type=_number(int, 0), metavar="N",
@@ -101,11 +101,15 @@ def _add_weights(command: argparse.ArgumentParser) -> None:
     command.add_argument("--weights", type=Path, required=True, metavar="FILE", help="what train --save has written")
     command.add_argument("--tta", action="store_true",
                          help="average over views of each image that are like the augmentation in training")
-    command.add_argument("--views", metavar="NAME", help="average over views: flip, vflip, five-crop=PIXELS, ten-crop=PIXELS")
+    command.add_argument("--views", metavar="NAME",
+                         help="average over views: flip, vflip, five-crop=PIXELS, ten-crop=PIXELS")
 
 
 def _verify(arguments: argparse.Namespace) -> int:
-    return verify.report(arguments.names)
+    try:
+        return verify.report(arguments.names)
+    except ValueError as error:
+        return arguments.parser.error(str(error))  # exits
 
 
 def _size(text: str) -> tuple[int, int] | str:

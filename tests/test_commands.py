@@ -128,10 +128,11 @@ def test_predict_reads_any_picture(capsys, tmp_path, pictures, rng):
 
 
 def test_a_folder_without_parts_keeps_a_fifth_to_test_with(capsys, tmp_path, pictures):
-    lines = run(capsys, "train", "--data", pictures / "train", "--model", "mlp", "--epochs", 1, "--save", tmp_path / "w")
+    common = ("--data", pictures / "train")
+    lines = run(capsys, "train", *common, "--model", "mlp", "--epochs", 1, "--save", tmp_path / "w")
     kept = 1437 - 287
     assert f"{kept - kept // 10} images to train on, {kept // 10} to validate, 287 to test" in lines[0]
-    assert run(capsys, "evaluate", "--weights", tmp_path / "w", "--data", pictures / "train") == lines[-2:]
+    assert run(capsys, "evaluate", "--weights", tmp_path / "w", *common) == lines[-2:]
 
 
 def test_pictures_read_while_training(capsys, monkeypatch, pictures):

@@ -290,7 +290,8 @@ def test_repr_makes_the_same(transform):
 
 def test_repr():
     assert repr(RandomCrop(32, padding=4)) == "RandomCrop(size=32, padding=4, padding_mode='constant', fill=0.0)"
-    assert repr(Compose([ToFloat(), RandomVerticalFlip(0.25)])) == "Compose([ToFloat(dtype=None), RandomVerticalFlip(p=0.25)])"
+    two = Compose([ToFloat(), RandomVerticalFlip(0.25)])
+    assert repr(two) == "Compose([ToFloat(dtype=None), RandomVerticalFlip(p=0.25)])"
     assert repr(Transform()) == "Transform()"
 
 

@@ -92,7 +92,7 @@ class ToFloat(Transform):
     dtype: Any = None
 
     def prepare(self, images: Array) -> Array:
-        integers = images.dtype == np.uint8 or self.dtype is not None and images.dtype.kind in "iufb"
+        integers = images.dtype == np.uint8 or (self.dtype is not None and images.dtype.kind in "iufb")
         return images if integers or images.ndim == 2 else super().prepare(images)
 
     def apply(self, images: Array, rng: np.random.Generator) -> Array:

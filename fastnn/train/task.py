@@ -59,9 +59,9 @@ class Classification:
 
 
 class Regression:
-    """Outputs (N, 1) stand for numbers mean + std · output, of which the targets, (N, 1) or (N,), are examples. The loss
-    is the mean squared error in units of `std`, so that it has one size whatever the targets' unit; scores are in that
-    unit."""
+    """Outputs (N, 1) stand for numbers mean + std · output, of which the targets, (N, 1) or (N,), are examples. The
+    loss is the mean squared error in units of `std`, so that it has one size whatever the targets' unit; scores are in
+    the latter."""
     name, terms = "regression", 5
 
     def __init__(self, mean: float = 0.0, std: float = 1.0) -> None:
