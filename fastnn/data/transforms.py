@@ -131,9 +131,17 @@ def _sides(transform: Transform, padding: int | Sequence[int]) -> tuple[int, ...
     """Padding on the left, at the top, on the right, at the bottom."""
     sides = tuple(padding) if isinstance(padding, Sequence) else (padding,)
     good = len(sides) in (1, 2, 4) and all(isinstance(n, (int, np.integer)) and 0 <= n < 2**28 for n in sides)
-    _need(good, transform, "padding must be an int >= 0, or 2 of them for width and height, or 4: left, top, right, "
-                           "bottom")
+    _need(good, transform, "padding must be an int >= 0, (width, height) or (left, top, right, bottom)")
     return sides * (4 // len(sides))
+
+
+def _padded(transform: Any, images: Array) -> tuple[int, int]:
+    """Height and width of the images with the transform's padding; ShapeError if its size does not fit in."""
+    (h, w), (left, top, right, bottom) = transform._size, transform._padding
+    H, W = images.shape[2] + top + bottom, images.shape[3] + left + right
+    if h > H or w > W:
+        raise ShapeError(f"{transform}: images {images.shape} are {H}x{W} with their padding, too small for the crop")
+    return H, W
 
 
 def _crop(images: Array, top: Any, left: Any, size: Sequence[int], **options: Any) -> Array:
@@ -432,12 +440,9 @@ class RandomCrop(Transform):
         _number(self, "fill")
 
     def apply(self, images: Array, rng: np.random.Generator) -> Array:
-        (N, _, H, W), (h, w), (left, top, right, bottom) = images.shape, self._size, self._padding
-        H, W = H + top + bottom, W + left + right
-        if h > H or w > W:
-            raise ShapeError(f"{self}: images {images.shape} are {H}x{W} with their padding, too small for the crop")
+        (H, W), (h, w), N = _padded(self, images), self._size, len(images)
         i, j = rng.integers(0, H - h + 1, N), rng.integers(0, W - w + 1, N)
-        return _crop(images, i - top, j - left, self._size, padding_mode=self.padding_mode, value=self.fill)
+        return _crop(images, i - self._padding[1], j - self._padding[0], (h, w), padding_mode=self.padding_mode, value=self.fill)
 
 
 def _middle(n: int, size: int) -> int:
@@ -670,11 +675,8 @@ class FiveCrop(View):
         self._padding = _sides(self, self.padding)
 
     def views(self, images: Array) -> list[Array]:
-        (h, w), (left, top, right, bottom), (H, W) = self._size, self._padding, images.shape[2:]
-        H, W = H + top + bottom, W + left + right
-        if h > H or w > W:
-            raise ShapeError(f"{self}: images {images.shape} are {H}x{W} with their padding, too small for the crop")
-        images = _crop(images, -top, -left, (H, W)) if any(self._padding) else images
+        (H, W), (h, w) = _padded(self, images), self._size
+        images = _crop(images, -self._padding[1], -self._padding[0], (H, W)) if any(self._padding) else images
         corners = [(0, 0), (0, W - w), (H - h, 0), (H - h, W - w), (_middle(H, h), _middle(W, w))]
         return [images[:, :, i : i + h, j : j + w] for i, j in corners]
 
