@@ -440,9 +440,9 @@ class RandomCrop(Transform):
         _number(self, "fill")
 
     def apply(self, images: Array, rng: np.random.Generator) -> Array:
-        (H, W), (h, w), N = _padded(self, images), self._size, len(images)
-        i, j = rng.integers(0, H - h + 1, N), rng.integers(0, W - w + 1, N)
-        return _crop(images, i - self._padding[1], j - self._padding[0], (h, w), padding_mode=self.padding_mode, value=self.fill)
+        (H, W), (h, w), (left, top, _, _) = _padded(self, images), self._size, self._padding
+        i, j = rng.integers(0, H - h + 1, len(images)), rng.integers(0, W - w + 1, len(images))
+        return _crop(images, i - top, j - left, self._size, padding_mode=self.padding_mode, value=self.fill)
 
 
 def _middle(n: int, size: int) -> int:
