@@ -246,7 +246,7 @@ def test_any_memory_will_do(transform, images):
     wide[:, :, ::2, ::2] = images
     read_only = np.ascontiguousarray(images)
     read_only.flags.writeable = False
-    for same in np.ascontiguousarray(images), wide[:, :, ::2, ::2], read_only:
+    for same in np.ascontiguousarray(images), wide[:, :, ::2, ::2], read_only, images.astype(">f4"):
         got = call(transform, same)
         np.testing.assert_array_equal(got[0], want)
         np.testing.assert_array_equal(got[1], labels)

@@ -1,9 +1,9 @@
 """Parts of images at whole pixels, mirrored or not, and images under affine maps; memory is channels-last.
 
 A unit of work is a band of an image's output rows. A row of a crop is one run of pixels inside the image, which is
-copied, from the end if mirrored (image.h), between two borders that are made pixel by pixel: copying, thus bandwidth, is the
-limit. An affine map is sampled pixel by pixel, from four pixels each; working out which is the limit. Where a row or
-pixel lies is reduced to a range near the image first, so that no offset or map, NaN included, leads out of it."""
+copied, from the end if mirrored (image.h), between two borders that are made pixel by pixel: bandwidth is the limit. An
+affine map is sampled pixel by pixel, from four pixels each; working out which is the limit. Where a row or pixel lies
+is reduced to a range near the image first, so that no offset or map, NaN included, leads out of it."""
 cimport numpy as cnp
 from cython cimport floating
 from libc.math cimport fabs, floor, fmod

@@ -5,9 +5,9 @@ dtype; called with labels too, it returns both. Random transforms draw for each 
 NumPy generator, or None for fastnn's own, `manual_seed`): the same generator gives the same images. Gradients do not
 pass. A subclass defines `apply`, for images alone, or `mix`, if labels change too.
 
-Names, arguments and formulae are torchvision's, where it has the transform. Three things are always so here: pixels
-between pixels are bilinear, without a filter before an image shrinks (``antialias=False``); a constant border, `fill`,
-is one number; and colours are taken to lie from 0 to 1. ArgumentError for arguments out of range."""
+Names, arguments and formulae are torchvision's, where it has the transform. Three things are always so here: between
+pixels the image is bilinear, without a filter before it shrinks (``antialias=False``); `fill`, what lies outside, is
+one number; colours lie from 0 to 1. ArgumentError for arguments out of range."""
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -52,7 +52,7 @@ class Transform:
                              "ToFloat() first")
         if images.ndim != 4:
             raise ShapeError(f"{type(self).__name__}: images must be (N, C, H, W), got {images.shape}; views come last")
-        return layout.channels_last(images)
+        return layout.channels_last(images.astype(images.dtype.newbyteorder("="), copy=False))
 
     def mix(self, images: Array, labels: Array | None, rng: np.random.Generator) -> tuple[Array, Array | None]:
         """Images and labels, transformed; here the labels stay as they are."""
@@ -728,7 +728,7 @@ def from_text(text: str, image_shape: Sequence[int], num_classes: int) -> Compos
     >>> from_text("flip,crop=2", (3, 32, 32), 10)
     Compose([RandomHorizontalFlip(p=0.5), RandomCrop(size=(32, 32), padding=2, padding_mode='constant', fill=0.0)])
     """
-    _, *size = image_shape
+    _, H, W = image_shape
     transforms: list[Transform] = []
     for item in text.split(",") if text.strip() else []:
         name, equals, given = (part.strip() for part in item.partition("="))
@@ -741,9 +741,9 @@ def from_text(text: str, image_shape: Sequence[int], num_classes: int) -> Compos
             except ValueError:
                 raise ArgumentError(f"augmentation {item.strip()!r}: its value must be a number") from None
         try:
-            transforms.append(make(value, (size[0], size[1]), num_classes))
+            transforms.append(make(value, (H, W), num_classes))
         except (TypeError, ValueError) as error:
             raise ArgumentError(f"augmentation {item.strip()!r}: {error}") from error
         if isinstance(transform := transforms[-1], RandomResizedCrop):
-            size = list(transform._size)
+            H, W = transform._size
     return Compose(transforms)
