@@ -35,6 +35,8 @@ from fastnn.data.transforms import (
     Transform,
     View,
     from_text,
+    views_from_text,
+    views_like,
 )
 from fastnn.errors import ArgumentError, DTypeError, RangeError, ShapeError
 from fastnn.nn import functional as F
@@ -246,7 +248,7 @@ def test_any_memory_will_do(transform, images):
     wide[:, :, ::2, ::2] = images
     read_only = np.ascontiguousarray(images)
     read_only.flags.writeable = False
-    for same in np.ascontiguousarray(images), wide[:, :, ::2, ::2], read_only:
+    for same in np.ascontiguousarray(images), wide[:, :, ::2, ::2], read_only, images.astype(">f4"):
         got = call(transform, same)
         np.testing.assert_array_equal(got[0], want)
         np.testing.assert_array_equal(got[1], labels)
@@ -770,17 +772,34 @@ def test_images_that_are_too_small(images):
 
 def test_from_text(images):
     text = ("flip, crop=2,rotate=10,jitter=0.4,hue,cutout=4,noise=0.05,vflip=1,mixup=0.2,cutmix,erase=0.25,"
-            "resized-crop=12,crop")  # fmt: skip
+            "resized-crop=0.5,crop")  # fmt: skip
     compose = from_text(text, (3, 18, 15), 5)
     assert [repr(t).replace(".0)", ")") for t in compose.transforms] == [repr(t).replace(".0)", ")") for t in (
         RandomHorizontalFlip(), RandomCrop((18, 15), 2), RandomRotation(10), ColorJitter(0.4, 0.4, 0.4),
         ColorJitter(hue=0.1), Cutout(4), GaussianNoise(0, 0.05), RandomVerticalFlip(1), MixUp(0.2, 5), CutMix(1, 5),
-        RandomErasing(0.25), RandomResizedCrop(12), RandomCrop((12, 12), 4),
+        RandomErasing(0.25), RandomResizedCrop((18, 15), (0.5, 1.0)), RandomCrop((18, 15), 4),
     )]  # fmt: skip
     y, labels = call(compose, images)
-    assert y.shape == (64, 3, 12, 12) and labels.shape == (64, 5)
+    assert y.shape == images.shape and labels.shape == (64, 5)
     assert from_text(" ", (3, 18, 15), 5).transforms == []
     assert from_text("resized-crop", (3, 18, 15), 5)(images).shape == images.shape
+
+
+def test_views_by_name():
+    named = {"flip": FlipViews(), "vflip": FlipViews(True), "five-crop=0": FiveCrop((18, 15)),
+             "ten-crop=3": TenCrop((18, 15), 3)}  # fmt: skip
+    for text, views in named.items():
+        assert repr(views_from_text(text, (3, 18, 15))) == repr(views)
+    for text in "", "flip=1", "five-crop", "ten-crop=-1", "ten-crop=1.5", "nine-crop=1":
+        with pytest.raises(ArgumentError, match="views must be flip, vflip, five-crop=PIXELS or ten-crop=PIXELS, got"):
+            views_from_text(text, (3, 18, 15))
+
+
+def test_views_like_the_augmentation():
+    like = {"flip": "flip", "vflip,rotate": "five-crop=2", "flip, crop=3": "ten-crop=3", "crop": "five-crop=4",
+            "resized-crop,flip": "ten-crop=2", "": "five-crop=2"}  # fmt: skip
+    for augmentation, text in like.items():
+        assert repr(views_like(augmentation, (3, 40, 32))) == repr(views_from_text(text, (3, 40, 32)))
 
 
 @pytest.mark.parametrize("text, match", [
@@ -788,7 +807,7 @@ def test_from_text(images):
     ("flip=2", "'flip=2'.*p must be"), ("crop=a", "'crop=a': its value must be a number"),
     ("crop=", "must be a number"),
     ("crop=1.5", "padding must"), ("cutout=0", "size must"), ("cutout=1.5", "'cutout=1.5'.*size must"),
-    ("resized-crop=0", "size must"), ("mixup=-1", "alpha must"), ("rotate=nan", "degrees must"),
+    ("resized-crop=2", "scale must"), ("mixup=-1", "alpha must"), ("rotate=nan", "degrees must"),
 ])  # fmt: skip
 def test_text_is_checked(text, match):
     with pytest.raises(ArgumentError, match=match):

@@ -1,9 +1,9 @@
 """Parts of images at whole pixels, mirrored or not, and images under affine maps; memory is channels-last.
 
 A unit of work is a band of an image's output rows. A row of a crop is one run of pixels inside the image, which is
-copied, from the end if mirrored, between two borders that are made pixel by pixel: copying, thus bandwidth, is the
-limit. An affine map is sampled pixel by pixel, from four pixels each; working out which is the limit. Where a row or
-pixel lies is reduced to a range near the image first, so that no offset or map, NaN included, leads out of it."""
+copied, from the end if mirrored (image.h), between two borders that are made pixel by pixel: bandwidth is the limit. An
+affine map is sampled pixel by pixel, from four pixels each; working out which is the limit. Where a row or pixel lies
+is reduced to a range near the image first, so that no offset or map, NaN included, leads out of it."""
 cimport numpy as cnp
 from cython cimport floating
 from libc.math cimport fabs, floor, fmod
@@ -12,6 +12,9 @@ from libc.string cimport memcpy
 from fastnn._kernels.kernel cimport *
 
 cnp.import_array()
+
+cdef extern from "image.h" nogil:
+    void mirror_rgb(const float* x, float* y, Py_ssize_t n)
 
 cdef enum:
     CONSTANT, EDGE, REFLECT, SYMMETRIC  # what lies outside an image
@@ -52,16 +55,12 @@ cdef inline Py_ssize_t source(int mode, Py_ssize_t i, Py_ssize_t n) noexcept nog
 
 cdef inline void mirror(const floating* x, floating* y, Py_ssize_t n, Py_ssize_t C) noexcept nogil:
     """n pixels from x, the last first."""
-    cdef Py_ssize_t j, c
+    cdef Py_ssize_t j
     if C == 1:
         for j in range(n):
             y[j] = x[n - 1 - j]
-    elif C == 3:
-        for j in range(1, n - 1):  # four elements are one move; the pixel after this one overwrites the fourth
-            memcpy(y + 3 * j, x + 3 * (n - 1 - j), 4 * sizeof(floating))
-        for c in range(3 if n > 0 else 0):
-            y[3 * (n - 1) + c] = x[c]
-            y[c] = x[3 * (n - 1) + c]
+    elif floating is float and C == 3:
+        mirror_rgb(x, y, n)
     else:
         for j in range(n):
             memcpy(y + j * C, x + (n - 1 - j) * C, C * sizeof(floating))

@@ -5,9 +5,9 @@ dtype; called with labels too, it returns both. Random transforms draw for each 
 NumPy generator, or None for fastnn's own, `manual_seed`): the same generator gives the same images. Gradients do not
 pass. A subclass defines `apply`, for images alone, or `mix`, if labels change too.
 
-Names, arguments and formulae are torchvision's, where it has the transform. Three things are always so here: pixels
-between pixels are bilinear, without a filter before an image shrinks (``antialias=False``); a constant border, `fill`,
-is one number; and colours are taken to lie from 0 to 1. ArgumentError for arguments out of range."""
+Names, arguments and formulae are torchvision's, where it has the transform. Three things are always so here: between
+pixels the image is bilinear, without a filter before it shrinks (``antialias=False``); `fill`, what lies outside, is
+one number; colours lie from 0 to 1. ArgumentError for arguments out of range."""
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -51,7 +51,7 @@ class Transform:
         if images.ndim != 4:
             raise ShapeError(f"{type(self).__name__}: images must be (N, C, H, W) or (C, H, W), got {images.shape}; "
                              "views come last")
-        return layout.channels_last(images)
+        return layout.channels_last(images.astype(images.dtype.newbyteorder("="), copy=False))
 
     def mix(self, images: Array, labels: Array | None, rng: np.random.Generator) -> tuple[Array, Array | None]:
         """Images and labels, transformed; here the labels stay as they are."""
@@ -139,9 +139,17 @@ def _sides(transform: Transform, padding: int | Sequence[int]) -> tuple[int, ...
     """Padding on the left, at the top, on the right, at the bottom."""
     sides = tuple(padding) if isinstance(padding, Sequence) else (padding,)
     good = len(sides) in (1, 2, 4) and all(isinstance(n, (int, np.integer)) and 0 <= n < 2**28 for n in sides)
-    _need(good, transform, "padding must be an int >= 0, or 2 of them for width and height, or 4: left, top, right, "
-                           "bottom")
+    _need(good, transform, "padding must be an int >= 0, (width, height) or (left, top, right, bottom)")
     return sides * (4 // len(sides))
+
+
+def _padded(transform: Any, images: Array) -> tuple[int, int]:
+    """Height and width of the images with the transform's padding; ShapeError if its size does not fit in."""
+    (h, w), (left, top, right, bottom) = transform._size, transform._padding
+    H, W = images.shape[2] + top + bottom, images.shape[3] + left + right
+    if h > H or w > W:
+        raise ShapeError(f"{transform}: images {images.shape} are {H}x{W} with their padding, too small for the crop")
+    return H, W
 
 
 def _crop(images: Array, top: Any, left: Any, size: Sequence[int], **options: Any) -> Array:
@@ -440,11 +448,8 @@ class RandomCrop(Transform):
         _number(self, "fill")
 
     def apply(self, images: Array, rng: np.random.Generator) -> Array:
-        (N, _, H, W), (h, w), (left, top, right, bottom) = images.shape, self._size, self._padding
-        H, W = H + top + bottom, W + left + right
-        if h > H or w > W:
-            raise ShapeError(f"{self}: images {images.shape} are {H}x{W} with their padding, too small for the crop")
-        i, j = rng.integers(0, H - h + 1, N), rng.integers(0, W - w + 1, N)
+        (H, W), (h, w), (left, top, _, _) = _padded(self, images), self._size, self._padding
+        i, j = rng.integers(0, H - h + 1, len(images)), rng.integers(0, W - w + 1, len(images))
         return _crop(images, i - top, j - left, self._size, padding_mode=self.padding_mode, value=self.fill)
 
 
@@ -678,11 +683,8 @@ class FiveCrop(View):
         self._padding = _sides(self, self.padding)
 
     def views(self, images: Array) -> list[Array]:
-        (h, w), (left, top, right, bottom), (H, W) = self._size, self._padding, images.shape[2:]
-        H, W = H + top + bottom, W + left + right
-        if h > H or w > W:
-            raise ShapeError(f"{self}: images {images.shape} are {H}x{W} with their padding, too small for the crop")
-        images = _crop(images, -top, -left, (H, W)) if any(self._padding) else images
+        (H, W), (h, w) = _padded(self, images), self._size
+        images = _crop(images, -self._padding[1], -self._padding[0], (H, W)) if any(self._padding) else images
         corners = [(0, 0), (0, W - w), (H - h, 0), (H - h, W - w), (_middle(H, h), _middle(W, w))]
         return [images[:, :, i : i + h, j : j + w] for i, j in corners]
 
@@ -708,11 +710,11 @@ class FlipViews(View):
 # By name -----------------------------------------------------------------------------------------------------------
 
 # name: the value if none is given, and what makes the transform of it, the images' (H, W) and the number of classes
-NAMED: dict[str, tuple[float | None, Callable[[Any, Pair, int], Transform]]] = {
+NAMED: dict[str, tuple[float, Callable[[Any, Pair, int], Transform]]] = {
     "flip": (0.5, lambda p, size, classes: RandomHorizontalFlip(p)),
     "vflip": (0.5, lambda p, size, classes: RandomVerticalFlip(p)),
     "crop": (4, lambda padding, size, classes: RandomCrop(size, padding)),
-    "resized-crop": (None, lambda to, size, classes: RandomResizedCrop(size if to is None else to)),
+    "resized-crop": (0.08, lambda least, size, classes: RandomResizedCrop(size, (least, 1.0))),
     "rotate": (15, lambda degrees, size, classes: RandomRotation(degrees)),
     "jitter": (0.4, lambda v, size, classes: ColorJitter(v, v, v)),
     "hue": (0.1, lambda v, size, classes: ColorJitter(hue=v)),
@@ -727,14 +729,15 @@ NAMED: dict[str, tuple[float | None, Callable[[Any, Pair, int], Transform]]] = {
 def from_text(text: str, image_shape: Sequence[int], num_classes: int) -> Compose:
     """The transforms that a list of names means, for float images of shape (C, H, W), in its order.
 
-    flip, vflip: with probability; crop: of the image's size, padded by pixels; resized-crop: to a size, by default the
-    image's; rotate: up to degrees; jitter: of brightness, contrast and saturation; hue: alone; noise: its sigma;
-    cutout: its size in pixels; erase: with probability; mixup, cutmix: their alpha. ArgumentError for anything else.
+    flip, vflip: with probability; crop: of the image's size, padded by pixels; resized-crop: the least part of the
+    area; rotate: up to degrees; jitter: of brightness, contrast and saturation; hue: alone; noise: its sigma; cutout:
+    its size in pixels; erase: with probability; mixup, cutmix: their alpha. All keep the shape. ArgumentError for
+    anything else.
 
     >>> from_text("flip,crop=2", (3, 32, 32), 10)
     Compose([RandomHorizontalFlip(p=0.5), RandomCrop(size=(32, 32), padding=2, padding_mode='constant', fill=0.0)])
     """
-    _, *size = image_shape
+    _, H, W = image_shape
     transforms: list[Transform] = []
     for item in text.split(",") if text.strip() else []:
         name, equals, given = (part.strip() for part in item.partition("="))
@@ -747,11 +750,9 @@ def from_text(text: str, image_shape: Sequence[int], num_classes: int) -> Compos
             except ValueError:
                 raise ArgumentError(f"augmentation {item.strip()!r}: its value must be a number") from None
         try:
-            transforms.append(make(value, (size[0], size[1]), num_classes))
+            transforms.append(make(value, (H, W), num_classes))
         except (TypeError, ValueError) as error:
             raise ArgumentError(f"augmentation {item.strip()!r}: {error}") from error
-        if isinstance(transform := transforms[-1], RandomResizedCrop):
-            size = list(transform._size)
     return Compose(transforms)
 
 
