@@ -49,6 +49,8 @@ def train(arguments: argparse.Namespace) -> None:
         training, validation = data.stratified_split(kept, 0.1)
         outputs = len(kept.classes) if kept.classes else int(targets.max()) + 1
     test = _open(arguments, False, shape, kept.classes)
+    for part in (kept, test) if isinstance(task, Classification) else ():
+        _check_labels(part, outputs)
 
     base, base_shape = base_of(name, shape)
     prepare = None
@@ -85,6 +87,11 @@ def evaluate(arguments: argparse.Namespace) -> None:
     if source.shape_of(test) != predictor.shape:
         raise ValueError(f"fastnn evaluate: the samples have the shape {source.shape_of(test)}, but the network of "
                          f"{arguments.weights} takes {predictor.shape}")
+    if test.classes and predictor.classes and list(test.classes) != predictor.classes:
+        raise ValueError(f"fastnn evaluate: the classes are {test.classes}, but the network of {arguments.weights} "
+                         f"knows {predictor.classes}")
+    if isinstance(predictor.task, Classification):
+        _check_labels(test, predictor.outputs)
     view = _view(arguments, predictor)
     model, transform = (predictor.averaging(view), predictor.base) if view else (predictor.model, predictor.transform())
     batches = data.DataLoader(test, 256, num_workers=_workers(arguments, test), transform=transform)
@@ -127,6 +134,13 @@ def _open(arguments: argparse.Namespace, train: bool, shape: Any = None, classes
                             shape=shape, classes=classes, num_workers=arguments.workers or 2)
 
 
+def _check_labels(dataset: Any, n: int) -> None:
+    labels = source.targets_of(dataset)
+    if labels.ndim != 1 or labels.dtype.kind not in "iu" or (len(labels) and not 0 <= labels.min() <= labels.max() < n):
+        raise ValueError(f"the labels of {n} classes must be (N,) ints from 0 to {n - 1}, got {labels.dtype} "
+                         f"{labels.shape}, {labels.min(initial=0)} to {labels.max(initial=0)}")
+
+
 def _workers(arguments: argparse.Namespace, dataset: Any) -> int:
     """Threads that prepare batches: as many as asked for, else two if pictures are read from files, else none."""
     if arguments.workers is not None:
@@ -167,7 +181,7 @@ def _pictures(path: str) -> list[str]:
     if not os.path.isdir(path):
         return [path]
     return sorted(os.path.join(folder, file) for folder, _, files in os.walk(path) for file in files
-                  if file.lower().endswith(EXTENSIONS))
+                  if file.lower().endswith(EXTENSIONS) and file[0] != ".")
 
 
 def _noun(shape: tuple[int, ...]) -> str:

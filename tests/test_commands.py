@@ -171,6 +171,16 @@ def test_mistakes_with_folders(capsys, tmp_path, pictures):
     assert "none.png" in fails(capsys, "predict", "--weights", tmp_path / "w", tmp_path / "none.png")
 
 
+def test_classes_may_have_any_name(capsys, tmp_path, rng):
+    for name in "x", "images":
+        for i in range(12):
+            path = tmp_path / name / f"{i}.png"
+            path.parent.mkdir(exist_ok=True)
+            Image.fromarray(rng.integers(0, 256, (6, 6), np.uint8)).save(path)
+    run(capsys, "train", "--data", tmp_path, "--model", "mlp", "--epochs", 1, "--save", tmp_path / "w")
+    assert Predictor.load(tmp_path / "w").classes == ["images", "x"]
+
+
 # Other data -------------------------------------------------------------------------------------------------------
 
 
@@ -195,6 +205,8 @@ def test_a_data_set_by_name_from_its_files(capsys, tmp_path, rng):
     assert str(tmp_path) in error
     assert "download" in error
     assert "takes (1, 28, 28)" in fails(capsys, "evaluate", "--data", "digits", "--weights", tmp_path / "w")
+    other = ("--data", "mnist", "--root", tmp_path, "--weights", tmp_path / "w")
+    assert "knows ['T-shirt/top', " in fails(capsys, "evaluate", *other)
 
 
 @pytest.mark.parametrize("text", ["none", *preprocess.PREPROCESSORS, "pca=20", "whiten=0.9"])
@@ -263,7 +275,9 @@ def test_arrays(capsys, tmp_path, dtype):
     np.save(tmp_path / "x.npy", (images * (255 if dtype == np.uint8 else 1)).astype(dtype))
     np.save(tmp_path / "y.npy", labels.astype(np.uint8))
     assert accuracy(run(capsys, "train", "--data", tmp_path, "--model", "mlp", "--epochs", 3)) > 0.8
-    np.save(tmp_path / "y.npy", labels.astype(np.float64))
+    np.save(tmp_path / "y.npy", labels.astype(np.int64) - 1)
+    error = fails(capsys, "train", "--data", tmp_path, "--model", "mlp", "--epochs", 1)
+    assert "labels of 9 classes must be (N,) ints from 0 to 8, got int64 (1150,), -1 to 8" in error
     for shape in (-1, 1), (-1,):
         np.save(tmp_path / "y.npy", labels.astype(dtype).reshape(shape))
         lines = run(capsys, "train", "--data", tmp_path, "--model", "mlp", "--epochs", 3, "--task", "regression",

@@ -1,6 +1,7 @@
 """Data sets by name or path, as the command line takes them."""
 import math
 import os
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -43,7 +44,7 @@ def open_data(name: str, train: bool, *, root: Any = None, download: bool = Fals
     dataset: Any
     if os.path.isfile(path) and not path.endswith(".npz"):
         dataset = read_csv(path, target)
-    elif os.path.isfile(path) or any(os.path.splitext(entry)[0] in ("x", "images") for entry in os.listdir(path)):
+    elif os.path.isfile(path) or any(re.match(r"(x|images)(\.npy|[.-]idx)", entry) for entry in os.listdir(path)):
         dataset = ArrayFolder(path)
     else:
         size, channels = (size, channels) if shape is None else (shape[1:], shape[0])
