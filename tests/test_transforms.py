@@ -796,8 +796,8 @@ def test_views_by_name():
 
 
 def test_views_like_the_augmentation():
-    like = {"flip": "flip", "vflip,rotate": "five-crop=2", "flip, crop=3": "ten-crop=3", "crop": "five-crop=4",
-            "resized-crop,flip": "ten-crop=2", "": "five-crop=2"}  # fmt: skip
+    like = {"flip": "flip", "vflip,rotate": "five-crop=2", "flip, crop=6": "ten-crop=3", "crop": "five-crop=2",
+            "crop=1": "five-crop=1", "resized-crop,flip": "ten-crop=2", "": "five-crop=2"}  # fmt: skip
     for augmentation, text in like.items():
         assert repr(views_like(augmentation, (3, 40, 32))) == repr(views_from_text(text, (3, 40, 32)))
 

@@ -781,15 +781,15 @@ def views_from_text(text: str, image_shape: Sequence[int]) -> View:
 
 def views_like(augmentation: str, image_shape: Sequence[int]) -> View:
     """Views of images (C, H, W) like what the augmentation (see `from_text`) makes of them: mirrored if it flips,
-    shifted as far as its crops, or by a 16th where it does neither.
+    shifted by half of what its crops reach to, their mean; by a 16th of the side where it does neither.
 
     >>> views_like("flip,crop=4,cutout", (3, 32, 32)), views_like("flip", (3, 32, 32)), views_like("", (1, 28, 28))
-    (TenCrop(size=(32, 32), padding=4, vertical_flip=False), FlipViews(vertical=False), FiveCrop(size=(28, 28), ...))
+    (TenCrop(size=(32, 32), padding=2, vertical_flip=False), FlipViews(vertical=False), FiveCrop(size=(28, 28), ...))
     """
     items = [item.partition("=") for item in augmentation.replace(" ", "").split(",")]
     values = {name: value for name, _, value in items}
     flips, crops = "flip" in values, "crop" in values or "resized-crop" in values
     if flips and not crops:
         return FlipViews()
-    padding = values.get("crop") or (NAMED["crop"][0] if "crop" in values else max(1, min(image_shape[1:]) // 16))
-    return views_from_text(f"{'ten' if flips else 'five'}-crop={padding}", image_shape)
+    reach = int(values["crop"] or NAMED["crop"][0]) if "crop" in values else min(image_shape[1:]) // 8
+    return views_from_text(f"{'ten' if flips else 'five'}-crop={max(1, reach // 2)}", image_shape)
