@@ -1,4 +1,4 @@
-"""Pictures read from JPEG files by one and by more threads, scaled to 224×224, images per second.
+"""Pictures read from JPEG files by one and by more threads, scaled to 224×224: images a second, processors in use.
 
 The files are photographs-like noise of several sizes, written to a temporary folder. Threads take turns.
 """
@@ -33,16 +33,18 @@ def main() -> int:
         write(Path(name), 160)
         dataset = ImageFolder(name, size=224)
         times: dict[int, list[float]] = {n: [] for n in threads}
+        busy: dict[int, list[float]] = {n: [] for n in threads}
         for _ in range(ROUNDS):
             for n in [*threads, *reversed(threads)]:
-                start = time.perf_counter()
+                start, used = time.perf_counter(), time.process_time()
                 for _ in DataLoader(dataset, 8, num_workers=n):
                     pass
                 times[n].append(time.perf_counter() - start)
-    print("threads  images/s  times one thread's")
+                busy[n].append((time.process_time() - used) / times[n][-1])
+    print("threads  images/s  times one thread's  busy processors")
     for n in threads:
         ratio = statistics.median(a / b for a, b in zip(times[1], times[n], strict=True))
-        print(f"{n:7} {len(dataset) / min(times[n]):9.0f} {ratio:12.2f}")
+        print(f"{n:7} {len(dataset) / min(times[n]):9.0f} {ratio:12.2f} {statistics.median(busy[n]):18.2f}")
     return 0
 
 

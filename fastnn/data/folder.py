@@ -42,23 +42,26 @@ def read_image(path: Path, size: int | tuple[int, int] | None = None, channels: 
                 grey = picture.mode in GREY or picture.mode.startswith("I;") if channels is None else channels == 1
                 if sizes:
                     picture.draft(picture.mode, (max(sizes), max(sizes)))  # a JPEG is decoded at ½, ¼ or ⅛ if enough
-                return Tensor(_pixels(ImageOps.exif_transpose(picture), sizes, grey))
+                ImageOps.exif_transpose(picture, in_place=True)
+                return Tensor(_pixels(picture, sizes, "L" if grey else "RGB"))
         except Exception as error:  # Pillow's decoders raise what they like
             raise ValueError(f"read_image: {name}: {str(error) or type(error).__name__}") from error
 
 
-def _pixels(picture: Any, sizes: tuple[int, int] | None, grey: bool) -> Array:
+def _pixels(picture: Any, sizes: tuple[int, int] | None, mode: str) -> Array:
+    """(C, H, W), converted, scaled and cropped."""
     from PIL import Image, ImageOps
 
     if picture.mode.startswith("I"):
         picture = Image.fromarray((np.clip(np.asarray(picture), 0, 65535) >> 8).astype(np.uint8))
     elif picture.mode == "P":
         picture = picture.convert("RGBA")
-    picture = picture.convert("L" if grey else "RGB")
+    if picture.mode != mode:
+        picture = picture.convert(mode)
     if sizes and picture.size != sizes[::-1]:
         picture = ImageOps.fit(picture, sizes[::-1], Image.Resampling.BILINEAR)
     pixels = np.asarray(picture)
-    return (pixels[:, :, None] if grey else pixels).transpose(2, 0, 1)
+    return (pixels[:, :, None] if mode == "L" else pixels).transpose(2, 0, 1)
 
 
 class ImageFolder(Dataset):
