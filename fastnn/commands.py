@@ -52,13 +52,16 @@ def train(arguments: argparse.Namespace) -> None:
     for part in (kept, test) if isinstance(task, Classification) else ():
         _check_labels(part, outputs)
 
+    def loader(part: Any, batch_size: int, **options: Any) -> data.DataLoader:
+        return data.DataLoader(part, batch_size, num_workers=_workers(arguments, part), **options)
+
     base, base_shape = base_of(name, shape)
     prepare = None
     if arguments.preprocess != "none":
         prepare = preprocess.from_text(arguments.preprocess)
-        prepare.fit(data.DataLoader(training, 1024, num_workers=_workers(arguments, kept), transform=base))
+        prepare.fit(loader(training, 1024, transform=base))
     classes = [str(c) for c in kept.classes or range(outputs)] if isinstance(task, Classification) else None
-    augmentation = transforms.from_text(arguments.augment, base_shape, outputs) if arguments.augment else None
+    augmentation = _augmentation(arguments, base_shape, outputs, loader(training, 1024, transform=base))
     predictor = Predictor(name, shape, outputs, task, classes, source.features_of(kept), prepare,
                           arguments.augment)
     weights, (method, rate, decay) = list(predictor.model.parameters()), OPTIMIZERS[arguments.optimizer]
@@ -67,9 +70,6 @@ def train(arguments: argparse.Namespace) -> None:
                        weight_decay=decay if arguments.weight_decay is None else arguments.weight_decay, **options)
     print(f"{name}: {sum(p.numel() for p in weights):,} parameters; {len(training)} {_noun(shape)} to train on, "
           f"{len(validation)} to validate, {len(test)} to test; {fastnn.get_num_threads()} threads")
-
-    def loader(part: Any, batch_size: int, **options: Any) -> data.DataLoader:
-        return data.DataLoader(part, batch_size, num_workers=_workers(arguments, part), **options)
 
     batches = loader(training, arguments.batch_size, shuffle=True, transform=predictor.transform(augmentation))
     scheduler = LambdaLR(optimizer, _factor(arguments, len(batches)))
@@ -132,6 +132,19 @@ def _open(arguments: argparse.Namespace, train: bool, shape: Any = None, classes
     return source.open_data(arguments.data, train, root=arguments.root, download=arguments.download,
                             size=arguments.size, channels=arguments.channels, target=arguments.target,
                             shape=shape, classes=classes, num_workers=arguments.workers or 2)
+
+
+def _augmentation(arguments: argparse.Namespace, shape: tuple[int, ...], outputs: int, batches: Any) -> Any:
+    """What --augment names, fitted on the training samples where it has to be; or None."""
+    if not arguments.augment:
+        return None
+    if len(shape) != 3:
+        raise ValueError(f"argument --augment: changes images, but the samples have the shape {shape}")
+    augmentation = transforms.from_text(arguments.augment, shape, outputs)
+    for transform in augmentation.transforms:
+        if isinstance(transform, transforms.PCAColor):
+            transform.fit(batches)
+    return augmentation
 
 
 def _check_labels(dataset: Any, n: int) -> None:

@@ -153,7 +153,7 @@ def test_colour_pictures_of_any_size(capsys, tmp_path, rng):
             Image.fromarray(pixels.astype(np.uint8)).save(tmp_path / name / f"{i}.jpg")
     for model in models.__all__:
         lines = run(capsys, "train", "--data", tmp_path, "--model", model, "--epochs", 1, "--batch-size", 16, "--size",
-                    "36x33", "--augment", "flip,jitter=0.1")
+                    "36x33", "--augment", "flip,jitter=0.1,pca-color,mixup")
         assert "43 images to train on, 5 to validate, 12 to test" in lines[0]
     lines = run(capsys, "train", "--data", tmp_path, "--model", "cnn", "--epochs", 4, "--batch-size", 8)
     assert accuracy(lines) == 1
@@ -262,6 +262,7 @@ def test_regression_from_a_table(capsys, tmp_path, houses):
     again = [float(line) for line in run(capsys, "predict", "--weights", tmp_path / "w", tmp_path / "new.csv")]
     np.testing.assert_allclose(again, answers[:5], rtol=1e-6)
     assert "takes images" in fails(capsys, "train", *common, "--model", "cnn")
+    assert "--augment: changes images" in fails(capsys, "train", *common, "--model", "mlp", "--augment", "noise")
     assert "images" in fails(capsys, "evaluate", *common, "--weights", tmp_path / "w", "--tta")
     (tmp_path / "bad.csv").write_text("noise,rooms\n1,2\n")
     assert "'age'" in fails(capsys, "predict", "--weights", tmp_path / "w", tmp_path / "bad.csv")

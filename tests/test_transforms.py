@@ -406,6 +406,10 @@ def test_pca(rng):
     close(pca(x, generator=5).numpy() - x, np.broadcast_to(pca(0 * x, generator=5).numpy()[..., :1, :1], x.shape))
     bytes_ = (x * 127).astype(np.uint8)
     close(PCAColor().fit(bytes_).eigenvalues, PCAColor().fit(bytes_ / 255).eigenvalues, tol=1e-6)
+    parts = [(bytes_[i : i + 7], None) for i in range(0, len(bytes_), 7)]
+    close(PCAColor().fit(parts).eigenvalues, PCAColor().fit(bytes_).eigenvalues, tol=1e-4)
+    with pytest.raises(ArgumentError, match="needs images, got none"):
+        PCAColor().fit([])
     turn = np.array([[0.6, -0.8, 0], [0.8, 0.6, 0], [0, 0, 1]])
     shift = PCAColor((0, 2, 0), turn, 0.5)(np.zeros((4, 3, 1, 1)), generator=1).numpy()[..., 0, 0]
     close(shift, np.random.default_rng(1).normal(0, 0.5, (4, 3))[:, 1:2] * 2 * np.array([-0.8, 0.6, 0]))

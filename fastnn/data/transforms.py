@@ -305,18 +305,22 @@ class PCAColor(Transform):
         _need(shapes == ((), ()) or (len(shapes[0]) == 1 and shapes[1] == shapes[0] * 2), self,
               "eigenvalues must be (C,), eigenvectors (C, C)")
 
-    def fit(self, images: Any) -> "PCAColor":
-        """Sets them from images (N, C, H, W), uint8 as ToFloat makes them, or a TensorDataset's; returns itself."""
-        a = as_tensor(getattr(images, "tensors", [images])[0]).array
-        if a.ndim != 4 or a.size == 0:
-            raise ShapeError(f"PCAColor: fit needs images (N, C, H, W), got {a.shape}")
-        sums, products = np.zeros(a.shape[1]), np.zeros((a.shape[1], a.shape[1]))
-        for i in range(0, len(a), 256):  # a copy of all in float64 would be large
-            pixels = a[i : i + 256].transpose(0, 2, 3, 1).reshape(-1, a.shape[1]) / (255 if a.dtype == np.uint8 else 1.)
-            sums += pixels.sum(0, np.float64)
-            products += np.einsum("pi,pj->ij", pixels, pixels, dtype=np.float64)
-        mean, n = sums * a.shape[1] / a.size, a.size / a.shape[1]
-        self.eigenvalues, self.eigenvectors = np.linalg.eigh(products / n - np.outer(mean, mean))
+    def fit(self, data: Any) -> "PCAColor":
+        """Sets them from images (N, C, H, W), uint8 as ToFloat makes them, from a TensorDataset's, or from batches of
+        images or (images, …) such as a DataLoader gives; returns itself."""
+        if isinstance(data, (Tensor, np.ndarray)) or hasattr(data, "tensors"):
+            whole = as_tensor(getattr(data, "tensors", [data])[0]).array
+            data = (whole[i : i + 256] for i in range(0, len(whole) or 1, 256))  # a copy in float64 would be large
+        n, sums, products = 0, 0.0, 0.0
+        for batch in data:
+            a = as_tensor(batch[0] if isinstance(batch, (list, tuple)) else batch).array
+            if a.ndim != 4 or a.size == 0:
+                raise ShapeError(f"PCAColor: fit needs images (N, C, H, W), got {a.shape}")
+            pixels = a.transpose(0, 2, 3, 1).reshape(-1, a.shape[1]) / (255 if a.dtype == np.uint8 else 1.0)
+            n, sums = n + len(pixels), sums + pixels.sum(0, np.float64)
+            products = products + np.einsum("pi,pj->ij", pixels, pixels, dtype=np.float64)
+        _need(n, self, "fit needs images, got none")
+        self.eigenvalues, self.eigenvectors = np.linalg.eigh(products / n - np.outer(sums / n, sums / n))
         return self
 
     def apply(self, images: Array, rng: np.random.Generator) -> Array:
@@ -718,6 +722,7 @@ NAMED: dict[str, tuple[float, Callable[[Any, Pair, int], Transform]]] = {
     "rotate": (15, lambda degrees, size, classes: RandomRotation(degrees)),
     "jitter": (0.4, lambda v, size, classes: ColorJitter(v, v, v)),
     "hue": (0.1, lambda v, size, classes: ColorJitter(hue=v)),
+    "pca-color": (0.1, lambda sigma, size, classes: PCAColor(sigma=sigma)),
     "noise": (0.05, lambda sigma, size, classes: GaussianNoise(0, sigma)),
     "cutout": (8, lambda size, _, classes: Cutout(size)),
     "erase": (0.5, lambda p, size, classes: RandomErasing(p)),
@@ -730,9 +735,9 @@ def from_text(text: str, image_shape: Sequence[int], num_classes: int) -> Compos
     """The transforms that a list of names means, for float images of shape (C, H, W), in its order.
 
     flip, vflip: with probability; crop: of the image's size, padded by pixels; resized-crop: the least part of the
-    area; rotate: up to degrees; jitter: of brightness, contrast and saturation; hue: alone; noise: its sigma; cutout:
-    its size in pixels; erase: with probability; mixup, cutmix: their alpha. All keep the shape. ArgumentError for
-    anything else.
+    area; rotate: up to degrees; jitter: of brightness, contrast and saturation; hue: alone; pca-color (to be fitted),
+    noise: their sigma; cutout: its size in pixels; erase: with probability; mixup, cutmix: their alpha. All keep the
+    shape. ArgumentError for anything else.
 
     >>> from_text("flip,crop=2", (3, 32, 32), 10)
     Compose([RandomHorizontalFlip(p=0.5), RandomCrop(size=(32, 32), padding=2, padding_mode='constant', fill=0.0)])
