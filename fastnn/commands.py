@@ -33,7 +33,7 @@ def train(arguments: argparse.Namespace) -> None:
     if path and (path.is_dir() or not path.absolute().parent.is_dir()):
         raise ValueError(f"argument --save: {path} is a folder, or lies in one that does not exist")
     fastnn.manual_seed(arguments.seed)
-    kept = _open(arguments, True)
+    kept, test = _open(arguments, "train", "test")
     shape, targets = source.shape_of(kept), source.targets_of(kept)
     task: Any = Classification(arguments.label_smoothing)
     if arguments.task == "regression" or (arguments.task is None and targets.dtype.kind == "f"):
@@ -48,7 +48,6 @@ def train(arguments: argparse.Namespace) -> None:
         kept = data.Subset(kept, np.argsort(targets, kind="stable"))
         training, validation = data.stratified_split(kept, 0.1)
         outputs = len(kept.classes) if kept.classes else int(targets.max()) + 1
-    test = _open(arguments, False, shape, kept.classes)
     for part in (kept, test) if isinstance(task, Classification) else ():
         _check_labels(part, outputs)
 
@@ -83,7 +82,7 @@ def train(arguments: argparse.Namespace) -> None:
 def evaluate(arguments: argparse.Namespace) -> None:
     """Scores saved weights."""
     predictor = Predictor.load(arguments.weights)
-    test = _open(arguments, False, predictor.shape, predictor.classes)
+    (test,) = _open(arguments, "test", shape=predictor.shape, classes=predictor.classes)
     if source.shape_of(test) != predictor.shape:
         raise ValueError(f"fastnn evaluate: the samples have the shape {source.shape_of(test)}, but the network of "
                          f"{arguments.weights} takes {predictor.shape}")
@@ -128,10 +127,10 @@ def predict(arguments: argparse.Namespace) -> int:
     return failed
 
 
-def _open(arguments: argparse.Namespace, train: bool, shape: Any = None, classes: Any = None) -> Any:
-    return source.open_data(arguments.data, train, root=arguments.root, download=arguments.download,
-                            size=arguments.size, channels=arguments.channels, target=arguments.target,
-                            shape=shape, classes=classes, num_workers=arguments.workers or 2)
+def _open(arguments: argparse.Namespace, *parts: str, shape: Any = None, classes: Any = None) -> list[Any]:
+    given = {name: getattr(arguments, name) for name in ("root", "download", "size", "channels", "target")}
+    workers = 2 if arguments.workers is None else arguments.workers
+    return source.open_data(arguments.data, parts, shape=shape, classes=classes, num_workers=workers, **given)
 
 
 def _augmentation(arguments: argparse.Namespace, shape: tuple[int, ...], outputs: int, batches: Any) -> Any:

@@ -18,44 +18,55 @@ NAMES = ("digits", *STANDARD)
 MEMORY = 2**30  # bytes; pictures that take less are all decoded at the start
 
 
-def open_data(name: str, train: bool, *, root: Any = None, download: bool = False, size: Any = "auto",
-              channels: int | None = None, target: str | int | None = None, shape: tuple[int, ...] | None = None,
-              classes: Sequence[str] | None = None, num_workers: int = 2) -> Any:
-    """The training or the test part of the data `name`: a dataset of samples and targets.
+def open_data(name: str, parts: Sequence[str] = ("train", "test"), *, root: Any = None, download: bool = False,
+              size: Any = "auto", channels: int | None = None, target: str | int | None = None,
+              shape: tuple[int, ...] | None = None, classes: Sequence[str] | None = None, num_workers: int = 2
+              ) -> list[Any]:
+    """The `parts` of the data `name`: datasets of samples and targets.
 
     `name`: one of `NAMES` (`root`, `download`: see `mnist`); a folder of pictures, see `ImageFolder`; a folder with
     arrays or an .npz file, see `ArrayFolder`; a .csv file, see `read_csv` (`target`). A folder may have the two parts
     as folders `train` and `test`; else a fifth, of each class if there are classes, is cut off to test with, always the
-    same. `shape` and `classes` are those of the training part, which the test part must have. `num_workers` threads
-    decode pictures. Raises ValueError or OSError, which name the file."""
-    if name == "digits":
-        part = digits(train)
-        pixels = np.rint(part.tensors[0].array * 255).astype(np.uint8)  # as a picture would have them
-        part = TensorDataset(pixels, part.tensors[1])
-        part.classes = [str(i) for i in range(10)]
-        return part
-    if name in STANDARD:
-        return STANDARD[name](train, root, download)
-    if not os.path.exists(name):
+    same. Pictures get `shape` and `classes`, if given, or those of the first part. `num_workers` threads decode them.
+    Raises ValueError or OSError, which name the file, also for an empty part."""
+    found: list[Any] = []
+    if name == "digits" or name in STANDARD:
+        found = [_digits(part == "train") if name == "digits" else STANDARD[name](part == "train", root, download)
+                 for part in parts]
+    elif not os.path.exists(name):
         raise FileNotFoundError(f"there are no data {name!r}: it is no file, no folder and none of {', '.join(NAMES)}")
-    folder = os.path.join(name, "train" if train else "test")
-    divided = os.path.isdir(os.path.join(name, "train")) and os.path.isdir(os.path.join(name, "test"))
-    path = folder if divided else name
-    dataset: Any
-    if os.path.isfile(path) and not path.endswith(".npz"):
-        dataset = read_csv(path, target)
-    elif os.path.isfile(path) or any(re.match(r"(x|images)(\.npy|[.-]idx)", entry) for entry in os.listdir(path)):
-        dataset = ArrayFolder(path)
     else:
-        size, channels = (size, channels) if shape is None else (shape[1:], shape[0])
-        pictures = ImageFolder(path, size, channels, classes)
-        dataset = pictures.load(num_workers) if len(pictures) * math.prod(pictures.shape) <= MEMORY else pictures
-    if divided:
-        return dataset
-    targets = targets_of(dataset)
-    if targets.ndim == 1 and targets.dtype.kind in "iu":
-        return stratified_split(dataset, 0.2, generator=0)[not train]
-    return random_split(dataset, [0.8, 0.2], generator=0)[not train]
+        divided = all(os.path.isdir(os.path.join(name, part)) for part in ("train", "test"))
+        for path in [os.path.join(name, part) for part in parts] if divided else [name]:
+            if os.path.isfile(path) and not path.endswith(".npz"):
+                found.append(read_csv(path, target))
+            elif os.path.isfile(path) or any(re.match(r"(x|images)(\.npy|[.-]idx)", file) for file in os.listdir(path)):
+                found.append(ArrayFolder(path))
+            else:
+                if shape is not None and len(shape) == 3:
+                    size, channels = shape[1:], shape[0]
+                pictures = ImageFolder(path, size, channels, classes)
+                fits = len(pictures) * math.prod(pictures.shape) <= MEMORY
+                found.append(pictures.load(num_workers) if fits else pictures)
+                shape, classes = pictures.shape, pictures.classes
+        if not divided:
+            targets = targets_of(found[0])
+            labels = targets.ndim == 1 and targets.dtype.kind in "iu"
+            both = (stratified_split(found[0], 0.2, generator=0) if labels else
+                    random_split(found[0], [0.8, 0.2], generator=0))
+            found = [both[part == "test"] for part in parts]
+    for part, dataset in zip(parts, found, strict=True):
+        if len(dataset) == 0:
+            raise ValueError(f"{name} has no samples for its part {part!r}")
+    return found
+
+
+def _digits(train: bool) -> TensorDataset:
+    """The digits as pictures would have them: uint8."""
+    images, labels = digits(train).tensors
+    dataset = TensorDataset(np.rint(images.array * 255).astype(np.uint8), labels)
+    dataset.classes = [str(i) for i in range(10)]
+    return dataset
 
 
 def shape_of(dataset: Any) -> tuple[int, ...]:
