@@ -49,6 +49,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     command.add_argument("--preprocess", default="standardize", metavar="NAME",
                          help=f"none, {', '.join(preprocess.PREPROCESSORS)}; with a number, such as pca=50 (default: "
                               "standardize)")
+    command.add_argument("--size", type=_size, default="auto", metavar="H[xW]",
+                         help="scale and crop pictures in folders to it (default: auto, their own size, or squares)")
+    command.add_argument("--channels", type=int, choices=[1, 3], help="read pictures as grey or in colour")
+    command.add_argument("--target", metavar="COLUMN", help="the column of a .csv file to predict (default: the last)")
     _add_data(command)
 
     text = "Scores a network that train has saved on the test samples of the data."
@@ -78,7 +82,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         if getattr(arguments, "threads", None):
             fastnn.set_num_threads(arguments.threads)
         return arguments.run(arguments) or 0
-    except (ValueError, OSError, ImportError, FloatingPointError) as error:  # with what the user gave
+    except KeyboardInterrupt:
+        print("fastnn: interrupted", file=sys.stderr)
+        return 130
+    except (ValueError, OSError, ImportError, FloatingPointError, MemoryError) as error:  # with what the user gave
         print(f"fastnn: {error}", *getattr(error, "__notes__", ()), sep="\n        ", file=sys.stderr)
         return 1
 
@@ -88,10 +95,6 @@ def _add_data(command: argparse.ArgumentParser) -> None:
     command.add_argument("--data", default="digits", metavar="DATA", help=f"{SOURCES} (default: digits)")
     command.add_argument("--root", type=Path, metavar="FOLDER", help="where the files of a data set known by name are")
     command.add_argument("--download", action="store_true", help="fetch the files of a data set known by name")
-    command.add_argument("--size", type=_size, default="auto", metavar="H[xW]",
-                         help="scale and crop pictures in folders to it (default: auto, their own size, or squares)")
-    command.add_argument("--channels", type=int, choices=[1, 3], help="read pictures as grey or in colour")
-    command.add_argument("--target", metavar="COLUMN", help="the column of a .csv file to predict (default: the last)")
     command.add_argument("--workers", type=_number(int, 0), metavar="N",
                          help="threads that prepare batches (default: 2 if pictures are read from files, else 0)")
     command.add_argument("--threads", type=whole, metavar="N", help="threads of the kernels (default: all available)")
@@ -99,10 +102,11 @@ def _add_data(command: argparse.ArgumentParser) -> None:
 
 def _add_weights(command: argparse.ArgumentParser) -> None:
     command.add_argument("--weights", type=Path, required=True, metavar="FILE", help="what train --save has written")
-    command.add_argument("--tta", action="store_true",
-                         help="average over views of each image that are like the augmentation in training")
-    command.add_argument("--views", metavar="NAME",
-                         help="average over views: flip, vflip, five-crop=PIXELS, ten-crop=PIXELS")
+    group = command.add_mutually_exclusive_group()
+    group.add_argument("--tta", action="store_true",
+                       help="average over views of each image that are like the augmentation in training")
+    group.add_argument("--views", metavar="NAME",
+                       help="average over views: flip, vflip, five-crop=PIXELS, ten-crop=PIXELS")
 
 
 def _verify(arguments: argparse.Namespace) -> int:

@@ -13,7 +13,7 @@ import fastnn
 from fastnn import data, optim
 from fastnn import train as training_loop
 from fastnn.data import preprocess, source, transforms
-from fastnn.data.arrays import read_table
+from fastnn.data.arrays import columns_of, read_table
 from fastnn.data.folder import EXTENSIONS
 from fastnn.optim.lr_scheduler import LambdaLR
 from fastnn.train import Classification, Predictor, Regression
@@ -30,39 +30,28 @@ SCHEDULES = {  # factor of the rate, by the fraction of training that is done
 def train(arguments: argparse.Namespace) -> None:
     """Trains a network and scores it."""
     path, name = arguments.save, arguments.model
-    if path and (path.is_dir() or not path.absolute().parent.is_dir()):
-        raise ValueError(f"argument --save: {path} is a folder, or lies in one that does not exist")
+    if path and not (path.absolute().parent.is_dir() and os.access(path.absolute().parent, os.W_OK)
+                     and (path.is_file() or not path.exists())):
+        raise ValueError(f"argument --save: {path} is no file, or lies in a folder that does not exist or is read-only")
     fastnn.manual_seed(arguments.seed)
-    kept, test = _open(arguments, "train", "test")
-    shape, targets = source.shape_of(kept), source.targets_of(kept)
-    task: Any = Classification(arguments.label_smoothing)
-    if arguments.task == "regression" or (arguments.task is None and targets.dtype.kind == "f"):
-        training, validation = data.random_split(kept, [0.9, 0.1])
-        outputs = 1
-        if targets.size != len(targets):
-            raise ValueError(f"fastnn train: needs one number to predict for each sample, got targets {targets.shape}")
-        mean, std = (float(f(targets[training.indices], dtype=np.float64)) for f in (np.mean, np.std))
-        task = Regression(mean, std or 1.0)
-    else:
-        # in the order of classes, so that the same images give the same run from an array and from a folder
-        kept = data.Subset(kept, np.argsort(targets, kind="stable"))
-        training, validation = data.stratified_split(kept, 0.1)
-        outputs = len(kept.classes) if kept.classes else int(targets.max()) + 1
-    for part in (kept, test) if isinstance(task, Classification) else ():
-        _check_labels(part, outputs)
+    kept, test = _open(arguments, ("train", "test"), size=arguments.size, channels=arguments.channels,
+                       target=arguments.target)
+    task, outputs, training, validation = _divide(arguments, kept)
+    if isinstance(task, Classification):
+        _check_labels(test, outputs)
 
     def loader(part: Any, batch_size: int, **options: Any) -> data.DataLoader:
         return data.DataLoader(part, batch_size, num_workers=_workers(arguments, part), **options)
 
+    shape = source.shape_of(kept)
     base, base_shape = base_of(name, shape)
     prepare = None
     if arguments.preprocess != "none":
         prepare = preprocess.from_text(arguments.preprocess)
         prepare.fit(loader(training, 1024, transform=base))
     classes = [str(c) for c in kept.classes or range(outputs)] if isinstance(task, Classification) else None
-    augmentation = _augmentation(arguments, base_shape, outputs, loader(training, 1024, transform=base))
-    predictor = Predictor(name, shape, outputs, task, classes, source.features_of(kept), prepare,
-                          arguments.augment)
+    predictor = Predictor(name, shape, outputs, task, classes, *source.columns_of(kept), prepare, arguments.augment)
+    augmentation = _augmentation(arguments, base_shape, outputs, task, loader(training, 1024, transform=base))
     weights, (method, rate, decay) = list(predictor.model.parameters()), OPTIMIZERS[arguments.optimizer]
     options = {"momentum": arguments.momentum} if method is optim.SGD else {}
     optimizer = method(weights, lr=rate if arguments.lr is None else arguments.lr,
@@ -74,66 +63,81 @@ def train(arguments: argparse.Namespace) -> None:
     scheduler = LambdaLR(optimizer, _factor(arguments, len(batches)))
     training_loop.fit(predictor.model, optimizer, batches, loader(validation, 256, transform=predictor.transform()),
                       arguments.epochs, scheduler, task, per_batch=True)
-    if path:
-        predictor.save(path)
-    _report(training_loop.evaluate(predictor.model, loader(test, 256, transform=predictor.transform()), task))
+    try:
+        if path:
+            predictor.save(path)
+    finally:  # a full disk does not take the score too
+        _report(training_loop.evaluate(predictor.model, loader(test, 256, transform=predictor.transform()), task))
 
 
 def evaluate(arguments: argparse.Namespace) -> None:
-    """Scores saved weights."""
+    """Scores a saved network."""
     predictor = Predictor.load(arguments.weights)
-    (test,) = _open(arguments, "test", shape=predictor.shape, classes=predictor.classes)
+    view = _view(arguments, predictor)
+    (test,) = _open(arguments, ("test",), shape=predictor.shape, classes=predictor.classes, target=predictor.target,
+                    features=predictor.features)
     if source.shape_of(test) != predictor.shape:
-        raise ValueError(f"fastnn evaluate: the samples have the shape {source.shape_of(test)}, but the network of "
+        raise ValueError(f"the samples of {arguments.data} have the shape {source.shape_of(test)}, but the network of "
                          f"{arguments.weights} takes {predictor.shape}")
     if test.classes and predictor.classes and list(test.classes) != predictor.classes:
-        raise ValueError(f"fastnn evaluate: the classes are {test.classes}, but the network of {arguments.weights} "
+        raise ValueError(f"the classes of {arguments.data} are {test.classes}, but the network of {arguments.weights} "
                          f"knows {predictor.classes}")
     if isinstance(predictor.task, Classification):
         _check_labels(test, predictor.outputs)
-    view = _view(arguments, predictor)
     model, transform = (predictor.averaging(view), predictor.base) if view else (predictor.model, predictor.transform())
     batches = data.DataLoader(test, 256, num_workers=_workers(arguments, test), transform=transform)
     _report(training_loop.evaluate(model, batches, predictor.task))
 
 
 def predict(arguments: argparse.Namespace) -> int:
-    """Prints what a saved network makes of pictures, or of rows of CSV files; returns 1 if one could not be read."""
+    """Prints what a saved network makes of pictures, or of rows of .csv files; returns 1 if one could not be read."""
     predictor, failed = Predictor.load(arguments.weights), 0
-    view = _view(arguments, predictor)
-    if len(predictor.shape) == 1:
-        for path in arguments.inputs:
-            for answer in predictor(_features(path, predictor)).tolist():
-                print(*answer)
-        return 0
-    paths = [path for given in arguments.inputs for path in _pictures(given)]
-    C, H, W = predictor.shape
-    for start in range(0, len(paths), 64):
-        images: list[fastnn.Tensor] = []
-        read: list[str] = []
-        for path in paths[start : start + 64]:
+    view, images = _view(arguments, predictor), len(predictor.shape) == 3
+    paths = [path for given in arguments.inputs for path in (_pictures(given) if images else [given])]
+    for start in range(0, len(paths), 64 if images else 1):
+        samples: list[np.ndarray] = []
+        names: list[str] = []
+        for path in paths[start : start + (64 if images else 1)]:
             try:
-                images.append(data.read_image(path, (H, W), C))
-                read.append(path)
+                samples.append(_pixels(path, *predictor.shape) if images else _features(path, predictor))
+                names += [path] if images else [f"{path} row {i}" for i in range(1, len(samples[-1]) + 1)]
             except (OSError, ValueError) as error:
                 print(f"fastnn: {error}", file=sys.stderr)
                 failed = 1
-        for path, answer in zip(read, predictor(fastnn.stack(images), view).array if images else (), strict=True):
+        answers = predictor(np.concatenate(samples), view).array if samples else np.empty(0)
+        for name, answer in zip(names, answers, strict=True):
             if predictor.classes is None:
-                print(f"{path}: {' '.join(map(str, answer))}")
+                print(f"{name}: {answer[0]:.7g}")
             else:
                 best = np.argsort(-answer, kind="stable")[: arguments.top]
-                print(f"{path}: " + ", ".join(f"{predictor.classes[i]} {answer[i]:.4f}" for i in best))
+                print(f"{name}: " + ", ".join(f"{predictor.classes[i]} {answer[i]:.4f}" for i in best))
     return failed
 
 
-def _open(arguments: argparse.Namespace, *parts: str, shape: Any = None, classes: Any = None) -> list[Any]:
-    given = {name: getattr(arguments, name) for name in ("root", "download", "size", "channels", "target")}
+def _open(arguments: argparse.Namespace, parts: tuple[str, ...], **options: Any) -> list[Any]:
     workers = 2 if arguments.workers is None else arguments.workers
-    return source.open_data(arguments.data, parts, shape=shape, classes=classes, num_workers=workers, **given)
+    return source.open_data(arguments.data, parts, root=arguments.root, download=arguments.download,
+                            num_workers=workers, **options)
 
 
-def _augmentation(arguments: argparse.Namespace, shape: tuple[int, ...], outputs: int, batches: Any) -> Any:
+def _divide(arguments: argparse.Namespace, kept: Any) -> tuple[Any, int, Any, Any]:
+    """The task, the number of outputs, the samples to train on and those to validate with."""
+    targets = source.targets_of(kept)
+    if arguments.task == "regression" or (arguments.task is None and targets.dtype.kind == "f"):
+        if targets.size != len(targets) or not np.isfinite(targets).all():
+            raise ValueError(f"{arguments.data}: regression needs a finite number for each sample, got targets "
+                             f"{targets.shape} {targets.dtype}")
+        training, validation = data.random_split(kept, [0.9, 0.1])
+        mean, std = (float(f(targets[training.indices], dtype=np.float64)) for f in (np.mean, np.std))
+        return Regression(mean, std or 1.0), 1, training, validation
+    outputs = len(kept.classes) if kept.classes else 1 + int(targets.max(initial=0))
+    _check_labels(kept, outputs)
+    # in the order of classes, so that the same images give the same run from an array and from a folder
+    kept = data.Subset(kept, np.argsort(targets, kind="stable"))
+    return Classification(arguments.label_smoothing), outputs, *data.stratified_split(kept, 0.1)
+
+
+def _augmentation(arguments: argparse.Namespace, shape: tuple[int, ...], outputs: int, task: Any, batches: Any) -> Any:
     """What --augment names, fitted on the training samples where it has to be; or None."""
     if not arguments.augment:
         return None
@@ -141,6 +145,8 @@ def _augmentation(arguments: argparse.Namespace, shape: tuple[int, ...], outputs
         raise ValueError(f"argument --augment: changes images, but the samples have the shape {shape}")
     augmentation = transforms.from_text(arguments.augment, shape, outputs)
     for transform in augmentation.transforms:
+        if isinstance(transform, (transforms.MixUp, transforms.CutMix)) and isinstance(task, Regression):
+            raise ValueError("argument --augment: mixup and cutmix mix the classes of images; regression has none")
         if isinstance(transform, transforms.PCAColor):
             transform.fit(batches)
     return augmentation
@@ -149,8 +155,8 @@ def _augmentation(arguments: argparse.Namespace, shape: tuple[int, ...], outputs
 def _check_labels(dataset: Any, n: int) -> None:
     labels = source.targets_of(dataset)
     if labels.ndim != 1 or labels.dtype.kind not in "iu" or (len(labels) and not 0 <= labels.min() <= labels.max() < n):
-        raise ValueError(f"the labels of {n} classes must be (N,) ints from 0 to {n - 1}, got {labels.dtype} "
-                         f"{labels.shape}, {labels.min(initial=0)} to {labels.max(initial=0)}")
+        raise ValueError(f"classification needs labels (N,), ints from 0 to {n - 1} for {n} classes, got targets "
+                         f"{labels.shape} {labels.dtype}, {labels.min(initial=0)} to {labels.max(initial=0)}")
 
 
 def _workers(arguments: argparse.Namespace, dataset: Any) -> int:
@@ -178,22 +184,29 @@ def _view(arguments: argparse.Namespace, predictor: Predictor) -> Any:
     return transforms.views_like(predictor.augment, predictor.base_shape)
 
 
+def _pixels(path: str, C: int, H: int, W: int) -> np.ndarray:
+    return data.read_image(path, (H, W), C).array[None]
+
+
 def _features(path: str, predictor: Predictor) -> np.ndarray:
-    """The columns of a .csv file that the network was trained on, (N, D)."""
+    """The columns of a .csv file that the network was trained on, (N, D); all, if those had no names."""
     names, table = read_table(path)
-    wanted = predictor.features or []
-    missing = [name for name in wanted if name not in names]
-    if not wanted or missing:
-        raise ValueError(f"{path} has the columns {names}, but the network takes {wanted or predictor.shape}: "
-                         f"{', '.join(map(repr, missing))} is missing")
-    return table[:, [names.index(name) for name in wanted]]
+    if predictor.features is not None:
+        return columns_of(path, names, table, predictor.features)
+    if len(names) != predictor.shape[0]:
+        raise ValueError(f"{path} has {len(names)} columns, but the network takes {predictor.shape[0]}")
+    return table
 
 
 def _pictures(path: str) -> list[str]:
+    """The path of a file, or the paths of all pictures in a folder, at any depth."""
     if not os.path.isdir(path):
         return [path]
-    return sorted(os.path.join(folder, file) for folder, _, files in os.walk(path) for file in files
-                  if file.lower().endswith(EXTENSIONS) and file[0] != ".")
+    found = sorted(os.path.join(folder, file) for folder, _, files in os.walk(path) for file in files
+                   if file.lower().endswith(EXTENSIONS) and file[0] != ".")
+    if not found:
+        raise ValueError(f"the folder {path} has no pictures ({', '.join(EXTENSIONS)})")
+    return found
 
 
 def _noun(shape: tuple[int, ...]) -> str:

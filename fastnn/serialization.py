@@ -25,7 +25,8 @@ def save(obj: Any, path: Path) -> None:
     """Write `obj` to the file `path`, wholly or not at all: a failure at any point leaves an older file as it was.
 
     `obj`: dicts, lists and tuples, nested, of tensors, None, bools, ints, floats and strings; keys may be all of these
-    but tensors. Raises TypeError, saying where, if something else is in it, ValueError if it contains itself.
+    but tensors. Raises TypeError, saying where, if something else is in it, ValueError if it contains itself, or if
+    `path` is there and no file.
 
     >>> fastnn.save({"model": {"weight": fastnn.ones(2)}, "epoch": 3}, "checkpoint.safetensors")
     >>> fastnn.load("checkpoint.safetensors")
@@ -39,6 +40,8 @@ def save(obj: Any, path: Path) -> None:
     except RecursionError:
         raise ValueError("save: the object contains itself or is nested too deeply") from None
     target = os.path.realpath(os.fsdecode(path))  # a link stays, and the file behind it is replaced
+    if os.path.exists(target) and not os.path.isfile(target) and not os.path.isdir(target):
+        raise ValueError(f"save: {target} is a device, pipe or socket, which a file would replace")
     folder, name = os.path.split(target)
     temporary = os.path.join(folder, f".{name[:64]}.{secrets.token_hex(6)}.tmp")  # has a new file's permissions
     try:

@@ -252,21 +252,37 @@ def test_regression_from_a_table(capsys, tmp_path, houses):
     mse, mae, r2 = map(float, re.fullmatch(r"test mse (\S+) mae (\S+) R² (\S+)", lines[-1]).groups())
     assert r2 > 0.97
     assert 0 < mae <= mse**0.5 < y.std()
-    assert run(capsys, "evaluate", *common, "--weights", tmp_path / "w") == lines[-1:]
-    answers = np.array([float(line) for line in run(capsys, "predict", "--weights", tmp_path / "w", path)])
+    assert run(capsys, "evaluate", "--data", path, "--weights", tmp_path / "w") == lines[-1:]
+    common = ("--data", path)
+
+    def predict(file):
+        answers = run(capsys, "predict", "--weights", tmp_path / "w", file)
+        assert [line.split(": ")[0] for line in answers] == [f"{file} row {i + 1}" for i in range(len(answers))]
+        return np.array([float(line.split(": ")[1]) for line in answers])
+
+    answers = predict(path)
     assert np.corrcoef(answers, y[:, 0])[0, 1] > 0.98
     with open(tmp_path / "new.csv", "w") as file:  # columns in another order, no target
         print("noise;age;rooms", file=file)
         for rooms, age, noise in x[:5]:
             print(f"{noise:.6f};{age:.6f};{rooms:.6f}", file=file)
-    again = [float(line) for line in run(capsys, "predict", "--weights", tmp_path / "w", tmp_path / "new.csv")]
-    np.testing.assert_allclose(again, answers[:5], rtol=1e-6)
+    np.testing.assert_allclose(predict(tmp_path / "new.csv"), answers[:5], rtol=1e-6)
+    table = [line.split(",") for line in path.read_text().splitlines()]
+    (tmp_path / "turned.csv").write_text("\n".join(",".join(reversed(row)) for row in table))
+    assert run(capsys, "evaluate", "--data", tmp_path / "turned.csv", "--weights", tmp_path / "w") == lines[-1:]
     assert "takes images" in fails(capsys, "train", *common, "--model", "cnn")
     assert "--augment: changes images" in fails(capsys, "train", *common, "--model", "mlp", "--augment", "noise")
     assert "images" in fails(capsys, "evaluate", *common, "--weights", tmp_path / "w", "--tta")
     (tmp_path / "bad.csv").write_text("noise,rooms\n1,2\n")
     assert "'age'" in fails(capsys, "predict", "--weights", tmp_path / "w", tmp_path / "bad.csv")
     assert "houses.csv: target must be one column" in fails(capsys, "train", "--data", path, "--target", "prize")
+    common = ("--data", path, "--model", "mlp", "--epochs", 1)
+    by_number = run(capsys, "train", *common, "--target", "1")
+    assert by_number[-1] == run(capsys, "train", *common, "--target", "price")[-1]
+    mistake = fails(capsys, "train", "--data", path, "--model", "mlp", "--task", "classification")
+    assert "classification needs labels (N,), ints from 0" in mistake
+    (tmp_path / "one.csv").write_text("1,2\n")
+    assert "one.csv has no samples for its part 'test'" in fails(capsys, "train", "--data", tmp_path / "one.csv")
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.uint8])
@@ -278,7 +294,7 @@ def test_arrays(capsys, tmp_path, dtype):
     assert accuracy(run(capsys, "train", "--data", tmp_path, "--model", "mlp", "--epochs", 3)) > 0.8
     np.save(tmp_path / "y.npy", labels.astype(np.int64) - 1)
     error = fails(capsys, "train", "--data", tmp_path, "--model", "mlp", "--epochs", 1)
-    assert "labels of 9 classes must be (N,) ints from 0 to 8, got int64 (1150,), -1 to 8" in error
+    assert "needs labels (N,), ints from 0 to 8 for 9 classes, got targets (1150,) int64, -1 to 8" in error
     for shape in (-1, 1), (-1,):
         np.save(tmp_path / "y.npy", labels.astype(dtype).reshape(shape))
         lines = run(capsys, "train", "--data", tmp_path, "--model", "mlp", "--epochs", 3, "--task", "regression",
@@ -306,7 +322,7 @@ def test_predictor_survives_a_round_trip(tmp_path, rng):
     x = rng.standard_normal((20, 4), np.float32)
     for task in None, Regression(3.0, 0.5):
         prepare = preprocess.PCA(2).fit(x)
-        predictor = Predictor("mlp", (4,), 3, task, list("abc"), list("wxyz"), prepare, "")
+        predictor = Predictor("mlp", (4,), 3, task, list("abc"), list("wxyz"), "v", prepare)
         predictor.save(tmp_path / "w")
         again = Predictor.load(tmp_path / "w")
         assert (again(x).numpy() == predictor(x).numpy()).all()
@@ -346,6 +362,12 @@ def test_bad_arguments(capsys, arguments, message):
     assert message in capsys.readouterr().err
 
 
+def test_tta_or_views(capsys):
+    with pytest.raises(SystemExit):
+        main(["evaluate", "--weights", "w", "--tta", "--views", "flip"])
+    assert "not allowed with" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(("arguments", "message"), [
     (["--save", "no/such/folder/file"], "--save"),
     (["--augment", "flop"], "augmentation 'flop' is not known; known are flip, "),
@@ -353,9 +375,46 @@ def test_bad_arguments(capsys, arguments, message):
     (["--preprocess", "pcb"], "'pcb' is none of mean-image, "),
     (["--label-smoothing", "2"], "label_smoothing"),
     (["--task", "regression", "--data", "digits", "--preprocess", "pca=65"], "64 features only"),
+    (["--task", "regression", "--augment", "mixup"], "regression has none"),
+    (["--model", "cnn", "--preprocess", "pca=9"], "cnn takes images (C, H, W), but PCA(n_components=9) leaves (9,)"),
+    (["--save", "/dev/null"], "is no file"),
+    (["--size", "9"], "digits: size and channels can be chosen for folders of pictures only"),
+    (["--channels", "3"], "digits: size and channels"),
+    (["--target", "price"], "digits: target can be chosen for tables (.csv) only"),
+    (["--download"], "digits: root and download are for fashion_mnist, "),
 ])  # fmt: skip
 def test_mistakes_that_are_found_later(capsys, arguments, message):
     assert message in fails(capsys, "train", "--model", "mlp", *arguments)
+
+
+def test_interrupt(capsys, monkeypatch):
+    def interrupted(*arguments, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(fastnn.commands.training_loop, "fit", interrupted)
+    assert main(["train", "--model", "mlp"]) == 130
+    assert capsys.readouterr().err == "fastnn: interrupted\n"
+
+
+def test_an_empty_folder_is_an_error(capsys, tmp_path):
+    Predictor("mlp", (1, 8, 8), 2, classes=["a", "b"]).save(tmp_path / "w")
+    (tmp_path / "empty").mkdir()
+    assert "empty has no pictures" in fails(capsys, "predict", "--weights", tmp_path / "w", tmp_path / "empty")
+    views = ("--views", "five-crop=9")
+    assert "out of sight" in fails(capsys, "evaluate", "--weights", tmp_path / "w", *views)
+
+
+def test_features_without_names(capsys, tmp_path, rng):
+    np.savez(tmp_path / "a.npz", x=rng.standard_normal((30, 3)), y=rng.integers(0, 2, 30))
+    run(capsys, "train", "--data", tmp_path / "a.npz", "--model", "mlp", "--epochs", 1, "--save", tmp_path / "w")
+    (tmp_path / "new.csv").write_text("1,2,3\n4,5,6\n")
+    lines = run(capsys, "predict", "--weights", tmp_path / "w", tmp_path / "new.csv")
+    assert len(lines) == 2
+    assert all(re.fullmatch(r".*new\.csv row \d: [01] 0\.\d{4}, [01] 0\.\d{4}", line) for line in lines)
+    (tmp_path / "new.csv").write_text("1,2\n")
+    error = fails(capsys, "predict", "--weights", tmp_path / "w", tmp_path / "new.csv")
+    assert "new.csv has 2 columns, but the network takes 3" in error
+    assert "none.csv" in fails(capsys, "predict", "--weights", tmp_path / "w", tmp_path / "none.csv")
 
 
 def test_a_rate_that_is_too_high(capsys):

@@ -270,6 +270,8 @@ def test_random_split(dataset):
     assert sorted(i for part in parts for i in part.indices) == list(range(23))
     assert [len(part) for part in random_split(dataset, [0.5, 0.25, 0.25])] == [12, 6, 5]
     assert [len(part) for part in random_split(dataset, [23])] == [23]
+    assert [len(part) for part in random_split([7], [0.8, 0.2])] == [1, 0]
+    assert [len(part) for part in random_split([7], [0, 1])] == [0, 1]
     with pytest.raises(ValueError, match="add up to the dataset's 23"):
         random_split(dataset, [20, 4])
     with pytest.raises(ValueError, match="add up"):
@@ -339,6 +341,10 @@ def test_bad_datasets(dataset):
         TensorDataset(fastnn.tensor(1.0))
     with pytest.raises(TypeError, match="sequence of ints"):
         Subset(dataset, np.zeros(23, bool))
+    with pytest.raises(TypeError, match="asked for by ints, not by bool"):
+        list(DataLoader(dataset, 4, sampler=np.array([True, False])))
+    (nothing,) = DataLoader(dataset, batch_sampler=[[]])
+    assert [t.shape for t in nothing] == [(0, 2, 3, 5), (0,)]
     with pytest.raises(IndexError, match="samples 0 to 23 are asked of a dataset of 23"):
         list(DataLoader(dataset, batch_sampler=[[0, 23]]))
     with pytest.raises(NotImplementedError, match="Dataset does not define __getitem__"):

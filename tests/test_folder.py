@@ -86,6 +86,10 @@ def test_channels(tmp_path, rng):
     deep = rng.integers(0, 65536, (4, 3), np.uint16)
     Image.fromarray(deep).save(tmp_path / "deep.png")
     np.testing.assert_array_equal(read_image(tmp_path / "deep.png").numpy(), (deep >> 8)[None])
+    for mode, pixels in ("F", deep.astype(np.float32)), ("I", deep.astype(np.int32)):
+        Image.fromarray(pixels).save(tmp_path / "wide.tif")
+        with pytest.raises(ValueError, match=rf"wide\.tif: pixels of mode {mode} have no known range"):
+            read_image(tmp_path / "wide.tif")
     Image.fromarray(grey > 100).save(tmp_path / "bits.png")
     np.testing.assert_array_equal(read_image(tmp_path / "bits.png").numpy(), np.where(grey > 100, 255, 0)[None])
 
@@ -230,6 +234,8 @@ def test_bad_arguments(tree, monkeypatch):
         read_image(path, channels=2)
     with pytest.raises(ValueError, match="size must be at least 1"):
         read_image(path, 0)
+    with pytest.raises(ValueError, match="size 100000 is more than 89478485 pixels"):
+        read_image(path, 100_000)
     with pytest.raises(FileNotFoundError):
         read_image(root / "nothing.png")
     with pytest.raises(OSError):

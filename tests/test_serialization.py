@@ -4,6 +4,7 @@ import builtins
 import json
 import math
 import os
+import stat
 import struct
 import sys
 
@@ -252,3 +253,11 @@ def test_nothing_is_executed(path, monkeypatch):
         monkeypatch.setattr(builtins, name, None)
     fastnn.load(path)
     assert b"pickle" not in path.read_bytes()
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes here")
+def test_what_is_no_file_is_left_alone(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(ValueError, match="pipe is a device, pipe or socket"):
+        fastnn.save({}, tmp_path / "pipe")
+    assert stat.S_ISFIFO(os.stat(tmp_path / "pipe").st_mode)

@@ -5,6 +5,7 @@ import math
 import os
 import re
 from array import array
+from collections.abc import Sequence
 from itertools import chain
 from typing import Any
 
@@ -108,11 +109,13 @@ def _read_npy(file: Any, name: str, size: int, mmap: bool) -> np.ndarray:
     return values.reshape(shape, order=order)  # type: ignore[call-overload]
 
 
-def read_csv(path: Path, target: str | int | None = None, delimiter: str | None = None) -> TensorDataset:
+def read_csv(path: Path, target: str | int | None = None, features: Sequence[str] | None = None,
+             delimiter: str | None = None) -> TensorDataset:
     """A table of numbers in a text file (`read_table`), as features (N, D) and targets (N, 1), both float32.
 
-    `target` is the column to predict, its name or number from 0, by default the last; the others are the features. The
-    dataset's attributes `features`, a list, and `target` are their names. Raises ValueError as `read_table` does.
+    `target` is the column to predict, its name or number from 0, by default the last; `features` are the names of the
+    D columns to predict it from, by default all others. The dataset's attributes `features`, a list, and `target` are
+    their names. Raises ValueError as `read_table` does, and for columns that are not there.
 
     >>> with open("houses.csv", "w") as file:
     ...     _ = file.write("rooms,price,year\\n3,250,1970\\n4,310.5,1985\\n")
@@ -121,14 +124,24 @@ def read_csv(path: Path, target: str | int | None = None, delimiter: str | None 
     (['rooms', 'year'], (tensor([   4., 1985.]), tensor([310.5])))
     """
     names, table = read_table(path, delimiter)
+    if isinstance(target, str) and target not in names and target.isdecimal():
+        target = int(target)
     columns = [i for i, name in enumerate(names) if (len(names) - 1 if target is None else target) in (i, name)]
     if len(columns) != 1 or len(names) < 2:
         raise ValueError(f"{os.fsdecode(path)}: target must be one column's name, or its number, of {names} and leave "
                          f"features, got {target!r}")
-    dataset = TensorDataset(np.delete(table, columns, 1), table[:, columns])
-    dataset.target = names.pop(columns[0])  # type: ignore[attr-defined]
-    dataset.features = names  # type: ignore[attr-defined]
+    x = np.delete(table, columns, 1) if features is None else columns_of(os.fsdecode(path), names, table, features)
+    dataset, name = TensorDataset(x, table[:, columns]), names.pop(columns[0])
+    dataset.target, dataset.features = name, list(features or names)  # type: ignore[attr-defined]
     return dataset
+
+
+def columns_of(path: str, names: list[str], table: np.ndarray, wanted: Sequence[str]) -> np.ndarray:
+    """The columns of a table that are called `wanted`. ValueError, naming the file, unless each is there once."""
+    wrong = [name for name in wanted if names.count(name) != 1]
+    if wrong:
+        raise ValueError(f"{path}: needs one column each of {list(wanted)}; there is not one {wrong[0]!r} in {names}")
+    return table[:, [names.index(name) for name in wanted]]
 
 
 def read_table(path: Path, delimiter: str | None = None) -> tuple[list[str], np.ndarray]:

@@ -68,6 +68,8 @@ def take_batch(dataset: Any, indices: np.ndarray) -> list[Tensor] | None:
     in_memory = getattr(type(dataset), "__getitem__", None) is TensorDataset.__getitem__
     if not in_memory or any(t.requires_grad for t in dataset.tensors):
         return None
+    if indices.dtype.kind not in "iu":
+        raise TypeError(f"samples of a {type(dataset).__name__} are asked for by ints, not by {indices.dtype}")
     if indices.size and not -len(dataset) <= indices.min() <= indices.max() < len(dataset):
         raise IndexError(f"samples {indices.min()} to {indices.max()} are asked of a dataset of {len(dataset)}")
     batch = []
@@ -90,7 +92,7 @@ def random_split(dataset: Any, lengths: Sequence[float], generator: Seed = None)
     out from the first subset on. `generator` is a seed or a NumPy generator, by default fastnn's own (`manual_seed`).
     """
     n, sizes = len(dataset), list(lengths)
-    if abs(sum(sizes) - 1) < 1e-9 and sum(sizes) != n and min(sizes) >= 0:
+    if abs(sum(sizes) - 1) < 1e-9 and min(sizes) >= 0 and (n != 1 or any(size != int(size) for size in sizes)):
         sizes = [int(n * size) for size in sizes]
         sizes = [size + (i < n - sum(sizes)) for i, size in enumerate(sizes)]
     if sum(sizes) != n or any(size != int(size) or size < 0 for size in sizes):

@@ -20,7 +20,8 @@ def read_image(path: Path, size: int | tuple[int, int] | None = None, channels: 
     """The picture in the file `path` as (C, H, W), uint8: turned upright as its Exif data say, transparency dropped.
 
     `size`, a side or (H, W): scaled to cover it, with antialiasing, and cropped about the centre. `channels`: 1 (grey)
-    or 3 (red, green, blue) converts; by default it is what the file has. Of 16 bits the upper 8 are kept.
+    or 3 (red, green, blue) converts; by default it is what the file has. Of 16 bits the upper 8 are kept; pixels of 32
+    bits or floats, whose range is not known, are refused.
     Raises OSError if the file cannot be opened; ValueError, naming the file, if it is no picture that Pillow knows, is
     truncated or corrupt, or has more pixels than Pillow's ``Image.MAX_IMAGE_PIXELS`` (89 million), as decompression
     bombs do; ImportError without Pillow."""
@@ -31,6 +32,8 @@ def read_image(path: Path, size: int | tuple[int, int] | None = None, channels: 
     if channels not in (None, 1, 3):
         raise ValueError(f"read_image: channels must be 1, 3 or None, got {channels!r}")
     sizes = None if size is None else pair(size, "read_image", "size", 1)
+    if sizes and Image.MAX_IMAGE_PIXELS and sizes[0] * sizes[1] > Image.MAX_IMAGE_PIXELS:
+        raise ValueError(f"read_image: size {size} is more than {Image.MAX_IMAGE_PIXELS} pixels")
     name = os.fsdecode(path)
     with open(path, "rb") as file:  # its errors name the file
         try:
@@ -52,6 +55,8 @@ def _pixels(picture: Any, sizes: tuple[int, int] | None, mode: str) -> Array:
     """(C, H, W), converted, scaled and cropped."""
     from PIL import Image, ImageOps
 
+    if picture.mode == "F" or (picture.mode == "I" and picture.format != "PNG"):
+        raise ValueError(f"pixels of mode {picture.mode} have no known range: convert the picture to 8 or 16 bits")
     if picture.mode.startswith("I"):
         picture = Image.fromarray((np.clip(np.asarray(picture), 0, 65535) >> 8).astype(np.uint8))
     elif picture.mode == "P":

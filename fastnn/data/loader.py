@@ -93,7 +93,8 @@ class DataLoader:
             pool.shutdown(wait=True, cancel_futures=True)
 
     def _load(self, indices: Sequence[int] | np.ndarray, key: int, number: int) -> Any:
-        batch = take_batch(self.dataset, np.asarray(indices)) if self.collate_fn is default_collate else None
+        numbers = np.asarray(indices, None if len(indices) else np.int64)
+        batch = take_batch(self.dataset, numbers) if self.collate_fn is default_collate else None
         if batch is None:
             batch = self.collate_fn([self._sample(int(i) if isinstance(i, np.integer) else i) for i in indices])
         if self.transform is None:

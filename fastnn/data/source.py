@@ -19,17 +19,21 @@ MEMORY = 2**30  # bytes; pictures that take less are all decoded at the start
 
 
 def open_data(name: str, parts: Sequence[str] = ("train", "test"), *, root: Any = None, download: bool = False,
-              size: Any = "auto", channels: int | None = None, target: str | int | None = None,
-              shape: tuple[int, ...] | None = None, classes: Sequence[str] | None = None, num_workers: int = 2
-              ) -> list[Any]:
+              size: Any = "auto", channels: int | None = None, shape: tuple[int, ...] | None = None,
+              classes: Sequence[str] | None = None, target: str | int | None = None,
+              features: Sequence[str] | None = None, num_workers: int = 2) -> list[Any]:
     """The `parts` of the data `name`: datasets of samples and targets.
 
-    `name`: one of `NAMES` (`root`, `download`: see `mnist`); a folder of pictures, see `ImageFolder`; a folder with
-    arrays or an .npz file, see `ArrayFolder`; a .csv file, see `read_csv` (`target`). A folder may have the two parts
-    as folders `train` and `test`; else a fifth, of each class if there are classes, is cut off to test with, always the
-    same. Pictures get `shape` and `classes`, if given, or those of the first part. `num_workers` threads decode them.
-    Raises ValueError or OSError, which name the file, also for an empty part."""
+    `name`: one of `NAMES` (`root`, `download`: see `mnist`); a folder of pictures, see `ImageFolder` (`size`,
+    `channels`); a folder with arrays or an .npz file, see `ArrayFolder`; a .csv file, see `read_csv` (`target`,
+    `features`). A folder may have the two parts as folders `train` and `test`; else a fifth, of each class if there are
+    classes, is cut off to test with, always the same. Pictures get `shape` and `classes`, if given, or those of the
+    first part. `num_workers` threads decode them. Raises ValueError or OSError, which name the file, also for an empty
+    part and for options that are not for these data."""
     found: list[Any] = []
+    pictures: Any = None
+    if (root is not None or download) and name not in STANDARD:
+        raise ValueError(f"{name}: root and download are for {', '.join(STANDARD)} only")
     if name == "digits" or name in STANDARD:
         found = [_digits(part == "train") if name == "digits" else STANDARD[name](part == "train", root, download)
                  for part in parts]
@@ -39,7 +43,7 @@ def open_data(name: str, parts: Sequence[str] = ("train", "test"), *, root: Any 
         divided = all(os.path.isdir(os.path.join(name, part)) for part in ("train", "test"))
         for path in [os.path.join(name, part) for part in parts] if divided else [name]:
             if os.path.isfile(path) and not path.endswith(".npz"):
-                found.append(read_csv(path, target))
+                found.append(read_csv(path, target, features))
             elif os.path.isfile(path) or any(re.match(r"(x|images)(\.npy|[.-]idx)", file) for file in os.listdir(path)):
                 found.append(ArrayFolder(path))
             else:
@@ -55,6 +59,10 @@ def open_data(name: str, parts: Sequence[str] = ("train", "test"), *, root: Any 
             both = (stratified_split(found[0], 0.2, generator=0) if labels else
                     random_split(found[0], [0.8, 0.2], generator=0))
             found = [both[part == "test"] for part in parts]
+    if (size != "auto" or channels) and not isinstance(pictures, ImageFolder):
+        raise ValueError(f"{name}: size and channels can be chosen for folders of pictures only")
+    if target is not None and not hasattr(_whole(found[0]), "target"):
+        raise ValueError(f"{name}: target can be chosen for tables (.csv) only")
     for part, dataset in zip(parts, found, strict=True):
         if len(dataset) == 0:
             raise ValueError(f"{name} has no samples for its part {part!r}")
@@ -79,9 +87,9 @@ def in_memory(dataset: Any) -> bool:
     return not isinstance(_whole(dataset), ImageFolder)
 
 
-def features_of(dataset: Any) -> list[str] | None:
-    """The names of the features, of data from a table."""
-    return getattr(_whole(dataset), "features", None)
+def columns_of(dataset: Any) -> tuple[list[str] | None, str | None]:
+    """The names of the features and of the target, of data from a table."""
+    return getattr(_whole(dataset), "features", None), getattr(_whole(dataset), "target", None)
 
 
 def _whole(dataset: Any) -> Any:

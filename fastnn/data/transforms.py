@@ -781,6 +781,8 @@ def views_from_text(text: str, image_shape: Sequence[int]) -> View:
     if name not in NAMED_VIEWS or (equals == "=") != name.endswith("crop") or (equals and not number.isdecimal()):
         raise ArgumentError(f"views must be flip, vflip, five-crop=PIXELS or ten-crop=PIXELS, got {text!r}")
     _, H, W = image_shape
+    if int(number or 0) > max(H, W):
+        raise ArgumentError(f"views {text!r} shift images of {H}x{W} pixels out of sight")
     return NAMED_VIEWS[name](int(number or 0), (H, W))
 
 

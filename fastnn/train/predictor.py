@@ -33,8 +33,8 @@ class Predictor:
 
     `shape`: of one raw sample, (C, H, W) of an image, uint8 or float from 0 to 1, or (D,) of D numbers. `outputs`: the
     number of classes or of numbers to predict. `task`: classification by default. `classes`: their names; `features`:
-    the names of the D numbers. `preprocess`: a fitted one of `fastnn.data.preprocess`, or None. `augment`: the text of
-    the augmentation that training used, kept for the record and for test-time averaging.
+    the names of the D numbers, `target`: of the predicted one. `preprocess`: a fitted one of `fastnn.data.preprocess`,
+    or None. `augment`: the text of the augmentation in training, for the record and for averages at test time.
 
     A sample goes the way: float, scaled to 28×28 if it is too small for the network (`base`); augmented, in training;
     prepared; through the network. Calling it gives the probabilities (N, K) of the classes, or the numbers (N, T).
@@ -42,13 +42,16 @@ class Predictor:
 
     def __init__(self, name: str, shape: tuple[int, ...], outputs: int, task: Task | None = None,
                  classes: list[str] | None = None, features: list[str] | None = None,
-                 preprocess: Any = None, augment: str = "") -> None:
+                 target: str | None = None, preprocess: Any = None, augment: str = "") -> None:
         if classes is not None and len(classes) != outputs:
             raise ValueError(f"Predictor: there are {outputs} outputs, but the names of {len(classes)} classes came")
         self.name, self.shape, self.outputs, self.task = name, tuple(shape), outputs, task or Classification()
         self.classes, self.features, self.preprocess, self.augment = classes, features, preprocess, augment
+        self.target = target
         self.base, self.base_shape = base_of(name, self.shape)
         final = preprocess.output_shape(self.base_shape) if preprocess else self.base_shape
+        if len(final) != 3 and name != "mlp":
+            raise ShapeError(f"{name} takes images (C, H, W), but {preprocess} leaves {final}; take mlp, or ZCA")
         self.model: nn.Module = getattr(models, name)(final, outputs)
 
     def transform(self, augmentation: Transform | None = None) -> Compose:
@@ -77,9 +80,10 @@ class Predictor:
     def save(self, path: Any) -> None:
         """Write everything to one safetensors file, wholly or not at all; see `fastnn.save`."""
         task = self.task
-        target = [task.mean, task.std] if isinstance(task, Regression) else None
+        scale = [task.mean, task.std] if isinstance(task, Regression) else None
         save({"model": self.name, "shape": list(self.shape), "outputs": self.outputs, "task": task.name,
-              "target": target, "classes": self.classes, "features": self.features, "augment": self.augment,
+              "scale": scale, "classes": self.classes, "features": self.features, "target": self.target,
+              "augment": self.augment,
               "preprocess": preparation.to_saved(self.preprocess) if self.preprocess else None,
               "state_dict": self.model.state_dict()}, path)
 
@@ -89,10 +93,10 @@ class Predictor:
         saved = load(path)
         try:
             saved = dict(saved) if isinstance(saved, dict) else {}
-            task = Classification() if saved["task"] == "classification" else Regression(*saved["target"])
+            task = Classification() if saved["task"] == "classification" else Regression(*saved["scale"])
             predictor = cls(saved["model"], tuple(saved["shape"]), saved["outputs"], task, saved["classes"],
-                            saved["features"], saved["preprocess"] and preparation.from_saved(saved["preprocess"]),
-                            saved["augment"])
+                            saved["features"], saved["target"],
+                            saved["preprocess"] and preparation.from_saved(saved["preprocess"]), saved["augment"])
             predictor.model.load_state_dict(saved["state_dict"])
         except (KeyError, TypeError, ValueError, AttributeError, MemoryError) as error:
             raise ValueError(f"Predictor.load: {path} was not written by Predictor.save: {error!r}") from error
