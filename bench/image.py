@@ -17,7 +17,8 @@ def cases() -> list[Case]:
 
         def args_crop(rng, flip=0, shape=shape, N=N):
             top, left = rng.integers(-4, 5, (2, N)) if flip else np.zeros((2, N), np.int64)
-            return normal(rng, *shape), top, left, rng.integers(0, flip + 1, N, np.uint8), 0, 0.0, out(*shape)
+            flips, table = rng.integers(0, flip + 1, N, np.uint8), np.zeros((1, shape[3], shape[1]))
+            return normal(rng, *shape), top, left, flips, 0, table, out(*shape)
 
         def args_affine(rng, shape=shape, N=N, H=H, W=W):
             angle = rng.uniform(-0.2, 0.2, N)

@@ -14,6 +14,7 @@ from fastnn import data, optim
 from fastnn import train as training_loop
 from fastnn.data import preprocess, source, transforms
 from fastnn.data.arrays import columns_of, read_table
+from fastnn.data.dataset import in_memory
 from fastnn.data.folder import EXTENSIONS
 from fastnn.optim.lr_scheduler import LambdaLR
 from fastnn.train import Classification, Predictor, Regression
@@ -160,10 +161,10 @@ def _check_labels(dataset: Any, n: int) -> None:
 
 
 def _workers(arguments: argparse.Namespace, dataset: Any) -> int:
-    """Threads that prepare batches: as many as asked for, else two if pictures are read from files, else none."""
+    """Threads that prepare batches: as many as asked for, else two if samples are read from files, else none."""
     if arguments.workers is not None:
         return arguments.workers
-    return 0 if source.in_memory(dataset) else 2
+    return 0 if in_memory(dataset) else 2
 
 
 def _factor(arguments: argparse.Namespace, per_epoch: int) -> Any:

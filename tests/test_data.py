@@ -171,6 +171,41 @@ def test_workers_prepare_a_bounded_number_of_batches(dataset):
     assert len(list(batches)) == 22
 
 
+def test_data_in_memory_are_made_several_batches_at_a_time(dataset, monkeypatch):
+    """But samplers, collate_fn, and datasets of other kinds are asked for one batch after another."""
+    asked = []
+
+    class Watched(Transform):
+        def mix(self, images, labels, rng):
+            asked.append(len(images))
+            if len(asked) == 6:
+                raise OSError("sixth")
+            return images, labels
+
+    def first(dataset=dataset, batch_size=2, **arguments):
+        asked.clear()
+        next(iter(DataLoader(dataset, batch_size, transform=Watched(), **arguments)))
+        return len(asked)
+
+    assert first() == 6  # the error has to wait
+    assert first(batch_size=9) == 3
+    assert first(Subset(dataset, range(5))) == 3
+    assert first(sampler=range(8)) == first(batch_size=1, batch_sampler=[[1], [2]]) == first(Singly(dataset)) == 1
+    assert first(collate_fn=lambda samples: [x for x, _ in samples]) == 1
+    monkeypatch.setattr("fastnn.data.loader.AT_ONCE", 3 * sum(t.array.nbytes for t in next(iter(DataLoader(dataset)))))
+    assert first(batch_size=1) == 4
+    assert first(batch_size=2) == 2
+    assert first(batch_size=4) == 1
+
+    asked.clear()
+    seen = []
+    monkeypatch.undo()
+    with pytest.raises(OSError, match="sixth"):
+        for _, y in DataLoader(dataset, 2, transform=Watched()):
+            seen += y.tolist()
+    assert seen == list(range(10))  # the batches before it came
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 def test_an_exception_names_the_sample(dataset, workers):
     class Broken(Singly):

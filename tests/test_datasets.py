@@ -393,21 +393,6 @@ def test_cifar_fuzz(home, rng, mode):
     fuzz(content[:600] + content[-200:] if mode == "w" else content, path, read, 400)
 
 
-REAL = Path("/usr/share/datasets/fashion-mnist")
-
-
-@pytest.mark.skipif(not REAL.is_dir(), reason="Debian's dataset-fashion-mnist is not installed")
-def test_real_fashion_mnist(tmp_path, monkeypatch):
-    monkeypatch.delenv("FASTNN_DATA", raising=False)
-    train, test = fashion_mnist(), fashion_mnist(False)
-    assert (len(train), len(test)) == (60_000, 10_000)
-    for part in (train, test):
-        images, labels = (t.numpy() for t in part.tensors)
-        assert images.shape == (len(part), 1, 28, 28)
-        assert np.bincount(labels).tolist() == [len(part) // 10] * 10
-    assert [train.classes[i] for i in train.tensors[1].numpy()[:3]] == ["Ankle boot", "T-shirt/top", "T-shirt/top"]
-
-
 # Arrays -------------------------------------------------------------------------------------------------------------
 
 

@@ -10,6 +10,7 @@ from harness import close
 import fastnn
 from fastnn import backend, layout
 from fastnn.data import resize
+from fastnn.data.preprocess import ChannelMean, Standardize
 from fastnn.data.transforms import (
     CenterCrop,
     ColorJitter,
@@ -184,6 +185,9 @@ def test_a_position_just_inside_the_last_pixel():
     assert y.item() == pytest.approx(5)
 
 
+BYTES = layout.empty((2, 3, 4, 5), np.uint8, True)
+
+
 @pytest.mark.parametrize("kernel, changes", [
     ("crop", {"top": np.zeros(3, np.int64)}), ("crop", {"left": np.zeros(2, np.int32)}),
     ("crop", {"flip": np.zeros(2, np.int64)}), ("crop", {"flip": np.zeros(4, np.uint8)[::2]}), ("crop", {"mode": 4}),
@@ -192,17 +196,22 @@ def test_a_position_just_inside_the_last_pixel():
     ("crop", {"x": np.zeros((2, 0, 3, 3), np.float32)}), ("affine", {"x": np.zeros((2, 3, 4, 5), np.float32)}),
     ("affine", {"x": layout.empty((2, 3, 0, 5), np.float32, True)}),
     ("crop", {"x": layout.empty((2, 3, 4, 5), np.float64, True)}), ("crop", {"x": layout.empty((2, 3), np.float32)}),
-    ("crop", {"x": layout.empty((3, 3, 4, 5), np.float32, True)}),
+    ("crop", {"x": layout.empty((3, 3, 4, 5), np.float32, True)}), ("crop", {"x": np.zeros((2, 3, 4, 5), np.uint8)}),
+    ("crop", {"table": np.zeros((2, 7, 3))}), ("crop", {"table": np.zeros((1, 6, 3))}), ("affine", {"x": BYTES}),
+    ("crop", {"table": np.zeros((3, 7, 3), np.float32)}), ("crop", {"table": np.zeros((3, 7, 6))[..., ::2]}),
+    ("crop", {"table": np.zeros((1, 7, 2))}), ("crop", {"table": np.zeros((7, 3))}),
+    ("crop", {"x": BYTES, "y_out": layout.empty((2, 3, 6, 7), np.uint8, True)}),
 ], ids=str)  # fmt: skip
 def test_kernels_refuse(kernel, changes):
     if backend.kernel_set == "reference":
         pytest.skip("the NumPy twins check nothing")
     values = {"x": layout.empty((2, 3, 4, 5), np.float32, True), "top": np.zeros(2, np.int64),
               "left": np.zeros(2, np.int64), "flip": np.zeros(2, np.uint8), "theta": np.zeros((2, 2, 3)), "mode": 0,
-              "value": 0.0, "y_out": layout.empty((2, 3, 6, 7), np.float32, True)}  # fmt: skip
-    names = ("x", "top", "left", "flip", "mode") if kernel == "crop" else ("x", "theta", "mode")
+              "table": np.zeros((1, 7, 3)), "value": 0.0,
+              "y_out": layout.empty((2, 3, 6, 7), np.float32, True)}  # fmt: skip
+    names = ("top", "left", "flip", "mode", "table") if kernel == "crop" else ("theta", "mode", "value")
     for change in {}, changes:
-        args = [(values | change)[name] for name in (*names, "value", "y_out")]
+        args = [(values | change)[name] for name in ("x", *names, "y_out")]
         if change:
             with pytest.raises(ValueError, match="kernel"):
                 getattr(backend.image, kernel)(*args, 1)
@@ -322,6 +331,68 @@ def test_compose(images):
     np.testing.assert_array_equal(Compose([])(images).numpy(), images)
     bytes_ = np.round(images * 255).astype(np.uint8)
     close(Compose([ToFloat(), Compose([RandomVerticalFlip(1)])])(bytes_), bytes_[:, :, ::-1] / np.float32(255))
+
+
+class Halve(Transform):
+    """Has a pass of its own, and returns what is neither channels-last nor contiguous."""
+
+    def apply(self, images, rng):
+        return np.repeat(images / 2, 2, 3)[..., ::2]
+
+
+@pytest.mark.parametrize("dtype", [None, np.float64])
+@pytest.mark.parametrize("shape", [(7, 1, 20, 18), (7, 3, 9, 27), (7, 4, 12, 11)])
+def test_what_shares_a_pass_has_the_bits_of_one_after_another(rng, shape, dtype):
+    """In every order, with what takes no part in between, and at any number of threads."""
+    _, C, H, W = shape
+    bytes_ = rng.integers(0, 256, shape, np.uint8)
+    standardize = Standardize().fit(rng.random((5, *shape[1:])))
+    parts = [RandomCrop((H, W), 2, fill=0.3), RandomHorizontalFlip(), RandomVerticalFlip(), CenterCrop((H - 1, W - 3)),
+             RandomCrop((H - 4, W - 5), 3, "reflect"), RandomCrop(5, (3, 0), "edge"), Normalize([0.3] * C, 0.4),
+             standardize, ChannelMean().fit(rng.random((2, *shape[1:]))), Halve(), ToFloat()]  # fmt: skip
+    for seed in range(60):
+        order = [ToFloat(dtype), *(parts[i] for i in rng.permutation(len(parts))[: 2 + seed % 6])]
+        g, want = np.random.default_rng(seed), bytes_
+        try:
+            for transform in order:
+                want, _ = transform(want, range(7), g)
+        except ShapeError:  # a crop that is too large after others
+            with pytest.raises(ShapeError):
+                Compose(order)(bytes_, generator=seed)
+            continue
+        for threads in 1, 2, 3:
+            fastnn.set_num_threads(threads)
+            y = Compose(order)(bytes_, generator=seed).numpy()
+            assert y.dtype == want.numpy().dtype
+            assert y.tobytes() == want.numpy().tobytes(), order
+            assert layout.is_channels_last(y) or isinstance(order[-1], Halve)
+
+
+@pytest.mark.parametrize("method", ["prepare", "apply", "mix"])
+def test_a_subclass_that_changes_a_method_is_heard(images, method):
+    """Also inside Compose, whose passes go by `join`."""
+    class Changed(RandomHorizontalFlip):
+        pass
+
+    def double(self, images, *rest):
+        out = getattr(super(Subclass, self), method)(images, *rest)
+        return (2 * out[0], out[1]) if method == "mix" else 2 * out
+
+    Subclass = type("Subclass", (Changed,), {method: double})
+    want = 2 * RandomHorizontalFlip(1)(images).numpy()
+    np.testing.assert_array_equal(Compose([ToFloat(), Subclass(1), RandomVerticalFlip(0)])(images).numpy(), want)
+
+
+def test_one_pass_is_taken(images, monkeypatch):
+    calls, crop = [], backend.image.crop
+    monkeypatch.setattr(backend.image, "crop", lambda *args: [calls.append(1), crop(*args)])
+    parts = [ToFloat(), RandomHorizontalFlip(), RandomCrop((18, 15), 2), RandomVerticalFlip(), Normalize(0.5, 0.2)]
+    Compose(parts)((images * 255).astype(np.uint8))
+    assert len(calls) == 1
+    Compose([Compose(parts[:3]), Cutout(3), Compose(parts[3:])])(images)
+    assert len(calls) == 3
+    Compose([Compose([]), Compose(parts[1:]), Compose(parts[2:])])(images)
+    assert len(calls) == 5
 
 
 # Values ------------------------------------------------------------------------------------------------------------

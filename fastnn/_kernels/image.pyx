@@ -1,9 +1,11 @@
 """Parts of images at whole pixels, mirrored or not, and images under affine maps; memory is channels-last.
 
 A unit of work is a band of an image's output rows. A row of a crop is one run of pixels inside the image, which is
-copied, from the end if mirrored (image.h), between two borders that are made pixel by pixel: bandwidth is the limit. An
-affine map is sampled pixel by pixel, from four pixels each; working out which is the limit. Where a row or pixel lies
-is reduced to a range near the image first, so that no offset or map, NaN included, leads out of it."""
+copied, from the end if mirrored (image.h), between two borders that are made pixel by pixel: bandwidth is the limit. So
+bytes become floats, and colours are shifted and scaled, while the row is in the first cache, each step in a loop of its
+own: the bits are those of one step after another. An affine map is sampled pixel by pixel, from four pixels each;
+working out which is the limit. Where a row or pixel lies is reduced to a range near the image first, so that no offset
+or map, NaN included, leads out of it."""
 cimport numpy as cnp
 from cython cimport floating
 from libc.math cimport fabs, floor, fmod
@@ -14,7 +16,10 @@ from fastnn._kernels.kernel cimport *
 cnp.import_array()
 
 cdef extern from "image.h" nogil:
+    void mirror_grey(const float* x, float* y, Py_ssize_t n)
     void mirror_rgb(const float* x, float* y, Py_ssize_t n)
+    void floats_of(const uint8_t* x, float* y, Py_ssize_t n)
+    void recolour_floats(const float* x, const double* mean, const double* weight, float* y, Py_ssize_t n)
 
 cdef enum:
     CONSTANT, EDGE, REFLECT, SYMMETRIC  # what lies outside an image
@@ -28,6 +33,9 @@ cdef struct Job:
     const int64_t* left
     const uint8_t* flip
     const double* theta
+    const double* table  # for each element of an output row: what lies outside, and what is subtracted and multiplied
+    bint whole, colours  # whether x is uint8, and colours change
+    char* scratch  # a row of x and one of y for each thread
     Py_ssize_t C, H, W, oH, oW, bands
 
 
@@ -53,12 +61,32 @@ cdef inline Py_ssize_t source(int mode, Py_ssize_t i, Py_ssize_t n) noexcept nog
     return i if i < n else period(mode, n) - (mode == SYMMETRIC) - i
 
 
+cdef inline void as_floats(const uint8_t* x, floating* y, Py_ssize_t n) noexcept nogil:
+    """y = x / 255."""
+    cdef Py_ssize_t k
+    if floating is float:
+        floats_of(x, y, n)
+    else:
+        for k in range(n):
+            y[k] = x[k] * (1 / 255.)
+
+
+cdef inline void recolour(const floating* x, const double* mean, const double* weight, floating* y,
+                          Py_ssize_t n) noexcept nogil:
+    """y = (x − mean)·weight."""
+    cdef Py_ssize_t k
+    if floating is float:
+        recolour_floats(x, mean, weight, y, n)
+    else:
+        for k in range(n):
+            y[k] = (x[k] - mean[k]) * weight[k]
+
+
 cdef inline void mirror(const floating* x, floating* y, Py_ssize_t n, Py_ssize_t C) noexcept nogil:
     """n pixels from x, the last first."""
     cdef Py_ssize_t j
-    if C == 1:
-        for j in range(n):
-            y[j] = x[n - 1 - j]
+    if floating is float and C == 1:
+        mirror_grey(x, y, n)
     elif floating is float and C == 3:
         mirror_rgb(x, y, n)
     else:
@@ -66,41 +94,59 @@ cdef inline void mirror(const floating* x, floating* y, Py_ssize_t n, Py_ssize_t
             memcpy(y + j * C, x + (n - 1 - j) * C, C * sizeof(floating))
 
 
-cdef inline void fill(floating* y, double value, Py_ssize_t n) noexcept nogil:
+cdef inline void fill(floating* y, const double* values, Py_ssize_t n) noexcept nogil:
     cdef Py_ssize_t i
     for i in range(n):
-        y[i] = <floating> value
+        y[i] = <floating> values[i]
 
 
 cdef void crop_band(const Job* job, Py_ssize_t unit, floating* kind) noexcept nogil:
     cdef Py_ssize_t n = unit // job.bands, band = unit % job.bands, C = job.C, oW = job.oW, i, j, k, row, column
     cdef Py_ssize_t top = near(job.mode, job.top[n], job.H, job.oH), left = near(job.mode, job.left[n], job.W, oW)
     cdef Py_ssize_t begin = min(max(-left, <Py_ssize_t> 0), oW), end = max(min(job.W - left, oW), begin)
-    cdef bint over = job.flip[n] & 1, upside = job.flip[n] & 2
+    cdef bint over = job.flip[n] & 1, upside = job.flip[n] & 2, constant = job.mode == CONSTANT
+    cdef Py_ssize_t first = (left + begin) * C if constant else 0, last = (left + end) * C if constant else job.W * C
+    cdef Py_ssize_t to = (oW - end if over else begin) * C, run = (end - begin) * C, length = oW * C
+    cdef const double* mean = job.table + length
+    cdef const double* weight = mean + length
+    cdef floating* floats = <floating*> job.scratch + omp_get_thread_num() * (job.W + oW) * C  # of a row of bytes
+    cdef floating* plain = floats + job.W * C  # the row before its colours change
     cdef const floating* x
+    cdef const floating* inner
     cdef floating* y
     for i in range(cut(job.oH, job.bands, band), cut(job.oH, job.bands, band + 1)):
         row = source(job.mode, top + (job.oH - 1 - i if upside else i), job.H)
-        x, y = <floating*> job.x + (n * job.H + row) * job.W * C, <floating*> job.y + (n * job.oH + i) * oW * C
-        if row < 0:
-            fill(y, job.value, oW * C)
+        y = <floating*> job.y + (n * job.oH + i) * length
+        if row < 0 or constant and run == 0:
+            fill(y, job.table, length)
+            continue
+        row = (n * job.H + row) * job.W * C
+        x = <const floating*> job.x + row
+        if job.whole:
+            as_floats(<const uint8_t*> job.x + row + first, floats + first, last - first)
+            x = floats
+        inner = x + (left + begin) * C
+        if not job.colours:
+            plain = y
+        if over:
+            mirror(inner, plain + to, end - begin, C)
+            inner = plain + to
+        if constant:
+            if job.colours:
+                recolour(inner, mean + to, weight + to, y + to, run)
+            elif not over:
+                memcpy(y + to, inner, run * sizeof(floating))
+            fill(y, job.table, to)
+            fill(y + to + run, job.table + to + run, length - to - run)
             continue
         if not over:
-            memcpy(y + begin * C, x + (left + begin) * C, (end - begin) * C * sizeof(floating))
-        else:
-            mirror(x + (left + begin) * C, y + (oW - end) * C, end - begin, C)
-        j = 0
-        while j < oW:
-            if j == begin:
-                j = end
-                if j == oW:
-                    break
-            column, k = source(job.mode, left + j, job.W), oW - 1 - j if over else j
-            if column < 0:
-                fill(y + k * C, job.value, C)
-            else:
-                memcpy(y + k * C, x + column * C, C * sizeof(floating))
-            j += 1
+            memcpy(plain + to, inner, run * sizeof(floating))
+        for j in range(oW - (end - begin)):
+            column = j if j < begin else j + end - begin
+            k = oW - 1 - column if over else column
+            memcpy(plain + k * C, x + source(job.mode, left + column, job.W) * C, C * sizeof(floating))
+        if job.colours:
+            recolour(plain, mean, weight, y, length)
 
 
 cdef inline double inside(int mode, double at, Py_ssize_t n) noexcept nogil:
@@ -127,7 +173,8 @@ cdef inline void sample_row(const Job* job, const floating* x, Py_ssize_t n, Py_
         if job.mode != CONSTANT:
             u, v = inside(job.mode, u, W), inside(job.mode, v, H)
         elif not (-1 < u < W and -1 < v < H):
-            fill(y + j * C, job.value, C)
+            for c in range(C):
+                y[j * C + c] = value
             continue
         column, row = <Py_ssize_t> floor(u), <Py_ssize_t> floor(v)
         a, b = <floating> (u - column), <floating> (v - row)
@@ -160,15 +207,18 @@ cdef void affine_band(const Job* job, Py_ssize_t unit, floating* kind) noexcept 
             sample_row(job, x, n, i, y, C)
 
 
-cdef int prepare(Job* job, cnp.ndarray x, int mode, double value, cnp.ndarray y) except -1:
-    check_rows(x)
+cdef int prepare(Job* job, cnp.ndarray x, int mode, cnp.ndarray y) except -1:
+    job.whole = cnp.PyArray_TYPE(x) == cnp.NPY_UINT8
+    if not job.whole:
+        check_rows(x)
     check_rows(y)
-    if (x.ndim != 4 or y.ndim != 4 or is_f32(x) != is_f32(y) or x.shape[0] != y.shape[0] or x.shape[1] != y.shape[1]
+    if (x.ndim != 4 or y.ndim != 4 or not has_order(x, True) or not job.whole and is_f32(x) != is_f32(y)
+            or x.shape[0] != y.shape[0] or x.shape[1] != y.shape[1]
             or x.size == 0 and y.size != 0 or not cnp.PyArray_ISWRITEABLE(y)):
         raise ValueError("kernel: images and an output of as many images and channels, of one dtype, are needed")
     if not CONSTANT <= mode <= SYMMETRIC:
         raise ValueError(f"kernel: the mode must be from {CONSTANT} to {SYMMETRIC}, but {mode} came")
-    job.mode, job.value, job.x, job.y, job.C = mode, value, x.data, y.data, x.shape[1]
+    job.mode, job.x, job.y, job.C = mode, x.data, y.data, x.shape[1]
     job.H, job.W, job.oH, job.oW = x.shape[2], x.shape[3], y.shape[2], y.shape[3]
     job.bands = min(parts(job.oH * job.oW * job.C, CHUNK), job.oH)
     return 0
@@ -182,19 +232,28 @@ cdef int check_table(cnp.ndarray a, int kind, int ndim, Py_ssize_t n) except -1:
 
 
 def crop(cnp.ndarray x not None, cnp.ndarray top not None, cnp.ndarray left not None, cnp.ndarray flip not None,
-         int mode, double value, cnp.ndarray y_out not None, int n_threads):
+         int mode, cnp.ndarray table not None, cnp.ndarray y_out not None, int n_threads):
     """y[n, c, i, j] = x[n, c, top[n] + i', left[n] + j'], where i' is i, or oH − 1 − i if flip[n] & 2, and j' is j, or
-    oW − 1 − j if flip[n] & 1. Outside x: `value` (mode 0), the nearest pixel (1), x mirrored again and again without
-    repeating pixels of the border (2), or repeating them (3)."""
+    oW − 1 − j if flip[n] & 1; of uint8, x / 255. Outside x: the nearest pixel (mode 1), x mirrored again and again
+    without repeating pixels of the border (2), or repeating them (3), or (0) table[0], for each element of an output
+    row. `table` is (1, oW, C) or (3, oW, C) float64: then what comes from x is (y − table[1])·table[2]."""
     cdef Job job
-    prepare(&job, x, mode, value, y_out)
+    cdef int threads = threads_for(y_out.size // STREAM, n_threads)
+    prepare(&job, x, mode, y_out)
     check_table(top, cnp.NPY_INT64, 1, x.shape[0])
     check_table(left, cnp.NPY_INT64, 1, x.shape[0])
     check_table(flip, cnp.NPY_UINT8, 1, x.shape[0])
+    check_plain(table)
+    if (is_f32(table) or table.ndim != 3 or table.shape[0] not in (1, 3) or table.shape[1] != job.oW
+            or table.shape[2] != job.C):
+        raise ValueError(f"kernel: a table (1 or 3, {job.oW}, {job.C}) float64 is needed")
     job.top, job.left, job.flip = <int64_t*> top.data, <int64_t*> left.data, <uint8_t*> flip.data
-    if y_out.size != 0:
-        start(<Unit> crop_band[float], <Unit> crop_band[double], x, &job, x.shape[0] * job.bands,
-              threads_for(y_out.size // STREAM, n_threads))
+    job.table, job.colours = <double*> table.data, table.shape[0] == 3
+    if y_out.size == 0:
+        return
+    job.scratch = <char*> scratch_acquire(threads * (job.W + job.oW) * job.C * cnp.PyArray_ITEMSIZE(y_out))
+    start(<Unit> crop_band[float], <Unit> crop_band[double], y_out, &job, x.shape[0] * job.bands, threads)
+    scratch_release(job.scratch)
 
 
 def affine(cnp.ndarray x not None, cnp.ndarray theta not None, int mode, double value, cnp.ndarray y_out not None,
@@ -204,7 +263,9 @@ def affine(cnp.ndarray x not None, cnp.ndarray theta not None, int mode, double 
     each of the four pixels that lies there (mode 0), u and v cut off (1), or mirrored at the edges (3). NaN shows
     `value`, or in the other modes the first pixel."""
     cdef Job job
-    prepare(&job, x, mode, value, y_out)
+    check_float(x)
+    prepare(&job, x, mode, y_out)
+    job.value = value
     check_table(theta, cnp.NPY_FLOAT64, 3, x.shape[0])
     if mode == REFLECT:
         raise ValueError("kernel: an affine map's mode must be 0, 1 or 3, but 2 came")

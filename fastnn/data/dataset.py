@@ -58,6 +58,15 @@ class Subset(Dataset):
         return len(self.indices)
 
 
+def in_memory(dataset: Any) -> bool:
+    """Whether a batch of it is a mere copy out of whole tensors."""
+    while getattr(type(dataset), "__getitem__", None) is Subset.__getitem__:
+        dataset = dataset.dataset
+    cls = type(dataset)
+    whole = getattr(cls, "__getitem__", None) is TensorDataset.__getitem__ and not hasattr(cls, "batch")
+    return whole and not any(t.requires_grad for t in dataset.tensors)
+
+
 def take_batch(dataset: Any, indices: np.ndarray) -> list[Tensor] | None:
     """The samples at `indices`, (N,) ints, out of whole tensors, in their memory order, or by the dataset's own
     `batch`; None if they are to be asked for one by one."""
@@ -65,8 +74,7 @@ def take_batch(dataset: Any, indices: np.ndarray) -> list[Tensor] | None:
         dataset, indices = dataset.dataset, dataset.indices[indices]
     if callable(getattr(type(dataset), "batch", None)):
         return dataset.batch(indices)
-    in_memory = getattr(type(dataset), "__getitem__", None) is TensorDataset.__getitem__
-    if not in_memory or any(t.requires_grad for t in dataset.tensors):
+    if not in_memory(dataset):
         return None
     if indices.dtype.kind not in "iu":
         raise TypeError(f"samples of a {type(dataset).__name__} are asked for by ints, not by {indices.dtype}")

@@ -3,15 +3,17 @@
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from itertools import islice
+from itertools import count, islice, repeat
 from typing import Any
 
 import numpy as np
 
-from fastnn.data.dataset import Seed, as_generator, take_batch
+from fastnn.data.dataset import Seed, as_generator, in_memory, take_batch
 from fastnn.data.transforms import Transform
 from fastnn.functional import stack
 from fastnn.tensor import Tensor, as_tensor
+
+AT_ONCE = 4 << 20  # bytes of batches that are made at once, if their samples lie in memory
 
 
 class DataLoader:
@@ -23,8 +25,9 @@ class DataLoader:
 
     `transform` is applied to the first member of each batch, the images, and if it mixes images, to the labels.
     `num_workers` threads prepare batches, `prefetch_factor` each ahead of the one that is asked for: decoding, copying
-    and kernels run beside training. 0: the calling thread does it. What an epoch holds does not depend on it. An
-    exception is raised where its batch would have come, with a note of the sample. The threads end with the loop.
+    and kernels run beside training. 0: the calling thread does it, several small batches at once if samples lie in
+    memory. What an epoch holds does not depend on it. An exception is raised where its batch would have come, with a
+    note of the sample. The threads end with the loop.
 
     `generator`: a seed, from which and from the number of the epoch alone (`set_epoch`) order and transforms follow; or
     a NumPy generator, by default fastnn's (`manual_seed`), from which every epoch draws. `pin_memory` and
@@ -75,9 +78,29 @@ class DataLoader:
         seeded = isinstance(seed, (int, np.integer))
         rng = np.random.default_rng((int(seed) % 2**64, epoch)) if seeded else as_generator(seed)  # type: ignore
         order = rng.permutation(len(self.dataset)) if self.shuffle else None
-        key = int(rng.integers(2**63)) if self.transform else 0
-        jobs = ((indices, key, i) for i, indices in enumerate(self._indices(order)))
-        return self._ahead(jobs) if self.num_workers else (self._load(*job) for job in jobs)
+        rngs = repeat(None) if self.transform is None else _generators(int(rng.integers(2**63)))
+        jobs = zip(self._indices(order), rngs, strict=False)
+        if self.num_workers:
+            return self._ahead(jobs)
+        copies = in_memory(self.dataset) and self.collate_fn is default_collate
+        if copies and self.sampler is None and self.batch_sampler is None:
+            return self._some_at_a_time(jobs)
+        return (self._load(*job) for job in jobs)
+
+    def _some_at_a_time(self, jobs: Iterator[tuple]) -> Iterator[Any]:
+        """The batches in their order; several are made at once if they are small. Between two steps of training, which
+        have emptied the caches of code and tables, one alone takes three to five times as long."""
+        for job in jobs:
+            made, error = deque([self._load(*job)]), None
+            size = sum(t.array.nbytes for t in made[0])
+            try:
+                made.extend(self._load(*job) for job in islice(jobs, min(AT_ONCE // max(size, 1), 15)))
+            except Exception as caught:  # after the batches before it
+                error = caught
+            while made:
+                yield made.popleft()
+            if error:
+                raise error
 
     def _ahead(self, jobs: Iterator[tuple]) -> Iterator[Any]:
         """The batches in their order, while threads prepare those that follow."""
@@ -92,14 +115,14 @@ class DataLoader:
         finally:  # the end, an exception, Ctrl-C, or the loop was left
             pool.shutdown(wait=True, cancel_futures=True)
 
-    def _load(self, indices: Sequence[int] | np.ndarray, key: int, number: int) -> Any:
+    def _load(self, indices: Sequence[int] | np.ndarray, rng: np.random.Generator | None) -> Any:
         numbers = np.asarray(indices, None if len(indices) else np.int64)
         batch = take_batch(self.dataset, numbers) if self.collate_fn is default_collate else None
         if batch is None:
             batch = self.collate_fn([self._sample(int(i) if isinstance(i, np.integer) else i) for i in indices])
         if self.transform is None:
             return batch
-        rng, alone = np.random.default_rng((key, number)), not isinstance(batch, (list, tuple))
+        alone = not isinstance(batch, (list, tuple))
         images, *rest = [batch] if alone else batch
         out = self.transform(images, rest[0] if rest else None, rng)
         return out if alone else [*out, *rest[1:]] if rest else [out]
@@ -122,6 +145,13 @@ class DataLoader:
             order = np.arange(len(self.dataset)) if order is None else order
             for i in range(len(self)):
                 yield order[i * self.batch_size : (i + 1) * self.batch_size]
+
+
+def _generators(key: int) -> Iterator[np.random.Generator]:
+    """One for each batch. They are made 16 at a time: one by one, between steps of training that have emptied the
+    caches, each takes ten times as long."""
+    for first in count(0, 16):
+        yield from [np.random.default_rng((key, i)) for i in range(first, first + 16)]
 
 
 def default_collate(batch: Sequence[Any]) -> Any:

@@ -16,7 +16,7 @@ import numpy as np
 
 from fastnn import layout
 from fastnn.data.dataset import Seed, TensorDataset, take_batch
-from fastnn.data.transforms import Transform
+from fastnn.data.transforms import Transform, Window
 from fastnn.errors import DTypeError, ShapeError, StateDictError
 from fastnn.functional import linear, matmul
 from fastnn.tensor import Array, Tensor, as_tensor
@@ -180,6 +180,12 @@ class Preprocess(Transform):
             weight = None if weight is None else np.array(weight, dtype, order="C")
             self._rows[inverse] = (shape, dtype), _row(self.state["mean"], shape), weight
         return self._rows[inverse][1:]  # type: ignore[return-value]
+
+    def join(self, window: Window, rng: np.random.Generator) -> bool:
+        if self.per_pixel or len(window.shape) != 4 or window.dtype == np.uint8:
+            return False
+        mean, weight = self._laid_out(self.output_shape(window.shape[1:])[:1], window.dtype, inverse=False)
+        return window.colour(mean, np.ones(1) if weight is None else weight)
 
     def config(self) -> dict[str, Any]:
         """The constructor's arguments."""

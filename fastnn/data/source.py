@@ -82,11 +82,6 @@ def shape_of(dataset: Any) -> tuple[int, ...]:
     return dataset[0][0].shape
 
 
-def in_memory(dataset: Any) -> bool:
-    """Whether its batches are mere copies."""
-    return not isinstance(_whole(dataset), ImageFolder)
-
-
 def columns_of(dataset: Any) -> tuple[list[str] | None, str | None]:
     """The names of the features and of the target, of data from a table."""
     return getattr(_whole(dataset), "features", None), getattr(_whole(dataset), "target", None)

@@ -9,7 +9,7 @@ Names, arguments and formulae are torchvision's, where it has the transform. Thr
 pixels the image is bilinear, without a filter before it shrinks (``antialias=False``); `fill`, what lies outside, is
 one number; colours lie from 0 to 1. ArgumentError for arguments out of range."""
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -19,7 +19,7 @@ from fastnn import layout
 from fastnn.data.dataset import Seed, as_generator
 from fastnn.errors import ArgumentError, DTypeError, RangeError, ShapeError
 from fastnn.functional.arguments import IntOrPair, Pair, pair
-from fastnn.functional.image import MODES, affine_images, crop_images
+from fastnn.functional.image import MODES, affine_images, crop_and_recolour, crop_images
 from fastnn.tensor import Array, Tensor, as_tensor
 
 Numbers = float | Sequence[float]
@@ -31,6 +31,11 @@ class Transform:
 
     ``transform(images, labels=None, generator=None)``. Raises DTypeError for images that are not floating point (see
     `ToFloat`), ShapeError unless they are (N, C, H, W) or (C, H, W)."""
+
+    joins = False  # whether Compose goes by `join`
+
+    def __init_subclass__(cls) -> None:  # an inherited `join` would pass over what a subclass changes
+        cls.joins = "join" in vars(cls) or (cls.joins and not {"prepare", "apply", "mix"} & vars(cls).keys())
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}()"
@@ -61,6 +66,65 @@ class Transform:
         """The images (N, C, H, W), transformed; may return them themselves, but not write into them."""
         raise NotImplementedError(f"{type(self).__name__} does not define apply")
 
+    def join(self, window: "Window", rng: np.random.Generator) -> bool:
+        """Adds this transform to what `window` will do in one pass, or draws nothing and returns False."""
+        return False
+
+
+class Window:
+    """What one pass over images (N, C, H, W), float or uint8, will make of them: a part of each, mirrored or not, its
+    colours shifted and scaled (the kernel `image.crop`). Transforms join it one after another; the bits are those of
+    one pass for each."""
+
+    def __init__(self, images: Array) -> None:
+        self.images, self.dtype, self.shape = images, images.dtype, images.shape
+        self.top: Any = 0
+        self.left: Any = 0
+        self.flip: Any = 0
+        self.mode, self.outside = "constant", self.dtype.type(0)
+        self.whole = True  # no part has been taken
+        self.colours: tuple = ()  # mean and weight
+
+    def part(self, top: Any, left: Any, size: tuple[int, int], mode: str = "constant", value: float = 0.0) -> bool:
+        """The parts of `size` at these rows and columns of images that are whole; see `crop_images`."""
+        (H, W), (h, w) = self.shape[2:], size
+        if isinstance(self.flip, Array):  # the part of a mirrored image, as one of the image
+            top, left = np.where(self.flip & 2, H - h - top, top), np.where(self.flip & 1, W - w - left, left)
+        self.top, self.left = top, left
+        self.mode, self.outside, self.whole, self.shape = mode, self.dtype.type(value), False, (*self.shape[:2], h, w)
+        return True
+
+    def mirror(self, flip: Any) -> bool:
+        """Left and right where flip & 1, upside down where flip & 2."""
+        self.flip = self.flip ^ flip
+        return True
+
+    def colour(self, mean: Array, weight: Array) -> bool:
+        """(x − mean)·weight, the difference in float64; (1,) or (C,)."""
+        if self.colours:
+            return False
+        self.outside = np.subtract(self.outside, mean).astype(self.dtype) * weight.astype(self.dtype)
+        self.colours = mean, weight
+        return True
+
+    def made(self) -> Array:
+        """The images that come of it. Raises ShapeError if they have no pixels."""
+        if 0 in self.images.shape[1:]:
+            raise ShapeError(f"images must be (N, C, H, W), only N may be 0, but their shape is {self.images.shape}")
+        out = layout.empty(self.shape, self.dtype, True)
+        crop_and_recolour(layout.channels_last(self.images), self.top, self.left, self.flip, self.mode,
+                          [self.outside, *self.colours], out)
+        return out
+
+
+class _Joining(Transform):
+    """Base class of transforms that define `join`, which succeeds with a new window."""
+
+    def apply(self, images: Array, rng: np.random.Generator) -> Array:
+        window = Window(images)
+        self.join(window, rng)
+        return window.made()
+
 
 class Compose(Transform):
     """The transforms one after another, drawing from one generator."""
@@ -72,12 +136,23 @@ class Compose(Transform):
         return f"Compose({self.transforms})"
 
     def prepare(self, images: Array) -> Array:
-        return self.transforms[0].prepare(images) if self.transforms else images
+        return images
 
     def mix(self, images: Array, labels: Array | None, rng: np.random.Generator) -> tuple[Array, Array | None]:
-        for i, transform in enumerate(self.transforms):
-            images, labels = transform.mix(images if i == 0 else transform.prepare(images), labels, rng)
-        return images, labels
+        window: Window | None = None
+        for transform in self._flat():
+            if window and transform.joins and transform.join(window, rng):
+                continue
+            images = transform.prepare(window.made() if window else images)
+            window = Window(images)
+            if not (transform.joins and transform.join(window, rng)):
+                window = None
+                images, labels = transform.mix(images, labels, rng)
+        return window.made() if window else images, labels
+
+    def _flat(self) -> Iterator[Transform]:
+        for transform in self.transforms:
+            yield from transform._flat() if isinstance(transform, Compose) else (transform,)
 
 
 @dataclass(eq=False)
@@ -104,6 +179,13 @@ class ToFloat(Transform):
             return np.multiply(images, out.dtype.type(1 / 255), out, dtype=out.dtype)
         np.copyto(out, images, casting="unsafe")
         return out
+
+    def join(self, window: Window, rng: np.random.Generator) -> bool:
+        dtype = np.dtype(self.dtype or np.float32)
+        if window.dtype != np.uint8 or len(window.shape) != 4 or dtype.char not in "fd":
+            return False
+        window.dtype = dtype
+        return True
 
 
 # What transforms share ---------------------------------------------------------------------------------------------
@@ -143,7 +225,7 @@ def _sides(transform: Transform, padding: int | Sequence[int]) -> tuple[int, ...
     return sides * (4 // len(sides))
 
 
-def _padded(transform: Any, images: Array) -> tuple[int, int]:
+def _padded(transform: Any, images: Array | Window) -> tuple[int, int]:
     """Height and width of the images with the transform's padding; ShapeError if its size does not fit in."""
     (h, w), (left, top, right, bottom) = transform._size, transform._padding
     H, W = images.shape[2] + top + bottom, images.shape[3] + left + right
@@ -164,14 +246,6 @@ def _mirrored(images: Array, flip: Any) -> Array:
 def _rows(images: Array) -> Array:
     """Channels-last images as (N, H, W, C), sharing memory, in C order."""
     return images.transpose(0, 2, 3, 1)
-
-
-def _by_channel(operation: np.ufunc, images: Array, values: Array, out: Array) -> Array:
-    """operation(images, values) for values (C,) or (N, C), which are repeated so that NumPy's loops are rows."""
-    N, C, H, W = images.shape
-    repeated = np.tile(values.astype(images.dtype).reshape(-1, 1, C), W)  # (1 or N, 1, W·C)
-    operation(_rows(images).reshape(N, H, W * C), repeated, _rows(out).reshape(N, H, W * C))
-    return out
 
 
 def _boxes(top: Array, left: Array, bottom: Array, right: Array, H: int, W: int) -> Array:
@@ -198,7 +272,7 @@ def _first(good: Array, *tries: Array) -> tuple[Array, ...]:
 # Values ------------------------------------------------------------------------------------------------------------
 
 @dataclass(eq=False)
-class Normalize(Transform):
+class Normalize(_Joining):
     """(x − mean) / std, numbers or one for each channel; ShapeError if there are not as many.
 
     >>> Normalize(0.5, (0.5, 0.25))(fastnn.ones(2, 1, 1)).flatten()
@@ -208,17 +282,16 @@ class Normalize(Transform):
     std: Numbers
 
     def __post_init__(self) -> None:
-        self._mean, self._std = np.atleast_1d(self.mean), np.atleast_1d(self.std)
-        good = all(a.ndim == 1 and a.dtype.kind in "iuf" and np.isfinite(a).all() for a in (self._mean, self._std))
-        _need(good and self._std.min(initial=1) > 0, self, "mean must be finite, std > 0, numbers or one a channel")
+        self._mean, std = np.atleast_1d(self.mean), np.atleast_1d(self.std)
+        good = all(a.ndim == 1 and a.dtype.kind in "iuf" and np.isfinite(a).all() for a in (self._mean, std))
+        _need(good and std.min(initial=1) > 0, self, "mean must be finite, std > 0, numbers or one a channel")
+        self._weight = 1 / std
 
-    def apply(self, images: Array, rng: np.random.Generator) -> Array:
-        C = images.shape[1]
-        if {len(self._mean), len(self._std)} - {1, C}:
+    def join(self, window: Window, rng: np.random.Generator) -> bool:
+        C = window.shape[1]
+        if {len(self._mean), len(self._weight)} - {1, C}:
             raise ShapeError(f"{self}: mean and std are not those of {C} channels")
-        out = layout.empty(images.shape, images.dtype, True)
-        _by_channel(np.subtract, images, np.broadcast_to(self._mean, C), out)
-        return _by_channel(np.divide, out, np.broadcast_to(self._std, C), out)
+        return window.colour(self._mean, self._weight)
 
 
 def _grey(rows: Array) -> Array:
@@ -329,8 +402,10 @@ class PCAColor(Transform):
         if len(values) != images.shape[1]:
             raise ShapeError(f"{self}: the eigenvalues are not those of {images.shape[1]} channels")
         alpha = rng.normal(0, self.sigma, (len(images), len(values)))
-        shift = (alpha[:, None] * values * vectors).sum(2)  # (N, C)
-        return _by_channel(np.add, images, shift, layout.empty(images.shape, images.dtype, True))
+        shift = (alpha[:, None] * values * vectors).sum(2).astype(images.dtype)  # (N, C)
+        N, C, H, W = images.shape
+        out = _rows(images).reshape(N, H, W * C) + np.tile(shift[:, None], W)  # NumPy's loops are rows
+        return out.reshape(N, H, W, C).transpose(0, 3, 1, 2)
 
 
 @dataclass(eq=False)
@@ -414,7 +489,7 @@ class Cutout(Transform):
 # Geometry ----------------------------------------------------------------------------------------------------------
 
 @dataclass(eq=False)
-class RandomHorizontalFlip(Transform):
+class RandomHorizontalFlip(_Joining):
     """Each image mirrored left and right with probability p.
 
     >>> RandomHorizontalFlip(1.0)(fastnn.arange(3.0).view(1, 1, 3)).tolist()
@@ -426,8 +501,8 @@ class RandomHorizontalFlip(Transform):
     def __post_init__(self) -> None:
         _number(self, "p", 0, 1)
 
-    def apply(self, images: Array, rng: np.random.Generator) -> Array:
-        return _mirrored(images, self.flip * (rng.random(len(images)) < self.p))
+    def join(self, window: Window, rng: np.random.Generator) -> bool:
+        return window.mirror(self.flip * (rng.random(window.shape[0]) < self.p))
 
 
 class RandomVerticalFlip(RandomHorizontalFlip):
@@ -436,7 +511,7 @@ class RandomVerticalFlip(RandomHorizontalFlip):
 
 
 @dataclass(eq=False)
-class RandomCrop(Transform):
+class RandomCrop(_Joining):
     """A part of `size` of each image, which is padded first; every place is as likely. ShapeError if there is none.
 
     `padding` is an int, (width, height) or (left, top, right, bottom). `padding_mode` is "constant" (`fill`), "edge",
@@ -451,10 +526,12 @@ class RandomCrop(Transform):
         _need(self.padding_mode in MODES, self, f"padding_mode must be one of {', '.join(MODES)}")
         _number(self, "fill")
 
-    def apply(self, images: Array, rng: np.random.Generator) -> Array:
-        (H, W), (h, w), (left, top, _, _) = _padded(self, images), self._size, self._padding
-        i, j = rng.integers(0, H - h + 1, len(images)), rng.integers(0, W - w + 1, len(images))
-        return _crop(images, i - top, j - left, self._size, padding_mode=self.padding_mode, value=self.fill)
+    def join(self, window: Window, rng: np.random.Generator) -> bool:
+        if not window.whole:
+            return False
+        (H, W), (h, w), (left, top, _, _), N = _padded(self, window), self._size, self._padding, window.shape[0]
+        i, j = rng.integers(0, H - h + 1, N), rng.integers(0, W - w + 1, N)
+        return window.part(i - top, j - left, self._size, self.padding_mode, self.fill)
 
 
 def _middle(n: int, size: int) -> int:
@@ -463,16 +540,16 @@ def _middle(n: int, size: int) -> int:
 
 
 @dataclass(eq=False)
-class CenterCrop(Transform):
+class CenterCrop(_Joining):
     """The part of `size` in the middle; what an image lacks is 0."""
     size: IntOrPair
 
     def __post_init__(self) -> None:
         self._size = pair(self.size, "CenterCrop", "size", 1)
 
-    def apply(self, images: Array, rng: np.random.Generator) -> Array:
-        (H, W), (h, w) = images.shape[2:], self._size
-        return _crop(images, _middle(H, h), _middle(W, w), (h, w))
+    def join(self, window: Window, rng: np.random.Generator) -> bool:
+        (H, W), (h, w) = window.shape[2:], self._size
+        return window.whole and window.part(_middle(H, h), _middle(W, w), (h, w))
 
 
 @dataclass(eq=False)
@@ -621,7 +698,7 @@ class _Mixture(Transform):
 
     def pair(self, images: Array, partner: Array, part: float, rng: np.random.Generator) -> tuple[Array, float]:
         """Images mixed with images[partner], and the part of their own."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} does not define pair")
 
 
 class MixUp(_Mixture):

@@ -2,6 +2,8 @@
 
 Inputs are (N, C, H, W), float32 or float64, else DTypeError; outputs (N, C, *size) of that dtype, channels-last.
 ShapeError for misshapen inputs, offsets or maps and for images without pixels, ArgumentError for an unknown mode."""
+from collections.abc import Sequence
+
 import numpy as np
 
 from fastnn import backend, layout
@@ -36,9 +38,8 @@ def crop_images(input: Tensor, top: Array | int, left: Array | int, size: IntOrP
     >>> crop_images(fastnn.arange(4.0).view(1, 1, 2, 2), 0, -1, (1, 4), flip=1, padding_mode="reflect").tolist()
     [[[[0.0, 1.0, 0.0, 1.0]]]]
     """
-    a, y, mode = _prepare("crop_images", input, size, padding_mode, tuple(MODES))
-    tables = []
-    for name, table, kind in ("top", top, np.int64), ("left", left, np.int64), ("flip", flip, np.uint8):
+    a, y, _ = _prepare("crop_images", input, size, padding_mode, tuple(MODES))
+    for name, table in ("top", top), ("left", left), ("flip", flip):
         table = np.asarray(table)
         if table.dtype.kind not in "iu" and table.size:
             raise DTypeError(f"crop_images: {name} must be ints, but is {table.dtype}")
@@ -47,9 +48,20 @@ def crop_images(input: Tensor, top: Array | int, left: Array | int, size: IntOrP
                              f"but its shape is {table.shape}")
         if name == "flip" and table.size and not 0 <= table.min() <= table.max() <= 3:
             raise ArgumentError(f"crop_images: flip must be from 0 to 3, but {table.min()} to {table.max()} came")
-        tables.append(np.ascontiguousarray(np.broadcast_to(table.astype(kind), len(a))))
-    backend.image.crop(a, *tables, mode, value, y, backend.n_threads())
+    crop_and_recolour(a, top, left, flip, padding_mode, [float(value)], y)
     return Tensor(y)
+
+
+def crop_and_recolour(a: Array, top: Array | int, left: Array | int, flip: Array | int, mode: str,
+                      values: Sequence[Array | float], y: Array) -> None:
+    """`crop_images`, of checked arguments, into `y`; of channels-last uint8 too, taken as a / 255. `values` are each a
+    number, (1,) or (C,): what lies outside, and what is subtracted, in float64, inside, and then multiplied."""
+    places, flips = np.empty((2, len(a)), np.int64), np.empty(len(a), np.uint8)
+    places[0], places[1], flips[...] = top, left, flip
+    colours = np.empty((len(values), y.shape[3], y.shape[1]))
+    for row, given in zip(colours, values, strict=True):
+        row[...] = given
+    backend.image.crop(a, *places, flips, MODES[mode], colours, y, backend.n_threads())
 
 
 def affine_images(input: Tensor, theta: Array, size: IntOrPair, padding_mode: str = "constant",

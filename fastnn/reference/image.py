@@ -2,12 +2,17 @@
 import numpy as np
 
 
-def crop(x, top, left, flip, mode, value, y_out, n_threads):
+def crop(x, top, left, flip, mode, table, y_out, n_threads):
+    if not y_out.size:
+        return
     rows, above = _pixels(top, flip & 2, mode, x.shape[2], y_out.shape[2])
     columns, aside = _pixels(left, flip & 1, mode, x.shape[3], y_out.shape[3])
-    n = np.arange(len(x))[:, None, None]
-    y = x.transpose(0, 2, 3, 1)[n, rows[:, :, None], columns[:, None]] if y_out.size else y_out.transpose(0, 2, 3, 1)
-    y = np.where((above[:, :, None] | aside[:, None])[..., None], x.dtype.type(value), y)
+    y = x.transpose(0, 2, 3, 1)[np.arange(len(x))[:, None, None], rows[:, :, None], columns[:, None]]
+    if x.dtype == np.uint8:
+        y = y * y_out.dtype.type(1 / 255)
+    if len(table) == 3:
+        y = (y - table[1]).astype(y.dtype) * table[2].astype(y.dtype)
+    y = np.where((above[:, :, None] | aside[:, None])[..., None], table[0].astype(y.dtype), y)
     y_out[...] = y.transpose(0, 3, 1, 2)
 
 

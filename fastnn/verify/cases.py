@@ -144,8 +144,12 @@ def image(name, make):
                 x = make.normal(shape)
             elif name == "affine":
                 x, theta = (make.normal(shape), theta) if i % 3 else (x, np.rint(theta))
-            yield {"x": x, "top": top, "left": left, "flip": make.rng.integers(0, 4, N, np.uint8), "mode": mode,
-                   "theta": theta, "value": (0.0, 0.5, -2.0)[i % 3], "y_out": make.normal((N, C, *size))}, (
+            elif (i + mode) % 3 == 1:
+                x = layout.channels_last(make.rng.integers(0, 256, shape, np.uint8))
+            table = make.rng.normal(size=((3, 1)[(i + mode) % 2], size[1], C))
+            flip = make.rng.integers(0, 4, N, np.uint8)
+            yield {"x": x, "top": top, "left": left, "flip": flip, "mode": mode, "table": table, "theta": theta,
+                   "value": (0.0, 0.5, -2.0)[i % 3], "y_out": make.normal((N, C, *size))}, (
                        1 if name == "crop" else 4 if make.dtype == np.float32 else 400 * (H + W) ** 2)
 
 

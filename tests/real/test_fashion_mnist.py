@@ -21,8 +21,10 @@ def test_loads_in_a_moment():
     parts = fashion_mnist(), fashion_mnist(train=False)
     seconds = time.perf_counter() - start
     assert [part.tensors[0].shape for part in parts] == [(60_000, 1, 28, 28), (10_000, 1, 28, 28)]
-    for part, n in zip(parts, (6000, 1000), strict=True):
+    firsts = ["Ankle boot", "T-shirt/top"], ["Ankle boot", "Pullover"]
+    for part, n, names in zip(parts, (6000, 1000), firsts, strict=True):
         assert np.bincount(part.tensors[1].numpy()).tolist() == [n] * 10
+        assert [part.classes[i] for i in part.tensors[1].numpy()[:2]] == names
     print(f"{seconds:.2f} s")
     assert seconds < 1.5
 
