@@ -34,7 +34,7 @@ cdef struct Job:
     const uint8_t* flip
     const double* theta
     const double* table  # for each element of an output row: what lies outside, and what is subtracted and multiplied
-    bint whole, colours  # whether x is uint8, and colours change
+    bint of_bytes, recoloured  # whether x is uint8, and whether colours change
     char* scratch  # a row of x and one of y for each thread
     Py_ssize_t C, H, W, oH, oW, bands
 
@@ -122,17 +122,17 @@ cdef void crop_band(const Job* job, Py_ssize_t unit, floating* kind) noexcept no
             continue
         row = (n * job.H + row) * job.W * C
         x = <const floating*> job.x + row
-        if job.whole:
+        if job.of_bytes:
             as_floats(<const uint8_t*> job.x + row + first, floats + first, last - first)
             x = floats
         inner = x + (left + begin) * C
-        if not job.colours:
+        if not job.recoloured:
             plain = y
         if over:
             mirror(inner, plain + to, end - begin, C)
             inner = plain + to
         if constant:
-            if job.colours:
+            if job.recoloured:
                 recolour(inner, mean + to, weight + to, y + to, run)
             elif not over:
                 memcpy(y + to, inner, run * sizeof(floating))
@@ -145,7 +145,7 @@ cdef void crop_band(const Job* job, Py_ssize_t unit, floating* kind) noexcept no
             column = j if j < begin else j + end - begin
             k = oW - 1 - column if over else column
             memcpy(plain + k * C, x + source(job.mode, left + column, job.W) * C, C * sizeof(floating))
-        if job.colours:
+        if job.recoloured:
             recolour(plain, mean, weight, y, length)
 
 
@@ -208,11 +208,11 @@ cdef void affine_band(const Job* job, Py_ssize_t unit, floating* kind) noexcept 
 
 
 cdef int prepare(Job* job, cnp.ndarray x, int mode, cnp.ndarray y) except -1:
-    job.whole = cnp.PyArray_TYPE(x) == cnp.NPY_UINT8
-    if not job.whole:
+    job.of_bytes = cnp.PyArray_TYPE(x) == cnp.NPY_UINT8
+    if not job.of_bytes:
         check_rows(x)
     check_rows(y)
-    if (x.ndim != 4 or y.ndim != 4 or not has_order(x, True) or not job.whole and is_f32(x) != is_f32(y)
+    if (x.ndim != 4 or y.ndim != 4 or not has_order(x, True) or not job.of_bytes and is_f32(x) != is_f32(y)
             or x.shape[0] != y.shape[0] or x.shape[1] != y.shape[1]
             or x.size == 0 and y.size != 0 or not cnp.PyArray_ISWRITEABLE(y)):
         raise ValueError("kernel: images and an output of as many images and channels, of one dtype, are needed")
@@ -248,7 +248,7 @@ def crop(cnp.ndarray x not None, cnp.ndarray top not None, cnp.ndarray left not 
             or table.shape[2] != job.C):
         raise ValueError(f"kernel: a table (1 or 3, {job.oW}, {job.C}) float64 is needed")
     job.top, job.left, job.flip = <int64_t*> top.data, <int64_t*> left.data, <uint8_t*> flip.data
-    job.table, job.colours = <double*> table.data, table.shape[0] == 3
+    job.table, job.recoloured = <double*> table.data, table.shape[0] == 3
     if y_out.size == 0:
         return
     job.scratch = <char*> scratch_acquire(threads * (job.W + job.oW) * job.C * cnp.PyArray_ITEMSIZE(y_out))

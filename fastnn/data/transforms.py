@@ -67,7 +67,7 @@ class Transform:
         raise NotImplementedError(f"{type(self).__name__} does not define apply")
 
     def join(self, window: "Window", rng: np.random.Generator) -> bool:
-        """Adds this transform to what `window` will do in one pass, or draws nothing and returns False."""
+        """Adds this transform to what `window` will do in one pass and returns True; or draws nothing, and False."""
         return False
 
 
@@ -234,13 +234,9 @@ def _padded(transform: Any, images: Array | Window) -> tuple[int, int]:
     return H, W
 
 
-def _crop(images: Array, top: Any, left: Any, size: Sequence[int], **options: Any) -> Array:
-    return crop_images(Tensor(images), top, left, tuple(size), **options).array
-
-
-def _mirrored(images: Array, flip: Any) -> Array:
-    """Mirrored left and right where flip & 1, upside down where flip & 2."""
-    return _crop(images, 0, 0, images.shape[2:], flip=flip)
+def _mirrored(images: Array, flip: int) -> Array:
+    """Mirrored left and right if flip & 1, upside down if flip & 2."""
+    return crop_images(Tensor(images), 0, 0, images.shape[2:], flip).array
 
 
 def _rows(images: Array) -> Array:
@@ -765,7 +761,8 @@ class FiveCrop(View):
 
     def views(self, images: Array) -> list[Array]:
         (H, W), (h, w) = _padded(self, images), self._size
-        images = _crop(images, -self._padding[1], -self._padding[0], (H, W)) if any(self._padding) else images
+        if any(self._padding):
+            images = crop_images(Tensor(images), -self._padding[1], -self._padding[0], (H, W)).array
         corners = [(0, 0), (0, W - w), (H - h, 0), (H - h, W - w), (_middle(H, h), _middle(W, w))]
         return [images[:, :, i : i + h, j : j + w] for i, j in corners]
 

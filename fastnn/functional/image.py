@@ -16,15 +16,14 @@ __all__ = ["affine_images", "crop_images"]
 MODES = {"constant": 0, "edge": 1, "reflect": 2, "symmetric": 3}
 
 
-def _prepare(op: str, input: Tensor, size: IntOrPair, mode: str, modes: tuple[str, ...]) -> tuple[Array, Array, int]:
-    """The images channels-last, an array for the output, the mode's number."""
+def _prepare(op: str, input: Tensor, size: IntOrPair, mode: str, modes: tuple[str, ...]) -> tuple[Array, Array]:
+    """The images channels-last, and an array for the output."""
     a = same_float(op, input=input)
     if a.ndim != 4 or 0 in a.shape[1:]:
         raise ShapeError(f"{op}: input must be (N, C, H, W), only N may be 0, but its shape is {a.shape}")
     if mode not in modes:
         raise ArgumentError(f"{op}: padding_mode must be one of {', '.join(modes)}, but {mode!r} came")
-    return (layout.channels_last(a), layout.empty((*a.shape[:2], *pair(size, op, "size", 1)), a.dtype, True),
-            MODES[mode])
+    return layout.channels_last(a), layout.empty((*a.shape[:2], *pair(size, op, "size", 1)), a.dtype, True)
 
 
 def crop_images(input: Tensor, top: Array | int, left: Array | int, size: IntOrPair, flip: Array | int = 0,
@@ -38,7 +37,7 @@ def crop_images(input: Tensor, top: Array | int, left: Array | int, size: IntOrP
     >>> crop_images(fastnn.arange(4.0).view(1, 1, 2, 2), 0, -1, (1, 4), flip=1, padding_mode="reflect").tolist()
     [[[[0.0, 1.0, 0.0, 1.0]]]]
     """
-    a, y, _ = _prepare("crop_images", input, size, padding_mode, tuple(MODES))
+    a, y = _prepare("crop_images", input, size, padding_mode, tuple(MODES))
     for name, table in ("top", top), ("left", left), ("flip", flip):
         table = np.asarray(table)
         if table.dtype.kind not in "iu" and table.size:
@@ -76,10 +75,10 @@ def affine_images(input: Tensor, theta: Array, size: IntOrPair, padding_mode: st
     >>> affine_images(fastnn.arange(4.0).view(1, 1, 1, 4), np.array([[2, 0, 0], [0, 1, 0]]), (1, 2)).tolist()
     [[[[0.5, 2.5]]]]
     """
-    a, y, mode = _prepare("affine_images", input, size, padding_mode, ("constant", "edge", "symmetric"))
+    a, y = _prepare("affine_images", input, size, padding_mode, ("constant", "edge", "symmetric"))
     theta = np.asarray(theta, np.float64)
     if theta.shape not in ((2, 3), (len(a), 2, 3)):
         raise ShapeError(f"affine_images: theta must be (2, 3) or ({len(a)}, 2, 3), but its shape is {theta.shape}")
     theta = np.ascontiguousarray(np.broadcast_to(theta, (len(a), 2, 3)))
-    backend.image.affine(a, theta, mode, value, y, backend.n_threads())
+    backend.image.affine(a, theta, MODES[padding_mode], value, y, backend.n_threads())
     return Tensor(y)
