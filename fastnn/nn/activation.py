@@ -1,4 +1,4 @@
-"""Activations as modules; `fastnn.functional` has their formulae."""
+"""Activations as modules; `fastnn.functional` has their formulae, arguments and errors."""
 import fastnn.functional as F
 from fastnn.nn.module import FunctionModule
 
@@ -6,22 +6,13 @@ from fastnn.nn.module import FunctionModule
 class ReLU(FunctionModule, function=F.relu):
     """max(x, 0)."""
 
-    def __init__(self, inplace: bool = False) -> None:
-        super().__init__(inplace=inplace)
-
 
 class LeakyReLU(FunctionModule, function=F.leaky_relu):
     """x where x > 0, else negative_slope·x."""
 
-    def __init__(self, negative_slope: float = 0.01, inplace: bool = False) -> None:
-        super().__init__(negative_slope=negative_slope, inplace=inplace)
-
 
 class ELU(FunctionModule, function=F.elu):
-    """x where x > 0, else alpha·(exp(x) − 1); alpha is not negative."""
-
-    def __init__(self, alpha: float = 1.0, inplace: bool = False) -> None:
-        super().__init__(alpha=alpha, inplace=inplace)
+    """x where x > 0, else alpha·(exp(x) − 1)."""
 
 
 class Sigmoid(FunctionModule, function=F.sigmoid):
@@ -35,9 +26,6 @@ class Tanh(FunctionModule, function=F.tanh):
 class Softmax(FunctionModule, function=F.softmax):
     """exp(x) / Σ exp(x), the sum along `dim`."""
 
-    def __init__(self, dim: int) -> None:
-        super().__init__(dim=dim)
 
-
-class LogSoftmax(Softmax, function=F.log_softmax):
+class LogSoftmax(FunctionModule, function=F.log_softmax):
     """x − log Σ exp(x), the sum along `dim`."""

@@ -1,6 +1,7 @@
 """Module: the base class of layers and networks. It owns parameters, buffers and submodules, and calls `forward`."""
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
 
@@ -274,28 +275,45 @@ _KINDS: dict[str, tuple[str, Any]] = {
 class FunctionModule(Module):
     """A module that calls a function with its inputs and its settings, which are attributes.
 
-    A subclass names beside its base the `function` and the settings that its repr `shows` (by default all, but inplace
-    only if true), and hands the settings, by the names of the function's arguments, to this constructor."""
+    A subclass names beside its base the `function`, with how many `inputs` it begins, and the settings that its repr
+    `shows` (by default all, but inplace only if true). The constructor takes the function's other arguments, in their
+    order and with their defaults, but `training`, which is the module's; tensors among them become buffers."""
 
     _function: ClassVar[Callable[..., Any]]
     _shows: ClassVar[tuple[str, ...] | None]
+    _trains: ClassVar[bool]
+    __signature__: ClassVar[inspect.Signature]
 
-    def __init_subclass__(cls, function: Callable | None = None, shows: tuple[str, ...] | None = None) -> None:
+    def __init_subclass__(cls, function: Callable | None = None, inputs: int = 1,
+                          shows: tuple[str, ...] | None = None) -> None:
         super().__init_subclass__()
         if function:
+            parameters = [*inspect.signature(function).parameters.values()][inputs:]
             cls._function, cls._shows = staticmethod(function), shows
+            cls.__signature__ = inspect.Signature([p for p in parameters if p.name != "training"])
+            cls._trains = len(cls.__signature__.parameters) < len(parameters)
 
-    def __init__(self, **settings: Any) -> None:
+    def __init__(self, *args: Any, **settings: Any) -> None:
         super().__init__()
-        self._settings = tuple(settings)
-        self.__dict__.update(settings)
+        try:
+            bound = self.__signature__.bind(*args, **settings)
+        except TypeError as error:
+            raise TypeError(f"{type(self).__name__}: {error}") from None
+        bound.apply_defaults()
+        for name, value in bound.arguments.items():
+            if "Tensor" in str(self.__signature__.parameters[name].annotation):
+                self.register_buffer(name, value)
+            else:
+                self.__dict__[name] = value
+        self._settings = (*bound.arguments, "training") if self._trains else tuple(bound.arguments)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         return self._function(*args, **{name: getattr(self, name) for name in self._settings}, **kwargs)
 
     def extra_repr(self) -> str:
-        shown = [s for s in self._settings if s != "inplace" or self.inplace] if self._shows is None else self._shows
-        return ", ".join(f"{name}={getattr(self, name)}" for name in shown)
+        told = [s for s in self._settings if s not in ("training", *self._buffers) and getattr(self, s) is not None]
+        shown = [s for s in told if s != "inplace" or self.inplace] if self._shows is None else self._shows
+        return ", ".join(f"{name}={getattr(self, name)!r}" for name in shown)
 
 
 class _Gather(Function):

@@ -1,5 +1,5 @@
 """MaxPool2d, AvgPool2d and AdaptiveAvgPool2d: `fastnn.functional.pooling` has the formulae, shapes and errors."""
-from collections.abc import Sequence
+from typing import Any
 
 import fastnn.functional as F
 from fastnn.functional.arguments import IntOrPair
@@ -22,15 +22,12 @@ class MaxPool2d(FunctionModule, function=F.max_pool2d,
 
 class AvgPool2d(FunctionModule, function=F.avg_pool2d, shows=("kernel_size", "stride", "padding")):
     """The mean of each window; `stride` is the kernel size if not given."""
+    stride: Any
 
-    def __init__(self, kernel_size: IntOrPair, stride: IntOrPair | None = None, padding: IntOrPair = 0,
-                 ceil_mode: bool = False, count_include_pad: bool = True, divisor_override: int | None = None) -> None:
-        super().__init__(kernel_size=kernel_size, stride=kernel_size if stride is None else stride, padding=padding,
-                         ceil_mode=ceil_mode, count_include_pad=count_include_pad, divisor_override=divisor_override)
+    def __init__(self, *args: Any, **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        self.stride = self.kernel_size if self.stride is None else self.stride
 
 
 class AdaptiveAvgPool2d(FunctionModule, function=F.adaptive_avg_pool2d):
     """Means of windows such that the output has the size asked for; None keeps a size."""
-
-    def __init__(self, output_size: int | Sequence[int | None] | None) -> None:
-        super().__init__(output_size=output_size)
