@@ -16,7 +16,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.14 p
 SOURCES := setup.py $(wildcard fastnn/*.py fastnn/functional/*.py fastnn/nn/*.py fastnn/optim/*.py fastnn/*.pyx fastnn/*.pxd fastnn/_kernels/*.pyx fastnn/_kernels/*.pxd fastnn/_kernels/*.h)
 BENCHES := conv matmul pooling normalization activation elementwise softmax dropout optimizer image steps epoch folder
 
-.PHONY: help demo test parity bench bench-report lint wheel clean
+.PHONY: help demo test parity lectures bench bench-report lint wheel clean
 .DEFAULT_GOAL := help
 
 help:  ## list the tasks
@@ -31,6 +31,9 @@ test: $(VENV)/.built  ## run the tests
 
 parity: $(VENV)/.torch  ## compare with PyTorch and scikit-learn, which are installed for it
 	$(BIN)/python -m pytest tests/parity $(PYTEST_ARGS)
+
+lectures: $(VENV)/.lectures  ## try the claims of the lectures, draw their figures (under 5 minutes)
+	@for script in examples/lectures/claim*.py; do echo "--- $$script"; FIGURES=build/lectures $(BIN)/python $$script || exit 1; done
 
 bench: $(VENV)/.built  ## time the kernels and training steps, short version (under 3 minutes)
 	@for name in $(BENCHES); do $(BIN)/python bench/$$name.py --quick || exit 1; done
@@ -68,6 +71,10 @@ $(VENV)/.built: $(VENV)/.installed $(SOURCES)
 
 $(VENV)/.torch: $(VENV)/.built
 	$(PIP) install -q '$(TORCH)' scikit-learn
+	@touch $@
+
+$(VENV)/.lectures: $(VENV)/.built
+	$(PIP) install -q --no-build-isolation -e '.[plot]'
 	@touch $@
 
 $(VENV)/.peers: $(VENV)/.torch

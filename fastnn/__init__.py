@@ -12,6 +12,7 @@ from fastnn.functional.indexing import gather, index_select, masked_fill, tril, 
 from fastnn.functional.linalg import bmm, matmul, mm
 from fastnn.functional.reduction import *
 from fastnn.functional.shape import *
+from fastnn.inspection import class_activation_map, summary
 from fastnn.serialization import load, save
 from fastnn.tensor import Tensor, bool_, float32, float64, int8, int16, int32, int64, uint8
 

@@ -28,7 +28,7 @@ LEVELS = (
     {"nn"},
     {"optim", "data", "serialization"},
     {"models", "utils"},
-    {"train", "verify", "config"},
+    {"train", "verify", "config", "inspection"},
     {"commands"},
     {"__init__", "__main__"},
 )
