@@ -33,7 +33,7 @@ parity: $(VENV)/.torch  ## compare with PyTorch and scikit-learn, which are inst
 	$(BIN)/python -m pytest tests/parity $(PYTEST_ARGS)
 
 lectures: $(VENV)/.lectures  ## try the claims of the lectures, draw their figures (under 5 minutes)
-	@for script in examples/lectures/claim*.py; do echo "--- $$script"; FIGURES=build/lectures $(BIN)/python $$script || exit 1; done
+	@for script in $(filter-out %/common.py, $(wildcard examples/lectures/*.py)); do echo "--- $$script"; FIGURES=build/lectures $(BIN)/python $$script || exit 1; done
 
 bench: $(VENV)/.built  ## time the kernels and training steps, short version (under 3 minutes)
 	@for name in $(BENCHES); do $(BIN)/python bench/$$name.py --quick || exit 1; done

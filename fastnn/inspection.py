@@ -1,6 +1,5 @@
 """Looking inside a network: how large it is, and where in an image it saw a class."""
 import copy
-import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -79,7 +78,7 @@ def summary(model: nn.Module, input_shape: Sequence[int], batch_size: int = 64, 
     a training step of 1000 samples needs ... MB beside them
     """
     if batch_size < 1 or min(input_shape, default=1) < 1:
-        raise ShapeError(f"summary: sizes must be positive, but input_shape={input_shape}, batch_size={batch_size} came")
+        raise ShapeError(f"summary: sizes must be positive, but {input_shape=}, {batch_size=} came")
     random_state, model = backend.generator.bit_generator.state, copy.deepcopy(model)
     for module in model.modules():  # hooks before may be part of it, as those of weight norm are
         module._forward_hooks, module._backward_hooks = [], []
@@ -125,8 +124,10 @@ def class_activation_map(model: nn.Module, images: Tensor, classes: Sequence[int
     """M[n, h, w] = Σₖ w[c, k]·A[n, k, h, w] for a network that ends in global average pooling of the features A and a
     Linear layer of weight w: how much each place speaks for class c. Its mean over h, w and the bias is the score.
 
-    `classes`: one for each image, by default that of the highest score. The model answers in evaluation mode. ValueError
-    if it has no such end. Reference: Zhou et al., Learning deep features for discriminative localization, CVPR 2016."""
+    `classes`: one for each image, by default that of the highest score. The model answers in evaluation mode.
+    ValueError if it has no such end.
+
+    Reference: Zhou et al., Learning deep features for discriminative localization, CVPR 2016."""
     kept: list[Tensor] = []
     pools = [m for m in model.modules() if isinstance(m, nn.AdaptiveAvgPool2d) and m.output_size in (1, (1, 1), [1, 1])]
     linears = [m for m in model.modules() if isinstance(m, nn.Linear)]
@@ -141,10 +142,10 @@ def class_activation_map(model: nn.Module, images: Tensor, classes: Sequence[int
                 module.training = mode
     features, weight = kept[-1].array, linears[-1].weight.array
     if weight.shape != (scores.shape[-1], features.shape[1]):
-        raise ValueError(f"class_activation_map: the last Linear has a weight of {weight.shape}, but what is pooled has "
-                         f"{features.shape[1]} channels, and there are {scores.shape[-1]} scores")
+        raise ValueError(f"class_activation_map: the last Linear has a weight of {weight.shape}, but what is pooled "
+                         f"has {features.shape[1]} channels, and there are {scores.shape[-1]} scores")
     chosen = scores.argmax(1) if classes is None else np.asarray(classes)
-    if chosen.shape != scores.shape[:1] or chosen.size and not 0 <= chosen.min() <= chosen.max() < len(weight):
+    if chosen.shape != scores.shape[:1] or (chosen.size and not 0 <= chosen.min() <= chosen.max() < len(weight)):
         raise ValueError(f"class_activation_map: a class from 0 to {len(weight) - 1} is needed for each image, but "
                          f"{classes} came")
     return Tensor(np.einsum("nk,nkhw->nhw", weight[chosen], features))

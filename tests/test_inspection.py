@@ -1,4 +1,6 @@
 """What is seen inside networks: their summary, and class activation maps."""
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from harness import close
@@ -8,7 +10,7 @@ from fastnn import backend, models, nn
 
 
 def mlp(*sizes):
-    return nn.Sequential(*(nn.Linear(i, o) for i, o in zip(sizes, sizes[1:], strict=False)))
+    return nn.Sequential(*(nn.Linear(i, o) for i, o in pairwise(sizes)))
 
 
 def test_sizes_of_the_notes():
@@ -20,8 +22,8 @@ def test_sizes_of_the_notes():
 
 
 def test_layers_by_hand():
-    model = nn.Sequential(nn.Conv2d(3, 8, (3, 5), stride=2), nn.BatchNorm2d(8), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(),
-                          nn.Linear(8 * 4 * 3, 10))  # fmt: skip
+    model = nn.Sequential(nn.Conv2d(3, 8, (3, 5), stride=2), nn.BatchNorm2d(8), nn.ReLU(), nn.MaxPool2d(2),
+                          nn.Flatten(), nn.Linear(8 * 4 * 3, 10))  # fmt: skip
     model[1].weight.requires_grad_(False)
     found = fastnn.summary(model, (3, 17, 15), batch_size=5)
     assert [layer.output_shape for layer in found.layers] == [(8, 8, 6)] * 3 + [(8, 4, 3), (96,), (10,)]
@@ -53,7 +55,8 @@ def test_nested_networks_are_indented_and_nothing_changes():
     model, x = models.resnet20(), fastnn.randn(2, 3, 16, 16)
     with model[0].register_forward_hook(lambda *_: calls.append(1)):
         calls = []
-        state, random = {k: v.numpy().copy() for k, v in model.state_dict().items()}, backend.generator.bit_generator.state
+        state = {k: v.numpy().copy() for k, v in model.state_dict().items()}
+        random = backend.generator.bit_generator.state
         found = fastnn.summary(model, (3, 16, 16))
         assert backend.generator.bit_generator.state == random and not calls
     assert all(p.grad is None for p in model.parameters()) and model.training
@@ -73,7 +76,8 @@ def test_summary_refuses():
 
 def test_class_activation_map(rng):
     fastnn.manual_seed(0)
-    model = nn.Sequential(nn.Conv2d(3, 6, 3, padding=1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 4))
+    model = nn.Sequential(nn.Conv2d(3, 6, 3, padding=1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+                          nn.Linear(6, 4))  # fmt: skip
     images = fastnn.from_numpy(rng.standard_normal((5, 3, 7, 9)).astype(np.float32))
     scores = model(images)
     maps = fastnn.class_activation_map(model, images)
@@ -93,7 +97,8 @@ def test_a_map_shows_where_the_class_was_seen():
     for image, label, (i, j) in zip(images, labels, places, strict=True):
         image[0, i : i + 3, j : j + 3] = np.eye(3) if label else np.fliplr(np.eye(3))
     x, y = fastnn.from_numpy(images), fastnn.from_numpy(labels)
-    model = nn.Sequential(nn.Conv2d(1, 8, 3, padding=1), nn.ReLU(), nn.AdaptiveAvgPool2d((1, 1)), nn.Flatten(), nn.Linear(8, 2))
+    model = nn.Sequential(nn.Conv2d(1, 8, 3, padding=1), nn.ReLU(), nn.AdaptiveAvgPool2d((1, 1)), nn.Flatten(),
+                          nn.Linear(8, 2))  # fmt: skip
     adam = fastnn.optim.Adam(model.parameters(), lr=0.05)
     for _ in range(100):
         adam.zero_grad()

@@ -31,8 +31,8 @@ for seed in SEEDS:
         places, same = path(x, target, 1.0)
         steps = np.linalg.norm(np.diff(places, axis=0), axis=1).sum()
         detours[name] = steps / np.linalg.norm(places[-1] - places[0])
-        print(f"seed {seed}, {name}: gradients of one sign in {same:.0%} of the steps, the way {detours[name]:.1f} times "
-              f"as long as the distance, weights {places[-1].round(2)}")
+        print(f"seed {seed}, {name}: gradients of one sign in {same:.0%} of the steps, the way {detours[name]:.1f} "
+              f"times as long as the distance, weights {places[-1].round(2)}")
         assert same == 1 if name == "all positive" else same < 0.7
         if seed == 0:
             ax.plot(*places[:200].T)

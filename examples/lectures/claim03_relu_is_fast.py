@@ -1,7 +1,7 @@
 """Claim 3: ReLU costs a fraction of sigmoid and tanh, and networks of ReLUs converge several times faster.
 
-The source (AlexNet, figure 1) has six times fewer epochs for ReLU than for tanh. Sigmoid networks of several layers suffer most.
-"""
+The source (AlexNet, figure 1) has six times fewer epochs for ReLU than for tanh. Sigmoid networks of several layers
+suffer most."""
 import time
 
 import numpy as np

@@ -1,13 +1,13 @@
-"""Claim 5: the sigmoid's gradient is that of the gates that compose it, and the delta derived by hand for a two-layer network
-of sigmoids with squared errors is the tape's. Gates: add passes its gradient on, multiply swaps the inputs, max routes;
-where a value is used twice, the gradients that come back are added."""
+"""Claim 5: the sigmoid's gradient is that of the gates that compose it, and the delta derived by hand for a two-
+layer network of sigmoids with squared errors is the tape's. Gates: add passes its gradient on, multiply swaps the
+inputs, max routes; where a value is used twice, the gradients that come back are added."""
 import numpy as np
 from common import SEEDS, figure, save
 
 import fastnn
 import fastnn.nn.functional as F
 
-# A neuron with two inputs, gate by gate (CS231n, lecture 4: w = (2, -3, -3), x = (-1, -2) gives 0.73 and the gradients below)
+# A neuron with two inputs, gate by gate (CS231n, lecture 4: w = (2, -3, -3), x = (-1, -2) gives 0.73)
 w0, x0, w1, x1, w2 = numbers = [2.0, -1.0, -3.0, -2.0, -3.0]
 product0, product1 = w0 * x0, w1 * x1  # multiply
 total = product0 + product1 + w2  # add

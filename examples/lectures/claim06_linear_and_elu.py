@@ -13,7 +13,8 @@ for seed in SEEDS:
     train(deep, optim.Adam(deep.parameters(), lr=0.003), images, labels, 10, seed=seed)
     weight, bias = np.eye(64, dtype=np.float32), np.zeros(64, np.float32)
     for layer in deep:
-        weight, bias = layer.weight.detach().numpy() @ weight, layer.weight.detach().numpy() @ bias + layer.bias.detach().numpy()
+        w, b = layer.weight.detach().numpy(), layer.bias.detach().numpy()
+        weight, bias = w @ weight, w @ bias + b
     one = nn.Linear(64, 10)
     one.load_state_dict({"weight": weight, "bias": bias})
     with fastnn.no_grad():

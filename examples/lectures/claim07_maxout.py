@@ -1,4 +1,5 @@
-"""Claim 7: maxout contains ReLU and leaky ReLU as special cases, and doubles the parameters (Goodfellow et al. 2013)."""
+"""Claim 7: maxout contains ReLU and leaky ReLU as special cases, and doubles the parameters (Goodfellow et al.
+2013)."""
 import numpy as np
 from common import SEEDS, figure, save
 
@@ -14,7 +15,7 @@ for seed in SEEDS:
     assert counts[1] == 2 * counts[0]
     x = fastnn.randn(50, 20)
     pieces = F.linear(x, linear.weight, linear.bias)
-    for slope, name in (0.0, "ReLU"), (0.1, "leaky ReLU"):  # max(a, slope * a): the second piece is a multiple of the first
+    for slope, name in (0.0, "ReLU"), (0.1, "leaky ReLU"):  # max(a, slope * a)
         both = fastnn.stack([pieces, slope * pieces], 2).flatten(1)
         difference = abs(F.maxout(both, 2, 1) - F.leaky_relu(pieces, slope)).max().item()
         print(f"seed {seed}: {counts[0]} and {counts[1]} parameters; maxout and {name} differ by {difference:.0e}")

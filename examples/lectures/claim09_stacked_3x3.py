@@ -20,7 +20,7 @@ for seed in SEEDS:
         sizes.append(sum(p.numel() for p in model.parameters()))
         assert y.shape == (1, C, 9, 9)
     seen = [np.argwhere(field > 0) for field in fields]
-    print(f"seed {seed}: both see rows and columns {seen[0].min(0)} to {seen[0].max(0)}; {sizes[0]} and {sizes[1]} weights")
+    print(f"seed {seed}: both see places {seen[0].min(0)} to {seen[0].max(0)}; {sizes[0]} and {sizes[1]} weights")
     assert np.array_equal(*seen) and len(seen[0]) == 49
     assert sizes == [27 * C * C, 49 * C * C]
 for ax, field, name in (left, fields[0], "three 3x3"), (right, fields[1], "one 7x7"):

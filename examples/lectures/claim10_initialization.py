@@ -1,5 +1,6 @@
-"""Claim 10: zero weights make all neurons equal, small ones let activations die out with depth, large ones saturate tanh;
-Xavier keeps their spread under tanh but not under ReLU, where He does (CS231n, lecture 6: ten layers of 500 units)."""
+"""Claim 10: zero weights make all neurons equal, small ones let activations die out with depth, large ones saturate
+tanh; Xavier keeps their spread under tanh but not under ReLU, where He does (CS231n, lecture 6: ten layers of 500
+units)."""
 import numpy as np
 from common import SEEDS, digits, figure, save, train
 
@@ -30,7 +31,8 @@ fig, ax = figure()
 for seed in SEEDS:
     found = {name: spreads(*case, seed) for name, case in cases.items()}
     for name, (stds, beyond) in found.items():
-        print(f"seed {seed}: {name:13} spread {stds[0]:.3f} after one layer, {stds[-1]:.1e} after ten, {beyond:4.0%} saturated")
+        print(f"seed {seed}: {name:13} spread {stds[0]:.3f} after one layer, {stds[-1]:.1e} after ten, "
+              f"{beyond:4.0%} beyond 0.95")
         if seed == 0:
             ax.semilogy(range(1, 11), stds, label=name)
     last = {name: stds[-1] for name, (stds, _) in found.items()}

@@ -1,5 +1,5 @@
-"""Claim 11: batch norm makes a network insensitive to its initialization and lets it learn at higher rates; its gamma and beta
-can undo the normalization exactly (Ioffe, Szegedy 2015)."""
+"""Claim 11: batch norm makes a network insensitive to its initialization and lets it learn at higher rates; its
+gamma and beta can undo the normalization exactly (Ioffe, Szegedy 2015)."""
 import numpy as np
 from common import SEEDS, digits, evaluate, figure, save, train
 
@@ -12,7 +12,7 @@ images, labels, test_images, test_labels = digits()
 def accuracy(normalized, std, rate, seed):
     fastnn.manual_seed(seed)
     layers = []
-    for i in range(4):
+    for _ in range(4):
         linear = nn.Linear(64, 64)
         nn.init.normal_(linear.weight, std=std)
         layers += [linear, nn.BatchNorm1d(64), nn.ReLU()] if normalized else [linear, nn.ReLU()]
@@ -24,10 +24,10 @@ def accuracy(normalized, std, rate, seed):
 
 fig, left, right = figure(2)
 stds, rates = (0.01, 0.05, 0.18, 0.5, 2.0), (0.01, 0.03, 0.1, 0.3, 1.0)
-for ax, name, values, call in ((left, "spread of the initial weights", stds, lambda bn, v, seed: accuracy(bn, v, 0.1, seed)),
-                               (right, "learning rate", rates, lambda bn, v, seed: accuracy(bn, 0.18, v, seed))):
+for ax, name, values in (left, "spread of the initial weights", stds), (right, "learning rate", rates):
     for normalized in (False, True):
-        found = np.array([[call(normalized, v, seed) for v in values] for seed in SEEDS])
+        found = np.array([[accuracy(normalized, *((v, 0.1) if values is stds else (0.18, v)), seed) for v in values]
+                          for seed in SEEDS])
         label = "with batch norm" if normalized else "without"
         print(f"{name} {values}, {label}: accuracy {found.mean(0).round(3).tolist()}")
         ax.semilogx(values, found.mean(0), "o-", label=label)

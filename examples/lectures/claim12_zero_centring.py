@@ -1,5 +1,5 @@
-"""Claim 12: zero-centring the data helps the first layer: it bears higher rates. Whether the mean is that of each pixel (a mean
-image) or one number a channel matters little."""
+"""Claim 12: zero-centring the data helps the first layer: it bears higher rates. Whether the mean is that of each
+pixel (a mean image) or one number a channel matters little."""
 import numpy as np
 from common import SEEDS, digits, figure, save, train
 

@@ -1,5 +1,6 @@
-"""Claim 16: SGD zig-zags where curvatures differ and stalls at saddle points; momentum carries it through; Nesterov's overshoots
-less, and its rewritten form, with the gradient where one is, is the same method (CS231n, lecture 7; Sutskever et al. 2013)."""
+"""Claim 16: SGD zig-zags where curvatures differ and stalls at saddle points; momentum carries it through;
+Nesterov's overshoots less, and its rewritten form, with the gradient where one is, is the same method (CS231n,
+lecture 7; Sutskever et al. 2013)."""
 import numpy as np
 from common import SEEDS, figure, save
 
@@ -31,7 +32,8 @@ fig, left, right = figure(2)
 for seed in SEEDS:
     rng = np.random.default_rng(seed)
     start = rng.uniform(5, 10), rng.uniform(1, 2)
-    ways = {"SGD": descend(valley, start, 100, lr=0.036), "momentum": descend(valley, start, 100, lr=0.01, momentum=0.8),
+    ways = {"SGD": descend(valley, start, 100, lr=0.036),
+            "momentum": descend(valley, start, 100, lr=0.01, momentum=0.8),
             "Nesterov": descend(valley, start, 100, lr=0.01, momentum=0.8, nesterov=True)}
     turns = {name: int((np.diff(np.sign(way[:40, 1])) != 0).sum()) for name, way in ways.items()}
     beyond = {name: -way[:, 0].min() for name, way in ways.items()}
@@ -52,7 +54,7 @@ for seed in SEEDS:
     print(f"  steps to get away from a saddle point: {away}")
     assert 5 * away["momentum"] < away["SGD"]
 
-    # v = mu v - lr grad(x + mu v), x = x + v is the same as p = x + mu v with the gradient at p, which is what SGD stores
+    # v = mu v - lr grad(x + mu v), x = x + v is what SGD does with p = x + mu v, where it takes the gradient
     x, v, mu, lr, scale = np.array(start), np.zeros(2), 0.8, 0.01, np.array([1.0, 50.0])
     for _ in range(100):
         v = mu * v - lr * scale * (x + mu * v)

@@ -1,6 +1,9 @@
 """Claim 17: in many dimensions stationary points are mostly saddles (Dauphin et al. 2014).
 
-Stationary points of random smooth functions f(x) = sum of a_k cos(w_k x + b_k), found by Newton's iteration from random places."""
+Stationary points of random smooth functions f(x) = sum of a_k cos(w_k x + b_k), found by Newton's iteration from
+random places."""
+from itertools import pairwise
+
 import numpy as np
 from common import SEEDS, figure, save
 
@@ -33,7 +36,7 @@ for seed in SEEDS:
         saddles, minima = counts[0], counts[1]
         found.append(saddles / max(1, saddles + 2 * minima))  # as many maxima as minima, by symmetry
     print(f"seed {seed}: share of saddles in {dimensions} dimensions: {np.round(found, 2).tolist()}")
-    assert found[0] == 0 and all(a < b + 0.02 for a, b in zip(found, found[1:], strict=False)) and found[-1] > 0.9
+    assert found[0] == 0 and all(a < b + 0.02 for a, b in pairwise(found)) and found[-1] > 0.9
     ax.plot(dimensions, found, "o-", label=f"seed {seed}")
 ax.set_xlabel("dimensions")
 ax.set_ylabel("share of saddles among stationary points")

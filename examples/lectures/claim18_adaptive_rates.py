@@ -1,5 +1,5 @@
-"""Claim 18: AdaGrad's step shrinks to nothing, RMSProp's does not; Adam without bias correction takes a huge first step; no method
-with a rate for each parameter copes with a tilted ellipse (CS231n, lecture 7)."""
+"""Claim 18: AdaGrad's step shrinks to nothing, RMSProp's does not; Adam without bias correction takes a huge first
+step; no method with a rate for each parameter copes with a tilted ellipse (CS231n, lecture 7)."""
 import numpy as np
 from common import SEEDS, figure, save
 

@@ -19,7 +19,7 @@ for seed in SEEDS:
         losses += train(model, sgd, images, noisy, 1, batch_size=16, seed=100 * seed + epoch)
         schedule.step()
     before, after, plateau = np.mean(losses[15:20]), np.mean(losses[20:22]), np.mean(losses[10:15])
-    print(f"seed {seed}: loss {plateau:.3f} in epochs 11 to 15, {before:.3f} in 16 to 20, {after:.3f} just after the drop")
+    print(f"seed {seed}: loss {plateau:.3f} in epochs 11-15, {before:.3f} in 16-20, {after:.3f} just after the drop")
     assert before > 0.9 * plateau and after < 0.7 * before
     ax.plot(range(1, 41), losses, label=f"seed {seed}")
 ax.axvline(20.5, color="grey", ls=":")

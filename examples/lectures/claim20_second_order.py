@@ -1,5 +1,5 @@
-"""Claim 20: Newton's step lands in the minimum of a quadratic; L-BFGS beats first-order methods on a full-batch, noise-free problem,
-and loses on minibatches (CS231n, lecture 7). Newton and BFGS are written out here, in float64."""
+"""Claim 20: Newton's step lands in the minimum of a quadratic; L-BFGS beats first-order methods on a full-batch,
+noise-free problem, and loses on minibatches (CS231n, lecture 7). Newton and BFGS are written out here, in float64."""
 import numpy as np
 from common import SEEDS, digits, figure, save
 
@@ -9,7 +9,8 @@ from fastnn import nn, optim
 
 
 def bfgs(f, gradient, x, steps):
-    """Broyden, Fletcher, Goldfarb, Shanno 1970: H, the inverse of the curvatures, is learned from changes of the gradient."""
+    """Broyden, Fletcher, Goldfarb, Shanno 1970: H, the inverse of the curvatures, is learned from changes of
+    the gradient."""
     H, g, values = np.eye(len(x)), gradient(x), [f(x)]
     for _ in range(steps):
         direction, t = -H @ g, 1.0
@@ -60,13 +61,14 @@ for seed in SEEDS:
     A, b = root @ root.T + 0.1 * np.eye(6), rng.normal(size=6)
     minimum, x = np.linalg.solve(A, b), rng.normal(size=6)
     newton = x - np.linalg.solve(A, A @ x - b)
-    found, values = bfgs(lambda z: 0.5 * z @ A @ z - b @ z, lambda z: A @ z - b, x, 60)
-    print(f"seed {seed}: distance from the minimum after one step of Newton's {abs(newton - minimum).max():.0e}, after BFGS "
-          f"{abs(found - minimum).max():.0e}")
+    found, values = bfgs(lambda z, A=A, b=b: 0.5 * z @ A @ z - b @ z, lambda z, A=A, b=b: A @ z - b, x, 60)
+    print(f"seed {seed}: distance from the minimum after one step of Newton's "
+          f"{abs(newton - minimum).max():.0e}, after BFGS {abs(found - minimum).max():.0e}")
     assert abs(newton - minimum).max() < 1e-10 and abs(found - minimum).max() < 1e-5
 
     methods = {"L-BFGS": lambda ps: optim.LBFGS(ps, line_search_fn="strong_wolfe", max_iter=10),
-               "SGD, momentum": lambda ps: optim.SGD(ps, lr=0.5, momentum=0.9), "Adam": lambda ps: optim.Adam(ps, lr=0.03)}
+               "SGD, momentum": lambda ps: optim.SGD(ps, lr=0.5, momentum=0.9),
+               "Adam": lambda ps: optim.Adam(ps, lr=0.03)}
     full = {name: loss_after(seed, make, 150, len(images)) for name, make in methods.items()}
     small = {name: loss_after(seed, make, 150, 16) for name, make in methods.items()}
     print(f"  full batch: { {name: round(v, 5) for name, v in full.items()} }, batches of 16: "

@@ -1,7 +1,7 @@
 """Claim 21: flat minima generalize better than sharp ones (Hochreiter, Schmidhuber 1997; Keskar et al. 2017).
 
-Small batches and high rates end in flatter minima. Sharpness is how much the training loss rises, on average, when each matrix of
-weights is disturbed by 30 % of its size. All runs learn the training images by heart."""
+Small batches and high rates end in flatter minima. Sharpness is how much the training loss rises, on average, when
+each matrix of weights is disturbed by 30 % of its size. All runs learn the training images by heart."""
 import copy
 
 import numpy as np

@@ -1,13 +1,13 @@
-"""Claim 22: an ensemble of independent models, of snapshots of one run, or a Polyak average of the weights beats its members by a
-little (CS231n, lecture 7; Huang et al. 2017; Polyak, Juditsky 1992)."""
+"""Claim 22: an ensemble of independent models, of snapshots of one run, or a Polyak average of the weights beats its
+members by a little (CS231n, lecture 7; Huang et al. 2017; Polyak, Juditsky 1992)."""
 import numpy as np
 from common import SEEDS, digits, evaluate, figure, save, train
+from fastnn.ensemble import Ensemble, SnapshotEnsemble
+from fastnn.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 import fastnn
 import fastnn.nn.functional as F
 from fastnn import nn, optim
-from fastnn.ensemble import Ensemble, SnapshotEnsemble
-from fastnn.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 images, labels, test_images, test_labels = digits(samples=300)
 

@@ -1,5 +1,5 @@
-"""Claim 23: dropout narrows the gap between training and test; to scale in training (inverted) is in expectation the same as to
-scale at test time (Srivastava et al. 2014)."""
+"""Claim 23: dropout narrows the gap between training and test; to scale in training (inverted) is in expectation the
+same as to scale at test time (Srivastava et al. 2014)."""
 import numpy as np
 from common import SEEDS, digits, evaluate, figure, save, train
 
@@ -15,13 +15,14 @@ gaps = {0.0: [], 0.5: []}
 for seed in SEEDS:
     for p, found in gaps.items():
         fastnn.manual_seed(seed)
-        model = nn.Sequential(nn.Linear(64, 256), nn.ReLU(), nn.Dropout(p), nn.Linear(256, 256), nn.ReLU(), nn.Dropout(p),
-                              nn.Linear(256, 10))
+        model = nn.Sequential(nn.Linear(64, 256), nn.ReLU(), nn.Dropout(p),
+                              nn.Linear(256, 256), nn.ReLU(), nn.Dropout(p), nn.Linear(256, 10))
         train(model, optim.Adam(model.parameters(), lr=0.001), images, labels, 60, seed=seed)
         (loss, accuracy), (test_loss, test_accuracy) = (
             evaluate(model, *data) for data in ((images, labels), (test_images, test_labels)))
         found.append(test_loss - loss)
-        print(f"seed {seed}, p = {p}: loss {loss:.4f} and on the test {test_loss:.3f}, accuracy {accuracy:.3f} and {test_accuracy:.3f}")
+        print(f"seed {seed}, p = {p}: loss {loss:.4f} and on the test {test_loss:.3f}, "
+              f"accuracy {accuracy:.3f} and {test_accuracy:.3f}")
     assert gaps[0.5][-1] < 0.8 * gaps[0.0][-1]
 
     x, p = fastnn.randn(1, 1000, dtype=fastnn.float64) + 2, 0.3

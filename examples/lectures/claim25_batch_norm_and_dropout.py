@@ -19,7 +19,8 @@ def test_loss(normalized, p, seed):
     return evaluate(model, test_images, test_labels)[0]
 
 
-found = {(normalized, p): [test_loss(normalized, p, seed) for seed in SEEDS] for normalized in (False, True) for p in (0.0, 0.5)}
+found = {(normalized, p): [test_loss(normalized, p, seed) for seed in SEEDS]
+         for normalized in (False, True) for p in (0.0, 0.5)}
 means = {key: np.mean(losses) for key, losses in found.items()}
 for (normalized, p), loss in means.items():
     print(f"{'with batch norm' if normalized else 'without':15} dropout {p}: test loss {loss:.4f}")

@@ -12,7 +12,7 @@ from fastnn.data import DataLoader, TensorDataset
 from fastnn.data import digits as digits_of
 
 matplotlib.use("Agg")
-import matplotlib.pyplot as plt  # noqa: E402
+import matplotlib.pyplot as plt
 
 FIGURES = Path(os.environ.get("FIGURES", "figures"))
 SEEDS = (0, 1, 2)
