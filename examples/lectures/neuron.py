@@ -1,4 +1,4 @@
-"""One neuron as a classifier: binary softmax (logistic, cross-entropy) and binary SVM (hinge loss with L2), for which of
+"""One neuron as a classifier: binary softmax (logistic, cross-entropy) and binary SVM (hinge loss), for which of
 two digits an image shows (CS231n, notes on neural networks, part 1). Regularization pulls its weights to zero."""
 import numpy as np
 from common import SEEDS, digits, figure, save
@@ -37,6 +37,7 @@ for seed, pair in zip(SEEDS, ((3, 8), (4, 9), (1, 7)), strict=True):
                 ax.imshow(neuron.weight.detach().numpy().reshape(8, 8))
                 ax.set_title(f"{name}: {pair[1]} against {pair[0]}")
                 right_ones = ((neuron(test_x)[:, 0] > 0).float() == test_y).float().mean().item()
-        print(f"{name}: {pair[0]} or {pair[1]}: accuracy on the test {right_ones:.3f}; norms {np.round(norms, 2).tolist()}")
+        print(f"{name}: {pair[0]} or {pair[1]}: accuracy on the test {right_ones:.3f}; "
+              f"norms {np.round(norms, 2).tolist()}")
         assert right_ones > 0.95 and norms[0] > norms[1] > norms[2]
 save(fig)
