@@ -1,6 +1,6 @@
 """Datasets: things with a length that answer an index with one sample."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -91,6 +91,37 @@ def take_batch(dataset: Any, indices: np.ndarray) -> list[Tensor] | None:
         else:
             out[...] = source[indices]  # take would copy the whole source
     return batch
+
+
+def batches_of(data: Any, batch_size: int) -> Iterator[Any]:
+    """The first member of each batch: of a dataset of samples x or (x, …), of an array, of batches x or (x, …)
+    themselves. None is held here while the next one is made."""
+    data = TensorDataset(data) if isinstance(data, (Tensor, np.ndarray)) else data
+    if not isinstance(data, (list, tuple)) and hasattr(data, "__getitem__") and hasattr(data, "__len__"):
+        for start in range(0, len(data) or in_memory(data), batch_size):  # an empty array is one batch
+            indices = np.arange(start, min(start + batch_size, len(data)))
+            yield first_of(take_batch(data, indices) or _singly(data, indices))
+    elif isinstance(data, Iterable):
+        yield from map(first_of, data)
+    else:
+        raise TypeError(f"fit: data must be a dataset, batches, or an array, got a {type(data).__name__}")
+
+
+def first_of(batch: Any) -> Any:
+    """The first member of a batch or sample (x, …), or what is x alone."""
+    return batch[0] if isinstance(batch, (tuple, list)) else batch
+
+
+def _singly(data: Any, indices: np.ndarray) -> np.ndarray:
+    """The first members of the samples at `indices`, asked for one by one."""
+    for row, i in enumerate(indices.tolist()):
+        a = as_tensor(first_of(data[i])).array
+        if row == 0:
+            out = np.empty((len(indices), *a.shape), a.dtype)
+        if a.shape != out.shape[1:] or a.dtype != out.dtype:
+            raise ShapeError(f"fit: sample {i} is {a.dtype} {a.shape}, others are {out.dtype} {out.shape[1:]}")
+        out[row] = a
+    return out
 
 
 def random_split(dataset: Any, lengths: Sequence[float], generator: Seed = None) -> list[Subset]:

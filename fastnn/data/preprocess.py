@@ -9,14 +9,14 @@ the images, once per shape and dtype, so that no image is transposed. Gradients 
 
 Source: CS231n, "Neural Networks Part 2: Setting up the Data and the Loss", Data Preprocessing."""
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, Self
 
 import numpy as np
 
 from fastnn import layout
-from fastnn.data.dataset import Seed, TensorDataset, take_batch
-from fastnn.data.transforms import Transform, Window
+from fastnn.data.dataset import Seed, batches_of, first_of
+from fastnn.data.transforms import ToFloat, Transform, Window
 from fastnn.errors import DTypeError, ShapeError, StateDictError
 from fastnn.functional import linear, matmul
 from fastnn.tensor import Array, Tensor, as_tensor
@@ -52,7 +52,7 @@ class Preprocess(Transform):
             raise ValueError(f"{self}.fit: batch_size must be an int of at least 1, got {batch_size!r}")
         self._keep(None)
         moments = None
-        for batch in _batches(data, int(batch_size)):
+        for batch in batches_of(data, int(batch_size)):
             moments = self._merge(moments, batch)
             del batch  # before the next one is made
         if moments is None:
@@ -62,7 +62,7 @@ class Preprocess(Transform):
 
     def partial_fit(self, batch: Any) -> Self:
         """Adds a batch to the statistics, for data that come as a stream. (After `load_state_dict` they start anew.)"""
-        moments = self._merge(self._moments, _first(batch))
+        moments = self._merge(self._moments, first_of(batch))
         if moments is not None:
             self._keep(moments)
         return self
@@ -143,11 +143,7 @@ class Preprocess(Transform):
         return Tensor(out[0] if single else out)
 
     def prepare(self, images: Array) -> Array:
-        images = self._check(images)
-        if images.dtype == np.uint8:
-            out = layout.empty(images.shape, np.float32, images.ndim == 4)
-            return np.multiply(images, np.float32(1 / 255), out, dtype=np.float32)
-        return layout.channels_last(images) if images.ndim == 4 else layout.contiguous(images)
+        return ToFloat().apply(self._check(images), None)  # type: ignore[arg-type]
 
     def _check(self, a: Array) -> Array:
         if a.dtype.char not in "fdB":
@@ -408,32 +404,3 @@ def _unrows(rows: Array, shape: Shape) -> Array:
 def _row(a: Array, shape: Shape) -> Array:
     """A number for each channel or pixel as a row for samples of `shape`."""
     return _rows(np.broadcast_to(a.reshape(a.shape + (1,) * (len(shape) - a.ndim)), shape)[None])[0]
-
-
-def _first(batch: Any) -> Any:
-    return batch[0] if isinstance(batch, (tuple, list)) else batch
-
-
-def _batches(data: Any, batch_size: int) -> Iterator[Any]:
-    """The first member of each batch. None is held here while the next one is made."""
-    data = TensorDataset(data) if isinstance(data, (Tensor, np.ndarray)) else data
-    if not isinstance(data, (list, tuple)) and hasattr(data, "__getitem__") and hasattr(data, "__len__"):
-        for start in range(0, len(data), batch_size):
-            indices = np.arange(start, min(start + batch_size, len(data)))
-            yield _first(take_batch(data, indices) or _singly(data, indices))
-    elif isinstance(data, Iterable):
-        yield from map(_first, data)
-    else:
-        raise TypeError(f"fit: data must be a dataset, batches, or an array, got a {type(data).__name__}")
-
-
-def _singly(data: Any, indices: Array) -> list[Array]:
-    """The samples at `indices`, asked for one by one."""
-    for row, i in enumerate(indices.tolist()):
-        a = as_tensor(_first(data[i])).array
-        if row == 0:
-            out = np.empty((len(indices), *a.shape), a.dtype)
-        if a.shape != out.shape[1:] or a.dtype != out.dtype:
-            raise ShapeError(f"fit: sample {i} is {a.dtype} {a.shape}, others are {out.dtype} {out.shape[1:]}")
-        out[row] = a
-    return [out]

@@ -9,6 +9,7 @@ Names, arguments and formulae are torchvision's, where it has the transform. Thr
 pixels the image is bilinear, without a filter before it shrinks (``antialias=False``); `fill`, what lies outside, is
 one number; colours lie from 0 to 1. ArgumentError for arguments out of range."""
 import math
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -16,7 +17,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from fastnn import layout
-from fastnn.data.dataset import Seed, as_generator
+from fastnn.data.dataset import Seed, as_generator, batches_of
 from fastnn.errors import ArgumentError, DTypeError, RangeError, ShapeError
 from fastnn.functional.arguments import IntOrPair, Pair, pair
 from fastnn.functional.image import MODES, affine_images, crop_and_recolour, crop_images
@@ -27,10 +28,8 @@ LARGEST = 1e9  # number that is taken for an argument
 
 
 class Transform:
-    """Base class: a subclass defines `apply(images, rng)`, from and to float images (N, C, H, W), channels-last.
-
-    ``transform(images, labels=None, generator=None)``. Raises DTypeError for images that are not floating point (see
-    `ToFloat`), ShapeError unless they are (N, C, H, W) or (C, H, W)."""
+    """Base class: a subclass defines `apply(images, rng)`, from and to float images (N, C, H, W), channels-last. Raises
+    DTypeError for images that are not floating point (see `ToFloat`), ShapeError unless (N, C, H, W) or (C, H, W)."""
 
     joins = False  # whether Compose goes by `join`
 
@@ -50,12 +49,11 @@ class Transform:
 
     def prepare(self, images: Array) -> Array:
         """The images as `apply` takes them."""
+        name = type(self).__name__
         if images.dtype.char not in "fd":
-            raise DTypeError(f"{type(self).__name__}: images must be float32 or float64, but are {images.dtype}; put "
-                             "ToFloat() first")
+            raise DTypeError(f"{name}: images must be float32 or float64, but are {images.dtype}; put ToFloat() first")
         if images.ndim != 4:
-            raise ShapeError(f"{type(self).__name__}: images must be (N, C, H, W) or (C, H, W), got {images.shape}; "
-                             "views come last")
+            raise ShapeError(f"{name}: images must be (N, C, H, W) or (C, H, W), got {images.shape}; views come last")
         return layout.channels_last(images.astype(images.dtype.newbyteorder("="), copy=False))
 
     def mix(self, images: Array, labels: Array | None, rng: np.random.Generator) -> tuple[Array, Array | None]:
@@ -64,10 +62,14 @@ class Transform:
 
     def apply(self, images: Array, rng: np.random.Generator) -> Array:
         """The images (N, C, H, W), transformed; may return them themselves, but not write into them."""
-        raise NotImplementedError(f"{type(self).__name__} does not define apply")
+        window = Window(images)
+        if not self.join(window, rng):
+            raise NotImplementedError(f"{type(self).__name__} does not define apply")
+        return window.made()
 
     def join(self, window: "Window", rng: np.random.Generator) -> bool:
-        """Adds this transform to what `window` will do in one pass and returns True; or draws nothing, and False."""
+        """Adds this transform to what `window` will do in one pass and returns True, as it always must to a new window
+        unless the class defines `apply`; or draws nothing, and False."""
         return False
 
 
@@ -78,9 +80,8 @@ class Window:
 
     def __init__(self, images: Array) -> None:
         self.images, self.dtype, self.shape = images, images.dtype, images.shape
-        self.top: Any = 0
-        self.left: Any = 0
-        self.flip: Any = 0
+        zero: Any = 0
+        self.top = self.left = self.flip = zero
         self.mode, self.outside = "constant", self.dtype.type(0)
         self.whole = True  # no part has been taken
         self.colours: tuple = ()  # mean and weight
@@ -115,15 +116,6 @@ class Window:
         crop_and_recolour(layout.channels_last(self.images), self.top, self.left, self.flip, self.mode,
                           [self.outside, *self.colours], out)
         return out
-
-
-class _Joining(Transform):
-    """Base class of transforms that define `join`, which succeeds with a new window."""
-
-    def apply(self, images: Array, rng: np.random.Generator) -> Array:
-        window = Window(images)
-        self.join(window, rng)
-        return window.made()
 
 
 class Compose(Transform):
@@ -268,7 +260,7 @@ def _first(good: Array, *tries: Array) -> tuple[Array, ...]:
 # Values ------------------------------------------------------------------------------------------------------------
 
 @dataclass(eq=False)
-class Normalize(_Joining):
+class Normalize(Transform):
     """(x − mean) / std, numbers or one for each channel; ShapeError if there are not as many.
 
     >>> Normalize(0.5, (0.5, 0.25))(fastnn.ones(2, 1, 1)).flatten()
@@ -336,9 +328,8 @@ class ColorJitter(Transform):
     hue: Numbers = 0
 
     def __post_init__(self) -> None:
-        names = ("brightness", "contrast", "saturation")
-        self._ranges = [*(_interval(self, name, 0, LARGEST, 1) for name in names),
-                        _interval(self, "hue", -0.5, 0.5, 0)]
+        self._ranges = [_interval(self, name, 0, LARGEST, 1) for name in ("brightness", "contrast", "saturation")]
+        self._ranges.append(_interval(self, "hue", -0.5, 0.5, 0))
 
     def apply(self, images: Array, rng: np.random.Generator) -> Array:
         rows, colours = _rows(images), images.shape[1]
@@ -375,14 +366,11 @@ class PCAColor(Transform):
               "eigenvalues must be (C,), eigenvectors (C, C)")
 
     def fit(self, data: Any) -> "PCAColor":
-        """Sets them from images (N, C, H, W), uint8 as ToFloat makes them, from a TensorDataset's, or from batches of
-        images or (images, …) such as a DataLoader gives; returns itself."""
-        if isinstance(data, (Tensor, np.ndarray)) or hasattr(data, "tensors"):
-            whole = as_tensor(getattr(data, "tensors", [data])[0]).array
-            data = (whole[i : i + 256] for i in range(0, len(whole) or 1, 256))  # a copy in float64 would be large
+        """Sets them from images (N, C, H, W), uint8 as ToFloat makes them, from a dataset of images or (images, …), or
+        from batches of them such as a DataLoader gives; returns itself."""
         n, sums, products = 0, 0.0, 0.0
-        for batch in data:
-            a = as_tensor(batch[0] if isinstance(batch, (list, tuple)) else batch).array
+        for batch in batches_of(data, 256):  # a copy of all in float64 would be large
+            a = as_tensor(batch).array
             if a.ndim != 4 or a.size == 0:
                 raise ShapeError(f"PCAColor: fit needs images (N, C, H, W), got {a.shape}")
             pixels = a.transpose(0, 2, 3, 1).reshape(-1, a.shape[1]) / (255 if a.dtype == np.uint8 else 1.0)
@@ -485,7 +473,7 @@ class Cutout(Transform):
 # Geometry ----------------------------------------------------------------------------------------------------------
 
 @dataclass(eq=False)
-class RandomHorizontalFlip(_Joining):
+class RandomHorizontalFlip(Transform):
     """Each image mirrored left and right with probability p.
 
     >>> RandomHorizontalFlip(1.0)(fastnn.arange(3.0).view(1, 1, 3)).tolist()
@@ -507,7 +495,7 @@ class RandomVerticalFlip(RandomHorizontalFlip):
 
 
 @dataclass(eq=False)
-class RandomCrop(_Joining):
+class RandomCrop(Transform):
     """A part of `size` of each image, which is padded first; every place is as likely. ShapeError if there is none.
 
     `padding` is an int, (width, height) or (left, top, right, bottom). `padding_mode` is "constant" (`fill`), "edge",
@@ -536,7 +524,7 @@ def _middle(n: int, size: int) -> int:
 
 
 @dataclass(eq=False)
-class CenterCrop(_Joining):
+class CenterCrop(Transform):
     """The part of `size` in the middle; what an image lacks is 0."""
     size: IntOrPair
 
@@ -667,6 +655,7 @@ class RandomAffine(Transform):
 class _Mixture(Transform):
     alpha: float
     num_classes: int
+    pair: ClassVar[Callable]  # (images, partner, part, rng): images mixed with images[partner], the part of their own
 
     def __post_init__(self) -> None:
         _number(self, "alpha", 1 / LARGEST)
@@ -691,10 +680,6 @@ class _Mixture(Transform):
         if (wrong := labels[(labels < 0) | (labels >= classes)]).size:
             raise RangeError(f"{self}: label {wrong[0]} is out of range for {classes} classes")
         return (labels[:, None] == np.arange(classes)).astype(images.dtype)
-
-    def pair(self, images: Array, partner: Array, part: float, rng: np.random.Generator) -> tuple[Array, float]:
-        """Images mixed with images[partner], and the part of their own."""
-        raise NotImplementedError(f"{type(self).__name__} does not define pair")
 
 
 class MixUp(_Mixture):
@@ -835,15 +820,6 @@ def from_text(text: str, image_shape: Sequence[int], num_classes: int) -> Compos
     return Compose(transforms)
 
 
-# name: what makes the views of a padding in pixels and the images' (H, W)
-NAMED_VIEWS: dict[str, Callable[[int, Pair], View]] = {
-    "flip": lambda padding, size: FlipViews(),
-    "vflip": lambda padding, size: FlipViews(True),
-    "five-crop": lambda padding, size: FiveCrop(size, padding),
-    "ten-crop": lambda padding, size: TenCrop(size, padding),
-}
-
-
 def views_from_text(text: str, image_shape: Sequence[int]) -> View:
     """The views of images (C, H, W) that a name means: flip, vflip, or the crops of the image's size out of the image
     padded by as many pixels as the number behind five-crop= or ten-crop= says. ArgumentError for anything else.
@@ -851,13 +827,15 @@ def views_from_text(text: str, image_shape: Sequence[int]) -> View:
     >>> views_from_text("ten-crop=2", (3, 32, 32))
     TenCrop(size=(32, 32), padding=2, vertical_flip=False)
     """
-    name, equals, number = text.strip().partition("=")
-    if name not in NAMED_VIEWS or (equals == "=") != name.endswith("crop") or (equals and not number.isdecimal()):
+    match = re.fullmatch(r"(v?)flip|(five|ten)-crop=(\d+)", text.strip())
+    if not match:
         raise ArgumentError(f"views must be flip, vflip, five-crop=PIXELS or ten-crop=PIXELS, got {text!r}")
-    _, H, W = image_shape
-    if int(number or 0) > max(H, W):
+    (vertical, kind, padding), (_, H, W) = match.groups(), image_shape
+    if kind is None:
+        return FlipViews(vertical == "v")
+    if int(padding) > max(H, W):
         raise ArgumentError(f"views {text!r} shift images of {H}x{W} pixels out of sight")
-    return NAMED_VIEWS[name](int(number or 0), (H, W))
+    return (FiveCrop if kind == "five" else TenCrop)((H, W), int(padding))
 
 
 def views_like(augmentation: str, image_shape: Sequence[int]) -> View:

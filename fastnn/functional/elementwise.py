@@ -14,21 +14,7 @@ import numpy as np
 from fastnn import backend, layout, tensor
 from fastnn.errors import ArgumentError, DTypeError, ShapeError
 from fastnn.functional.shape import expand, install
-from fastnn.tensor import (
-    Array,
-    Pending,
-    Tensor,
-    as_tensor,
-    bool_,
-    float32,
-    inplace,
-    pending,
-    recipe_of,
-    record,
-    result_dtype,
-    shadow,
-    unbroadcast,
-)
+from fastnn.tensor import Array, Pending, Tensor, as_tensor, bool_, float32, inplace, record, result_dtype, unbroadcast
 
 Operand = Tensor | bool | int | float | Array
 Op = Callable[..., Any]
@@ -86,21 +72,16 @@ def _apply(op: str, ufunc: Op, rules: tuple[Rule, ...], dtype: Any, xs: tuple[Te
     except (TypeError, ValueError) as error:
         kind = DTypeError if isinstance(error, TypeError) else ArgumentError
         raise kind(f"{op}: cannot take {' and '.join(str(a.dtype) for a in arrays)}: {error}") from None
-    terms: list[Any] = []
-    reads = ""  # what else is there is freed
-    for x, (names, gradient) in zip(xs, rules):  # noqa: B905
-        wanted = x.requires_grad
-        reads += names if wanted else ""
-        terms.append((gradient, x.array.shape, x.array.dtype) if wanted else None)
+    terms = tuple([(rule[1], x.array.shape, x.array.dtype) if x.requires_grad else None
+                   for x, rule in zip(xs, rules)])  # noqa: B905
     if not any(terms):
         return record(z, (), lambda g: ())
+    reads = "".join([names for term, (names, _) in zip(terms, rules) if term])  # noqa: B905
     read = tuple([a if name in reads else None for name, a in zip("zxyw", (z, *arrays))])  # noqa: B905
     saved = tuple([x for x, a in zip(xs, read[1:]) if a is not None]) if reads else ()  # noqa: B905
 
-    fits = tuple(terms)
-
     def backward(g: Array) -> tuple[Array | None, ...]:  # the gradients of the broadcast, promoted operands, fitted
-        return tuple([t and np.asarray(unbroadcast(t[0](g, *read), t[1]), t[2]) for t in fits])
+        return tuple([t and np.asarray(unbroadcast(t[0](g, *read), t[1]), t[2]) for t in terms])
 
     backward.__qualname__ = op
     return record(z, xs[: len(terms)], backward, saved, "z" in reads)
@@ -217,16 +198,16 @@ _same: Rule = "", lambda g, z, x, y: g
 _larger: Rule = "xy", lambda g, z, x, y: _masked(g, x < y, x == y)  # the gradient goes to x where it is the larger
 _smaller: Rule = "xy", lambda g, z, x, y: _masked(g, x > y, x == y)
 
+_to_both = named(lambda g: (g, g), "add", "the gradient goes to both")
 _plain_add = _binary("add", "x + y", _ADD, _same, _same)
 
 
 def _add(x: Operand, y: Operand) -> Tensor:
     if type(x) is Pending or type(y) is Pending:
         for a, b in (x, y), (y, x):  # batch norm takes a second operand into its own pass
-            if (recipe := recipe_of(a)) is not None and isinstance(b, Tensor) and (total := recipe.plus(b)) is not None:
-                backward = lambda grad: (grad, grad)  # noqa: E731
-                backward.__qualname__ = "add"
-                return pending(total, (x, y), backward)  # type: ignore[arg-type]
+            recipe = tensor.recipe_of(a)
+            if recipe is not None and isinstance(b, Tensor) and (total := recipe.plus(b)) is not None:
+                return tensor.pending(total, (x, y), _to_both)  # type: ignore[arg-type]
     return _plain_add(x, y)
 
 
@@ -293,16 +274,16 @@ def where(condition: Tensor, input: Operand, other: Operand) -> Tensor:
 
 def _operator(function: Op, reflected: bool = False) -> Op:
     def operator(x: Tensor, y: Any) -> Tensor:
-        if not isinstance(y, (Tensor, int, float, np.ndarray, np.generic)):
-            return NotImplemented
-        return function(y, x) if reflected else function(x, y)
+        if isinstance(y, (Tensor, int, float, np.ndarray, np.generic)):
+            return function(y, x) if reflected else function(x, y)
+        return NotImplemented
 
     return operator
 
 
 def _changing(function: Op) -> Op:
     """The form in place. The tensor is copied first if the gradient may read what is overwritten."""
-    kept, name = (lambda x: x) if function.__name__ in ("add", "sub") else shadow, function.__name__
+    kept, name = (lambda x: x) if function.__name__ in ("add", "sub") else tensor.shadow, function.__name__
     method = lambda x, *args, **kwargs: inplace(x, function(kept(x), *args, **kwargs), fresh=True)  # noqa: E731
     return named(method, f"{name}_", f"{name} in place.")
 
