@@ -8,6 +8,7 @@ are float64, pixels in the order C, H, W (as Flatten gives them); to be applied 
 the images, once per shape and dtype, so that no image is transposed. Gradients do not pass.
 
 Source: CS231n, "Neural Networks Part 2: Setting up the Data and the Loss", Data Preprocessing."""
+import inspect
 import math
 from collections.abc import Mapping
 from typing import Any, Self
@@ -15,7 +16,7 @@ from typing import Any, Self
 import numpy as np
 
 from fastnn import layout
-from fastnn.data.dataset import Seed, batches_of, first_of
+from fastnn.data.dataset import batches_of, first_of
 from fastnn.data.transforms import ToFloat, Transform, Window
 from fastnn.errors import DTypeError, ShapeError, StateDictError
 from fastnn.functional import linear, matmul
@@ -28,13 +29,12 @@ Moments = tuple[int, Array, Any]  # their number, the mean, the sum of squares, 
 
 
 class Preprocess(Transform):
-    """Base class. ``preprocess(images, labels=None)`` returns a Tensor, or both, as every Transform does.
+    """Base class of transforms of images and features.
 
     Float input keeps its dtype; uint8 is taken as x / 255 in float32, as by `ToFloat`. Raises RuntimeError if it is not
     fitted, ShapeError for samples unlike those fitted, DTypeError for other dtypes. A subclass defines `solve` and
     `weight`, unless it only subtracts the mean."""
 
-    arguments: tuple[str, ...] = ()  # of the constructor, held by attributes
     keys: tuple[str, ...] = ("mean",)  # of the state
     per_pixel, moment = True, 1  # whether each pixel has its mean, or each channel; 1 mean, 2 variance, 3 covariance
 
@@ -128,18 +128,11 @@ class Preprocess(Transform):
                              f"one of shape {shape}")
         return shape
 
-    def __call__(self, images: Any, labels: Any = None, generator: Seed = None) -> Any:
-        out = self._run(images, False)
-        return out if labels is None else (out, Tensor(as_tensor(labels).array))
-
     def inverse(self, images: Any) -> Tensor:
         """What was prepared, put back. PCA with fewer components gives the projection of the data on these."""
-        return self._run(images, True)
-
-    def _run(self, images: Any, inverse: bool) -> Tensor:
         a = as_tensor(images).array
         single = a.ndim in (1, 3)
-        out = self.apply(self.prepare(a[None] if single else a), None, inverse)
+        out = self.apply(self.prepare(a[None] if single else a), None, True)
         return Tensor(out[0] if single else out)
 
     def prepare(self, images: Array) -> Array:
@@ -184,8 +177,8 @@ class Preprocess(Transform):
         return window.colour(mean, np.ones(1) if weight is None else weight)
 
     def config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
-        return {name: getattr(self, name, None) for name in self.arguments}
+        """The constructor's arguments, which attributes hold."""
+        return {name: getattr(self, name, None) for name in inspect.signature(type(self)).parameters}
 
     def state_dict(self) -> dict[str, Tensor]:
         """The statistics, copied, float64: with them `load_state_dict` gives the same output in every bit."""
@@ -238,7 +231,7 @@ class Standardize(Preprocess):
     tensor([[ 0.5, -1. ]], dtype=float64)
     """
 
-    arguments, keys, per_pixel, moment = ("eps",), ("mean", "std"), False, 2
+    keys, per_pixel, moment = ("mean", "std"), False, 2
 
     def __init__(self, eps: float = 1e-12) -> None:
         super().__init__()
@@ -266,7 +259,6 @@ class PCA(Preprocess):
     (tensor([[1.4142]], dtype=float64), tensor([[2., 2.]], dtype=float64))
     """
 
-    arguments: tuple[str, ...] = ("n_components",)
     keys, moment = ("mean", "components", "variance"), 3
     eps: float | None = None
     rotates_back = False
@@ -314,8 +306,6 @@ class PCAWhitening(PCA):
 
     U, λ, `n_components` as of PCA. `eps` keeps directions that hardly vary, mostly noise, from being blown up."""
 
-    arguments: tuple[str, ...] = ("n_components", "eps")
-
     def __init__(self, n_components: int | float | None = None, eps: float = 1e-5) -> None:
         super().__init__(n_components)
         self.eps = _positive(self, eps)
@@ -327,7 +317,6 @@ class ZCA(PCAWhitening):
     Of all whitenings it changes the data least (Bell & Sejnowski, "The 'independent components' of natural scenes are
     edge filters", 1997). The default `eps` is the UFLDL tutorial's (Stanford) for data between 0 and 1."""
 
-    arguments: tuple[str, ...] = ("eps",)
     rotates_back = True
 
     def __init__(self, eps: float = 0.1) -> None:
@@ -346,7 +335,7 @@ def from_text(text: str) -> Preprocess:
     """
     name, equals, number = text.partition("=")
     kind = _kind("from_text", name)
-    if equals and not kind.arguments:
+    if equals and not inspect.signature(kind).parameters:
         raise ValueError(f"from_text: {name!r} takes no number, got {text!r}")
     try:
         arguments = [int(number) if number.isdecimal() else float(number)] if equals else []
@@ -372,8 +361,9 @@ def from_saved(saved: Mapping[str, Any]) -> Preprocess:
     if not isinstance(saved, Mapping) or set(saved) != {"name", "config", "state"}:
         raise ValueError(f"from_saved: a dict of name, config and state is needed, got {saved!r:.80}")
     kind, config, state = _kind("from_saved", saved["name"]), saved["config"], saved["state"]
-    if not isinstance(config, Mapping) or not isinstance(state, Mapping) or set(config) != set(kind.arguments):
-        raise ValueError(f"from_saved: needs a state, and a config of {kind.arguments}, got {saved!r:.80}")
+    names = {*inspect.signature(kind).parameters}
+    if not isinstance(config, Mapping) or not isinstance(state, Mapping) or {*config} != names:
+        raise ValueError(f"from_saved: needs a state, and a config of {names}, got {saved!r:.80}")
     preprocess = kind(**config)
     preprocess.load_state_dict(state)
     return preprocess

@@ -12,7 +12,7 @@ import math
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, dataclass_transform
 
 import numpy as np
 
@@ -27,14 +27,18 @@ Numbers = float | Sequence[float]
 LARGEST = 1e9  # number that is taken for an argument
 
 
+@dataclass_transform(eq_default=False)
 class Transform:
     """Base class: a subclass defines `apply(images, rng)`, from and to float images (N, C, H, W), channels-last. Raises
     DTypeError for images that are not floating point (see `ToFloat`), ShapeError unless (N, C, H, W) or (C, H, W)."""
 
     joins = False  # whether Compose goes by `join`
 
-    def __init_subclass__(cls) -> None:  # an inherited `join` would pass over what a subclass changes
+    def __init_subclass__(cls) -> None:
+        # an inherited `join` would pass over what a subclass changes
         cls.joins = "join" in vars(cls) or (cls.joins and not {"prepare", "apply", "mix"} & vars(cls).keys())
+        if cls.__module__ == __name__ and cls.__annotations__:  # which are the constructor's arguments
+            dataclass(eq=False)(cls)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}()"
@@ -147,7 +151,6 @@ class Compose(Transform):
             yield from transform._flat() if isinstance(transform, Compose) else (transform,)
 
 
-@dataclass(eq=False)
 class ToFloat(Transform):
     """uint8 from 0 to 255 as float32 from 0 to 1; floats as they are, or as `dtype`, which other numbers need.
 
@@ -259,7 +262,6 @@ def _first(good: Array, *tries: Array) -> tuple[Array, ...]:
 
 # Values ------------------------------------------------------------------------------------------------------------
 
-@dataclass(eq=False)
 class Normalize(Transform):
     """(x − mean) / std, numbers or one for each channel; ShapeError if there are not as many.
 
@@ -312,7 +314,6 @@ def _turn_hue(rows: Array, shift: Array) -> Array:
     return np.clip(out, 0, 1, out)
 
 
-@dataclass(eq=False)
 class ColorJitter(Transform):
     """Brightness, contrast, saturation and hue of images from 0 to 1, changed by factors f drawn for each image:
 
@@ -349,7 +350,6 @@ class ColorJitter(Transform):
         return rows.transpose(0, 3, 1, 2)
 
 
-@dataclass(eq=False)
 class PCAColor(Transform):
     """Adds Σₖ αₖ·λₖ·vₖ to all pixels of an image, αₖ ~ N(0, sigma²) drawn for each image: λₖ and vₖ are the
     eigenvalues, (C,), and eigenvectors, the columns of (C, C), of the covariance of the colours of all pixels
@@ -392,7 +392,6 @@ class PCAColor(Transform):
         return out.reshape(N, H, W, C).transpose(0, 3, 1, 2)
 
 
-@dataclass(eq=False)
 class GaussianNoise(Transform):
     """x + mean + sigma·N(0, 1), drawn for each element, cut off at 0 and 1 if `clip`."""
     mean: float = 0.0
@@ -414,7 +413,6 @@ class GaussianNoise(Transform):
 
 # Parts erased ------------------------------------------------------------------------------------------------------
 
-@dataclass(eq=False)
 class RandomErasing(Transform):
     """With probability p a rectangle becomes `value`: a number, one for each channel, or "random" for N(0, 1).
 
@@ -451,7 +449,6 @@ class RandomErasing(Transform):
         return rows.transpose(0, 3, 1, 2)
 
 
-@dataclass(eq=False)
 class Cutout(Transform):
     """Sets `n_holes` rectangles of `size` to 0; their centres are uniform over the image, which cuts them off (DeVries
     and Taylor 2017, "Improved regularization of convolutional neural networks with cutout")."""
@@ -472,7 +469,6 @@ class Cutout(Transform):
 
 # Geometry ----------------------------------------------------------------------------------------------------------
 
-@dataclass(eq=False)
 class RandomHorizontalFlip(Transform):
     """Each image mirrored left and right with probability p.
 
@@ -494,7 +490,6 @@ class RandomVerticalFlip(RandomHorizontalFlip):
     flip = 2
 
 
-@dataclass(eq=False)
 class RandomCrop(Transform):
     """A part of `size` of each image, which is padded first; every place is as likely. ShapeError if there is none.
 
@@ -523,7 +518,6 @@ def _middle(n: int, size: int) -> int:
     return round((n - size) / 2) if n >= size else -((size - n) // 2)
 
 
-@dataclass(eq=False)
 class CenterCrop(Transform):
     """The part of `size` in the middle; what an image lacks is 0."""
     size: IntOrPair
@@ -536,7 +530,6 @@ class CenterCrop(Transform):
         return window.whole and window.part(_middle(H, h), _middle(W, w), (h, w))
 
 
-@dataclass(eq=False)
 class Resize(Transform):
     """The image at another size, (height, width); an int is that of the shorter side, the longer keeps the ratio.
 
@@ -555,7 +548,6 @@ class Resize(Transform):
         return affine_images(Tensor(images), theta, (h, w), "edge").array
 
 
-@dataclass(eq=False)
 class RandomResizedCrop(Transform):
     """A part of each image at another size: its part of the area is uniform in `scale`, width / height log-uniform in
     `ratio`, the first of ten tries that fits, or else the middle of the image at the nearest ratio; its place is
@@ -602,7 +594,6 @@ def _turned(images: Array, clockwise: Any, fill: float, shift: Any = 0.0, scale:
     return affine_images(Tensor(images), theta, images.shape[2:], value=fill).array
 
 
-@dataclass(eq=False)
 class RandomRotation(Transform):
     """Each image turned about its middle by an angle, anticlockwise, uniform in `degrees`: an interval, or v for
     [−v, v]."""
@@ -617,7 +608,6 @@ class RandomRotation(Transform):
         return _turned(images, -rng.uniform(self._degrees[0], self._degrees[1], len(images)), self.fill)
 
 
-@dataclass(eq=False)
 class RandomAffine(Transform):
     """Each image turned clockwise, shifted, scaled and sheared about its middle, all drawn uniformly: the angle from
     `degrees`; shifts along x and y up to the parts `translate` of width and height, whole pixels; a factor from the
@@ -651,7 +641,6 @@ class RandomAffine(Transform):
 
 # Labels change -----------------------------------------------------------------------------------------------------
 
-@dataclass(eq=False)
 class _Mixture(Transform):
     alpha: float
     num_classes: int
@@ -731,7 +720,6 @@ class View(Transform):
         raise NotImplementedError(f"{type(self).__name__} does not define views")
 
 
-@dataclass(eq=False)
 class FiveCrop(View):
     """The parts of `size` at the corners (top left, top right, bottom left, bottom right) and in the middle: V = 5.
 
@@ -752,7 +740,6 @@ class FiveCrop(View):
         return [images[:, :, i : i + h, j : j + w] for i, j in corners]
 
 
-@dataclass(eq=False)
 class TenCrop(FiveCrop):
     """The five parts of `FiveCrop`, then those of the image mirrored left and right, or upside down: V = 10."""
     vertical_flip: bool = False
@@ -761,7 +748,6 @@ class TenCrop(FiveCrop):
         return super().views(images) + super().views(_mirrored(images, 2 if self.vertical_flip else 1))
 
 
-@dataclass(eq=False)
 class FlipViews(View):
     """The images, and mirrored left and right: V = 2; if `vertical`, then both upside down: V = 4."""
     vertical: bool = False
