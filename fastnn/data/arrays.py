@@ -1,7 +1,6 @@
 """One's own data, from arrays on disk and from tables of numbers.
 
 Sizes that a file announces are compared with the size it has before memory is allocated; pickles are never loaded."""
-import math
 import os
 import re
 from array import array
@@ -13,7 +12,7 @@ import numpy as np
 
 from fastnn import layout
 from fastnn.data.dataset import TensorDataset
-from fastnn.data.idx import TIGHTEST, open_bytes, read_idx
+from fastnn.data.idx import TIGHTEST, open_bytes, read_idx, read_values
 from fastnn.tensor import DTYPES
 
 Path = str | os.PathLike[str]
@@ -96,17 +95,7 @@ def _read_npy(file: Any, name: str, size: int, mmap: bool) -> np.ndarray:
         raise ValueError(f"{name}: byte {file.tell()}: not the header of an .npy file: {error!r}") from error
     if dtype.newbyteorder("=") not in DTYPES:
         raise ValueError(f"{name}: its dtype {dtype} is not supported; it may be {', '.join(map(str, DTYPES))}")
-    offset, order = file.tell(), "F" if fortran else "C"
-    needed = offset + math.prod(shape) * dtype.itemsize
-    if not 1 <= len(shape) <= 64 or min(shape) < 0 or needed != size or math.prod(filter(None, shape)) > 2**59:
-        raise ValueError(f"{name}: byte {min(needed, size)}: {dtype} values of shape {shape} (1 to 64 dimensions) need "
-                         f"{needed} bytes, the file has {size}")
-    if mmap:
-        return np.memmap(file, dtype, "r", offset, shape, order)  # type: ignore[call-overload]
-    values = np.empty(math.prod(shape), dtype)
-    if (got := offset + file.readinto(values.view(np.uint8).data)) < needed:
-        raise ValueError(f"{name}: byte {got}: the file ends, but needs {needed} bytes")
-    return values.reshape(shape, order=order)  # type: ignore[call-overload]
+    return read_values(file, name, size, dtype, shape, mmap, "F" if fortran else "C", " (1 to 64 dimensions)")
 
 
 def read_csv(path: Path, target: str | int | None = None, features: Sequence[str] | None = None,
@@ -169,14 +158,19 @@ def read_table(path: Path, delimiter: str | None = None) -> tuple[list[str], np.
                 if len(row) < 2 and not "".join(row).strip():
                     continue
                 if not names:
-                    header = any(field.strip() and not _is_number(field) for field in row)
+                    header = any(field.strip() and _number(field) is None for field in row)
                     names = [field.strip() if header else str(i) for i, field in enumerate(row)]
                     if header:
                         continue
                 if len(row) != len(names):
                     raise ValueError(f"{len(row)} fields, but there are {len(names)} columns")
                 for name, field in zip(names, row, strict=True):
-                    values.append(_number(field, name))
+                    number = _number(field)
+                    if number is None or not abs(number) <= FLOAT32:
+                        kind = "a number" if number is None else "a finite float32 number"
+                        what = f"{field!r:.60} is not {kind}" if field.strip() else "is empty"
+                        raise ValueError(f"column {name!r}: {what}")
+                    values.append(number)
         except (csv.Error, ValueError) as error:
             raise ValueError(f"{path}: line {reader.line_num}: {error}") from None
         finally:
@@ -186,17 +180,8 @@ def read_table(path: Path, delimiter: str | None = None) -> tuple[list[str], np.
     return names, np.array(values).reshape(-1, len(names)).astype(np.float32)
 
 
-def _is_number(field: str) -> bool:
+def _number(field: str) -> float | None:
     try:
-        float(field)
+        return None if "_" in field else float(field)
     except ValueError:
-        return False
-    return "_" not in field
-
-
-def _number(field: str, name: str) -> float:
-    """The number in `field` of column `name`. Raises ValueError."""
-    if _is_number(field) and abs(value := float(field)) <= FLOAT32:
-        return value
-    what = f"{field!r:.60} is not a {'finite float32 ' * _is_number(field)}number" if field.strip() else "is empty"
-    raise ValueError(f"column {name!r}: {what}")
+        return None
