@@ -15,7 +15,7 @@ from fastnn import train as training_loop
 from fastnn.data import preprocess, source, transforms
 from fastnn.data.arrays import columns_of, read_table
 from fastnn.data.dataset import in_memory
-from fastnn.data.folder import EXTENSIONS
+from fastnn.data.folder import pictures_in
 from fastnn.optim.lr_scheduler import LambdaLR
 from fastnn.train import Classification, Predictor, Regression
 from fastnn.train.predictor import base_of
@@ -57,7 +57,8 @@ def train(arguments: argparse.Namespace) -> None:
     options = {"momentum": arguments.momentum} if method is optim.SGD else {}
     optimizer = method(weights, lr=rate if arguments.lr is None else arguments.lr,
                        weight_decay=decay if arguments.weight_decay is None else arguments.weight_decay, **options)
-    print(f"{name}: {sum(p.numel() for p in weights):,} parameters; {len(training)} {_noun(shape)} to train on, "
+    things = "images" if len(shape) == 3 else "samples"
+    print(f"{name}: {sum(p.numel() for p in weights):,} parameters; {len(training)} {things} to train on, "
           f"{len(validation)} to validate, {len(test)} to test; {fastnn.get_num_threads()} threads")
 
     batches = loader(training, arguments.batch_size, shuffle=True, transform=predictor.transform(augmentation))
@@ -94,13 +95,14 @@ def predict(arguments: argparse.Namespace) -> int:
     """Prints what a saved network makes of pictures, or of rows of .csv files; returns 1 if one could not be read."""
     predictor, failed = Predictor.load(arguments.weights), 0
     view, images = _view(arguments, predictor), len(predictor.shape) == 3
-    paths = [path for given in arguments.inputs for path in (_pictures(given) if images else [given])]
+    paths = [path for given in arguments.inputs
+             for path in (pictures_in(given) if images and os.path.isdir(given) else [given])]
     for start in range(0, len(paths), 64 if images else 1):
         samples: list[np.ndarray] = []
         names: list[str] = []
         for path in paths[start : start + (64 if images else 1)]:
             try:
-                samples.append(_pixels(path, *predictor.shape) if images else _features(path, predictor))
+                samples.append(_sample(path, predictor))
                 names += [path] if images else [f"{path} row {i}" for i in range(1, len(samples[-1]) + 1)]
             except (OSError, ValueError) as error:
                 print(f"fastnn: {error}", file=sys.stderr)
@@ -185,33 +187,17 @@ def _view(arguments: argparse.Namespace, predictor: Predictor) -> Any:
     return transforms.views_like(predictor.augment, predictor.base_shape)
 
 
-def _pixels(path: str, C: int, H: int, W: int) -> np.ndarray:
-    return data.read_image(path, (H, W), C).array[None]
-
-
-def _features(path: str, predictor: Predictor) -> np.ndarray:
-    """The columns of a .csv file that the network was trained on, (N, D); all, if those had no names."""
+def _sample(path: str, predictor: Predictor) -> np.ndarray:
+    """A picture, (1, C, H, W), or the columns of a .csv file that the network was trained on, all if they had no names,
+    (N, D)."""
+    if len(predictor.shape) == 3:
+        return data.read_image(path, predictor.shape[1:], predictor.shape[0]).array[None]
     names, table = read_table(path)
     if predictor.features is not None:
         return columns_of(path, names, table, predictor.features)
     if len(names) != predictor.shape[0]:
         raise ValueError(f"{path} has {len(names)} columns, but the network takes {predictor.shape[0]}")
     return table
-
-
-def _pictures(path: str) -> list[str]:
-    """The path of a file, or the paths of all pictures in a folder, at any depth."""
-    if not os.path.isdir(path):
-        return [path]
-    found = sorted(os.path.join(folder, file) for folder, _, files in os.walk(path) for file in files
-                   if file.lower().endswith(EXTENSIONS) and file[0] != ".")
-    if not found:
-        raise ValueError(f"the folder {path} has no pictures ({', '.join(EXTENSIONS)})")
-    return found
-
-
-def _noun(shape: tuple[int, ...]) -> str:
-    return "images" if len(shape) == 3 else "samples"
 
 
 def _report(score: Any) -> None:

@@ -9,9 +9,8 @@ import numpy as np
 
 from fastnn.data.arrays import ArrayFolder, read_csv
 from fastnn.data.dataset import Subset, TensorDataset, random_split, stratified_split, targets_of
-from fastnn.data.digits import digits
 from fastnn.data.folder import ImageFolder
-from fastnn.data.standard import cifar10, cifar100, fashion_mnist, mnist
+from fastnn.data.standard import cifar10, cifar100, digits, fashion_mnist, mnist
 
 STANDARD = {"fashion_mnist": fashion_mnist, "mnist": mnist, "cifar10": cifar10, "cifar100": cifar100}
 NAMES = ("digits", *STANDARD)
