@@ -78,12 +78,10 @@ def evaluate(arguments: argparse.Namespace) -> None:
     view = _view(arguments, predictor)
     (test,) = _open(arguments, ("test",), shape=predictor.shape, classes=predictor.classes, target=predictor.target,
                     features=predictor.features)
-    if source.shape_of(test) != predictor.shape:
-        raise ValueError(f"the samples of {arguments.data} have the shape {source.shape_of(test)}, but the network of "
-                         f"{arguments.weights} takes {predictor.shape}")
-    if test.classes and predictor.classes and list(test.classes) != predictor.classes:
-        raise ValueError(f"the classes of {arguments.data} are {test.classes}, but the network of {arguments.weights} "
-                         f"knows {predictor.classes}")
+    for what, here, there in (("shape", source.shape_of(test), predictor.shape),
+                              ("classes", test.classes, predictor.classes)):
+        if here and there and [*here] != [*there]:
+            raise ValueError(f"{what} of {arguments.data}: {here}; the network of {arguments.weights} knows {there}")
     if isinstance(predictor.task, Classification):
         _check_labels(test, predictor.outputs)
     model, transform = (predictor.averaging(view), predictor.base) if view else (predictor.model, predictor.transform())
@@ -188,8 +186,7 @@ def _view(arguments: argparse.Namespace, predictor: Predictor) -> Any:
 
 
 def _sample(path: str, predictor: Predictor) -> np.ndarray:
-    """A picture, (1, C, H, W), or the columns of a .csv file that the network was trained on, all if they had no names,
-    (N, D)."""
+    """A picture, (1, C, H, W), or those columns of a .csv file that the network takes (all, without names), (N, D)."""
     if len(predictor.shape) == 3:
         return data.read_image(path, predictor.shape[1:], predictor.shape[0]).array[None]
     names, table = read_table(path)

@@ -25,8 +25,7 @@ def save(obj: Any, path: Path) -> None:
     """Write `obj` to the file `path`, wholly or not at all: a failure at any point leaves an older file as it was.
 
     `obj`: dicts, lists and tuples, nested, of tensors, None, bools, ints, floats and strings; keys may be all of these
-    but tensors. Raises TypeError, saying where, if something else is in it, ValueError if it contains itself, or if
-    `path` is there and no file.
+    but tensors. Raises TypeError, saying where, for other things, ValueError if it holds itself or `path` is no file.
 
     >>> fastnn.save({"model": {"weight": fastnn.ones(2)}, "epoch": 3}, "checkpoint.safetensors")
     >>> fastnn.load("checkpoint.safetensors")

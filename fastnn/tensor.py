@@ -80,8 +80,7 @@ class Node:
 
 
 def _holds(things: Sequence[Any]) -> bool:
-    """Whether there are arrays among what a function refers to, or in its closure (a tuple of cells or, where it is
-    compiled, an object that Cython makes)."""
+    """Whether there are arrays among what a function or its closure (a tuple of cells, or Cython's object) has."""
     inside = [x for x in things if (kind := type(x).__name__) in ("tuple", "cell") or "_scope_struct_" in kind]
     return True in [isinstance(x, (Array, Tensor, list, Node)) for x in things] or (
         True in [_holds(get_referents(x)) for x in inside])
@@ -401,10 +400,8 @@ def lasting(x: Tensor) -> bool:
     return x._version[1]
 
 
-def pending(recipe: Any, inputs: tuple[Tensor, ...] = (), backward: Any = None, saved: tuple[Tensor, ...] = (),
-            ) -> Tensor:
-    """`record` of an array that is still to be computed. `backward` must take pending tensors, too: the gradients of
-    operations that took this tensor's recipe."""
+def pending(recipe: Any, inputs: tuple[Tensor, ...] = (), backward: Any = None, saved: tuple = ()) -> Tensor:
+    """`record` of an array still to be computed. `backward` must take pending tensors too: gradients by its takers."""
     if not _mode.fuse:
         return record(recipe.compute(), inputs, backward, saved)
     out = record(_NOTHING, inputs, backward, saved)
@@ -436,8 +433,7 @@ def record(array: Array, inputs: tuple[Tensor, ...], backward: Backward, saved: 
 
     `backward` takes the gradient of the output (an array of its shape and dtype, any strides, not to be written into)
     and returns an array (or a pending tensor) or None for each input. `array` is in nobody else's hands. To change in
-    place, before it has run, a tensor whose array it reads is an error: these are `saved` and, with `save_output`, the
-    output."""
+    place, before it has run, a tensor that it reads is an error: these are `saved`, with `save_output` the output."""
     out = Tensor(array)
     out._version[1] = True
     if _mode.grad:

@@ -23,9 +23,9 @@ class ArrayFolder(TensorDataset):
     """Samples from the arrays x and y, each in a file of the folder `path`: sample i is ``(x[i], y[i])``.
 
     The files are x.npy or images.npy, and y.npy or labels.npy; or IDX files (x.idx, images-idx3-ubyte.gz, …); or `path`
-    is an .npz file of two such arrays. `mmap` maps .npy and unpacked IDX files into memory, read-only: only what is
-    indexed is read, and they may be larger than memory, in the machine's byte order. The rest is read at once. Raises
-    ValueError, naming the file, if one is missing or not sound, or if x and y have unequal lengths.
+    is an .npz file of two such arrays. `mmap` maps .npy and unpacked IDX files in the machine's byte order into memory,
+    read-only, so that they may be larger than memory; the rest is read at once. Raises ValueError, naming the file, if
+    one is missing or not sound, or if x and y have unequal lengths.
 
     >>> np.save("x.npy", np.eye(3, dtype=np.float32)), np.save("y.npy", np.array([5, 6, 7]))
     (None, None)
@@ -117,8 +117,7 @@ def read_csv(path: Path, target: str | int | None = None, features: Sequence[str
         target = int(target)
     columns = [i for i, name in enumerate(names) if (len(names) - 1 if target is None else target) in (i, name)]
     if len(columns) != 1 or len(names) < 2:
-        raise ValueError(f"{os.fsdecode(path)}: target must be one column's name, or its number, of {names} and leave "
-                         f"features, got {target!r}")
+        raise ValueError(f"{os.fsdecode(path)}: target must be the name or number of one of {names}, got {target!r}")
     x = np.delete(table, columns, 1) if features is None else columns_of(os.fsdecode(path), names, table, features)
     dataset, name = TensorDataset(x, table[:, columns]), names.pop(columns[0])
     dataset.target, dataset.features = name, list(features or names)  # type: ignore[attr-defined]
@@ -134,8 +133,7 @@ def columns_of(path: str, names: list[str], table: np.ndarray, wanted: Sequence[
 
 
 def read_table(path: Path, delimiter: str | None = None) -> tuple[list[str], np.ndarray]:
-    """The names of the columns (their numbers, if they have none) and the values (N, columns), float32, of a text file,
-    gzip or not.
+    """The names (or else numbers) of the columns and the values (N, columns), float32, of a text file, gzip or not.
 
     The first line is taken for names if one of its fields is not a number. `delimiter` is by default the comma,
     semicolon or tab of which the first line has most outside quotes. Blank lines are skipped. Raises ValueError, with

@@ -13,10 +13,9 @@ Seed = int | np.random.Generator | None
 
 
 class Dataset:
-    """Base class: a subclass defines ``__getitem__(index)``, one sample, and ``__len__()``, their number.
-
-    It may define ``batch(indices)`` too: the samples at `indices`, (N,) ints, joined, a list of tensors. `classes`: the
-    names of the classes that labels number, if it has names."""
+    """Base class: a subclass defines ``__getitem__(index)``, one sample, and ``__len__()``, their number; it may define
+    ``batch(indices)``: the samples at `indices`, (N,) ints, joined, a list of tensors. `classes`: names of the labels.
+    """
     classes: list[str] | None = None
 
     def __getitem__(self, index: int) -> Any:
@@ -128,8 +127,7 @@ def random_split(dataset: Any, lengths: Sequence[float], generator: Seed = None)
     """Cuts `dataset` at random into subsets of the given lengths, which do not overlap.
 
     `lengths` add up to the dataset's; or they are fractions that add up to 1, rounded down, the samples left over dealt
-    out from the first subset on. `generator` is a seed or a NumPy generator, by default fastnn's own (`manual_seed`).
-    """
+    out from the first subset on. `generator`: a seed or a NumPy generator, by default fastnn's own (`manual_seed`)."""
     n, sizes = len(dataset), list(lengths)
     if abs(sum(sizes) - 1) < 1e-9 and min(sizes) >= 0 and (n != 1 or any(size != int(size) for size in sizes)):
         sizes = [int(n * size) for size in sizes]
@@ -168,16 +166,13 @@ def k_fold(dataset: Any, k: int, stratified: bool = False, generator: Seed = Non
 
 
 def targets_of(dataset: Any) -> np.ndarray:
-    """The targets of all samples: the last tensor of a TensorDataset, what others have as `targets`, (N, …).
-
-    Raises TypeError for a dataset with neither."""
+    """The targets of all samples, (N, …): the last tensor of a TensorDataset, `targets` of others, else TypeError."""
     if isinstance(dataset, Subset):
         return targets_of(dataset.dataset)[dataset.indices]
     if isinstance(dataset, TensorDataset):
         return dataset.tensors[-1].array
     if not hasattr(dataset, "targets"):
-        raise TypeError(f"a {type(dataset).__name__} has no targets: give it an attribute `targets`, or take a "
-                        "TensorDataset")
+        raise TypeError(f"a {type(dataset).__name__} has no targets: give it an attribute `targets`")
     return np.asarray(dataset.targets)
 
 

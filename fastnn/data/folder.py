@@ -23,10 +23,9 @@ def read_image(path: Path, size: int | tuple[int, int] | None = None, channels: 
 
     `size`, a side or (H, W): scaled to cover it, with antialiasing, and cropped about the centre. `channels`: 1 (grey)
     or 3 (red, green, blue) converts; by default it is what the file has. Of 16 bits the upper 8 are kept; pixels of 32
-    bits or floats, whose range is not known, are refused.
-    Raises OSError if the file cannot be opened; ValueError, naming the file, if it is no picture that Pillow knows, is
-    truncated or corrupt, or has more pixels than Pillow's ``Image.MAX_IMAGE_PIXELS`` (89 million), as decompression
-    bombs do; ImportError without Pillow."""
+    bits or floats, whose range is not known, are refused. Raises OSError if the file cannot be opened; ValueError,
+    naming it, if it is no picture that Pillow knows, is truncated or corrupt, or has, as decompression bombs do, more
+    pixels than Pillow's ``Image.MAX_IMAGE_PIXELS`` (89 million); ImportError without Pillow."""
     if channels not in (None, 1, 3):
         raise ValueError(f"read_image: channels must be 1, 3 or None, got {channels!r}")
     sizes = None if size is None else pair(size, "read_image", "size", 1)
@@ -37,8 +36,7 @@ def read_image(path: Path, size: int | tuple[int, int] | None = None, channels: 
         if sizes and math.prod(sizes) > limit:
             raise ValueError(f"size {size} is more than {limit} pixels")
         if width * height > limit:
-            raise ValueError(f"{width} × {height} pixels are more than {limit} (PIL.Image.MAX_IMAGE_PIXELS); if it is "
-                             "no decompression bomb, scale it down")
+            raise ValueError(f"{width} × {height} pixels are more than PIL.Image.MAX_IMAGE_PIXELS, {limit}: scale down")
         grey = picture.mode in GREY or picture.mode.startswith("I;") if channels is None else channels == 1
         mode = "L" if grey else "RGB"
         if sizes:
@@ -125,9 +123,8 @@ class ImageFolder(Dataset):
         try:
             image = read_image(path, self.size, self.channels)
             if image.shape != self.shape:
-                cures = "channels=1 or 3 converts all" if image.shape[1:] == self.shape[1:] else "size= scales all"
-                raise ValueError(f"ImageFolder: {path} has the shape (C, H, W) {image.shape}, but {self.samples[0][0]} "
-                                 f"{self.shape}; {cures}")
+                cure = "channels=1 or 3 converts all" if image.shape[1:] == self.shape[1:] else "size= scales all"
+                raise ValueError(f"{path} has the shape {image.shape}, but {self.samples[0][0]} {self.shape}; {cure}")
         except Exception as error:
             error.add_note(f"ImageFolder: this was sample {index} of {self.root}")
             raise

@@ -78,8 +78,7 @@ class Preprocess(Transform):
         if moments and moments[1].shape != shape:
             raise ShapeError(f"{self}.fit: samples of shape {shape} come after others of {moments[1].shape}")
         if self.moment == 3 and D > MAX_FEATURES:
-            raise ValueError(f"{self}.fit: at most {MAX_FEATURES} features can have a covariance, got {D}; resize the "
-                             "images, or take Standardize or MeanImage")
+            raise ValueError(f"{self}.fit: at most {MAX_FEATURES} features can have a covariance, got {D}; resize them")
         if a.size == 0:
             return moments
         x = np.empty((N + 1, D, a.size // N // D))  # (N, C, H·W) or (N, D, 1), and a row for the merge
@@ -124,8 +123,8 @@ class Preprocess(Transform):
         """The shape that a sample of `shape` gets. Raises ShapeError if it does not fit the statistics."""
         mean, shape = self.state["mean"].shape, tuple(shape)
         if shape != mean if self.per_pixel else len(shape) not in (1, 3) or shape[:1] != mean:
-            raise ShapeError(f"{self}: fitted on samples of {'shape' if self.per_pixel else 'channels'} {mean}, got "
-                             f"one of shape {shape}")
+            what = "shape" if self.per_pixel else "channels"
+            raise ShapeError(f"{self}: fitted on samples of {what} {mean}, got one of shape {shape}")
         return shape
 
     def inverse(self, images: Any) -> Tensor:

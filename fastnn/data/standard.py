@@ -8,8 +8,7 @@ Debian keeps Fashion-MNIST, and in ~/.cache/fastnn ($XDG_CACHE_HOME/fastnn); in 
 set's name, torchvision's spelling among them, then in the folder itself. `download=True` fetches what is found nowhere
 into the sub-folder of `root` or of the cache. Files may hold fewer images than the originals.
 
-Raises FileNotFoundError, with the places looked in, if there are no files; ValueError, with file and byte, if one is
-not what it should be."""
+Raises FileNotFoundError, with the places looked in, if there are none; ValueError, with file and byte, for bad ones."""
 import os
 from types import SimpleNamespace
 
@@ -98,8 +97,7 @@ def fashion_mnist(train: bool = True, root: Path = None, download: bool = False)
 def cifar10(train: bool = True, root: Path = None, download: bool = False) -> TensorDataset:
     """Photographs of 10 classes: 50,000 images (3, 32, 32), RGB, to train on, 10,000 to test with; channels-last.
 
-    Read from the binary version, unpacked or not. Source: Krizhevsky, "Learning multiple layers of features from tiny
-    images", 2009."""
+    The binary version, unpacked or not: Krizhevsky, "Learning multiple layers of features from tiny images", 2009."""
     files = [f"data_batch_{i}.bin" for i in range(1, 6)] if train else ["test_batch.bin"]
     return _cifar("cifar10", files, root, download, [CIFAR10], 0)
 

@@ -78,9 +78,8 @@ class Transform:
 
 
 class Window:
-    """What one pass over images (N, C, H, W), float or uint8, will make of them: a part of each, mirrored or not, its
-    colours shifted and scaled (the kernel `image.crop`). Transforms join it one after another; the bits are those of
-    one pass for each."""
+    """What one pass over images (N, C, H, W), float or uint8, makes of them (kernel `image.crop`): a part of each, or
+    all, mirrored, its colours scaled. Transforms join it one after another; the bits are those of a pass for each."""
 
     def __init__(self, images: Array) -> None:
         self.images, self.dtype, self.shape = images, images.dtype, images.shape
@@ -351,10 +350,9 @@ class ColorJitter(Transform):
 
 
 class PCAColor(Transform):
-    """Adds Σₖ αₖ·λₖ·vₖ to all pixels of an image, αₖ ~ N(0, sigma²) drawn for each image: λₖ and vₖ are the
-    eigenvalues, (C,), and eigenvectors, the columns of (C, C), of the covariance of the colours of all pixels
-    (Krizhevsky et al. 2012, "ImageNet classification with deep convolutional neural networks"). Give them, or let
-    `fit` find them."""
+    """Adds Σₖ αₖ·λₖ·vₖ to all pixels of an image, αₖ ~ N(0, sigma²) drawn for each image: λₖ and vₖ, given or found by
+    `fit`, are the eigenvalues, (C,), and eigenvectors, the columns of (C, C), of the covariance of all pixels' colours
+    (Krizhevsky et al. 2012, "ImageNet classification with deep convolutional neural networks")."""
     eigenvalues: Any = None
     eigenvectors: Any = None
     sigma: float = 0.1
@@ -417,8 +415,7 @@ class RandomErasing(Transform):
     """With probability p a rectangle becomes `value`: a number, one for each channel, or "random" for N(0, 1).
 
     Its part of the area is uniform in `scale`, height / width log-uniform in `ratio`; the first of ten tries that is
-    smaller than the image counts, without one nothing is erased (Zhong et al. 2017, "Random erasing data
-    augmentation")."""
+    smaller than the image counts, or nothing is erased (Zhong et al. 2017, "Random erasing data augmentation")."""
     p: float = 0.5
     scale: tuple[float, float] = (0.02, 0.33)
     ratio: tuple[float, float] = (0.3, 3.3)
@@ -595,8 +592,7 @@ def _turned(images: Array, clockwise: Any, fill: float, shift: Any = 0.0, scale:
 
 
 class RandomRotation(Transform):
-    """Each image turned about its middle by an angle, anticlockwise, uniform in `degrees`: an interval, or v for
-    [−v, v]."""
+    """Each image turned about its middle by an angle, anticlockwise, uniform in `degrees`: [a, b] or [−v, v]."""
     degrees: Numbers
     fill: float = 0.0
 
@@ -610,9 +606,8 @@ class RandomRotation(Transform):
 
 class RandomAffine(Transform):
     """Each image turned clockwise, shifted, scaled and sheared about its middle, all drawn uniformly: the angle from
-    `degrees`; shifts along x and y up to the parts `translate` of width and height, whole pixels; a factor from the
-    interval `scale`; angles of shearing from `shear`, in degrees: v for [−v, v] along x, an interval along x, or four
-    numbers for one along x and one along y."""
+    `degrees`; shifts along x and y up to the parts `translate` of width and height, whole pixels; a factor, `scale`;
+    degrees of shearing from `shear`: v for [−v, v] along x, an interval along x, or four numbers for x and y."""
     degrees: Numbers
     translate: tuple[float, float] | None = None
     scale: tuple[float, float] | None = None
@@ -679,18 +674,17 @@ class _Mixture(Transform):
         if labels.shape == (n, classes) and labels.dtype.kind == "f":
             return labels.astype(images.dtype)
         if labels.shape != (n,) or labels.dtype.kind not in "iu":
-            raise ShapeError(f"{self}: labels must be ({n},) ints or ({n}, {classes}) probabilities, "
-                             f"got {labels.shape} {labels.dtype}")
+            need = f"({n},) ints or ({n}, {classes}) probabilities"
+            raise ShapeError(f"{self}: labels must be {need}, got {labels.shape} {labels.dtype}")
         if (wrong := labels[(labels < 0) | (labels >= classes)]).size:
             raise RangeError(f"{self}: label {wrong[0]} is out of range for {classes} classes")
         return (labels[:, None] == np.arange(classes)).astype(images.dtype)
 
 
 class MixUp(_Mixture):
-    """λ·x + (1 − λ)·another image of the batch, and likewise their labels, which become probabilities (N, num_classes)
-    of the images' dtype; λ ~ Beta(alpha, alpha) and the pairs, a permutation, are drawn for each batch (Zhang et al.
-    2018, "mixup: beyond empirical risk minimization"). Labels are (N,) ints or probabilities already; RangeError names
-    one that is out of range.
+    """λ·x + (1 − λ)·another image of the batch, and likewise their labels, (N,) ints or probabilities, which become
+    probabilities (N, num_classes) of the images' dtype; λ ~ Beta(alpha, alpha) and the pairs, a permutation, are drawn
+    for each batch (Zhang et al. 2018, "mixup: beyond empirical risk minimization"). RangeError for labels out of range.
 
     >>> MixUp(0.2, 2)(fastnn.ones(2, 1, 1, 1), [0, 1])[1].sum().item()
     2.0
@@ -736,10 +730,8 @@ class View(Transform):
 
 
 class FiveCrop(View):
-    """The parts of `size` at the corners (top left, top right, bottom left, bottom right) and in the middle: V = 5.
-
-    The images are padded with 0 first: by an int, (width, height) or (left, top, right, bottom). ShapeError if they are
-    too small."""
+    """The parts of `size` at the corners (top left, top right, bottom left, bottom right) and in the middle: V = 5, of
+    images padded with 0 by an int, (width, height) or (left, top, right, bottom). ShapeError if they are too small."""
     size: IntOrPair
     padding: int | Sequence[int] = 0
 
@@ -794,10 +786,9 @@ NAMED: dict[str, tuple[float, Callable[[Any, Pair, int], Transform]]] = {
 def from_text(text: str, image_shape: Sequence[int], num_classes: int) -> Compose:
     """The transforms that a list of names means, for float images of shape (C, H, W), in its order.
 
-    flip, vflip: with probability; crop: of the image's size, padded by pixels; resized-crop: the least part of the
-    area; rotate: up to degrees; jitter: of brightness, contrast and saturation; hue: alone; pca-color (to be fitted),
-    noise: their sigma; cutout: its size in pixels; erase: with probability; mixup, cutmix: their alpha. All keep the
-    shape. ArgumentError for anything else.
+    flip, vflip, erase: with probability; crop: of the image's size, padded by pixels; resized-crop: the least part of
+    the area; rotate: up to degrees; jitter: of brightness, contrast and saturation; hue: alone; pca-color (to be
+    fitted), noise: sigma; cutout: pixels; mixup, cutmix: alpha. All keep the shape. ArgumentError for anything else.
 
     >>> from_text("flip,crop=2", (3, 32, 32), 10)
     Compose([RandomHorizontalFlip(p=0.5), RandomCrop(size=(32, 32), padding=2, padding_mode='constant', fill=0.0)])

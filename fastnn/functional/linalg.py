@@ -59,9 +59,9 @@ def matmul(input: Tensor, other: Tensor) -> Tensor:
     a, b = input.array, other.array
     if not a.ndim or not b.ndim:
         raise ShapeError(f"matmul: operands need at least one dimension, but shapes {a.shape} and {b.shape} came")
-    if a.shape[-1] != b.shape[-2 if b.ndim > 1 else 0]:
-        raise ShapeError(f"matmul: shapes {a.shape} and {b.shape} do not fit: {a.shape[-1]} columns meet "
-                         f"{b.shape[-2 if b.ndim > 1 else 0]} rows")
+    rows = b.shape[-2 if b.ndim > 1 else 0]
+    if a.shape[-1] != rows:
+        raise ShapeError(f"matmul: shapes {a.shape} and {b.shape} do not fit: {a.shape[-1]} columns meet {rows} rows")
     a2, b2 = (a[None] if a.ndim == 1 else a), (b[:, None] if b.ndim == 1 else b)
     try:
         full = _matmul(a2, b2)
@@ -110,8 +110,7 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         same_float("linear", {"bias": bias}, input=input, weight=weight)
     x, w = input.array, weight.array
     if w.ndim != 2 or not x.ndim or x.shape[-1] != w.shape[1]:
-        raise ShapeError(f"linear: input of shape {x.shape} does not fit weight of shape {w.shape} "
-                         f"(out_features, in_features)")
+        raise ShapeError(f"linear: input of shape {x.shape} does not fit weight of shape {w.shape} (out, in features)")
     if bias is not None and bias.array.shape != w.shape[:1]:
         raise ShapeError(f"linear: bias has shape {bias.shape}, but weight of shape {w.shape} needs {w.shape[:1]}")
     rows = x if x.ndim == 2 else x.reshape(math.prod(x.shape[:-1]), x.shape[-1])

@@ -26,8 +26,8 @@ class Epoch(NamedTuple):
 
 
 def evaluate(model: nn.Module, batches: Iterable[Any], task: Task | None = None) -> Score:
-    """The score of `model` in evaluation mode, over batches of inputs and targets: mean cross-entropy and accuracy, or
-    what `task` asks for; NaN without samples.
+    """The score of `model` in evaluation mode over batches (x, y): mean cross-entropy and accuracy, or what `task` asks
+    for; NaN without samples.
 
     >>> loader = fastnn.data.DataLoader([(fastnn.ones(2), 1)] * 5)
     >>> evaluate(nn.Linear(2, 3), loader)

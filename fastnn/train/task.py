@@ -60,8 +60,7 @@ class Classification:
 
 class Regression:
     """Outputs (N, 1) stand for numbers mean + std · output, of which the targets, (N, 1) or (N,), are examples. The
-    loss is the mean squared error in units of `std`, so that it has one size whatever the targets' unit; scores are in
-    the latter."""
+    loss is the mean squared error in units of `std`, of one size whatever the targets' unit, in which scores are."""
     name, terms = "regression", 5
 
     def __init__(self, mean: float = 0.0, std: float = 1.0) -> None:
