@@ -124,7 +124,8 @@ class ImageFolder(Dataset):
             image = read_image(path, self.size, self.channels)
             if image.shape != self.shape:
                 cure = "channels=1 or 3 converts all" if image.shape[1:] == self.shape[1:] else "size= scales all"
-                raise ValueError(f"{path} has the shape {image.shape}, but {self.samples[0][0]} {self.shape}; {cure}")
+                first = f"{self.samples[0][0]} {self.shape}"
+                raise ValueError(f"{path} has the shape (C, H, W) {image.shape}, but {first}; {cure}")
         except Exception as error:
             error.add_note(f"ImageFolder: this was sample {index} of {self.root}")
             raise

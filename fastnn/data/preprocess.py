@@ -337,10 +337,9 @@ def from_text(text: str) -> Preprocess:
     if equals and not inspect.signature(kind).parameters:
         raise ValueError(f"from_text: {name!r} takes no number, got {text!r}")
     try:
-        arguments = [int(number) if number.isdecimal() else float(number)] if equals else []
-    except ValueError:
-        raise ValueError(f"from_text: '=' must be followed by a number, got {text!r}") from None
-    return kind(*arguments)
+        return kind(*([int(number) if number.isdecimal() else float(number)] if equals else []))
+    except ValueError as error:
+        raise ValueError(f"from_text: {text!r} has no fitting number: {error}") from None
 
 
 def to_saved(preprocess: Preprocess) -> dict[str, Any]:

@@ -155,10 +155,8 @@ def _position(name: str, word: str, find: Op) -> Op:
 
 
 def _truth(name: str, word: str, find: Op) -> Op:
-    def forward(a: Array, axes: Axes, n: int) -> tuple[Array, None]:
-        return np.asarray(find(a, axes, keepdims=True), uint8 if a.dtype == uint8 else bool_), None
-
-    return _reduction(name, f"Whether {word} over `dim` true (not 0); uint8 for uint8, else bool.", forward)
+    return _reduction(name, f"Whether {word} over `dim` true (not 0); uint8 for uint8, else bool.", lambda a, axes, n: (
+        np.asarray(find(a, axes, keepdims=True), uint8 if a.dtype == uint8 else bool_), None))
 
 
 prod = _reduction("prod", "Π x over `dim`; its slope is the product of the other factors, zeros or not.", _prod)
