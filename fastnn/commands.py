@@ -24,8 +24,7 @@ OPTIMIZERS = {"sgd": (optim.SGD, 0.05, 1e-4), "adam": (optim.Adam, 1e-3, 0.0), "
 SCHEDULES = {  # factor of the rate, by the fraction of training that is done
     "constant": lambda t: 1.0,
     "step": lambda t: 0.1 ** ((t >= 0.5) + (t >= 0.75)),
-    "cosine": lambda t: 0.5 * (1 + math.cos(math.pi * t)),
-}
+    "cosine": lambda t: 0.5 * (1 + math.cos(math.pi * t))}
 
 
 def train(arguments: argparse.Namespace) -> None:
@@ -78,10 +77,10 @@ def evaluate(arguments: argparse.Namespace) -> None:
     view = _view(arguments, predictor)
     (test,) = _open(arguments, ("test",), shape=predictor.shape, classes=predictor.classes, target=predictor.target,
                     features=predictor.features)
-    for what, here, there in (("shape", source.shape_of(test), predictor.shape),
-                              ("classes", test.classes, predictor.classes)):
+    for what, here, verb, there in (("shape", source.shape_of(test), "takes", predictor.shape),
+                                    ("classes", test.classes, "knows", predictor.classes)):
         if here and there and [*here] != [*there]:
-            raise ValueError(f"{what} of {arguments.data}: {here}; the network of {arguments.weights} knows {there}")
+            raise ValueError(f"{what} of {arguments.data}: {here}; the network of {arguments.weights} {verb} {there}")
     if isinstance(predictor.task, Classification):
         _check_labels(test, predictor.outputs)
     model, transform = (predictor.averaging(view), predictor.base) if view else (predictor.model, predictor.transform())

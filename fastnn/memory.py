@@ -31,8 +31,7 @@ def stats() -> Stats:
     >>> before = fastnn.memory.stats()["allocated"]
     >>> x = fastnn.zeros(1000)
     >>> fastnn.memory.stats()["allocated"] - before
-    4096
-    """
+    4096"""
     return _memory.stats() if _memory else Stats(allocated=0, peak=0, reserved=0, blocks=0, segments=0, allocations=0)
 
 

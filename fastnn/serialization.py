@@ -29,8 +29,7 @@ def save(obj: Any, path: Path) -> None:
 
     >>> fastnn.save({"model": {"weight": fastnn.ones(2)}, "epoch": 3}, "checkpoint.safetensors")
     >>> fastnn.load("checkpoint.safetensors")
-    {'model': {'weight': tensor([1., 1.])}, 'epoch': 3}
-    """
+    {'model': {'weight': tensor([1., 1.])}, 'epoch': 3}"""
     from safetensors.numpy import save as serialize
 
     arrays: dict[str, np.ndarray] = {}

@@ -121,8 +121,7 @@ class Tensor:
     >>> x = fastnn.tensor([1.0, 2.0], requires_grad=True)
     >>> (x * x).sum().backward()
     >>> x.grad
-    tensor([2., 4.])
-    """
+    tensor([2., 4.])"""
 
     __slots__ = ("__weakref__", "_hooks", "_node", "_requires_grad", "_version", "_view", "array", "grad")
     __array_priority__ = 1000.0  # so that NumPy's operators leave `ndarray * tensor` to the tensor
@@ -732,8 +731,7 @@ def result_dtype(*operands: Tensor | bool | int | float) -> np.dtype:
     """PyTorch's promotion: tensors with dimensions decide; 0-d tensors, then Python numbers count by kind only.
 
     >>> result_dtype(fastnn.zeros(2, dtype=fastnn.int64), 1.5)
-    dtype('float32')
-    """
+    dtype('float32')"""
     tiers: dict[int, np.dtype] = {}
     for x in operands:
         tier, dtype = (x.array.ndim == 0, x.array.dtype) if isinstance(x, Tensor) else (2, default_dtype(x))

@@ -30,8 +30,7 @@ class ArrayFolder(TensorDataset):
     >>> np.save("x.npy", np.eye(3, dtype=np.float32)), np.save("y.npy", np.array([5, 6, 7]))
     (None, None)
     >>> ArrayFolder(".")[2]
-    (tensor([0., 0., 1.]), tensor(7))
-    """
+    (tensor([0., 0., 1.]), tensor(7))"""
 
     def __init__(self, path: Path, mmap: bool = True) -> None:
         self.path, self.mmap = os.fsdecode(path), mmap
@@ -110,8 +109,7 @@ def read_csv(path: Path, target: str | int | None = None, features: Sequence[str
     ...     _ = file.write("rooms,price,year\\n3,250,1970\\n4,310.5,1985\\n")
     >>> houses = read_csv("houses.csv", target="price")
     >>> houses.features, houses[1]
-    (['rooms', 'year'], (tensor([   4., 1985.]), tensor([310.5])))
-    """
+    (['rooms', 'year'], (tensor([   4., 1985.]), tensor([310.5])))"""
     names, table = read_table(path, delimiter)
     if isinstance(target, str) and target not in names and target.isdecimal():
         target = int(target)

@@ -155,8 +155,7 @@ def k_fold(dataset: Any, k: int, stratified: bool = False, generator: Seed = Non
     numbers of samples of each class, the dataset's targets (`targets_of`). `generator` as for `random_split`.
 
     >>> [part.indices.tolist() for _, part in k_fold(range(7), 3, generator=0)]
-    [[1, 2, 6], [4, 5], [0, 3]]
-    """
+    [[1, 2, 6], [4, 5], [0, 3]]"""
     n, rng = len(dataset), as_generator(generator)
     if isinstance(k, bool) or not isinstance(k, (int, np.integer)) or not 2 <= k <= n:
         raise ValueError(f"k_fold: k must be an int from 2 to the dataset's {n} samples, got {k!r}")

@@ -40,8 +40,7 @@ def read_idx(path: str | os.PathLike[str], mmap: bool = False) -> np.ndarray:
     >>> with open("labels.idx", "wb") as file:
     ...     _ = file.write(bytes([0, 0, 8, 1, 0, 0, 0, 3, 7, 2, 1]))  # uint8, 1 dimension of size 3
     >>> read_idx("labels.idx")
-    array([7, 2, 1], dtype=uint8)
-    """
+    array([7, 2, 1], dtype=uint8)"""
     path = os.fsdecode(path)
     with open_bytes(path) as (file, size, packed):
         if packed and mmap:

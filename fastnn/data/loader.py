@@ -33,8 +33,7 @@ class DataLoader:
     NumPy generator, by default fastnn's, from which every epoch draws. `pin_memory`, `persistent_workers`: no effect.
 
     >>> [x.tolist() for x in DataLoader(range(7), batch_size=3)]
-    [[0, 1, 2], [3, 4, 5], [6]]
-    """
+    [[0, 1, 2], [3, 4, 5], [6]]"""
 
     def __init__(self, dataset: Any, batch_size: int = 1, shuffle: bool = False, sampler: Iterable[int] | None = None,
                  batch_sampler: Iterable[Sequence[int]] | None = None, num_workers: int = 0,

@@ -211,8 +211,7 @@ class MeanImage(Preprocess):
     """y = x − mean, of each pixel, (C, H, W), or of each feature, (D,).
 
     >>> MeanImage().fit(np.array([[1.0, 5.0], [3.0, 5.0]]))(np.array([[4.0, 4.0]]))
-    tensor([[ 2., -1.]], dtype=float64)
-    """
+    tensor([[ 2., -1.]], dtype=float64)"""
 
 
 class ChannelMean(Preprocess):
@@ -227,8 +226,7 @@ class Standardize(Preprocess):
     A constant channel, one whose std is at most `eps` · |mean|, is divided by 1.
 
     >>> Standardize().fit(np.array([[1.0, 5.0], [5.0, 5.0]]))(np.array([[4.0, 4.0]]))
-    tensor([[ 0.5, -1. ]], dtype=float64)
-    """
+    tensor([[ 0.5, -1. ]], dtype=float64)"""
 
     keys, per_pixel, moment = ("mean", "std"), False, 2
 
@@ -255,8 +253,7 @@ class PCA(Preprocess):
 
     >>> pca = PCA(1).fit(np.array([[0.0, 0.0], [2.0, 2.0], [4.0, 4.0]]))
     >>> pca(np.array([[3.0, 3.0]])), pca.inverse(np.array([[0.0]]))
-    (tensor([[1.4142]], dtype=float64), tensor([[2., 2.]], dtype=float64))
-    """
+    (tensor([[1.4142]], dtype=float64), tensor([[2., 2.]], dtype=float64))"""
 
     keys, moment = ("mean", "components", "variance"), 3
     eps: float | None = None
@@ -330,8 +327,7 @@ def from_text(text: str) -> Preprocess:
     """One of PREPROCESSORS, unfitted, by its name; "=" and a number give its first argument. Raises ValueError.
 
     >>> from_text("pca=50"), from_text("zca=0.01"), from_text("standardize")
-    (PCA(n_components=50), ZCA(eps=0.01), Standardize(eps=1e-12))
-    """
+    (PCA(n_components=50), ZCA(eps=0.01), Standardize(eps=1e-12))"""
     name, equals, number = text.partition("=")
     kind = _kind("from_text", name)
     if equals and not inspect.signature(kind).parameters:
@@ -354,8 +350,7 @@ def from_saved(saved: Mapping[str, Any]) -> Preprocess:
 
     >>> fastnn.save(to_saved(MeanImage().fit(np.ones((2, 3)))), "mean.safetensors")
     >>> from_saved(fastnn.load("mean.safetensors"))(np.full((1, 3), 3.0))
-    tensor([[2., 2., 2.]], dtype=float64)
-    """
+    tensor([[2., 2., 2.]], dtype=float64)"""
     if not isinstance(saved, Mapping) or set(saved) != {"name", "config", "state"}:
         raise ValueError(f"from_saved: a dict of name, config and state is needed, got {saved!r:.80}")
     kind, config, state = _kind("from_saved", saved["name"]), saved["config"], saved["state"]

@@ -156,8 +156,7 @@ class ToFloat(Transform):
     Takes features (N, D) and (D,) besides images.
 
     >>> ToFloat()(np.full((1, 1, 1, 2), 51, np.uint8))
-    tensor([[[[0.2, 0.2]]]])
-    """
+    tensor([[[[0.2, 0.2]]]])"""
     dtype: Any = None
 
     def prepare(self, images: Array) -> Array:
@@ -265,8 +264,7 @@ class Normalize(Transform):
     """(x − mean) / std, numbers or one for each channel; ShapeError if there are not as many.
 
     >>> Normalize(0.5, (0.5, 0.25))(fastnn.ones(2, 1, 1)).flatten()
-    tensor([1., 2.])
-    """
+    tensor([1., 2.])"""
     mean: Numbers
     std: Numbers
 
@@ -470,8 +468,7 @@ class RandomHorizontalFlip(Transform):
     """Each image mirrored left and right with probability p.
 
     >>> RandomHorizontalFlip(1.0)(fastnn.arange(3.0).view(1, 1, 3)).tolist()
-    [[[2.0, 1.0, 0.0]]]
-    """
+    [[[2.0, 1.0, 0.0]]]"""
     p: float = 0.5
     flip: ClassVar[int] = 1
 
@@ -687,8 +684,7 @@ class MixUp(_Mixture):
     for each batch (Zhang et al. 2018, "mixup: beyond empirical risk minimization"). RangeError for labels out of range.
 
     >>> MixUp(0.2, 2)(fastnn.ones(2, 1, 1, 1), [0, 1])[1].sum().item()
-    2.0
-    """
+    2.0"""
     def pair(self, images: Array, partner: Array, part: float, rng: np.random.Generator) -> tuple[Array, float]:
         out = _rows(images)[partner]
         out *= 1 - part
@@ -779,8 +775,7 @@ NAMED: dict[str, tuple[float, Callable[[Any, Pair, int], Transform]]] = {
     "cutout": (8, lambda size, _, classes: Cutout(size)),
     "erase": (0.5, lambda p, size, classes: RandomErasing(p)),
     "mixup": (0.2, lambda alpha, size, classes: MixUp(alpha, classes)),
-    "cutmix": (1, lambda alpha, size, classes: CutMix(alpha, classes)),
-}
+    "cutmix": (1, lambda alpha, size, classes: CutMix(alpha, classes))}
 
 
 def from_text(text: str, image_shape: Sequence[int], num_classes: int) -> Compose:
@@ -791,8 +786,7 @@ def from_text(text: str, image_shape: Sequence[int], num_classes: int) -> Compos
     fitted), noise: sigma; cutout: pixels; mixup, cutmix: alpha. All keep the shape. ArgumentError for anything else.
 
     >>> from_text("flip,crop=2", (3, 32, 32), 10)
-    Compose([RandomHorizontalFlip(p=0.5), RandomCrop(size=(32, 32), padding=2, padding_mode='constant', fill=0.0)])
-    """
+    Compose([RandomHorizontalFlip(p=0.5), RandomCrop(size=(32, 32), padding=2, padding_mode='constant', fill=0.0)])"""
     _, H, W = image_shape
     transforms: list[Transform] = []
     for item in text.split(",") if text.strip() else []:
@@ -817,8 +811,7 @@ def views_from_text(text: str, image_shape: Sequence[int]) -> View:
     padded by as many pixels as the number behind five-crop= or ten-crop= says. ArgumentError for anything else.
 
     >>> views_from_text("ten-crop=2", (3, 32, 32))
-    TenCrop(size=(32, 32), padding=2, vertical_flip=False)
-    """
+    TenCrop(size=(32, 32), padding=2, vertical_flip=False)"""
     match = re.fullmatch(r"(v?)flip|(five|ten)-crop=(\d+)", text.strip())
     if not match:
         raise ArgumentError(f"views must be flip, vflip, five-crop=PIXELS or ten-crop=PIXELS, got {text!r}")
@@ -835,8 +828,7 @@ def views_like(augmentation: str, image_shape: Sequence[int]) -> View:
     shifted by half of what its crops reach to, their mean; by a 16th of the side where it does neither.
 
     >>> views_like("flip,crop=4,cutout", (3, 32, 32)), views_like("flip", (3, 32, 32)), views_like("", (1, 28, 28))
-    (TenCrop(size=(32, 32), padding=2, vertical_flip=False), FlipViews(vertical=False), FiveCrop(size=(28, 28), ...))
-    """
+    (TenCrop(size=(32, 32), padding=2, vertical_flip=False), FlipViews(vertical=False), FiveCrop(size=(28, 28), ...))"""
     items = [item.partition("=") for item in augmentation.replace(" ", "").split(",")]
     values = {name: value for name, _, value in items}
     flips, crops = "flip" in values, "crop" in values or "resized-crop" in values

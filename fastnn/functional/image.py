@@ -34,8 +34,7 @@ def crop_images(input: Tensor, top: Array | int, left: Array | int, size: IntOrP
     Offsets may be any; outside the image it is as in NumPy's pad: "constant" (`value`), "edge", "reflect", "symmetric".
 
     >>> crop_images(fastnn.arange(4.0).view(1, 1, 2, 2), 0, -1, (1, 4), flip=1, padding_mode="reflect").tolist()
-    [[[[0.0, 1.0, 0.0, 1.0]]]]
-    """
+    [[[[0.0, 1.0, 0.0, 1.0]]]]"""
     a, y = _prepare("crop_images", input, size, padding_mode, tuple(MODES))
     for name, table in ("top", top), ("left", left), ("flip", flip):
         table = np.asarray(table)
@@ -71,8 +70,7 @@ def affine_images(input: Tensor, theta: Array, size: IntOrPair, padding_mode: st
     with ``align_corners=False`` in PyTorch. A position that is NaN shows `value` or, without one, the first pixel.
 
     >>> affine_images(fastnn.arange(4.0).view(1, 1, 1, 4), np.array([[2, 0, 0], [0, 1, 0]]), (1, 2)).tolist()
-    [[[[0.5, 2.5]]]]
-    """
+    [[[[0.5, 2.5]]]]"""
     a, y = _prepare("affine_images", input, size, padding_mode, ("constant", "edge", "symmetric"))
     theta = np.asarray(theta, np.float64)
     if theta.shape not in ((2, 3), (len(a), 2, 3)):

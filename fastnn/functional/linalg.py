@@ -52,8 +52,7 @@ def matmul(input: Tensor, other: Tensor) -> Tensor:
     Raises ShapeError if the inner sizes differ, DTypeError for different dtypes.
 
     >>> fastnn.tensor([[1.0, 2.0]]) @ fastnn.tensor([3.0, 4.0])
-    tensor([11.])
-    """
+    tensor([11.])"""
     if not (isinstance(input, Tensor) and isinstance(other, Tensor) and input.dtype == other.dtype):
         same_float("matmul", input=input, other=other)
     a, b = input.array, other.array
@@ -104,8 +103,7 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     Raises ShapeError or DTypeError where they do not fit.
 
     >>> linear(fastnn.ones(1, 2), fastnn.tensor([[1.0, 2.0]]), fastnn.tensor([0.5]))
-    tensor([[3.5]])
-    """
+    tensor([[3.5]])"""
     if not alike(bias, input, weight):
         same_float("linear", {"bias": bias}, input=input, weight=weight)
     x, w = input.array, weight.array

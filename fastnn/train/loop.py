@@ -124,8 +124,7 @@ def evaluate(model: nn.Module, batches: Iterable[Any], task: Task | None = None)
 
     >>> loader = fastnn.data.DataLoader([(fastnn.ones(2), 1)] * 5)
     >>> evaluate(nn.Linear(2, 3), loader)
-    Accuracy(loss=..., accuracy=...)
-    """
+    Accuracy(loss=..., accuracy=...)"""
     task, training = task or Classification(), model.training
     sums = np.zeros(task.terms)
     model.eval()

@@ -38,8 +38,7 @@ class Predictor:
     or None. `augment`: the text of the augmentation in training, for the record and for averages at test time.
 
     A sample goes the way: float, scaled to 28×28 if it is too small for the network (`base`); augmented, in training;
-    prepared; through the network. Calling it gives the probabilities (N, K) of the classes, or the numbers (N, T).
-    """
+    prepared; through the network. Calling it gives the probabilities (N, K) of the classes, or the numbers (N, T)."""
 
     def __init__(self, name: str, shape: tuple[int, ...], outputs: int, task: Task | None = None,
                  classes: list[str] | None = None, features: list[str] | None = None,
