@@ -612,7 +612,8 @@ def backward(roots: Sequence[Tensor], gradients: Sequence[Array], retain_graph: 
         if not retain_graph:
             node.release()
     for leaf in [key for key in awaited if inputs is None or key in captured]:
-        _compute(awaited, leaf)
+        if isinstance(awaited[leaf], Tensor):  # pending
+            awaited[leaf] = awaited[leaf].array
         if leaf._hooks:
             awaited[leaf] = _call_hooks(leaf._hooks, awaited[leaf])
         if inputs is None:
@@ -644,19 +645,14 @@ def _accumulate(awaited: dict[Any, Any], key: Node | Tensor, grad: Array) -> Non
     if key not in awaited:
         awaited[key] = grad
         return
-    _compute(awaited, key)
+    if isinstance(awaited[key], Tensor):
+        awaited[key] = awaited[key].array
     grad = grad.array if isinstance(grad, Tensor) else grad
     if exclusive(awaited, key):
         add(awaited[key], grad, out=awaited[key])
     else:
         held = awaited[key]
         awaited[key] = add(held, grad, out=layout.empty_for(held.shape, held.dtype, held, grad))
-
-
-def _compute(awaited: dict[Any, Any], key: Node | Tensor) -> None:
-    """Let there be an array at `key`, not a pending tensor."""
-    if isinstance(awaited[key], Tensor):
-        awaited[key] = awaited[key].array
 
 
 def exclusive(awaited: Any, key: Any) -> bool:

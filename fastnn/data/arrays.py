@@ -85,7 +85,6 @@ def _read_npz(path: str) -> tuple[list[str], list[np.ndarray]]:
 
 
 def _read_npy(file: Any, name: str, size: int, mmap: bool) -> np.ndarray:
-    """The array of the .npy file `file`, of `size` bytes."""
     try:
         major, _ = np.lib.format.read_magic(file)
         form = np.lib.format.read_array_header_1_0 if major == 1 else np.lib.format.read_array_header_2_0
@@ -115,7 +114,7 @@ def read_csv(path: Path, target: str | int | None = None, features: Sequence[str
         target = int(target)
     columns = [i for i, name in enumerate(names) if (len(names) - 1 if target is None else target) in (i, name)]
     if len(columns) != 1 or len(names) < 2:
-        raise ValueError(f"{os.fsdecode(path)}: target must be the name or number of one of {names}, got {target!r}")
+        raise ValueError(f"{os.fsdecode(path)}: target must be one column of {names} and leave features, got {target!r}")
     x = np.delete(table, columns, 1) if features is None else columns_of(os.fsdecode(path), names, table, features)
     dataset, name = TensorDataset(x, table[:, columns]), names.pop(columns[0])
     dataset.target, dataset.features = name, list(features or names)  # type: ignore[attr-defined]

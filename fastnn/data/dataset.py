@@ -27,8 +27,8 @@ class TensorDataset(Dataset):
 
     Arrays are taken too; the dataset shares the memory of both. Raises ShapeError unless all have one length."""
 
-    def __init__(self, *tensors: Tensor | np.ndarray) -> None:
-        self.tensors = tuple(as_tensor(t) for t in tensors)
+    def __init__(self, *tensors: Tensor | np.ndarray, classes: list[str] | None = None) -> None:
+        self.tensors, self.classes = tuple(as_tensor(t) for t in tensors), classes and list(classes)
         shapes = [t.shape for t in self.tensors]
         if len({shape[:1] for shape in shapes}) != 1 or () in shapes:
             raise ShapeError(f"TensorDataset: needs tensors of one length along axis 0, got the shapes {shapes}")

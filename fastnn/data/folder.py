@@ -143,9 +143,7 @@ class ImageFolder(Dataset):
         images, end = layout.empty((len(self), *self.shape), np.uint8, True), 0
         for x, _ in DataLoader(self, 64, num_workers=num_workers):
             images[end : (end := end + len(x))] = x.array
-        dataset = TensorDataset(images, self.targets)
-        dataset.classes = self.classes
-        return dataset
+        return TensorDataset(images, self.targets, classes=self.classes)
 
 
 def _size(path: str) -> tuple[int, int]:

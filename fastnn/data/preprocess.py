@@ -159,7 +159,8 @@ class Preprocess(Transform):
             x = np.multiply(x, weight, layout.empty(x.shape, x.dtype) if inverse else x)
         if inverse:
             x = np.add(x, mean, layout.empty(x.shape, x.dtype), casting="same_kind")
-        return _unrows(x, before if inverse else after)
+        shape = before if inverse else after
+        return x if len(shape) == 1 else x.reshape(len(x), *shape[1:], shape[0]).transpose(0, 3, 1, 2)
 
     def _laid_out(self, shape: Shape, dtype: np.dtype, inverse: bool) -> tuple[Array, Array | None]:
         """Mean, (D,) float64, and weight for samples of `shape`: made once."""
@@ -377,11 +378,6 @@ def _positive(owner: Preprocess, eps: Any) -> float:
 def _rows(a: Array) -> Array:
     """(N, C, H, W) or (N, D) as rows in memory order, (N, D): a view of channels-last images."""
     return a if a.ndim == 2 else a.transpose(0, 2, 3, 1).reshape(len(a), math.prod(a.shape[1:]))
-
-
-def _unrows(rows: Array, shape: Shape) -> Array:
-    """Rows in memory order as samples of `shape`: a view, channels-last."""
-    return rows if len(shape) == 1 else rows.reshape(len(rows), *shape[1:], shape[0]).transpose(0, 3, 1, 2)
 
 
 def _row(a: Array, shape: Shape) -> Array:

@@ -71,9 +71,7 @@ def open_data(name: str, parts: Sequence[str] = ("train", "test"), *, root: Any 
 def _digits(train: bool) -> TensorDataset:
     """The digits as pictures would have them: uint8."""
     images, labels = digits(train).tensors
-    dataset = TensorDataset(np.rint(images.array * 255).astype(np.uint8), labels)
-    dataset.classes = [str(i) for i in range(10)]
-    return dataset
+    return TensorDataset(np.rint(images.array * 255).astype(np.uint8), labels, classes=[*map(str, range(10))])
 
 
 def shape_of(dataset: Any) -> tuple[int, ...]:

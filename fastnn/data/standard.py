@@ -110,7 +110,7 @@ def _mnist(name: str, train: bool, root: Path, download: bool, classes: list[str
         if array.shape != shape or array.dtype != np.uint8:
             raise ValueError(f"{path}: byte 0: needs uint8 values of shape {shape}, got {array.dtype} {array.shape}")
     _check_labels(files[1], labels, len(classes), 8, 1)
-    return _dataset(images[:, None], labels, classes)
+    return TensorDataset(images[:, None], labels.astype(np.int64), classes=classes)
 
 
 def _cifar(name: str, bins: list[str], root: Path, download: bool, kinds: list[list[str]], kind: int) -> TensorDataset:
@@ -127,19 +127,14 @@ def _cifar(name: str, bins: list[str], root: Path, download: bool, kinds: list[l
     records = [data.reshape(-1, size) for data in parts.values()]
     images = layout.empty((sum(map(len, records)), 3, 32, 32), np.uint8, True)
     np.concatenate([part[:, len(kinds) :].reshape(-1, 3, 32, 32) for part in records], out=images)
-    return _dataset(images, np.concatenate([part[:, kind] for part in records]), kinds[kind])
+    labels = np.concatenate([part[:, kind] for part in records], dtype=np.int64)
+    return TensorDataset(images, labels, classes=kinds[kind])
 
 
 def _check_labels(path: str, labels: np.ndarray, n: int, start: int, step: int) -> None:
     wrong = np.flatnonzero(labels >= n)
     if len(wrong):
         raise ValueError(f"{path}: byte {start + step * wrong[0]}: label {labels[wrong[0]]}, but there are {n} classes")
-
-
-def _dataset(images: np.ndarray, labels: np.ndarray, classes: list[str]) -> TensorDataset:
-    dataset = TensorDataset(images, labels.astype(np.int64))
-    dataset.classes = list(classes)  # type: ignore[attr-defined]
-    return dataset
 
 
 def _unpack(path: str, wanted: list[str]) -> dict[str, np.ndarray]:

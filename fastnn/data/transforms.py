@@ -660,22 +660,19 @@ class _Mixture(Transform):
 
     def mix(self, images: Array, labels: Array | None, rng: np.random.Generator) -> tuple[Array, Array | None]:
         _need(labels is not None, self, "needs labels")
-        y = self._probabilities(labels, images)  # type: ignore[arg-type]
+        y: Any = labels
+        n, classes = len(images), self.num_classes
+        if y.shape != (n, classes) or y.dtype.kind != "f":
+            if y.shape != (n,) or y.dtype.kind not in "iu":
+                need = f"({n},) ints or ({n}, {classes}) probabilities"
+                raise ShapeError(f"{self}: labels must be {need}, got {y.shape} {y.dtype}")
+            if (wrong := y[(y < 0) | (y >= classes)]).size:
+                raise RangeError(f"{self}: label {wrong[0]} is out of range for {classes} classes")
+            y = y[:, None] == np.arange(classes)
+        y = y.astype(images.dtype)
         part, partner = rng.beta(self.alpha, self.alpha), rng.permutation(len(images))
         images, part = self.pair(images, partner, part, rng)
         return images, images.dtype.type(part) * y + images.dtype.type(1 - part) * y[partner]
-
-    def _probabilities(self, labels: Array, images: Array) -> Array:
-        """Labels as (N, num_classes)."""
-        n, classes = len(images), self.num_classes
-        if labels.shape == (n, classes) and labels.dtype.kind == "f":
-            return labels.astype(images.dtype)
-        if labels.shape != (n,) or labels.dtype.kind not in "iu":
-            need = f"({n},) ints or ({n}, {classes}) probabilities"
-            raise ShapeError(f"{self}: labels must be {need}, got {labels.shape} {labels.dtype}")
-        if (wrong := labels[(labels < 0) | (labels >= classes)]).size:
-            raise RangeError(f"{self}: label {wrong[0]} is out of range for {classes} classes")
-        return (labels[:, None] == np.arange(classes)).astype(images.dtype)
 
 
 class MixUp(_Mixture):

@@ -147,7 +147,6 @@ isnan, isinf, isfinite = (_unary(f"is{word}", f"Whether x is {word}", getattr(np
 
 
 def _operands(a: Operand, b: Operand) -> tuple[Tensor, Tensor, np.dtype]:
-    """Both as Tensors, and the dtype of the result."""
     a = a if isinstance(a, Tensor) else as_tensor(a, b if isinstance(b, Tensor) else None)
     b = b if isinstance(b, Tensor) else as_tensor(b, a)
     return a, b, a.array.dtype if a.array.dtype == b.array.dtype else result_dtype(a, b)
