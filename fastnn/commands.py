@@ -30,8 +30,7 @@ SCHEDULES = {  # factor of the rate, by the fraction of training that is done
 def train(arguments: argparse.Namespace) -> None:
     """Trains a network and scores it."""
     path, name = arguments.save, arguments.model
-    if path and not (path.absolute().parent.is_dir() and os.access(path.absolute().parent, os.W_OK)
-                     and (path.is_file() or not path.exists())):
+    if path and not (os.access(f"{path.absolute().parent}/", os.W_OK) and (path.is_file() or not path.exists())):
         raise ValueError(f"argument --save: {path} is no file, or lies in a folder that does not exist or is read-only")
     fastnn.manual_seed(arguments.seed)
     kept, test = _open(arguments, ("train", "test"), size=arguments.size, channels=arguments.channels,
@@ -115,9 +114,8 @@ def predict(arguments: argparse.Namespace) -> int:
 
 
 def _open(arguments: argparse.Namespace, parts: tuple[str, ...], **options: Any) -> list[Any]:
-    workers = 2 if arguments.workers is None else arguments.workers
     return source.open_data(arguments.data, parts, root=arguments.root, download=arguments.download,
-                            num_workers=workers, **options)
+                            num_workers=2 if arguments.workers is None else arguments.workers, **options)
 
 
 def _divide(arguments: argparse.Namespace, kept: Any) -> tuple[Any, int, Any, Any]:
@@ -197,6 +195,5 @@ def _sample(path: str, predictor: Predictor) -> np.ndarray:
 
 
 def _report(score: Any) -> None:
-    print(f"test loss {score.loss:.4f}" if hasattr(score, "accuracy") else f"test {score}")
-    if hasattr(score, "accuracy"):
-        print(f"test accuracy {score.accuracy:.4f}")
+    accuracy = hasattr(score, "accuracy")
+    print(f"test loss {score.loss:.4f}\ntest accuracy {score.accuracy:.4f}" if accuracy else f"test {score}")

@@ -114,7 +114,8 @@ def read_csv(path: Path, target: str | int | None = None, features: Sequence[str
         target = int(target)
     columns = [i for i, name in enumerate(names) if (len(names) - 1 if target is None else target) in (i, name)]
     if len(columns) != 1 or len(names) < 2:
-        raise ValueError(f"{os.fsdecode(path)}: target must be one column of {names} and leave features, got {target!r}")
+        raise ValueError(f"{os.fsdecode(path)}: target must be one column's name, or its number, of {names} and leave "
+                         f"features, got {target!r}")
     x = np.delete(table, columns, 1) if features is None else columns_of(os.fsdecode(path), names, table, features)
     dataset, name = TensorDataset(x, table[:, columns]), names.pop(columns[0])
     dataset.target, dataset.features = name, list(features or names)  # type: ignore[attr-defined]

@@ -24,10 +24,9 @@ class DataLoader:
     joins them. A batch shares no memory with the dataset.
 
     `transform` is applied to the first member of each batch, the images, and if it mixes images, to the labels.
-    `num_workers` threads prepare batches, `prefetch_factor` each ahead of the one that is asked for: decoding, copying
-    and kernels run beside training. 0: the calling thread does it, several small batches at once if samples lie in
-    memory. What an epoch holds does not depend on it. An exception is raised where its batch would have come, with a
-    note of the sample. The threads end with the loop.
+    `num_workers` threads, which end with the loop, prepare batches beside training, `prefetch_factor` each ahead of the
+    one that is asked for. 0: the calling thread does it, several small batches at once if samples lie in memory. What
+    an epoch holds does not depend on it. An exception is raised where its batch would have come, noting the sample.
 
     `generator`: a seed, from which and from the epoch's number alone (`set_epoch`) order and transforms follow; or a
     NumPy generator, by default fastnn's, from which every epoch draws. `pin_memory`, `persistent_workers`: no effect.
@@ -79,8 +78,8 @@ class DataLoader:
         jobs = zip(self._indices(order), rngs, strict=False)
         if self.num_workers:
             return self._ahead(jobs)
-        copies = in_memory(self.dataset) and self.collate_fn is default_collate
-        if copies and self.sampler is None and self.batch_sampler is None:
+        plain = self.collate_fn is default_collate and self.sampler is self.batch_sampler is None
+        if plain and in_memory(self.dataset):
             return self._some_at_a_time(jobs)
         return (self._load(*job) for job in jobs)
 

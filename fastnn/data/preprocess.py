@@ -187,9 +187,8 @@ class Preprocess(Transform):
     def load_state_dict(self, state_dict: Mapping[str, Tensor | Array]) -> None:
         """Takes over what `state_dict` gave. Raises StateDictError if something is missing, unexpected or malformed."""
         given: dict[str, Any] = {key: getattr(value, "array", value) for key, value in state_dict.items()}
-        problems = [f"{key!r} is missing" for key in self.keys if key not in given]
-        problems += [f"{key!r} is unexpected" for key in given if key not in self.keys]
-        for key in set(self.keys) & set(given):
+        problems = [f"{key!r} is {'missing' if key in self.keys else 'unexpected'}" for key in {*self.keys} ^ {*given}]
+        for key in {*self.keys} & {*given}:
             a, least = given[key], {"std": TINY, "variance": 0.0}.get(key, -math.inf)
             floats = isinstance(a, np.ndarray) and a.dtype.kind == "f" and a.size > 0
             if not floats or not np.isfinite(a).all() or a.min() < least:

@@ -760,19 +760,15 @@ class FlipViews(View):
 
 # name: the value if none is given, and what makes the transform of it, the images' (H, W) and the number of classes
 NAMED: dict[str, tuple[float, Callable[[Any, Pair, int], Transform]]] = {
-    "flip": (0.5, lambda p, size, classes: RandomHorizontalFlip(p)),
-    "vflip": (0.5, lambda p, size, classes: RandomVerticalFlip(p)),
-    "crop": (4, lambda padding, size, classes: RandomCrop(size, padding)),
-    "resized-crop": (0.08, lambda least, size, classes: RandomResizedCrop(size, (least, 1.0))),
-    "rotate": (15, lambda degrees, size, classes: RandomRotation(degrees)),
-    "jitter": (0.4, lambda v, size, classes: ColorJitter(v, v, v)),
-    "hue": (0.1, lambda v, size, classes: ColorJitter(hue=v)),
-    "pca-color": (0.1, lambda sigma, size, classes: PCAColor(sigma=sigma)),
-    "noise": (0.05, lambda sigma, size, classes: GaussianNoise(0, sigma)),
-    "cutout": (8, lambda size, _, classes: Cutout(size)),
-    "erase": (0.5, lambda p, size, classes: RandomErasing(p)),
-    "mixup": (0.2, lambda alpha, size, classes: MixUp(alpha, classes)),
-    "cutmix": (1, lambda alpha, size, classes: CutMix(alpha, classes))}
+    "flip": (0.5, lambda p, size, n: RandomHorizontalFlip(p)), "vflip": (0.5, lambda p, size, n: RandomVerticalFlip(p)),
+    "crop": (4, lambda padding, size, n: RandomCrop(size, padding)),
+    "resized-crop": (0.08, lambda least, size, n: RandomResizedCrop(size, (least, 1.0))),
+    "rotate": (15, lambda degrees, size, n: RandomRotation(degrees)),
+    "jitter": (0.4, lambda v, size, n: ColorJitter(v, v, v)), "hue": (0.1, lambda v, size, n: ColorJitter(hue=v)),
+    "pca-color": (0.1, lambda sigma, size, n: PCAColor(sigma=sigma)),
+    "noise": (0.05, lambda sigma, size, n: GaussianNoise(0, sigma)),
+    "cutout": (8, lambda pixels, size, n: Cutout(pixels)), "erase": (0.5, lambda p, size, n: RandomErasing(p)),
+    "mixup": (0.2, lambda alpha, size, n: MixUp(alpha, n)), "cutmix": (1, lambda alpha, size, n: CutMix(alpha, n))}
 
 
 def from_text(text: str, image_shape: Sequence[int], num_classes: int) -> Compose:

@@ -80,10 +80,9 @@ class Predictor:
     def save(self, path: Any) -> None:
         """Write everything to one safetensors file, wholly or not at all; see `fastnn.save`."""
         scale = [self.task.mean, self.task.std] if isinstance(self.task, Regression) else None
-        prepare = preparation.to_saved(self.preprocess) if self.preprocess else None
-        save({"model": self.name, "shape": list(self.shape), "task": self.task.name, "scale": scale,
-              "preprocess": prepare, "state_dict": self.model.state_dict(),
-              **{name: getattr(self, name) for name in PLAIN}}, path)
+        prep = preparation.to_saved(self.preprocess) if self.preprocess else None
+        save({"model": self.name, "shape": list(self.shape), "task": self.task.name, "scale": scale, "preprocess": prep,
+              "state_dict": self.model.state_dict(), **{name: getattr(self, name) for name in PLAIN}}, path)
 
     @classmethod
     def load(cls, path: Any) -> "Predictor":
