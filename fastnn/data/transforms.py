@@ -183,9 +183,9 @@ class ToFloat(Transform):
 
 # What transforms share ---------------------------------------------------------------------------------------------
 
-def _need(condition: Any, transform: Transform, need: str) -> None:
+def _need(condition: Any, transform: Transform, need: str, error: type[Exception] = ArgumentError) -> None:
     if not condition:
-        raise ArgumentError(f"{transform}: {need}")
+        raise error(f"{transform}: {need}")
 
 
 def _number(transform: Transform, name: str, least: float = -LARGEST, most: float = LARGEST) -> None:
@@ -222,8 +222,7 @@ def _padded(transform: Any, images: Array | Window) -> tuple[int, int]:
     """Height and width of the images with the transform's padding; ShapeError if its size does not fit in."""
     (h, w), (left, top, right, bottom) = transform._size, transform._padding
     H, W = images.shape[2] + top + bottom, images.shape[3] + left + right
-    if h > H or w > W:
-        raise ShapeError(f"{transform}: images {images.shape} are {H}x{W} with their padding, too small for the crop")
+    _need(h <= H and w <= W, transform, f"images {images.shape} are {H}x{W} padded, too small for the crop", ShapeError)
     return H, W
 
 
@@ -276,8 +275,7 @@ class Normalize(Transform):
 
     def join(self, window: Window, rng: np.random.Generator) -> bool:
         C = window.shape[1]
-        if {len(self._mean), len(self._weight)} - {1, C}:
-            raise ShapeError(f"{self}: mean and std are not those of {C} channels")
+        _need({len(self._mean), len(self._weight)} <= {1, C}, self, f"mean and std are not those of {C} channels", ShapeError)
         return window.colour(self._mean, self._weight)
 
 
@@ -331,8 +329,7 @@ class ColorJitter(Transform):
 
     def apply(self, images: Array, rng: np.random.Generator) -> Array:
         rows, colours = _rows(images), images.shape[1]
-        if colours not in (1, 3):
-            raise ShapeError(f"{self}: images must have 1 or 3 channels, got {images.shape}")
+        _need(colours in (1, 3), self, f"images must have 1 or 3 channels, got {images.shape}", ShapeError)
         for k in rng.permutation(4):
             low, high = self._ranges[k]
             if low == high == (k < 3):  # changes nothing
@@ -367,8 +364,7 @@ class PCAColor(Transform):
         n, sums, products = 0, 0.0, 0.0
         for batch in batches_of(data, 256):  # a copy of all in float64 would be large
             a = as_tensor(batch).array
-            if a.ndim != 4 or a.size == 0:
-                raise ShapeError(f"PCAColor: fit needs images (N, C, H, W), got {a.shape}")
+            _need(a.ndim == 4 and a.size, self, f"fit needs images (N, C, H, W), got {a.shape}", ShapeError)
             pixels = a.transpose(0, 2, 3, 1).reshape(-1, a.shape[1]) / (255 if a.dtype == np.uint8 else 1.0)
             n, sums = n + len(pixels), sums + pixels.sum(0, np.float64)
             products = products + np.einsum("pi,pj->ij", pixels, pixels, dtype=np.float64)
@@ -379,8 +375,7 @@ class PCAColor(Transform):
     def apply(self, images: Array, rng: np.random.Generator) -> Array:
         _need(self.eigenvalues is not None, self, "needs fit, or eigenvalues and eigenvectors")
         values, vectors = np.asarray(self.eigenvalues), np.asarray(self.eigenvectors)
-        if len(values) != images.shape[1]:
-            raise ShapeError(f"{self}: the eigenvalues are not those of {images.shape[1]} channels")
+        _need(len(values) == images.shape[1], self, f"eigenvalues are not those of {images.shape[1]} channels", ShapeError)
         alpha = rng.normal(0, self.sigma, (len(images), len(values)))
         shift = (alpha[:, None] * values * vectors).sum(2).astype(images.dtype)  # (N, C)
         N, C, H, W = images.shape
@@ -437,9 +432,8 @@ class RandomErasing(Transform):
         rows = _rows(images).copy()
         if self._random:
             rows[erased] = rng.standard_normal((erased.sum(), C), rows.dtype)
-        elif np.size(self.value) not in (1, C):
-            raise ShapeError(f"{self}: value is not one for each of {C} channels")
         else:
+            _need(np.size(self.value) in (1, C), self, f"value is not one for each of {C} channels", ShapeError)
             rows[erased] = self.value
         return rows.transpose(0, 3, 1, 2)
 
