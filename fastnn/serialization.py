@@ -40,8 +40,7 @@ def save(obj: Any, path: Path) -> None:
     target = os.path.realpath(os.fsdecode(path))  # a link stays, and the file behind it is replaced
     if os.path.exists(target) and not os.path.isfile(target) and not os.path.isdir(target):
         raise ValueError(f"save: {target} is a device, pipe or socket, which a file would replace")
-    folder, name = os.path.split(target)
-    temporary = os.path.join(folder, f".{name[:64]}.{secrets.token_hex(6)}.tmp")  # has a new file's permissions
+    temporary = "{}/.{:.64}.{}.tmp".format(*os.path.split(target), secrets.token_hex(6))  # has a new file's permissions
     try:
         with open(temporary, "xb") as file:
             file.write(serialize(arrays, {"fastnn": structure}))

@@ -274,8 +274,8 @@ class Normalize(Transform):
         self._weight = 1 / std
 
     def join(self, window: Window, rng: np.random.Generator) -> bool:
-        C = window.shape[1]
-        _need({len(self._mean), len(self._weight)} <= {1, C}, self, f"mean and std are not those of {C} channels", ShapeError)
+        sizes, C = {len(self._mean), len(self._weight)}, window.shape[1]
+        _need(sizes <= {1, C}, self, f"mean and std are not those of {C} channels", ShapeError)
         return window.colour(self._mean, self._weight)
 
 
@@ -374,11 +374,10 @@ class PCAColor(Transform):
 
     def apply(self, images: Array, rng: np.random.Generator) -> Array:
         _need(self.eigenvalues is not None, self, "needs fit, or eigenvalues and eigenvectors")
-        values, vectors = np.asarray(self.eigenvalues), np.asarray(self.eigenvectors)
-        _need(len(values) == images.shape[1], self, f"eigenvalues are not those of {images.shape[1]} channels", ShapeError)
-        alpha = rng.normal(0, self.sigma, (len(images), len(values)))
+        values, vectors, (N, C, H, W) = np.asarray(self.eigenvalues), np.asarray(self.eigenvectors), images.shape
+        _need(len(values) == C, self, f"eigenvalues are not those of {C} channels", ShapeError)
+        alpha = rng.normal(0, self.sigma, (N, C))
         shift = (alpha[:, None] * values * vectors).sum(2).astype(images.dtype)  # (N, C)
-        N, C, H, W = images.shape
         out = _rows(images).reshape(N, H, W * C) + np.tile(shift[:, None], W)  # NumPy's loops are rows
         return out.reshape(N, H, W, C).transpose(0, 3, 1, 2)
 
