@@ -1,5 +1,4 @@
-"""What `fastnn train`, `evaluate` and `predict` do, given their parsed arguments. Errors of the user's are ValueError,
-OSError or ImportError, which the command line prints."""
+"""What `fastnn train`, `evaluate` and `predict` do. The user's errors are ValueError, OSError or ImportError."""
 
 import argparse
 import math

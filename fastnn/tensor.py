@@ -8,9 +8,8 @@ no recursion, and a gradient that something else may hold is never added into. (
 
 The tape knows nothing of what operations compute: `fastnn.functional` installs operators and methods on Tensor.
 
-An operation may return a `Pending` tensor instead, whose array is computed when it is first read, so that an operation
-that knows better can take over the recipe: batch norm, addition and ReLU become one pass. It is a plain tensor to
-everybody else. What it reads may not change before: `changing` and `hand_out` say so to those who depend on it."""
+An operation may return a `Pending` tensor, whose array is computed when it is first read, so that another can take over
+the recipe: batch norm, addition and ReLU become one pass. Call `changing` or `hand_out` before its inputs change."""
 from __future__ import annotations
 
 import itertools

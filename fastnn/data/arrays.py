@@ -24,8 +24,7 @@ class ArrayFolder(TensorDataset):
 
     The files are x.npy or images.npy, and y.npy or labels.npy; or IDX files (x.idx, images-idx3-ubyte.gz, …); or `path`
     is an .npz file of two such arrays. `mmap` maps .npy and unpacked IDX files in the machine's byte order into memory,
-    read-only, so that they may be larger than memory; the rest is read at once. Raises ValueError, naming the file, if
-    one is missing or not sound, or if x and y have unequal lengths.
+    read-only, so that they may be larger. Raises ValueError, naming the file, if one is missing, unsound or unequal.
 
     >>> np.save("x.npy", np.eye(3, dtype=np.float32)), np.save("y.npy", np.array([5, 6, 7]))
     (None, None)

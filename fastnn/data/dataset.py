@@ -67,8 +67,7 @@ def in_memory(dataset: Any) -> bool:
 
 
 def take_batch(dataset: Any, indices: np.ndarray) -> list[Tensor] | None:
-    """The samples at `indices`, (N,) ints, out of whole tensors, in their memory order, or by the dataset's own
-    `batch`; None if they are to be asked for one by one."""
+    """The samples at `indices`, (N,) ints, out of whole tensors, in their memory order, or by `batch`; else None."""
     while getattr(type(dataset), "__getitem__", None) is Subset.__getitem__:
         dataset, indices = dataset.dataset, dataset.indices[indices]
     if callable(getattr(type(dataset), "batch", None)):
@@ -93,8 +92,7 @@ def take_batch(dataset: Any, indices: np.ndarray) -> list[Tensor] | None:
 
 
 def batches_of(data: Any, batch_size: int) -> Iterator[Any]:
-    """The first member of each batch: of a dataset of samples x or (x, …), of an array, of batches x or (x, …)
-    themselves. None is held here while the next one is made."""
+    """The first member of each batch of a dataset, of an array, or of batches; none is held while the next is made."""
     data = TensorDataset(data) if isinstance(data, (Tensor, np.ndarray)) else data
     if not isinstance(data, (list, tuple)) and hasattr(data, "__getitem__") and hasattr(data, "__len__"):
         for start in range(0, len(data) or in_memory(data), batch_size):  # an empty array is one batch

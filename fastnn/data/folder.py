@@ -89,8 +89,7 @@ class ImageFolder(Dataset):
 
     Files are read when they are asked for, by the threads of a DataLoader with `num_workers`; `load` reads them all.
     Raises FileNotFoundError, or ValueError naming the file or the folder: no classes, a class without pictures, a
-    picture that cannot be read or differs in shape. After torchvision's class of this name, without its transforms,
-    which a DataLoader applies to whole batches."""
+    picture that cannot be read or differs in shape. After torchvision's; transforms are the DataLoader's."""
 
     def __init__(self, root: Path, size: int | tuple[int, int] | str | None = None, channels: int | None = None,
                  classes: Sequence[str] | None = None) -> None:

@@ -31,9 +31,8 @@ Moments = tuple[int, Array, Any]  # their number, the mean, the sum of squares, 
 class Preprocess(Transform):
     """Base class of transforms of images and features.
 
-    Float input keeps its dtype; uint8 is taken as x / 255 in float32, as by `ToFloat`. Raises RuntimeError if it is not
-    fitted, ShapeError for samples unlike those fitted, DTypeError for other dtypes. A subclass defines `solve` and
-    `weight`, unless it only subtracts the mean."""
+    Float input keeps its dtype; uint8 is taken as by `ToFloat`. Raises RuntimeError if it is not fitted, ShapeError for
+    samples unlike those fitted, DTypeError for other dtypes. A subclass may define `solve` and `weight`."""
 
     keys: tuple[str, ...] = ("mean",)  # of the state
     per_pixel, moment = True, 1  # whether each pixel has its mean, or each channel; 1 mean, 2 variance, 3 covariance
@@ -106,8 +105,7 @@ class Preprocess(Transform):
         return {"mean": mean}
 
     def weight(self, shape: Shape, inverse: bool) -> Array | None:
-        """What multiplies samples of `shape` less their mean, as rows in memory order (`inverse`: what takes that
-        back): one row, a matrix (out, in), or nothing."""
+        """What multiplies samples less their mean, rows in memory order (or takes that back): a row, matrix or None."""
         return None
 
     @property

@@ -26,9 +26,8 @@ def open_data(name: str, parts: Sequence[str] = ("train", "test"), *, root: Any 
     `name`: one of `NAMES` (`root`, `download`: see `mnist`); a folder of pictures, see `ImageFolder` (`size`,
     `channels`); a folder with arrays or an .npz file, see `ArrayFolder`; a .csv file, see `read_csv` (`target`,
     `features`). A folder may have the two parts as folders `train` and `test`; else a fifth, of each class if there are
-    classes, is cut off to test with, always the same. Pictures get `shape` and `classes`, if given, or those of the
-    first part. `num_workers` threads decode them. Raises ValueError or OSError, which name the file, also for an empty
-    part and for options that are not for these data."""
+    classes, is cut off to test with, always the same. Pictures, decoded by `num_workers` threads, get `shape` and
+    `classes`, or those of the first part. ValueError or OSError name the file, also for empty parts, or the option."""
     found: list[Any] = []
     pictures: Any = None
     if (root is not None or download) and name not in STANDARD:

@@ -72,8 +72,7 @@ class Transform:
         return window.made()
 
     def join(self, window: "Window", rng: np.random.Generator) -> bool:
-        """Adds this transform to what `window` will do in one pass and returns True, as it always must to a new window
-        unless the class defines `apply`; or draws nothing, and False."""
+        """Adds this transform to what `window` does in one pass and returns True (always, without an `apply`)."""
         return False
 
 
@@ -359,8 +358,7 @@ class PCAColor(Transform):
               "eigenvalues must be (C,), eigenvectors (C, C)")
 
     def fit(self, data: Any) -> "PCAColor":
-        """Sets them from images (N, C, H, W), uint8 as ToFloat makes them, from a dataset of images or (images, …), or
-        from batches of them such as a DataLoader gives; returns itself."""
+        """Sets them from images (N, C, H, W), uint8 too, a dataset or batches, x or (x, …), of them; returns itself."""
         n, sums, products = 0, 0.0, 0.0
         for batch in batches_of(data, 256):  # a copy of all in float64 would be large
             a = as_tensor(batch).array
@@ -582,7 +580,7 @@ def _turned(images: Array, clockwise: Any, fill: float, shift: Any = 0.0, scale:
 
 
 class RandomRotation(Transform):
-    """Each image turned about its middle by an angle, anticlockwise, uniform in `degrees`: [a, b] or [−v, v]."""
+    """Each image turned anticlockwise about its middle by an angle uniform in `degrees`: [a, b], or v for [−v, v]."""
     degrees: Numbers
     fill: float = 0.0
 

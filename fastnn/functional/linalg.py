@@ -99,8 +99,7 @@ def bmm(input: Tensor, mat2: Tensor) -> Tensor:
 
 
 def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """y = x Wᵀ + b: x (*, in_features) → y (*, out_features), W (out_features, in_features), b (out_features,).
-    Raises ShapeError or DTypeError where they do not fit.
+    """y = x Wᵀ + b: x (*, in), y (*, out), W (out, in), b (out,); ShapeError or DTypeError where they do not fit.
 
     >>> linear(fastnn.ones(1, 2), fastnn.tensor([[1.0, 2.0]]), fastnn.tensor([0.5]))
     tensor([[3.5]])"""

@@ -18,8 +18,7 @@ SMALLEST = 28  # side in pixels of images that convolutional networks take; smal
 
 
 def base_of(name: str, shape: tuple[int, ...]) -> tuple[Compose, tuple[int, ...]]:
-    """What brings raw samples of `shape` to the form that network `name` takes, and their shape then. Raises ValueError
-    for a network that does not exist or does not take them."""
+    """What makes network `name`'s input of raw samples of `shape`, and its shape; ValueError if there is none."""
     if name not in models.__all__:
         raise ValueError(f"there is no model {name!r}; there are {', '.join(models.__all__)}")
     if len(shape) != 3 and name != "mlp":
