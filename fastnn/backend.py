@@ -23,7 +23,7 @@ try:
     from fastnn import _runtime  # type: ignore[attr-defined]
 except ImportError as error:
     if os.environ.get("FASTNN_KERNELS") != "reference":
-        raise ImportError("fastnn: the compiled kernels are missing. Build them by 'pip install .' (with a C compiler), "
+        raise ImportError("fastnn: the compiled kernels are missing. Build them by 'pip install .' with a C compiler, "
                           f"or set FASTNN_KERNELS=reference for the slow NumPy twins. The reason: {error}") from error
     _runtime = None
 
