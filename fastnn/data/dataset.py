@@ -45,7 +45,8 @@ class Subset(Dataset):
 
     def __init__(self, dataset: Any, indices: Sequence[int] | np.ndarray) -> None:
         self.dataset = dataset
-        self.classes = getattr(dataset, "classes", None)
+        for name in ("classes", "features", "target"):
+            setattr(self, name, getattr(dataset, name, None))
         self.indices = np.asarray(indices, None if len(indices) else np.int64)
         if self.indices.ndim != 1 or self.indices.dtype.kind not in "iu":
             raise TypeError(f"Subset: indices must be a sequence of ints, got {indices!r:.80}")

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from fastnn.data.arrays import ArrayFolder, read_csv
-from fastnn.data.dataset import Subset, TensorDataset, random_split, stratified_split, targets_of
+from fastnn.data.dataset import TensorDataset, random_split, stratified_split, targets_of
 from fastnn.data.folder import ImageFolder
 from fastnn.data.standard import cifar10, cifar100, digits, fashion_mnist, mnist
 
@@ -59,7 +59,7 @@ def open_data(name: str, parts: Sequence[str] = ("train", "test"), *, root: Any 
             found = [both[part == "test"] for part in parts]
     if (size != "auto" or channels) and not isinstance(pictures, ImageFolder):
         raise ValueError(f"{name}: size and channels can be chosen for folders of pictures only")
-    if target is not None and not hasattr(_whole(found[0]), "target"):
+    if target is not None and columns_of(found[0])[1] is None:
         raise ValueError(f"{name}: target can be chosen for tables (.csv) only")
     for part, dataset in zip(parts, found, strict=True):
         if len(dataset) == 0:
@@ -80,10 +80,4 @@ def shape_of(dataset: Any) -> tuple[int, ...]:
 
 def columns_of(dataset: Any) -> tuple[list[str] | None, str | None]:
     """The names of the features and of the target, of data from a table."""
-    return getattr(_whole(dataset), "features", None), getattr(_whole(dataset), "target", None)
-
-
-def _whole(dataset: Any) -> Any:
-    while isinstance(dataset, Subset):
-        dataset = dataset.dataset
-    return dataset
+    return getattr(dataset, "features", None), getattr(dataset, "target", None)
