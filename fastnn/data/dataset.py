@@ -14,8 +14,7 @@ Seed = int | np.random.Generator | None
 
 class Dataset:
     """Base class: a subclass defines ``__getitem__(index)``, one sample, and ``__len__()``, their number; it may define
-    ``batch(indices)``: the samples at `indices`, (N,) ints, joined, a list of tensors. `classes`: names of the labels.
-    """
+    ``batch(indices)``: the samples at `indices`, (N,) ints, joined, a list of tensors. `classes`: the labels' names."""
     classes: list[str] | None = None
 
     def __getitem__(self, index: int) -> Any:
@@ -28,7 +27,9 @@ class TensorDataset(Dataset):
     Arrays are taken too; the dataset shares the memory of both. Raises ShapeError unless all have one length."""
 
     def __init__(self, *tensors: Tensor | np.ndarray, classes: list[str] | None = None) -> None:
-        self.tensors, self.classes = tuple(as_tensor(t) for t in tensors), classes and list(classes)
+        self.tensors = tuple(as_tensor(t) for t in tensors)
+        if classes is not None:
+            self.classes = list(classes)
         shapes = [t.shape for t in self.tensors]
         if len({shape[:1] for shape in shapes}) != 1 or () in shapes:
             raise ShapeError(f"TensorDataset: needs tensors of one length along axis 0, got the shapes {shapes}")
@@ -45,8 +46,7 @@ class Subset(Dataset):
 
     def __init__(self, dataset: Any, indices: Sequence[int] | np.ndarray) -> None:
         self.dataset = dataset
-        for name in ("classes", "features", "target"):
-            setattr(self, name, getattr(dataset, name, None))
+        vars(self).update((name, getattr(dataset, name, None)) for name in ("classes", "features", "target"))
         self.indices = np.asarray(indices, None if len(indices) else np.int64)
         if self.indices.ndim != 1 or self.indices.dtype.kind not in "iu":
             raise TypeError(f"Subset: indices must be a sequence of ints, got {indices!r:.80}")

@@ -105,7 +105,7 @@ class Preprocess(Transform):
         return {"mean": mean}
 
     def weight(self, shape: Shape, inverse: bool) -> Array | None:
-        """What multiplies samples less their mean, rows in memory order (or takes that back): a row, matrix or None."""
+        """What multiplies samples less their mean, rows in memory order, or takes it back: a row, (out, in) or None."""
         return None
 
     @property

@@ -72,13 +72,14 @@ class Transform:
         return window.made()
 
     def join(self, window: "Window", rng: np.random.Generator) -> bool:
-        """Adds this transform to what `window` does in one pass and returns True (always, without an `apply`)."""
+        """Adds this transform to what `window` will do in one pass and returns True; or draws nothing, and False, which
+        a transform without `apply` may not return for a new window."""
         return False
 
 
 class Window:
-    """What one pass over images (N, C, H, W), float or uint8, makes of them (kernel `image.crop`): a part of each, or
-    all, mirrored, its colours scaled. Transforms join it one after another; the bits are those of a pass for each."""
+    """What one pass over images (N, C, H, W), float or uint8, makes of them (the kernel `image.crop`): a part of each,
+    maybe mirrored, colours shifted and scaled. Transforms join it in turn; the bits are those of a pass for each."""
 
     def __init__(self, images: Array) -> None:
         self.images, self.dtype, self.shape = images, images.dtype, images.shape
