@@ -47,8 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     command.add_argument("--augment", default="", metavar="LIST",
                          help=f"random changes to training images, as flip,crop=4: {', '.join(transforms.NAMED)}")
     command.add_argument("--preprocess", default="standardize", metavar="NAME",
-                         help=f"none, {', '.join(preprocess.PREPROCESSORS)}; with a number, such as pca=50 (default: "
-                              "standardize)")
+                         help=f"none, {', '.join(preprocess.PREPROCESSORS)}; maybe pca=50 (default: standardize)")
     command.add_argument("--size", type=_size, default="auto", metavar="H[xW]",
                          help="scale and crop pictures in folders to it (default: auto, their own size, or squares)")
     command.add_argument("--channels", type=int, choices=[1, 3], help="read pictures as grey or in colour")
@@ -91,13 +90,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _add_data(command: argparse.ArgumentParser) -> None:
-    whole = _number(int, 1)
     command.add_argument("--data", default="digits", metavar="DATA", help=f"{SOURCES} (default: digits)")
     command.add_argument("--root", type=Path, metavar="FOLDER", help="where the files of a data set known by name are")
     command.add_argument("--download", action="store_true", help="fetch the files of a data set known by name")
     command.add_argument("--workers", type=_number(int, 0), metavar="N",
                          help="threads that prepare batches (default: 2 if pictures are read from files, else 0)")
-    command.add_argument("--threads", type=whole, metavar="N", help="threads of the kernels (default: all available)")
+    command.add_argument("--threads", type=_number(int, 1), metavar="N", help="threads of the kernels (default: all)")
 
 
 def _add_weights(command: argparse.ArgumentParser) -> None:

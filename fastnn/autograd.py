@@ -76,8 +76,7 @@ def grad(outputs: Tensor | Sequence[Tensor], inputs: Tensor | Sequence[Tensor],
 
     >>> x = fastnn.tensor(3.0, requires_grad=True)
     >>> fastnn.autograd.grad(x * x, x)
-    (tensor(6.),)
-    """
+    (tensor(6.),)"""
     roots = [outputs] if isinstance(outputs, Tensor) else list(outputs)
     sources = [inputs] if isinstance(inputs, Tensor) else list(inputs)
     given: list = [grad_outputs] if isinstance(grad_outputs, Tensor) else list(grad_outputs or [None] * len(roots))
@@ -130,8 +129,7 @@ class Function:
     >>> x = fastnn.tensor(2.0, requires_grad=True)
     >>> Cube.apply(x).backward()
     >>> x.grad
-    tensor(12.)
-    """
+    tensor(12.)"""
 
     forward: Callable
     backward: Callable

@@ -23,9 +23,8 @@ try:
     from fastnn import _runtime  # type: ignore[attr-defined]
 except ImportError as error:
     if os.environ.get("FASTNN_KERNELS") != "reference":
-        raise ImportError("fastnn: the compiled kernels are missing. Build them by 'pip install .' in the sources (a "
-                          "C compiler is needed), or set FASTNN_KERNELS=reference for the slow NumPy twins. "
-                          f"The reason: {error}") from error
+        raise ImportError("fastnn: the compiled kernels are missing. Build them by 'pip install .' with a C compiler, "
+                          f"or set FASTNN_KERNELS=reference for the slow NumPy twins. The reason: {error}") from error
     _runtime = None
 
 build: dict[str, Any] = _runtime.build() if _runtime else {"compiler": "none", "flags": "", "openmp": 0}

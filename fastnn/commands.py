@@ -1,5 +1,4 @@
-"""What `fastnn train`, `evaluate` and `predict` do, given their parsed arguments. Errors of the user's are ValueError,
-OSError or ImportError, which the command line prints."""
+"""What `fastnn train`, `evaluate` and `predict` do. The user's errors are ValueError, OSError or ImportError."""
 
 import argparse
 import math
@@ -15,7 +14,7 @@ from fastnn import train as training_loop
 from fastnn.data import preprocess, source, transforms
 from fastnn.data.arrays import columns_of, read_table
 from fastnn.data.dataset import in_memory
-from fastnn.data.folder import EXTENSIONS
+from fastnn.data.folder import pictures_in
 from fastnn.optim.lr_scheduler import LambdaLR
 from fastnn.train import Classification, Predictor, Regression
 from fastnn.train.predictor import base_of
@@ -24,15 +23,13 @@ OPTIMIZERS = {"sgd": (optim.SGD, 0.05, 1e-4), "adam": (optim.Adam, 1e-3, 0.0), "
 SCHEDULES = {  # factor of the rate, by the fraction of training that is done
     "constant": lambda t: 1.0,
     "step": lambda t: 0.1 ** ((t >= 0.5) + (t >= 0.75)),
-    "cosine": lambda t: 0.5 * (1 + math.cos(math.pi * t)),
-}
+    "cosine": lambda t: 0.5 * (1 + math.cos(math.pi * t))}
 
 
 def train(arguments: argparse.Namespace) -> None:
     """Trains a network and scores it."""
     path, name = arguments.save, arguments.model
-    if path and not (path.absolute().parent.is_dir() and os.access(path.absolute().parent, os.W_OK)
-                     and (path.is_file() or not path.exists())):
+    if path and not (os.access(f"{path.absolute().parent}/", os.W_OK) and (path.is_file() or not path.exists())):
         raise ValueError(f"argument --save: {path} is no file, or lies in a folder that does not exist or is read-only")
     fastnn.manual_seed(arguments.seed)
     kept, test = _open(arguments, ("train", "test"), size=arguments.size, channels=arguments.channels,
@@ -57,7 +54,8 @@ def train(arguments: argparse.Namespace) -> None:
     options = {"momentum": arguments.momentum} if method is optim.SGD else {}
     optimizer = method(weights, lr=rate if arguments.lr is None else arguments.lr,
                        weight_decay=decay if arguments.weight_decay is None else arguments.weight_decay, **options)
-    print(f"{name}: {sum(p.numel() for p in weights):,} parameters; {len(training)} {_noun(shape)} to train on, "
+    things = "images" if len(shape) == 3 else "samples"
+    print(f"{name}: {sum(p.numel() for p in weights):,} parameters; {len(training)} {things} to train on, "
           f"{len(validation)} to validate, {len(test)} to test; {fastnn.get_num_threads()} threads")
 
     batches = loader(training, arguments.batch_size, shuffle=True, transform=predictor.transform(augmentation))
@@ -77,12 +75,10 @@ def evaluate(arguments: argparse.Namespace) -> None:
     view = _view(arguments, predictor)
     (test,) = _open(arguments, ("test",), shape=predictor.shape, classes=predictor.classes, target=predictor.target,
                     features=predictor.features)
-    if source.shape_of(test) != predictor.shape:
-        raise ValueError(f"the samples of {arguments.data} have the shape {source.shape_of(test)}, but the network of "
-                         f"{arguments.weights} takes {predictor.shape}")
-    if test.classes and predictor.classes and list(test.classes) != predictor.classes:
-        raise ValueError(f"the classes of {arguments.data} are {test.classes}, but the network of {arguments.weights} "
-                         f"knows {predictor.classes}")
+    for what, here, verb, there in (("shape", source.shape_of(test), "takes", predictor.shape),
+                                    ("classes", test.classes, "knows", predictor.classes)):
+        if here and there and [*here] != [*there]:
+            raise ValueError(f"{what} of {arguments.data}: {here}; the network of {arguments.weights} {verb} {there}")
     if isinstance(predictor.task, Classification):
         _check_labels(test, predictor.outputs)
     model, transform = (predictor.averaging(view), predictor.base) if view else (predictor.model, predictor.transform())
@@ -94,13 +90,14 @@ def predict(arguments: argparse.Namespace) -> int:
     """Prints what a saved network makes of pictures, or of rows of .csv files; returns 1 if one could not be read."""
     predictor, failed = Predictor.load(arguments.weights), 0
     view, images = _view(arguments, predictor), len(predictor.shape) == 3
-    paths = [path for given in arguments.inputs for path in (_pictures(given) if images else [given])]
+    paths = [path for given in arguments.inputs
+             for path in (pictures_in(given) if images and os.path.isdir(given) else [given])]
     for start in range(0, len(paths), 64 if images else 1):
         samples: list[np.ndarray] = []
         names: list[str] = []
         for path in paths[start : start + (64 if images else 1)]:
             try:
-                samples.append(_pixels(path, *predictor.shape) if images else _features(path, predictor))
+                samples.append(_sample(path, predictor))
                 names += [path] if images else [f"{path} row {i}" for i in range(1, len(samples[-1]) + 1)]
             except (OSError, ValueError) as error:
                 print(f"fastnn: {error}", file=sys.stderr)
@@ -116,9 +113,8 @@ def predict(arguments: argparse.Namespace) -> int:
 
 
 def _open(arguments: argparse.Namespace, parts: tuple[str, ...], **options: Any) -> list[Any]:
-    workers = 2 if arguments.workers is None else arguments.workers
     return source.open_data(arguments.data, parts, root=arguments.root, download=arguments.download,
-                            num_workers=workers, **options)
+                            num_workers=2 if arguments.workers is None else arguments.workers, **options)
 
 
 def _divide(arguments: argparse.Namespace, kept: Any) -> tuple[Any, int, Any, Any]:
@@ -185,12 +181,10 @@ def _view(arguments: argparse.Namespace, predictor: Predictor) -> Any:
     return transforms.views_like(predictor.augment, predictor.base_shape)
 
 
-def _pixels(path: str, C: int, H: int, W: int) -> np.ndarray:
-    return data.read_image(path, (H, W), C).array[None]
-
-
-def _features(path: str, predictor: Predictor) -> np.ndarray:
-    """The columns of a .csv file that the network was trained on, (N, D); all, if those had no names."""
+def _sample(path: str, predictor: Predictor) -> np.ndarray:
+    """A picture, (1, C, H, W), or those columns of a .csv file that the network takes (all, without names), (N, D)."""
+    if len(predictor.shape) == 3:
+        return data.read_image(path, predictor.shape[1:], predictor.shape[0]).array[None]
     names, table = read_table(path)
     if predictor.features is not None:
         return columns_of(path, names, table, predictor.features)
@@ -199,22 +193,6 @@ def _features(path: str, predictor: Predictor) -> np.ndarray:
     return table
 
 
-def _pictures(path: str) -> list[str]:
-    """The path of a file, or the paths of all pictures in a folder, at any depth."""
-    if not os.path.isdir(path):
-        return [path]
-    found = sorted(os.path.join(folder, file) for folder, _, files in os.walk(path) for file in files
-                   if file.lower().endswith(EXTENSIONS) and file[0] != ".")
-    if not found:
-        raise ValueError(f"the folder {path} has no pictures ({', '.join(EXTENSIONS)})")
-    return found
-
-
-def _noun(shape: tuple[int, ...]) -> str:
-    return "images" if len(shape) == 3 else "samples"
-
-
 def _report(score: Any) -> None:
-    print(f"test loss {score.loss:.4f}" if hasattr(score, "accuracy") else f"test {score}")
-    if hasattr(score, "accuracy"):
-        print(f"test accuracy {score.accuracy:.4f}")
+    accuracy = hasattr(score, "accuracy")
+    print(f"test loss {score.loss:.4f}\ntest accuracy {score.accuracy:.4f}" if accuracy else f"test {score}")

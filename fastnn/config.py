@@ -27,8 +27,7 @@ def config() -> dict[str, str]:
         "instruction set": f"{backend.isa} (this machine runs: {supported})",
         "threads": f"{backend.get_num_threads()} ({backend.threads_reason})",
         "OpenMP": openmp if build["openmp"] else "not built in", "compiler": build["compiler"], "flags": build["flags"],
-        "NumPy": np.__version__, "Python": sys.version.replace("\n", " "), "machine": platform.platform(),
-    }
+        "NumPy": np.__version__, "Python": sys.version.replace("\n", " "), "machine": platform.platform()}
 
 
 def show_config() -> None:

@@ -40,8 +40,7 @@ def tensor(data: Any, dtype: Any = None, device: Any = None, requires_grad: bool
 
     >>> fastnn.tensor([[1, 2], [3, 4.5]])
     tensor([[1. , 2. ],
-            [3. , 4.5]])
-    """
+            [3. , 4.5]])"""
     first = data = data.array if isinstance(data, Tensor) else data
     while isinstance(first, list | tuple) and first:
         first = first[0]  # what a nested sequence begins with decides whether its floats are Python's or NumPy's
@@ -155,8 +154,7 @@ def arange(start: float, end: float | None = None, step: float = 1, *, dtype: An
     """start, start + step, …, ⌈(end - start) / step⌉ numbers; int64 if all three are ints, else float32.
 
     >>> fastnn.arange(3)
-    tensor([0, 1, 2])
-    """
+    tensor([0, 1, 2])"""
     start, end = (0, start) if end is None else (start, end)
     start, end, step = (v.item() if isinstance(v, Tensor | np.generic) else v for v in (start, end, step))
     whole = not any(isinstance(v, float) for v in (start, end, step))

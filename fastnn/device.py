@@ -10,8 +10,7 @@ class device:
     """`device("cpu")` (also "cpu:0"); any other raises DeviceError, which is a ValueError and a RuntimeError.
 
     >>> device("cpu").type
-    'cpu'
-    """
+    'cpu'"""
 
     __slots__ = ()
     type, index = "cpu", None

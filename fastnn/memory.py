@@ -11,19 +11,12 @@ __all__ = ["empty_cache", "reset_peak", "stats"]
 
 class Stats(TypedDict):
     """What the pool holds."""
-
-    allocated: int
-    """Bytes in use, each array with a header and rounded up to multiples of 64."""
-    peak: int
-    """Most bytes in use at a time since the start or `reset_peak`."""
-    reserved: int
-    """Bytes of the pages of 2 MiB that take memory, in use or not."""
-    blocks: int
-    """Number of arrays and of kernels' working memories in use."""
-    segments: int
-    """Number of ranges of addresses that the system has granted."""
-    allocations: int
-    """Number of requests served so far."""
+    allocated: int  # bytes in use, each array with a header and rounded up to multiples of 64
+    peak: int  # most bytes in use at a time since the start or `reset_peak`
+    reserved: int  # bytes of the pages of 2 MiB that take memory, in use or not
+    blocks: int  # number of arrays and of kernels' working memories in use
+    segments: int  # number of ranges of addresses that the system has granted
+    allocations: int  # number of requests served so far
 
 
 try:
@@ -38,8 +31,7 @@ def stats() -> Stats:
     >>> before = fastnn.memory.stats()["allocated"]
     >>> x = fastnn.zeros(1000)
     >>> fastnn.memory.stats()["allocated"] - before
-    4096
-    """
+    4096"""
     return _memory.stats() if _memory else Stats(allocated=0, peak=0, reserved=0, blocks=0, segments=0, allocations=0)
 
 

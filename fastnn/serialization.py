@@ -25,13 +25,11 @@ def save(obj: Any, path: Path) -> None:
     """Write `obj` to the file `path`, wholly or not at all: a failure at any point leaves an older file as it was.
 
     `obj`: dicts, lists and tuples, nested, of tensors, None, bools, ints, floats and strings; keys may be all of these
-    but tensors. Raises TypeError, saying where, if something else is in it, ValueError if it contains itself, or if
-    `path` is there and no file.
+    but tensors. Raises TypeError, saying where, for other things, ValueError if it holds itself or `path` is no file.
 
     >>> fastnn.save({"model": {"weight": fastnn.ones(2)}, "epoch": 3}, "checkpoint.safetensors")
     >>> fastnn.load("checkpoint.safetensors")
-    {'model': {'weight': tensor([1., 1.])}, 'epoch': 3}
-    """
+    {'model': {'weight': tensor([1., 1.])}, 'epoch': 3}"""
     from safetensors.numpy import save as serialize
 
     arrays: dict[str, np.ndarray] = {}
@@ -42,8 +40,7 @@ def save(obj: Any, path: Path) -> None:
     target = os.path.realpath(os.fsdecode(path))  # a link stays, and the file behind it is replaced
     if os.path.exists(target) and not os.path.isfile(target) and not os.path.isdir(target):
         raise ValueError(f"save: {target} is a device, pipe or socket, which a file would replace")
-    folder, name = os.path.split(target)
-    temporary = os.path.join(folder, f".{name[:64]}.{secrets.token_hex(6)}.tmp")  # has a new file's permissions
+    temporary = "{}/.{:.64}.{}.tmp".format(*os.path.split(target), secrets.token_hex(6))  # has a new file's permissions
     try:
         with open(temporary, "xb") as file:
             file.write(serialize(arrays, {"fastnn": structure}))

@@ -8,9 +8,8 @@ no recursion, and a gradient that something else may hold is never added into. (
 
 The tape knows nothing of what operations compute: `fastnn.functional` installs operators and methods on Tensor.
 
-An operation may return a `Pending` tensor instead, whose array is computed when it is first read, so that an operation
-that knows better can take over the recipe: batch norm, addition and ReLU become one pass. It is a plain tensor to
-everybody else. What it reads may not change before: `changing` and `hand_out` say so to those who depend on it."""
+An operation may return a `Pending` tensor, whose array is computed when it is first read, so that another can take over
+the recipe: batch norm, addition and ReLU become one pass. Call `changing` or `hand_out` before its inputs change."""
 from __future__ import annotations
 
 import itertools
@@ -80,8 +79,7 @@ class Node:
 
 
 def _holds(things: Sequence[Any]) -> bool:
-    """Whether there are arrays among what a function refers to, or in its closure (a tuple of cells or, where it is
-    compiled, an object that Cython makes)."""
+    """Whether there are arrays among what a function or its closure (a tuple of cells, or Cython's object) has."""
     inside = [x for x in things if (kind := type(x).__name__) in ("tuple", "cell") or "_scope_struct_" in kind]
     return True in [isinstance(x, (Array, Tensor, list, Node)) for x in things] or (
         True in [_holds(get_referents(x)) for x in inside])
@@ -122,8 +120,7 @@ class Tensor:
     >>> x = fastnn.tensor([1.0, 2.0], requires_grad=True)
     >>> (x * x).sum().backward()
     >>> x.grad
-    tensor([2., 4.])
-    """
+    tensor([2., 4.])"""
 
     __slots__ = ("__weakref__", "_hooks", "_node", "_requires_grad", "_version", "_view", "array", "grad")
     __array_priority__ = 1000.0  # so that NumPy's operators leave `ndarray * tensor` to the tensor
@@ -401,10 +398,8 @@ def lasting(x: Tensor) -> bool:
     return x._version[1]
 
 
-def pending(recipe: Any, inputs: tuple[Tensor, ...] = (), backward: Any = None, saved: tuple[Tensor, ...] = (),
-            ) -> Tensor:
-    """`record` of an array that is still to be computed. `backward` must take pending tensors, too: the gradients of
-    operations that took this tensor's recipe."""
+def pending(recipe: Any, inputs: tuple[Tensor, ...] = (), backward: Any = None, saved: tuple = ()) -> Tensor:
+    """`record` of an array still to be computed. `backward` must take pending tensors too: gradients by its takers."""
     if not _mode.fuse:
         return record(recipe.compute(), inputs, backward, saved)
     out = record(_NOTHING, inputs, backward, saved)
@@ -436,8 +431,7 @@ def record(array: Array, inputs: tuple[Tensor, ...], backward: Backward, saved: 
 
     `backward` takes the gradient of the output (an array of its shape and dtype, any strides, not to be written into)
     and returns an array (or a pending tensor) or None for each input. `array` is in nobody else's hands. To change in
-    place, before it has run, a tensor whose array it reads is an error: these are `saved` and, with `save_output`, the
-    output."""
+    place, before it has run, a tensor that it reads is an error: these are `saved`, with `save_output` the output."""
     out = Tensor(array)
     out._version[1] = True
     if _mode.grad:
@@ -617,7 +611,8 @@ def backward(roots: Sequence[Tensor], gradients: Sequence[Array], retain_graph: 
         if not retain_graph:
             node.release()
     for leaf in [key for key in awaited if inputs is None or key in captured]:
-        _compute(awaited, leaf)
+        if isinstance(awaited[leaf], Tensor):  # pending
+            awaited[leaf] = awaited[leaf].array
         if leaf._hooks:
             awaited[leaf] = _call_hooks(leaf._hooks, awaited[leaf])
         if inputs is None:
@@ -649,19 +644,14 @@ def _accumulate(awaited: dict[Any, Any], key: Node | Tensor, grad: Array) -> Non
     if key not in awaited:
         awaited[key] = grad
         return
-    _compute(awaited, key)
+    if isinstance(awaited[key], Tensor):
+        awaited[key] = awaited[key].array
     grad = grad.array if isinstance(grad, Tensor) else grad
     if exclusive(awaited, key):
         add(awaited[key], grad, out=awaited[key])
     else:
         held = awaited[key]
         awaited[key] = add(held, grad, out=layout.empty_for(held.shape, held.dtype, held, grad))
-
-
-def _compute(awaited: dict[Any, Any], key: Node | Tensor) -> None:
-    """Let there be an array at `key`, not a pending tensor."""
-    if isinstance(awaited[key], Tensor):
-        awaited[key] = awaited[key].array
 
 
 def exclusive(awaited: Any, key: Any) -> bool:
@@ -736,8 +726,7 @@ def result_dtype(*operands: Tensor | bool | int | float) -> np.dtype:
     """PyTorch's promotion: tensors with dimensions decide; 0-d tensors, then Python numbers count by kind only.
 
     >>> result_dtype(fastnn.zeros(2, dtype=fastnn.int64), 1.5)
-    dtype('float32')
-    """
+    dtype('float32')"""
     tiers: dict[int, np.dtype] = {}
     for x in operands:
         tier, dtype = (x.array.ndim == 0, x.array.dtype) if isinstance(x, Tensor) else (2, default_dtype(x))

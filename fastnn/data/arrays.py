@@ -1,7 +1,6 @@
 """One's own data, from arrays on disk and from tables of numbers.
 
 Sizes that a file announces are compared with the size it has before memory is allocated; pickles are never loaded."""
-import math
 import os
 import re
 from array import array
@@ -13,7 +12,7 @@ import numpy as np
 
 from fastnn import layout
 from fastnn.data.dataset import TensorDataset
-from fastnn.data.idx import TIGHTEST, open_bytes, read_idx
+from fastnn.data.idx import TIGHTEST, open_bytes, read_idx, read_values
 from fastnn.tensor import DTYPES
 
 Path = str | os.PathLike[str]
@@ -24,15 +23,13 @@ class ArrayFolder(TensorDataset):
     """Samples from the arrays x and y, each in a file of the folder `path`: sample i is ``(x[i], y[i])``.
 
     The files are x.npy or images.npy, and y.npy or labels.npy; or IDX files (x.idx, images-idx3-ubyte.gz, …); or `path`
-    is an .npz file of two such arrays. `mmap` maps .npy and unpacked IDX files into memory, read-only: only what is
-    indexed is read, and they may be larger than memory, in the machine's byte order. The rest is read at once. Raises
-    ValueError, naming the file, if one is missing or not sound, or if x and y have unequal lengths.
+    is an .npz file of two such arrays. `mmap` maps .npy and unpacked IDX files in the machine's byte order into memory,
+    read-only, so that they may be larger. Raises ValueError, naming the file, if one is missing, unsound or unequal.
 
     >>> np.save("x.npy", np.eye(3, dtype=np.float32)), np.save("y.npy", np.array([5, 6, 7]))
     (None, None)
     >>> ArrayFolder(".")[2]
-    (tensor([0., 0., 1.]), tensor(7))
-    """
+    (tensor([0., 0., 1.]), tensor(7))"""
 
     def __init__(self, path: Path, mmap: bool = True) -> None:
         self.path, self.mmap = os.fsdecode(path), mmap
@@ -87,7 +84,6 @@ def _read_npz(path: str) -> tuple[list[str], list[np.ndarray]]:
 
 
 def _read_npy(file: Any, name: str, size: int, mmap: bool) -> np.ndarray:
-    """The array of the .npy file `file`, of `size` bytes."""
     try:
         major, _ = np.lib.format.read_magic(file)
         form = np.lib.format.read_array_header_1_0 if major == 1 else np.lib.format.read_array_header_2_0
@@ -96,17 +92,7 @@ def _read_npy(file: Any, name: str, size: int, mmap: bool) -> np.ndarray:
         raise ValueError(f"{name}: byte {file.tell()}: not the header of an .npy file: {error!r}") from error
     if dtype.newbyteorder("=") not in DTYPES:
         raise ValueError(f"{name}: its dtype {dtype} is not supported; it may be {', '.join(map(str, DTYPES))}")
-    offset, order = file.tell(), "F" if fortran else "C"
-    needed = offset + math.prod(shape) * dtype.itemsize
-    if not 1 <= len(shape) <= 64 or min(shape) < 0 or needed != size or math.prod(filter(None, shape)) > 2**59:
-        raise ValueError(f"{name}: byte {min(needed, size)}: {dtype} values of shape {shape} (1 to 64 dimensions) need "
-                         f"{needed} bytes, the file has {size}")
-    if mmap:
-        return np.memmap(file, dtype, "r", offset, shape, order)  # type: ignore[call-overload]
-    values = np.empty(math.prod(shape), dtype)
-    if (got := offset + file.readinto(values.view(np.uint8).data)) < needed:
-        raise ValueError(f"{name}: byte {got}: the file ends, but needs {needed} bytes")
-    return values.reshape(shape, order=order)  # type: ignore[call-overload]
+    return read_values(file, name, size, dtype, shape, mmap, "F" if fortran else "C", " (1 to 64 dimensions)")
 
 
 def read_csv(path: Path, target: str | int | None = None, features: Sequence[str] | None = None,
@@ -121,8 +107,7 @@ def read_csv(path: Path, target: str | int | None = None, features: Sequence[str
     ...     _ = file.write("rooms,price,year\\n3,250,1970\\n4,310.5,1985\\n")
     >>> houses = read_csv("houses.csv", target="price")
     >>> houses.features, houses[1]
-    (['rooms', 'year'], (tensor([   4., 1985.]), tensor([310.5])))
-    """
+    (['rooms', 'year'], (tensor([   4., 1985.]), tensor([310.5])))"""
     names, table = read_table(path, delimiter)
     if isinstance(target, str) and target not in names and target.isdecimal():
         target = int(target)
@@ -145,8 +130,7 @@ def columns_of(path: str, names: list[str], table: np.ndarray, wanted: Sequence[
 
 
 def read_table(path: Path, delimiter: str | None = None) -> tuple[list[str], np.ndarray]:
-    """The names of the columns (their numbers, if they have none) and the values (N, columns), float32, of a text file,
-    gzip or not.
+    """The names (or else numbers) of the columns and the values (N, columns), float32, of a text file, gzip or not.
 
     The first line is taken for names if one of its fields is not a number. `delimiter` is by default the comma,
     semicolon or tab of which the first line has most outside quotes. Blank lines are skipped. Raises ValueError, with
@@ -169,14 +153,19 @@ def read_table(path: Path, delimiter: str | None = None) -> tuple[list[str], np.
                 if len(row) < 2 and not "".join(row).strip():
                     continue
                 if not names:
-                    header = any(field.strip() and not _is_number(field) for field in row)
+                    header = any(field.strip() and _number(field) is None for field in row)
                     names = [field.strip() if header else str(i) for i, field in enumerate(row)]
                     if header:
                         continue
                 if len(row) != len(names):
                     raise ValueError(f"{len(row)} fields, but there are {len(names)} columns")
                 for name, field in zip(names, row, strict=True):
-                    values.append(_number(field, name))
+                    number = _number(field)
+                    if number is None or not abs(number) <= FLOAT32:
+                        kind = "a number" if number is None else "a finite float32 number"
+                        what = f"{field!r:.60} is not {kind}" if field.strip() else "is empty"
+                        raise ValueError(f"column {name!r}: {what}")
+                    values.append(number)
         except (csv.Error, ValueError) as error:
             raise ValueError(f"{path}: line {reader.line_num}: {error}") from None
         finally:
@@ -186,17 +175,8 @@ def read_table(path: Path, delimiter: str | None = None) -> tuple[list[str], np.
     return names, np.array(values).reshape(-1, len(names)).astype(np.float32)
 
 
-def _is_number(field: str) -> bool:
+def _number(field: str) -> float | None:
     try:
-        float(field)
+        return None if "_" in field else float(field)
     except ValueError:
-        return False
-    return "_" not in field
-
-
-def _number(field: str, name: str) -> float:
-    """The number in `field` of column `name`. Raises ValueError."""
-    if _is_number(field) and abs(value := float(field)) <= FLOAT32:
-        return value
-    what = f"{field!r:.60} is not a {'finite float32 ' * _is_number(field)}number" if field.strip() else "is empty"
-    raise ValueError(f"column {name!r}: {what}")
+        return None

@@ -1,6 +1,6 @@
 """Datasets: things with a length that answer an index with one sample."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,10 +13,8 @@ Seed = int | np.random.Generator | None
 
 
 class Dataset:
-    """Base class: a subclass defines ``__getitem__(index)``, one sample, and ``__len__()``, their number.
-
-    It may define ``batch(indices)`` too: the samples at `indices`, (N,) ints, joined, a list of tensors. `classes`: the
-    names of the classes that labels number, if it has names."""
+    """Base class: a subclass defines ``__getitem__(index)``, one sample, and ``__len__()``, their number; it may define
+    ``batch(indices)``: the samples at `indices`, (N,) ints, joined, a list of tensors. `classes`: the labels' names."""
     classes: list[str] | None = None
 
     def __getitem__(self, index: int) -> Any:
@@ -28,8 +26,10 @@ class TensorDataset(Dataset):
 
     Arrays are taken too; the dataset shares the memory of both. Raises ShapeError unless all have one length."""
 
-    def __init__(self, *tensors: Tensor | np.ndarray) -> None:
+    def __init__(self, *tensors: Tensor | np.ndarray, classes: list[str] | None = None) -> None:
         self.tensors = tuple(as_tensor(t) for t in tensors)
+        if classes is not None:
+            self.classes = list(classes)
         shapes = [t.shape for t in self.tensors]
         if len({shape[:1] for shape in shapes}) != 1 or () in shapes:
             raise ShapeError(f"TensorDataset: needs tensors of one length along axis 0, got the shapes {shapes}")
@@ -46,7 +46,7 @@ class Subset(Dataset):
 
     def __init__(self, dataset: Any, indices: Sequence[int] | np.ndarray) -> None:
         self.dataset = dataset
-        self.classes = getattr(dataset, "classes", None)
+        vars(self).update((name, getattr(dataset, name, None)) for name in ("classes", "features", "target"))
         self.indices = np.asarray(indices, None if len(indices) else np.int64)
         if self.indices.ndim != 1 or self.indices.dtype.kind not in "iu":
             raise TypeError(f"Subset: indices must be a sequence of ints, got {indices!r:.80}")
@@ -68,8 +68,7 @@ def in_memory(dataset: Any) -> bool:
 
 
 def take_batch(dataset: Any, indices: np.ndarray) -> list[Tensor] | None:
-    """The samples at `indices`, (N,) ints, out of whole tensors, in their memory order, or by the dataset's own
-    `batch`; None if they are to be asked for one by one."""
+    """The samples at `indices`, (N,) ints, out of whole tensors, in their memory order, or by `batch`; else None."""
     while getattr(type(dataset), "__getitem__", None) is Subset.__getitem__:
         dataset, indices = dataset.dataset, dataset.indices[indices]
     if callable(getattr(type(dataset), "batch", None)):
@@ -93,12 +92,41 @@ def take_batch(dataset: Any, indices: np.ndarray) -> list[Tensor] | None:
     return batch
 
 
+def batches_of(data: Any, batch_size: int) -> Iterator[Any]:
+    """The first member of each batch of a dataset, of an array, or of batches; none is held while the next is made."""
+    data = TensorDataset(data) if isinstance(data, (Tensor, np.ndarray)) else data
+    if not isinstance(data, (list, tuple)) and hasattr(data, "__getitem__") and hasattr(data, "__len__"):
+        for start in range(0, len(data) or in_memory(data), batch_size):  # an empty array is one batch
+            indices = np.arange(start, min(start + batch_size, len(data)))
+            yield first_of(take_batch(data, indices) or _singly(data, indices))
+    elif isinstance(data, Iterable):
+        yield from map(first_of, data)
+    else:
+        raise TypeError(f"fit: data must be a dataset, batches, or an array, got a {type(data).__name__}")
+
+
+def first_of(batch: Any) -> Any:
+    """The first member of a batch or sample (x, …), or what is x alone."""
+    return batch[0] if isinstance(batch, (tuple, list)) else batch
+
+
+def _singly(data: Any, indices: np.ndarray) -> np.ndarray:
+    """The first members of the samples at `indices`, asked for one by one."""
+    for row, i in enumerate(indices.tolist()):
+        a = as_tensor(first_of(data[i])).array
+        if row == 0:
+            out = np.empty((len(indices), *a.shape), a.dtype)
+        if a.shape != out.shape[1:] or a.dtype != out.dtype:
+            raise ShapeError(f"fit: sample {i} is {a.dtype} {a.shape}, others are {out.dtype} {out.shape[1:]}")
+        out[row] = a
+    return out
+
+
 def random_split(dataset: Any, lengths: Sequence[float], generator: Seed = None) -> list[Subset]:
     """Cuts `dataset` at random into subsets of the given lengths, which do not overlap.
 
     `lengths` add up to the dataset's; or they are fractions that add up to 1, rounded down, the samples left over dealt
-    out from the first subset on. `generator` is a seed or a NumPy generator, by default fastnn's own (`manual_seed`).
-    """
+    out from the first subset on. `generator`: a seed or a NumPy generator, by default fastnn's own (`manual_seed`)."""
     n, sizes = len(dataset), list(lengths)
     if abs(sum(sizes) - 1) < 1e-9 and min(sizes) >= 0 and (n != 1 or any(size != int(size) for size in sizes)):
         sizes = [int(n * size) for size in sizes]
@@ -126,8 +154,7 @@ def k_fold(dataset: Any, k: int, stratified: bool = False, generator: Seed = Non
     numbers of samples of each class, the dataset's targets (`targets_of`). `generator` as for `random_split`.
 
     >>> [part.indices.tolist() for _, part in k_fold(range(7), 3, generator=0)]
-    [[1, 2, 6], [4, 5], [0, 3]]
-    """
+    [[1, 2, 6], [4, 5], [0, 3]]"""
     n, rng = len(dataset), as_generator(generator)
     if isinstance(k, bool) or not isinstance(k, (int, np.integer)) or not 2 <= k <= n:
         raise ValueError(f"k_fold: k must be an int from 2 to the dataset's {n} samples, got {k!r}")
@@ -137,16 +164,13 @@ def k_fold(dataset: Any, k: int, stratified: bool = False, generator: Seed = Non
 
 
 def targets_of(dataset: Any) -> np.ndarray:
-    """The targets of all samples: the last tensor of a TensorDataset, what others have as `targets`, (N, …).
-
-    Raises TypeError for a dataset with neither."""
+    """The targets of all samples, (N, …): the last tensor of a TensorDataset, `targets` of others, else TypeError."""
     if isinstance(dataset, Subset):
         return targets_of(dataset.dataset)[dataset.indices]
     if isinstance(dataset, TensorDataset):
         return dataset.tensors[-1].array
     if not hasattr(dataset, "targets"):
-        raise TypeError(f"a {type(dataset).__name__} has no targets: give it an attribute `targets`, or take a "
-                        "TensorDataset")
+        raise TypeError(f"a {type(dataset).__name__} has no targets: give it an attribute `targets`")
     return np.asarray(dataset.targets)
 
 

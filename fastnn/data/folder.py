@@ -1,6 +1,8 @@
 """Pictures in files. Pillow reads them (the extra `image`); pixels are uint8, 0 to 255, and memory is channels-last."""
+import contextlib
+import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,7 +11,7 @@ from fastnn import layout
 from fastnn.data.dataset import Dataset, TensorDataset
 from fastnn.data.loader import DataLoader
 from fastnn.functional.arguments import pair
-from fastnn.tensor import Array, Tensor
+from fastnn.tensor import Tensor
 
 Path = str | os.PathLike[str]
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
@@ -21,52 +23,60 @@ def read_image(path: Path, size: int | tuple[int, int] | None = None, channels: 
 
     `size`, a side or (H, W): scaled to cover it, with antialiasing, and cropped about the centre. `channels`: 1 (grey)
     or 3 (red, green, blue) converts; by default it is what the file has. Of 16 bits the upper 8 are kept; pixels of 32
-    bits or floats, whose range is not known, are refused.
-    Raises OSError if the file cannot be opened; ValueError, naming the file, if it is no picture that Pillow knows, is
-    truncated or corrupt, or has more pixels than Pillow's ``Image.MAX_IMAGE_PIXELS`` (89 million), as decompression
-    bombs do; ImportError without Pillow."""
-    try:
-        from PIL import Image, ImageOps
-    except ImportError:
-        raise ImportError("read_image: reading pictures needs Pillow: pip install 'fastnn[image]'") from None
+    bits or floats, whose range is not known, are refused. Raises OSError if the file cannot be opened; ValueError,
+    naming it, if it is no picture that Pillow knows, is truncated or corrupt, or has, as decompression bombs do, more
+    pixels than Pillow's ``Image.MAX_IMAGE_PIXELS`` (89 million); ImportError without Pillow."""
     if channels not in (None, 1, 3):
         raise ValueError(f"read_image: channels must be 1, 3 or None, got {channels!r}")
     sizes = None if size is None else pair(size, "read_image", "size", 1)
-    if sizes and Image.MAX_IMAGE_PIXELS and sizes[0] * sizes[1] > Image.MAX_IMAGE_PIXELS:
-        raise ValueError(f"read_image: size {size} is more than {Image.MAX_IMAGE_PIXELS} pixels")
-    name = os.fsdecode(path)
+    with _opened(path) as picture:
+        from PIL import Image, ImageOps
+
+        limit, (width, height) = Image.MAX_IMAGE_PIXELS or math.inf, picture.size
+        if sizes and math.prod(sizes) > limit:
+            raise ValueError(f"size {size} is more than {limit} pixels")
+        if width * height > limit:
+            raise ValueError(f"{width} × {height} pixels are more than PIL.Image.MAX_IMAGE_PIXELS, {limit}: scale down")
+        grey = picture.mode in GREY or picture.mode.startswith("I;") if channels is None else channels == 1
+        mode = "L" if grey else "RGB"
+        if sizes:
+            picture.draft(picture.mode, (max(sizes), max(sizes)))  # a JPEG is decoded at ½, ¼ or ⅛ if that is enough
+        ImageOps.exif_transpose(picture, in_place=True)
+        if picture.mode == "F" or (picture.mode == "I" and picture.format != "PNG"):
+            raise ValueError(f"pixels of mode {picture.mode} have no known range: convert the picture to 8 or 16 bits")
+        if picture.mode.startswith("I"):
+            picture = Image.fromarray((np.clip(np.asarray(picture), 0, 65535) >> 8).astype(np.uint8))
+        elif picture.mode == "P":
+            picture = picture.convert("RGBA")
+        if picture.mode != mode:
+            picture = picture.convert(mode)
+        if sizes and picture.size != sizes[::-1]:
+            picture = ImageOps.fit(picture, sizes[::-1], Image.Resampling.BILINEAR)
+        return Tensor(np.atleast_3d(np.asarray(picture)).transpose(2, 0, 1))
+
+
+@contextlib.contextmanager
+def _opened(path: Path, op: str = "read_image") -> Iterator[Any]:
+    """The picture in the file `path`, as Pillow opens it. Whatever goes wrong with it is a ValueError that names it."""
+    try:
+        from PIL import Image
+    except ImportError:
+        raise ImportError("read_image: reading pictures needs Pillow: pip install 'fastnn[image]'") from None
     with open(path, "rb") as file:  # its errors name the file
         try:
             with Image.open(file) as picture:
-                width, height = picture.size
-                if Image.MAX_IMAGE_PIXELS and width * height > Image.MAX_IMAGE_PIXELS:
-                    raise ValueError(f"{width} × {height} pixels are more than {Image.MAX_IMAGE_PIXELS} (PIL.Image."
-                                     "MAX_IMAGE_PIXELS); if it is no decompression bomb, scale it down")
-                grey = picture.mode in GREY or picture.mode.startswith("I;") if channels is None else channels == 1
-                if sizes:
-                    picture.draft(picture.mode, (max(sizes), max(sizes)))  # a JPEG is decoded at ½, ¼ or ⅛ if enough
-                ImageOps.exif_transpose(picture, in_place=True)
-                return Tensor(_pixels(picture, sizes, "L" if grey else "RGB"))
+                yield picture
         except Exception as error:  # Pillow's decoders raise what they like
-            raise ValueError(f"read_image: {name}: {str(error) or type(error).__name__}") from error
+            raise ValueError(f"{op}: {os.fsdecode(path)}: {str(error) or type(error).__name__}") from error
 
 
-def _pixels(picture: Any, sizes: tuple[int, int] | None, mode: str) -> Array:
-    """(C, H, W), converted, scaled and cropped."""
-    from PIL import Image, ImageOps
-
-    if picture.mode == "F" or (picture.mode == "I" and picture.format != "PNG"):
-        raise ValueError(f"pixels of mode {picture.mode} have no known range: convert the picture to 8 or 16 bits")
-    if picture.mode.startswith("I"):
-        picture = Image.fromarray((np.clip(np.asarray(picture), 0, 65535) >> 8).astype(np.uint8))
-    elif picture.mode == "P":
-        picture = picture.convert("RGBA")
-    if picture.mode != mode:
-        picture = picture.convert(mode)
-    if sizes and picture.size != sizes[::-1]:
-        picture = ImageOps.fit(picture, sizes[::-1], Image.Resampling.BILINEAR)
-    pixels = np.asarray(picture)
-    return (pixels[:, :, None] if mode == "L" else pixels).transpose(2, 0, 1)
+def pictures_in(folder: str, what: str = "the folder") -> list[str]:
+    """The paths of all pictures in a folder, at any depth, sorted; ValueError if there are none."""
+    found = sorted(os.path.join(parent, file) for parent, _, files in os.walk(folder) for file in files
+                   if file.lower().endswith(EXTENSIONS) and file[0] != ".")
+    if not found:
+        raise ValueError(f"{what} {folder} has no pictures ({', '.join(EXTENSIONS)})")
+    return found
 
 
 class ImageFolder(Dataset):
@@ -79,8 +89,7 @@ class ImageFolder(Dataset):
 
     Files are read when they are asked for, by the threads of a DataLoader with `num_workers`; `load` reads them all.
     Raises FileNotFoundError, or ValueError naming the file or the folder: no classes, a class without pictures, a
-    picture that cannot be read or differs in shape. After torchvision's class of this name, without its transforms,
-    which a DataLoader applies to whole batches."""
+    picture that cannot be read or differs in shape. After torchvision's; transforms are the DataLoader's."""
 
     def __init__(self, root: Path, size: int | tuple[int, int] | str | None = None, channels: int | None = None,
                  classes: Sequence[str] | None = None) -> None:
@@ -95,12 +104,8 @@ class ImageFolder(Dataset):
         self.class_to_idx = {name: i for i, name in enumerate(self.classes)}
         self.samples: list[tuple[str, int]] = []
         for name in found:
-            files = [os.path.join(folder, file) for folder, _, files in os.walk(os.path.join(self.root, name))
-                     for file in files if file.lower().endswith(EXTENSIONS) and file[0] != "."]
-            if not files:
-                raise ValueError(f"ImageFolder: the class {os.path.join(self.root, name)} has no pictures "
-                                 f"({', '.join(EXTENSIONS)})")
-            self.samples += [(file, self.class_to_idx[name]) for file in sorted(files)]
+            files = pictures_in(os.path.join(self.root, name), "ImageFolder: the class")
+            self.samples += [(file, self.class_to_idx[name]) for file in files]
         self.targets = np.array([label for _, label in self.samples])
         if size == "auto":
             sides = [_size(self.samples[i][0]) for i in np.linspace(0, len(self) - 1, min(len(self), 200)).astype(int)]
@@ -117,9 +122,9 @@ class ImageFolder(Dataset):
         try:
             image = read_image(path, self.size, self.channels)
             if image.shape != self.shape:
-                cures = "channels=1 or 3 converts all" if image.shape[1:] == self.shape[1:] else "size= scales all"
-                raise ValueError(f"ImageFolder: {path} has the shape (C, H, W) {image.shape}, but {self.samples[0][0]} "
-                                 f"{self.shape}; {cures}")
+                cure = "channels=1 or 3 converts all" if image.shape[1:] == self.shape[1:] else "size= scales all"
+                first = f"{self.samples[0][0]} {self.shape}"
+                raise ValueError(f"{path} has the shape (C, H, W) {image.shape}, but {first}; {cure}")
         except Exception as error:
             error.add_note(f"ImageFolder: this was sample {index} of {self.root}")
             raise
@@ -137,17 +142,10 @@ class ImageFolder(Dataset):
         images, end = layout.empty((len(self), *self.shape), np.uint8, True), 0
         for x, _ in DataLoader(self, 64, num_workers=num_workers):
             images[end : (end := end + len(x))] = x.array
-        dataset = TensorDataset(images, self.targets)
-        dataset.classes = self.classes
-        return dataset
+        return TensorDataset(images, self.targets, classes=self.classes)
 
 
 def _size(path: str) -> tuple[int, int]:
     """Width and height as the file's header has them; those of a picture on its side are not swapped."""
-    from PIL import Image
-
-    try:
-        with Image.open(path) as picture:
-            return picture.size
-    except Exception as error:
-        raise ValueError(f"ImageFolder: {path}: {str(error) or type(error).__name__}") from error
+    with _opened(path, "ImageFolder") as picture:
+        return picture.size

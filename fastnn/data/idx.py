@@ -40,8 +40,7 @@ def read_idx(path: str | os.PathLike[str], mmap: bool = False) -> np.ndarray:
     >>> with open("labels.idx", "wb") as file:
     ...     _ = file.write(bytes([0, 0, 8, 1, 0, 0, 0, 3, 7, 2, 1]))  # uint8, 1 dimension of size 3
     >>> read_idx("labels.idx")
-    array([7, 2, 1], dtype=uint8)
-    """
+    array([7, 2, 1], dtype=uint8)"""
     path = os.fsdecode(path)
     with open_bytes(path) as (file, size, packed):
         if packed and mmap:
@@ -56,15 +55,24 @@ def read_idx(path: str | os.PathLike[str], mmap: bool = False) -> np.ndarray:
             raise ValueError(f"{path}: byte {4 + len(sizes)}: the file ends, but the sizes of its {head[3]} dimensions "
                              f"need {offset} bytes")
         shape = tuple(np.frombuffer(sizes, ">u4").tolist())
-        needed = offset + math.prod(shape) * dtype.itemsize
-        if (needed > size * TIGHTEST if packed else needed != size) or math.prod(filter(None, shape)) > 2**59:
-            raise ValueError(f"{path}: byte {min(needed, size)}: {dtype.newbyteorder('=')} values of shape {shape} "
-                             f"need {needed} bytes, the file has {size}{', compressed' * packed}")
-        if mmap:
-            return np.memmap(file, dtype, "r", offset, shape)
-        out = np.empty(shape, dtype)
-        got = offset + file.readinto(out.reshape(-1).view(np.uint8).data)
-        if got < needed or file.read(1):  # the read at the end checks the sum that gzip keeps
-            raise ValueError(f"{path}: byte {got}: {'the file ends' if got < needed else 'bytes are left over'}, but "
-                             f"{dtype.newbyteorder('=')} values of shape {shape} need {needed} bytes")
-    return out.astype(dtype.newbyteorder("="), copy=False)
+        out = read_values(file, path, size, dtype, shape, mmap, packed=packed)
+    return out if mmap else out.astype(dtype.newbyteorder("="), copy=False)
+
+
+def read_values(file: Any, name: str, size: int, dtype: np.dtype, shape: tuple[int, ...], mmap: bool,
+                order: str = "C", note: str = "", packed: bool = False) -> np.ndarray:
+    """The array that takes the rest of `file`, of `size` bytes. Raises ValueError if it does not."""
+    offset, what = file.tell(), f"{dtype.newbyteorder('=')} values of shape {shape}{note}"
+    needed = offset + math.prod(shape) * dtype.itemsize
+    if not 1 <= len(shape) <= 64 or min(shape) < 0 or math.prod(filter(None, shape)) > 2**59 or (
+            needed > size * TIGHTEST if packed else needed != size):
+        raise ValueError(f"{name}: byte {min(needed, size)}: {what} need {needed} bytes, the file has {size}"
+                         f"{', compressed' * packed}")
+    if mmap:
+        return np.memmap(file, dtype, "r", offset, shape, order)  # type: ignore[call-overload]
+    values = np.empty(math.prod(shape), dtype)
+    got = offset + file.readinto(values.view(np.uint8).data)
+    if got < needed or file.read(1):  # the read at the end checks the sum that gzip keeps
+        end = "the file ends" if got < needed else "bytes are left over"
+        raise ValueError(f"{name}: byte {got}: {end}, but {what} need {needed} bytes")
+    return values.reshape(shape, order=order)  # type: ignore[call-overload]

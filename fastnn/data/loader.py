@@ -24,18 +24,15 @@ class DataLoader:
     joins them. A batch shares no memory with the dataset.
 
     `transform` is applied to the first member of each batch, the images, and if it mixes images, to the labels.
-    `num_workers` threads prepare batches, `prefetch_factor` each ahead of the one that is asked for: decoding, copying
-    and kernels run beside training. 0: the calling thread does it, several small batches at once if samples lie in
-    memory. What an epoch holds does not depend on it. An exception is raised where its batch would have come, with a
-    note of the sample. The threads end with the loop.
+    `num_workers` threads, which end with the loop, prepare batches beside training, `prefetch_factor` each ahead of the
+    one that is asked for. 0: the calling thread does it, several small batches at once if samples lie in memory. What
+    an epoch holds does not depend on it. An exception is raised where its batch would have come, noting the sample.
 
-    `generator`: a seed, from which and from the number of the epoch alone (`set_epoch`) order and transforms follow; or
-    a NumPy generator, by default fastnn's (`manual_seed`), from which every epoch draws. `pin_memory` and
-    `persistent_workers` change nothing.
+    `generator`: a seed, from which and from the epoch's number alone (`set_epoch`) order and transforms follow; or a
+    NumPy generator, by default fastnn's, from which every epoch draws. `pin_memory`, `persistent_workers`: no effect.
 
     >>> [x.tolist() for x in DataLoader(range(7), batch_size=3)]
-    [[0, 1, 2], [3, 4, 5], [6]]
-    """
+    [[0, 1, 2], [3, 4, 5], [6]]"""
 
     def __init__(self, dataset: Any, batch_size: int = 1, shuffle: bool = False, sampler: Iterable[int] | None = None,
                  batch_sampler: Iterable[Sequence[int]] | None = None, num_workers: int = 0,
@@ -54,8 +51,7 @@ class DataLoader:
         if sampler is not None and shuffle:
             raise ValueError("DataLoader: sampler excludes shuffle")
         if transform is not None and not isinstance(transform, Transform):
-            raise TypeError("DataLoader: transform must be one of fastnn.data.transforms, which take batches; "
-                            f"a {type(transform).__name__} came")
+            raise TypeError(f"DataLoader: transform must be one of fastnn.data.transforms, got {transform!r:.40}")
         self.dataset, self.batch_size, self.shuffle, self.drop_last = dataset, int(batch_size), shuffle, drop_last
         self.sampler, self.batch_sampler, self.collate_fn = sampler, batch_sampler, collate_fn or default_collate
         self.num_workers, self.prefetch_factor, self.transform = int(num_workers), int(prefetch_factor), transform
@@ -82,14 +78,14 @@ class DataLoader:
         jobs = zip(self._indices(order), rngs, strict=False)
         if self.num_workers:
             return self._ahead(jobs)
-        copies = in_memory(self.dataset) and self.collate_fn is default_collate
-        if copies and self.sampler is None and self.batch_sampler is None:
+        plain = self.collate_fn is default_collate and self.sampler is self.batch_sampler is None
+        if plain and in_memory(self.dataset):
             return self._some_at_a_time(jobs)
         return (self._load(*job) for job in jobs)
 
     def _some_at_a_time(self, jobs: Iterator[tuple]) -> Iterator[Any]:
-        """The batches in their order; several are made at once if they are small. Between two steps of training, which
-        have emptied the caches of code and tables, one alone takes three to five times as long."""
+        """The batches in their order; several are made at once if they are small: one alone, between steps of training
+        that have emptied the caches, takes three to five times as long."""
         for job in jobs:
             made, error = deque([self._load(*job)]), None
             size = sum(t.array.nbytes for t in made[0])
@@ -148,8 +144,7 @@ class DataLoader:
 
 
 def _generators(key: int) -> Iterator[np.random.Generator]:
-    """One for each batch. They are made 16 at a time: one by one, between steps of training that have emptied the
-    caches, each takes ten times as long."""
+    """One for each batch, made 16 at a time: one alone, after a step of training, takes ten times as long."""
     for first in count(0, 16):
         yield from [np.random.default_rng((key, i)) for i in range(first, first + 16)]
 

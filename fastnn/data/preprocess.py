@@ -8,15 +8,16 @@ are float64, pixels in the order C, H, W (as Flatten gives them); to be applied 
 the images, once per shape and dtype, so that no image is transposed. Gradients do not pass.
 
 Source: CS231n, "Neural Networks Part 2: Setting up the Data and the Loss", Data Preprocessing."""
+import inspect
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, Self
 
 import numpy as np
 
 from fastnn import layout
-from fastnn.data.dataset import Seed, TensorDataset, take_batch
-from fastnn.data.transforms import Transform, Window
+from fastnn.data.dataset import batches_of, first_of
+from fastnn.data.transforms import ToFloat, Transform, Window
 from fastnn.errors import DTypeError, ShapeError, StateDictError
 from fastnn.functional import linear, matmul
 from fastnn.tensor import Array, Tensor, as_tensor
@@ -28,13 +29,11 @@ Moments = tuple[int, Array, Any]  # their number, the mean, the sum of squares, 
 
 
 class Preprocess(Transform):
-    """Base class. ``preprocess(images, labels=None)`` returns a Tensor, or both, as every Transform does.
+    """Base class of transforms of images and features.
 
-    Float input keeps its dtype; uint8 is taken as x / 255 in float32, as by `ToFloat`. Raises RuntimeError if it is not
-    fitted, ShapeError for samples unlike those fitted, DTypeError for other dtypes. A subclass defines `solve` and
-    `weight`, unless it only subtracts the mean."""
+    Float input keeps its dtype; uint8 is taken as by `ToFloat`. Raises RuntimeError if it is not fitted, ShapeError for
+    samples unlike those fitted, DTypeError for other dtypes. A subclass may define `solve` and `weight`."""
 
-    arguments: tuple[str, ...] = ()  # of the constructor, held by attributes
     keys: tuple[str, ...] = ("mean",)  # of the state
     per_pixel, moment = True, 1  # whether each pixel has its mean, or each channel; 1 mean, 2 variance, 3 covariance
 
@@ -52,7 +51,7 @@ class Preprocess(Transform):
             raise ValueError(f"{self}.fit: batch_size must be an int of at least 1, got {batch_size!r}")
         self._keep(None)
         moments = None
-        for batch in _batches(data, int(batch_size)):
+        for batch in batches_of(data, int(batch_size)):
             moments = self._merge(moments, batch)
             del batch  # before the next one is made
         if moments is None:
@@ -62,7 +61,7 @@ class Preprocess(Transform):
 
     def partial_fit(self, batch: Any) -> Self:
         """Adds a batch to the statistics, for data that come as a stream. (After `load_state_dict` they start anew.)"""
-        moments = self._merge(self._moments, _first(batch))
+        moments = self._merge(self._moments, first_of(batch))
         if moments is not None:
             self._keep(moments)
         return self
@@ -78,8 +77,7 @@ class Preprocess(Transform):
         if moments and moments[1].shape != shape:
             raise ShapeError(f"{self}.fit: samples of shape {shape} come after others of {moments[1].shape}")
         if self.moment == 3 and D > MAX_FEATURES:
-            raise ValueError(f"{self}.fit: at most {MAX_FEATURES} features can have a covariance, got {D}; resize the "
-                             "images, or take Standardize or MeanImage")
+            raise ValueError(f"{self}.fit: at most {MAX_FEATURES} features can have a covariance, got {D}; resize them")
         if a.size == 0:
             return moments
         x = np.empty((N + 1, D, a.size // N // D))  # (N, C, H·W) or (N, D, 1), and a row for the merge
@@ -107,8 +105,7 @@ class Preprocess(Transform):
         return {"mean": mean}
 
     def weight(self, shape: Shape, inverse: bool) -> Array | None:
-        """What multiplies samples of `shape` less their mean, as rows in memory order (`inverse`: what takes that
-        back): one row, a matrix (out, in), or nothing."""
+        """What multiplies samples less their mean, rows in memory order, or takes it back: a row, (out, in) or None."""
         return None
 
     @property
@@ -124,30 +121,19 @@ class Preprocess(Transform):
         """The shape that a sample of `shape` gets. Raises ShapeError if it does not fit the statistics."""
         mean, shape = self.state["mean"].shape, tuple(shape)
         if shape != mean if self.per_pixel else len(shape) not in (1, 3) or shape[:1] != mean:
-            raise ShapeError(f"{self}: fitted on samples of {'shape' if self.per_pixel else 'channels'} {mean}, got "
-                             f"one of shape {shape}")
+            what = "shape" if self.per_pixel else "channels"
+            raise ShapeError(f"{self}: fitted on samples of {what} {mean}, got one of shape {shape}")
         return shape
-
-    def __call__(self, images: Any, labels: Any = None, generator: Seed = None) -> Any:
-        out = self._run(images, False)
-        return out if labels is None else (out, Tensor(as_tensor(labels).array))
 
     def inverse(self, images: Any) -> Tensor:
         """What was prepared, put back. PCA with fewer components gives the projection of the data on these."""
-        return self._run(images, True)
-
-    def _run(self, images: Any, inverse: bool) -> Tensor:
         a = as_tensor(images).array
         single = a.ndim in (1, 3)
-        out = self.apply(self.prepare(a[None] if single else a), None, inverse)
+        out = self.apply(self.prepare(a[None] if single else a), None, True)
         return Tensor(out[0] if single else out)
 
     def prepare(self, images: Array) -> Array:
-        images = self._check(images)
-        if images.dtype == np.uint8:
-            out = layout.empty(images.shape, np.float32, images.ndim == 4)
-            return np.multiply(images, np.float32(1 / 255), out, dtype=np.float32)
-        return layout.channels_last(images) if images.ndim == 4 else layout.contiguous(images)
+        return ToFloat().apply(self._check(images), None)  # type: ignore[arg-type]
 
     def _check(self, a: Array) -> Array:
         if a.dtype.char not in "fdB":
@@ -171,7 +157,8 @@ class Preprocess(Transform):
             x = np.multiply(x, weight, layout.empty(x.shape, x.dtype) if inverse else x)
         if inverse:
             x = np.add(x, mean, layout.empty(x.shape, x.dtype), casting="same_kind")
-        return _unrows(x, before if inverse else after)
+        shape = before if inverse else after
+        return x if len(shape) == 1 else x.reshape(len(x), *shape[1:], shape[0]).transpose(0, 3, 1, 2)
 
     def _laid_out(self, shape: Shape, dtype: np.dtype, inverse: bool) -> tuple[Array, Array | None]:
         """Mean, (D,) float64, and weight for samples of `shape`: made once."""
@@ -188,8 +175,8 @@ class Preprocess(Transform):
         return window.colour(mean, np.ones(1) if weight is None else weight)
 
     def config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
-        return {name: getattr(self, name, None) for name in self.arguments}
+        """The constructor's arguments, which attributes hold."""
+        return {name: getattr(self, name, None) for name in inspect.signature(type(self)).parameters}
 
     def state_dict(self) -> dict[str, Tensor]:
         """The statistics, copied, float64: with them `load_state_dict` gives the same output in every bit."""
@@ -198,9 +185,8 @@ class Preprocess(Transform):
     def load_state_dict(self, state_dict: Mapping[str, Tensor | Array]) -> None:
         """Takes over what `state_dict` gave. Raises StateDictError if something is missing, unexpected or malformed."""
         given: dict[str, Any] = {key: getattr(value, "array", value) for key, value in state_dict.items()}
-        problems = [f"{key!r} is missing" for key in self.keys if key not in given]
-        problems += [f"{key!r} is unexpected" for key in given if key not in self.keys]
-        for key in set(self.keys) & set(given):
+        problems = [f"{key!r} is {'missing' if key in self.keys else 'unexpected'}" for key in {*self.keys} ^ {*given}]
+        for key in {*self.keys} & {*given}:
             a, least = given[key], {"std": TINY, "variance": 0.0}.get(key, -math.inf)
             floats = isinstance(a, np.ndarray) and a.dtype.kind == "f" and a.size > 0
             if not floats or not np.isfinite(a).all() or a.min() < least:
@@ -223,8 +209,7 @@ class MeanImage(Preprocess):
     """y = x − mean, of each pixel, (C, H, W), or of each feature, (D,).
 
     >>> MeanImage().fit(np.array([[1.0, 5.0], [3.0, 5.0]]))(np.array([[4.0, 4.0]]))
-    tensor([[ 2., -1.]], dtype=float64)
-    """
+    tensor([[ 2., -1.]], dtype=float64)"""
 
 
 class ChannelMean(Preprocess):
@@ -239,10 +224,9 @@ class Standardize(Preprocess):
     A constant channel, one whose std is at most `eps` · |mean|, is divided by 1.
 
     >>> Standardize().fit(np.array([[1.0, 5.0], [5.0, 5.0]]))(np.array([[4.0, 4.0]]))
-    tensor([[ 0.5, -1. ]], dtype=float64)
-    """
+    tensor([[ 0.5, -1. ]], dtype=float64)"""
 
-    arguments, keys, per_pixel, moment = ("eps",), ("mean", "std"), False, 2
+    keys, per_pixel, moment = ("mean", "std"), False, 2
 
     def __init__(self, eps: float = 1e-12) -> None:
         super().__init__()
@@ -267,10 +251,8 @@ class PCA(Preprocess):
 
     >>> pca = PCA(1).fit(np.array([[0.0, 0.0], [2.0, 2.0], [4.0, 4.0]]))
     >>> pca(np.array([[3.0, 3.0]])), pca.inverse(np.array([[0.0]]))
-    (tensor([[1.4142]], dtype=float64), tensor([[2., 2.]], dtype=float64))
-    """
+    (tensor([[1.4142]], dtype=float64), tensor([[2., 2.]], dtype=float64))"""
 
-    arguments: tuple[str, ...] = ("n_components",)
     keys, moment = ("mean", "components", "variance"), 3
     eps: float | None = None
     rotates_back = False
@@ -318,8 +300,6 @@ class PCAWhitening(PCA):
 
     U, λ, `n_components` as of PCA. `eps` keeps directions that hardly vary, mostly noise, from being blown up."""
 
-    arguments: tuple[str, ...] = ("n_components", "eps")
-
     def __init__(self, n_components: int | float | None = None, eps: float = 1e-5) -> None:
         super().__init__(n_components)
         self.eps = _positive(self, eps)
@@ -331,7 +311,6 @@ class ZCA(PCAWhitening):
     Of all whitenings it changes the data least (Bell & Sejnowski, "The 'independent components' of natural scenes are
     edge filters", 1997). The default `eps` is the UFLDL tutorial's (Stanford) for data between 0 and 1."""
 
-    arguments: tuple[str, ...] = ("eps",)
     rotates_back = True
 
     def __init__(self, eps: float = 0.1) -> None:
@@ -346,17 +325,15 @@ def from_text(text: str) -> Preprocess:
     """One of PREPROCESSORS, unfitted, by its name; "=" and a number give its first argument. Raises ValueError.
 
     >>> from_text("pca=50"), from_text("zca=0.01"), from_text("standardize")
-    (PCA(n_components=50), ZCA(eps=0.01), Standardize(eps=1e-12))
-    """
+    (PCA(n_components=50), ZCA(eps=0.01), Standardize(eps=1e-12))"""
     name, equals, number = text.partition("=")
     kind = _kind("from_text", name)
-    if equals and not kind.arguments:
+    if equals and not inspect.signature(kind).parameters:
         raise ValueError(f"from_text: {name!r} takes no number, got {text!r}")
     try:
-        arguments = [int(number) if number.isdecimal() else float(number)] if equals else []
-    except ValueError:
-        raise ValueError(f"from_text: '=' must be followed by a number, got {text!r}") from None
-    return kind(*arguments)
+        return kind(*([int(number) if number.isdecimal() else float(number)] if equals else []))
+    except ValueError as error:
+        raise ValueError(f"from_text: {text!r} has no fitting number: {error}") from None
 
 
 def to_saved(preprocess: Preprocess) -> dict[str, Any]:
@@ -371,13 +348,13 @@ def from_saved(saved: Mapping[str, Any]) -> Preprocess:
 
     >>> fastnn.save(to_saved(MeanImage().fit(np.ones((2, 3)))), "mean.safetensors")
     >>> from_saved(fastnn.load("mean.safetensors"))(np.full((1, 3), 3.0))
-    tensor([[2., 2., 2.]], dtype=float64)
-    """
+    tensor([[2., 2., 2.]], dtype=float64)"""
     if not isinstance(saved, Mapping) or set(saved) != {"name", "config", "state"}:
         raise ValueError(f"from_saved: a dict of name, config and state is needed, got {saved!r:.80}")
     kind, config, state = _kind("from_saved", saved["name"]), saved["config"], saved["state"]
-    if not isinstance(config, Mapping) or not isinstance(state, Mapping) or set(config) != set(kind.arguments):
-        raise ValueError(f"from_saved: needs a state, and a config of {kind.arguments}, got {saved!r:.80}")
+    names = {*inspect.signature(kind).parameters}
+    if not isinstance(config, Mapping) or not isinstance(state, Mapping) or {*config} != names:
+        raise ValueError(f"from_saved: needs a state, and a config of {names}, got {saved!r:.80}")
     preprocess = kind(**config)
     preprocess.load_state_dict(state)
     return preprocess
@@ -400,40 +377,6 @@ def _rows(a: Array) -> Array:
     return a if a.ndim == 2 else a.transpose(0, 2, 3, 1).reshape(len(a), math.prod(a.shape[1:]))
 
 
-def _unrows(rows: Array, shape: Shape) -> Array:
-    """Rows in memory order as samples of `shape`: a view, channels-last."""
-    return rows if len(shape) == 1 else rows.reshape(len(rows), *shape[1:], shape[0]).transpose(0, 3, 1, 2)
-
-
 def _row(a: Array, shape: Shape) -> Array:
     """A number for each channel or pixel as a row for samples of `shape`."""
     return _rows(np.broadcast_to(a.reshape(a.shape + (1,) * (len(shape) - a.ndim)), shape)[None])[0]
-
-
-def _first(batch: Any) -> Any:
-    return batch[0] if isinstance(batch, (tuple, list)) else batch
-
-
-def _batches(data: Any, batch_size: int) -> Iterator[Any]:
-    """The first member of each batch. None is held here while the next one is made."""
-    data = TensorDataset(data) if isinstance(data, (Tensor, np.ndarray)) else data
-    if not isinstance(data, (list, tuple)) and hasattr(data, "__getitem__") and hasattr(data, "__len__"):
-        for start in range(0, len(data), batch_size):
-            indices = np.arange(start, min(start + batch_size, len(data)))
-            yield _first(take_batch(data, indices) or _singly(data, indices))
-    elif isinstance(data, Iterable):
-        yield from map(_first, data)
-    else:
-        raise TypeError(f"fit: data must be a dataset, batches, or an array, got a {type(data).__name__}")
-
-
-def _singly(data: Any, indices: Array) -> list[Array]:
-    """The samples at `indices`, asked for one by one."""
-    for row, i in enumerate(indices.tolist()):
-        a = as_tensor(_first(data[i])).array
-        if row == 0:
-            out = np.empty((len(indices), *a.shape), a.dtype)
-        if a.shape != out.shape[1:] or a.dtype != out.dtype:
-            raise ShapeError(f"fit: sample {i} is {a.dtype} {a.shape}, others are {out.dtype} {out.shape[1:]}")
-        out[row] = a
-    return [out]

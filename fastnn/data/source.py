@@ -8,10 +8,9 @@ from typing import Any
 import numpy as np
 
 from fastnn.data.arrays import ArrayFolder, read_csv
-from fastnn.data.dataset import Subset, TensorDataset, random_split, stratified_split, targets_of
-from fastnn.data.digits import digits
+from fastnn.data.dataset import TensorDataset, random_split, stratified_split, targets_of
 from fastnn.data.folder import ImageFolder
-from fastnn.data.standard import cifar10, cifar100, fashion_mnist, mnist
+from fastnn.data.standard import cifar10, cifar100, digits, fashion_mnist, mnist
 
 STANDARD = {"fashion_mnist": fashion_mnist, "mnist": mnist, "cifar10": cifar10, "cifar100": cifar100}
 NAMES = ("digits", *STANDARD)
@@ -27,9 +26,8 @@ def open_data(name: str, parts: Sequence[str] = ("train", "test"), *, root: Any 
     `name`: one of `NAMES` (`root`, `download`: see `mnist`); a folder of pictures, see `ImageFolder` (`size`,
     `channels`); a folder with arrays or an .npz file, see `ArrayFolder`; a .csv file, see `read_csv` (`target`,
     `features`). A folder may have the two parts as folders `train` and `test`; else a fifth, of each class if there are
-    classes, is cut off to test with, always the same. Pictures get `shape` and `classes`, if given, or those of the
-    first part. `num_workers` threads decode them. Raises ValueError or OSError, which name the file, also for an empty
-    part and for options that are not for these data."""
+    classes, is cut off to test with, always the same. Pictures, decoded by `num_workers` threads, get `shape` and
+    `classes`, or those of the first part. ValueError or OSError name the file, also for empty parts, or the option."""
     found: list[Any] = []
     pictures: Any = None
     if (root is not None or download) and name not in STANDARD:
@@ -61,7 +59,7 @@ def open_data(name: str, parts: Sequence[str] = ("train", "test"), *, root: Any 
             found = [both[part == "test"] for part in parts]
     if (size != "auto" or channels) and not isinstance(pictures, ImageFolder):
         raise ValueError(f"{name}: size and channels can be chosen for folders of pictures only")
-    if target is not None and not hasattr(_whole(found[0]), "target"):
+    if target is not None and columns_of(found[0])[1] is None:
         raise ValueError(f"{name}: target can be chosen for tables (.csv) only")
     for part, dataset in zip(parts, found, strict=True):
         if len(dataset) == 0:
@@ -72,9 +70,7 @@ def open_data(name: str, parts: Sequence[str] = ("train", "test"), *, root: Any 
 def _digits(train: bool) -> TensorDataset:
     """The digits as pictures would have them: uint8."""
     images, labels = digits(train).tensors
-    dataset = TensorDataset(np.rint(images.array * 255).astype(np.uint8), labels)
-    dataset.classes = [str(i) for i in range(10)]
-    return dataset
+    return TensorDataset(np.rint(images.array * 255).astype(np.uint8), labels, classes=[*map(str, range(10))])
 
 
 def shape_of(dataset: Any) -> tuple[int, ...]:
@@ -84,10 +80,4 @@ def shape_of(dataset: Any) -> tuple[int, ...]:
 
 def columns_of(dataset: Any) -> tuple[list[str] | None, str | None]:
     """The names of the features and of the target, of data from a table."""
-    return getattr(_whole(dataset), "features", None), getattr(_whole(dataset), "target", None)
-
-
-def _whole(dataset: Any) -> Any:
-    while isinstance(dataset, Subset):
-        dataset = dataset.dataset
-    return dataset
+    return getattr(dataset, "features", None), getattr(dataset, "target", None)

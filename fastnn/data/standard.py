@@ -1,4 +1,4 @@
-"""The data sets that people know by name, from files: MNIST, Fashion-MNIST, CIFAR-10, CIFAR-100.
+"""The data sets that people know by name: MNIST, Fashion-MNIST, CIFAR-10, CIFAR-100, and the digits that ship.
 
 Each function returns the training part, or with `train=False` the test part, as a TensorDataset of images, uint8
 (N, C, H, W), and labels, int64 (N,), whose attribute `classes` lists the names of the labels.
@@ -8,8 +8,7 @@ Debian keeps Fashion-MNIST, and in ~/.cache/fastnn ($XDG_CACHE_HOME/fastnn); in 
 set's name, torchvision's spelling among them, then in the folder itself. `download=True` fetches what is found nowhere
 into the sub-folder of `root` or of the cache. Files may hold fewer images than the originals.
 
-Raises FileNotFoundError, with the places looked in, if there are no files; ValueError, with file and byte, if one is
-not what it should be."""
+Raises FileNotFoundError, with the places looked in, if there are none; ValueError, with file and byte, for bad ones."""
 import os
 from types import SimpleNamespace
 
@@ -28,30 +27,25 @@ FOLDERS = {
     "mnist": ("mnist", "MNIST/raw", "MNIST"),
     "fashion_mnist": ("fashion_mnist", "FashionMNIST/raw", "fashion-mnist", "FashionMNIST"),
     "cifar10": ("cifar10", "cifar10/cifar-10-batches-bin", "cifar-10-batches-bin"),
-    "cifar100": ("cifar100", "cifar100/cifar-100-binary", "cifar-100-binary"),
-}
+    "cifar100": ("cifar100", "cifar100/cifar-100-binary", "cifar-100-binary")}
 URLS = {
     "mnist": ("https://ossci-datasets.s3.amazonaws.com/mnist/", "https://storage.googleapis.com/cvdf-datasets/mnist/"),
     "fashion_mnist": ("http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",),
     "cifar10": ("https://www.cs.toronto.edu/~kriz/",),
-    "cifar100": ("https://www.cs.toronto.edu/~kriz/",),
-}
+    "cifar100": ("https://www.cs.toronto.edu/~kriz/",)}
 SHA256 = {
     "mnist": {
         "train-images-idx3-ubyte.gz": "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609",
         "train-labels-idx1-ubyte.gz": "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c",
         "t10k-images-idx3-ubyte.gz": "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",
-        "t10k-labels-idx1-ubyte.gz": "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
-    },
+        "t10k-labels-idx1-ubyte.gz": "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6"},
     "fashion_mnist": {
         "train-images-idx3-ubyte.gz": "3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84",
         "train-labels-idx1-ubyte.gz": "a04f17134ac03560a47e3764e11b92fc97de4d1bfaf8ba1a3aa29af54cc90845",
         "t10k-images-idx3-ubyte.gz": "346e55b948d973a97e58d2351dde16a484bd415d4595297633bb08f03db6a073",
-        "t10k-labels-idx1-ubyte.gz": "67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5",
-    },
+        "t10k-labels-idx1-ubyte.gz": "67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5"},
     "cifar10": {"cifar-10-binary.tar.gz": "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9dddda3db29a59bca1dd"},
-    "cifar100": {"cifar-100-binary.tar.gz": "58a81ae192c23a4be8b1804d68e518ed807d710a4eb253b1f2a199162a40d8ec"},
-}
+    "cifar100": {"cifar-100-binary.tar.gz": "58a81ae192c23a4be8b1804d68e518ed807d710a4eb253b1f2a199162a40d8ec"}}
 FASHION = ["T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"]
 CIFAR10 = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 COARSE = """aquatic_mammals fish flowers food_containers fruit_and_vegetables household_electrical_devices
@@ -65,6 +59,19 @@ motorcycle mountain mouse mushroom oak_tree orange orchid otter palm_tree pear p
 porcupine possum rabbit raccoon ray road rocket rose sea seal shark shrew skunk skyscraper snail snake spider squirrel
 streetcar sunflower sweet_pepper table tank telephone television tiger tractor train trout tulip turtle wardrobe whale
 willow_tree wolf woman worm""".split()  # noqa: SIM905
+
+
+def digits(train: bool = True) -> TensorDataset:
+    """Handwritten digits, 8×8 pixels: 1437 images to train on, or (`train=False`) 360 others to test with.
+
+    Images are (N, 1, 8, 8), float32 from 0 (paper) to 1 (ink), labels (N,), int64. The split is fixed and stratified.
+    Take validation images from the training part (:func:`stratified_split`); score the test part once, at the end.
+
+    Source: Alpaydin, Kaynak, "Optical Recognition of Handwritten Digits", UCI Machine Learning Repository, 1998,
+    doi 10.24432/C50P49, CC BY 4.0: the 1797 images of its own test part, in the 17 grey levels of the original."""
+    with np.load(os.path.join(os.path.dirname(__file__), "digits.npz"), allow_pickle=False) as file:
+        part = slice(file["n_train"]) if train else slice(file["n_train"], None)
+        return TensorDataset(file["images"][part, None].astype(np.float32) / 16, file["labels"][part].astype(np.int64))
 
 
 def mnist(train: bool = True, root: Path = None, download: bool = False) -> TensorDataset:
@@ -85,8 +92,7 @@ def fashion_mnist(train: bool = True, root: Path = None, download: bool = False)
 def cifar10(train: bool = True, root: Path = None, download: bool = False) -> TensorDataset:
     """Photographs of 10 classes: 50,000 images (3, 32, 32), RGB, to train on, 10,000 to test with; channels-last.
 
-    Read from the binary version, unpacked or not. Source: Krizhevsky, "Learning multiple layers of features from tiny
-    images", 2009."""
+    The binary version, unpacked or not: Krizhevsky, "Learning multiple layers of features from tiny images", 2009."""
     files = [f"data_batch_{i}.bin" for i in range(1, 6)] if train else ["test_batch.bin"]
     return _cifar("cifar10", files, root, download, [CIFAR10], 0)
 
@@ -104,7 +110,7 @@ def _mnist(name: str, train: bool, root: Path, download: bool, classes: list[str
         if array.shape != shape or array.dtype != np.uint8:
             raise ValueError(f"{path}: byte 0: needs uint8 values of shape {shape}, got {array.dtype} {array.shape}")
     _check_labels(files[1], labels, len(classes), 8, 1)
-    return _dataset(images[:, None], labels, classes)
+    return TensorDataset(images[:, None], labels.astype(np.int64), classes=classes)
 
 
 def _cifar(name: str, bins: list[str], root: Path, download: bool, kinds: list[list[str]], kind: int) -> TensorDataset:
@@ -121,19 +127,14 @@ def _cifar(name: str, bins: list[str], root: Path, download: bool, kinds: list[l
     records = [data.reshape(-1, size) for data in parts.values()]
     images = layout.empty((sum(map(len, records)), 3, 32, 32), np.uint8, True)
     np.concatenate([part[:, len(kinds) :].reshape(-1, 3, 32, 32) for part in records], out=images)
-    return _dataset(images, np.concatenate([part[:, kind] for part in records]), kinds[kind])
+    labels = np.concatenate([part[:, kind] for part in records], dtype=np.int64)
+    return TensorDataset(images, labels, classes=kinds[kind])
 
 
 def _check_labels(path: str, labels: np.ndarray, n: int, start: int, step: int) -> None:
     wrong = np.flatnonzero(labels >= n)
     if len(wrong):
         raise ValueError(f"{path}: byte {start + step * wrong[0]}: label {labels[wrong[0]]}, but there are {n} classes")
-
-
-def _dataset(images: np.ndarray, labels: np.ndarray, classes: list[str]) -> TensorDataset:
-    dataset = TensorDataset(images, labels.astype(np.int64))
-    dataset.classes = list(classes)  # type: ignore[attr-defined]
-    return dataset
 
 
 def _unpack(path: str, wanted: list[str]) -> dict[str, np.ndarray]:

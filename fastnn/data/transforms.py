@@ -9,14 +9,15 @@ Names, arguments and formulae are torchvision's, where it has the transform. Thr
 pixels the image is bilinear, without a filter before it shrinks (``antialias=False``); `fill`, what lies outside, is
 one number; colours lie from 0 to 1. ArgumentError for arguments out of range."""
 import math
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, dataclass_transform
 
 import numpy as np
 
 from fastnn import layout
-from fastnn.data.dataset import Seed, as_generator
+from fastnn.data.dataset import Seed, as_generator, batches_of
 from fastnn.errors import ArgumentError, DTypeError, RangeError, ShapeError
 from fastnn.functional.arguments import IntOrPair, Pair, pair
 from fastnn.functional.image import MODES, affine_images, crop_and_recolour, crop_images
@@ -26,16 +27,18 @@ Numbers = float | Sequence[float]
 LARGEST = 1e9  # number that is taken for an argument
 
 
+@dataclass_transform(eq_default=False)
 class Transform:
-    """Base class: a subclass defines `apply(images, rng)`, from and to float images (N, C, H, W), channels-last.
-
-    ``transform(images, labels=None, generator=None)``. Raises DTypeError for images that are not floating point (see
-    `ToFloat`), ShapeError unless they are (N, C, H, W) or (C, H, W)."""
+    """Base class: a subclass defines `apply(images, rng)`, from and to float images (N, C, H, W), channels-last. Raises
+    DTypeError for images that are not floating point (see `ToFloat`), ShapeError unless (N, C, H, W) or (C, H, W)."""
 
     joins = False  # whether Compose goes by `join`
 
-    def __init_subclass__(cls) -> None:  # an inherited `join` would pass over what a subclass changes
+    def __init_subclass__(cls) -> None:
+        # an inherited `join` would pass over what a subclass changes
         cls.joins = "join" in vars(cls) or (cls.joins and not {"prepare", "apply", "mix"} & vars(cls).keys())
+        if cls.__module__ == __name__ and cls.__annotations__:  # which are the constructor's arguments
+            dataclass(eq=False)(cls)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}()"
@@ -50,12 +53,11 @@ class Transform:
 
     def prepare(self, images: Array) -> Array:
         """The images as `apply` takes them."""
+        name = type(self).__name__
         if images.dtype.char not in "fd":
-            raise DTypeError(f"{type(self).__name__}: images must be float32 or float64, but are {images.dtype}; put "
-                             "ToFloat() first")
+            raise DTypeError(f"{name}: images must be float32 or float64, but are {images.dtype}; put ToFloat() first")
         if images.ndim != 4:
-            raise ShapeError(f"{type(self).__name__}: images must be (N, C, H, W) or (C, H, W), got {images.shape}; "
-                             "views come last")
+            raise ShapeError(f"{name}: images must be (N, C, H, W) or (C, H, W), got {images.shape}; views come last")
         return layout.channels_last(images.astype(images.dtype.newbyteorder("="), copy=False))
 
     def mix(self, images: Array, labels: Array | None, rng: np.random.Generator) -> tuple[Array, Array | None]:
@@ -64,23 +66,25 @@ class Transform:
 
     def apply(self, images: Array, rng: np.random.Generator) -> Array:
         """The images (N, C, H, W), transformed; may return them themselves, but not write into them."""
-        raise NotImplementedError(f"{type(self).__name__} does not define apply")
+        window = Window(images)
+        if not self.join(window, rng):
+            raise NotImplementedError(f"{type(self).__name__} does not define apply")
+        return window.made()
 
     def join(self, window: "Window", rng: np.random.Generator) -> bool:
-        """Adds this transform to what `window` will do in one pass and returns True; or draws nothing, and False."""
+        """Adds this transform to what `window` will do in one pass and returns True; or draws nothing, and False, which
+        a transform without `apply` may not return for a new window."""
         return False
 
 
 class Window:
-    """What one pass over images (N, C, H, W), float or uint8, will make of them: a part of each, mirrored or not, its
-    colours shifted and scaled (the kernel `image.crop`). Transforms join it one after another; the bits are those of
-    one pass for each."""
+    """What one pass over images (N, C, H, W), float or uint8, makes of them (the kernel `image.crop`): a part of each,
+    maybe mirrored, colours shifted and scaled. Transforms join it in turn; the bits are those of a pass for each."""
 
     def __init__(self, images: Array) -> None:
         self.images, self.dtype, self.shape = images, images.dtype, images.shape
-        self.top: Any = 0
-        self.left: Any = 0
-        self.flip: Any = 0
+        zero: Any = 0
+        self.top = self.left = self.flip = zero
         self.mode, self.outside = "constant", self.dtype.type(0)
         self.whole = True  # no part has been taken
         self.colours: tuple = ()  # mean and weight
@@ -117,15 +121,6 @@ class Window:
         return out
 
 
-class _Joining(Transform):
-    """Base class of transforms that define `join`, which succeeds with a new window."""
-
-    def apply(self, images: Array, rng: np.random.Generator) -> Array:
-        window = Window(images)
-        self.join(window, rng)
-        return window.made()
-
-
 class Compose(Transform):
     """The transforms one after another, drawing from one generator."""
 
@@ -155,15 +150,13 @@ class Compose(Transform):
             yield from transform._flat() if isinstance(transform, Compose) else (transform,)
 
 
-@dataclass(eq=False)
 class ToFloat(Transform):
     """uint8 from 0 to 255 as float32 from 0 to 1; floats as they are, or as `dtype`, which other numbers need.
 
     Takes features (N, D) and (D,) besides images.
 
     >>> ToFloat()(np.full((1, 1, 1, 2), 51, np.uint8))
-    tensor([[[[0.2, 0.2]]]])
-    """
+    tensor([[[[0.2, 0.2]]]])"""
     dtype: Any = None
 
     def prepare(self, images: Array) -> Array:
@@ -190,9 +183,9 @@ class ToFloat(Transform):
 
 # What transforms share ---------------------------------------------------------------------------------------------
 
-def _need(condition: Any, transform: Transform, need: str) -> None:
+def _need(condition: Any, transform: Transform, need: str, error: type[Exception] = ArgumentError) -> None:
     if not condition:
-        raise ArgumentError(f"{transform}: {need}")
+        raise error(f"{transform}: {need}")
 
 
 def _number(transform: Transform, name: str, least: float = -LARGEST, most: float = LARGEST) -> None:
@@ -229,8 +222,7 @@ def _padded(transform: Any, images: Array | Window) -> tuple[int, int]:
     """Height and width of the images with the transform's padding; ShapeError if its size does not fit in."""
     (h, w), (left, top, right, bottom) = transform._size, transform._padding
     H, W = images.shape[2] + top + bottom, images.shape[3] + left + right
-    if h > H or w > W:
-        raise ShapeError(f"{transform}: images {images.shape} are {H}x{W} with their padding, too small for the crop")
+    _need(h <= H and w <= W, transform, f"images {images.shape} are {H}x{W} padded, too small for the crop", ShapeError)
     return H, W
 
 
@@ -267,13 +259,11 @@ def _first(good: Array, *tries: Array) -> tuple[Array, ...]:
 
 # Values ------------------------------------------------------------------------------------------------------------
 
-@dataclass(eq=False)
-class Normalize(_Joining):
+class Normalize(Transform):
     """(x − mean) / std, numbers or one for each channel; ShapeError if there are not as many.
 
     >>> Normalize(0.5, (0.5, 0.25))(fastnn.ones(2, 1, 1)).flatten()
-    tensor([1., 2.])
-    """
+    tensor([1., 2.])"""
     mean: Numbers
     std: Numbers
 
@@ -284,9 +274,8 @@ class Normalize(_Joining):
         self._weight = 1 / std
 
     def join(self, window: Window, rng: np.random.Generator) -> bool:
-        C = window.shape[1]
-        if {len(self._mean), len(self._weight)} - {1, C}:
-            raise ShapeError(f"{self}: mean and std are not those of {C} channels")
+        sizes, C = {len(self._mean), len(self._weight)}, window.shape[1]
+        _need(sizes <= {1, C}, self, f"mean and std are not those of {C} channels", ShapeError)
         return window.colour(self._mean, self._weight)
 
 
@@ -320,7 +309,6 @@ def _turn_hue(rows: Array, shift: Array) -> Array:
     return np.clip(out, 0, 1, out)
 
 
-@dataclass(eq=False)
 class ColorJitter(Transform):
     """Brightness, contrast, saturation and hue of images from 0 to 1, changed by factors f drawn for each image:
 
@@ -336,14 +324,12 @@ class ColorJitter(Transform):
     hue: Numbers = 0
 
     def __post_init__(self) -> None:
-        names = ("brightness", "contrast", "saturation")
-        self._ranges = [*(_interval(self, name, 0, LARGEST, 1) for name in names),
-                        _interval(self, "hue", -0.5, 0.5, 0)]
+        self._ranges = [_interval(self, name, 0, LARGEST, 1) for name in ("brightness", "contrast", "saturation")]
+        self._ranges.append(_interval(self, "hue", -0.5, 0.5, 0))
 
     def apply(self, images: Array, rng: np.random.Generator) -> Array:
         rows, colours = _rows(images), images.shape[1]
-        if colours not in (1, 3):
-            raise ShapeError(f"{self}: images must have 1 or 3 channels, got {images.shape}")
+        _need(colours in (1, 3), self, f"images must have 1 or 3 channels, got {images.shape}", ShapeError)
         for k in rng.permutation(4):
             low, high = self._ranges[k]
             if low == high == (k < 3):  # changes nothing
@@ -358,12 +344,10 @@ class ColorJitter(Transform):
         return rows.transpose(0, 3, 1, 2)
 
 
-@dataclass(eq=False)
 class PCAColor(Transform):
-    """Adds Σₖ αₖ·λₖ·vₖ to all pixels of an image, αₖ ~ N(0, sigma²) drawn for each image: λₖ and vₖ are the
-    eigenvalues, (C,), and eigenvectors, the columns of (C, C), of the covariance of the colours of all pixels
-    (Krizhevsky et al. 2012, "ImageNet classification with deep convolutional neural networks"). Give them, or let
-    `fit` find them."""
+    """Adds Σₖ αₖ·λₖ·vₖ to all pixels of an image, αₖ ~ N(0, sigma²) drawn for each image: λₖ and vₖ, given or found by
+    `fit`, are the eigenvalues, (C,), and eigenvectors, the columns of (C, C), of the covariance of all pixels' colours
+    (Krizhevsky et al. 2012, "ImageNet classification with deep convolutional neural networks")."""
     eigenvalues: Any = None
     eigenvectors: Any = None
     sigma: float = 0.1
@@ -375,16 +359,11 @@ class PCAColor(Transform):
               "eigenvalues must be (C,), eigenvectors (C, C)")
 
     def fit(self, data: Any) -> "PCAColor":
-        """Sets them from images (N, C, H, W), uint8 as ToFloat makes them, from a TensorDataset's, or from batches of
-        images or (images, …) such as a DataLoader gives; returns itself."""
-        if isinstance(data, (Tensor, np.ndarray)) or hasattr(data, "tensors"):
-            whole = as_tensor(getattr(data, "tensors", [data])[0]).array
-            data = (whole[i : i + 256] for i in range(0, len(whole) or 1, 256))  # a copy in float64 would be large
+        """Sets them from images (N, C, H, W), uint8 too, a dataset or batches, x or (x, …), of them; returns itself."""
         n, sums, products = 0, 0.0, 0.0
-        for batch in data:
-            a = as_tensor(batch[0] if isinstance(batch, (list, tuple)) else batch).array
-            if a.ndim != 4 or a.size == 0:
-                raise ShapeError(f"PCAColor: fit needs images (N, C, H, W), got {a.shape}")
+        for batch in batches_of(data, 256):  # a copy of all in float64 would be large
+            a = as_tensor(batch).array
+            _need(a.ndim == 4 and a.size, self, f"fit needs images (N, C, H, W), got {a.shape}", ShapeError)
             pixels = a.transpose(0, 2, 3, 1).reshape(-1, a.shape[1]) / (255 if a.dtype == np.uint8 else 1.0)
             n, sums = n + len(pixels), sums + pixels.sum(0, np.float64)
             products = products + np.einsum("pi,pj->ij", pixels, pixels, dtype=np.float64)
@@ -394,17 +373,14 @@ class PCAColor(Transform):
 
     def apply(self, images: Array, rng: np.random.Generator) -> Array:
         _need(self.eigenvalues is not None, self, "needs fit, or eigenvalues and eigenvectors")
-        values, vectors = np.asarray(self.eigenvalues), np.asarray(self.eigenvectors)
-        if len(values) != images.shape[1]:
-            raise ShapeError(f"{self}: the eigenvalues are not those of {images.shape[1]} channels")
-        alpha = rng.normal(0, self.sigma, (len(images), len(values)))
+        values, vectors, (N, C, H, W) = np.asarray(self.eigenvalues), np.asarray(self.eigenvectors), images.shape
+        _need(len(values) == C, self, f"eigenvalues are not those of {C} channels", ShapeError)
+        alpha = rng.normal(0, self.sigma, (N, C))
         shift = (alpha[:, None] * values * vectors).sum(2).astype(images.dtype)  # (N, C)
-        N, C, H, W = images.shape
         out = _rows(images).reshape(N, H, W * C) + np.tile(shift[:, None], W)  # NumPy's loops are rows
         return out.reshape(N, H, W, C).transpose(0, 3, 1, 2)
 
 
-@dataclass(eq=False)
 class GaussianNoise(Transform):
     """x + mean + sigma·N(0, 1), drawn for each element, cut off at 0 and 1 if `clip`."""
     mean: float = 0.0
@@ -426,13 +402,11 @@ class GaussianNoise(Transform):
 
 # Parts erased ------------------------------------------------------------------------------------------------------
 
-@dataclass(eq=False)
 class RandomErasing(Transform):
     """With probability p a rectangle becomes `value`: a number, one for each channel, or "random" for N(0, 1).
 
     Its part of the area is uniform in `scale`, height / width log-uniform in `ratio`; the first of ten tries that is
-    smaller than the image counts, without one nothing is erased (Zhong et al. 2017, "Random erasing data
-    augmentation")."""
+    smaller than the image counts, or nothing is erased (Zhong et al. 2017, "Random erasing data augmentation")."""
     p: float = 0.5
     scale: tuple[float, float] = (0.02, 0.33)
     ratio: tuple[float, float] = (0.3, 3.3)
@@ -456,14 +430,12 @@ class RandomErasing(Transform):
         rows = _rows(images).copy()
         if self._random:
             rows[erased] = rng.standard_normal((erased.sum(), C), rows.dtype)
-        elif np.size(self.value) not in (1, C):
-            raise ShapeError(f"{self}: value is not one for each of {C} channels")
         else:
+            _need(np.size(self.value) in (1, C), self, f"value is not one for each of {C} channels", ShapeError)
             rows[erased] = self.value
         return rows.transpose(0, 3, 1, 2)
 
 
-@dataclass(eq=False)
 class Cutout(Transform):
     """Sets `n_holes` rectangles of `size` to 0; their centres are uniform over the image, which cuts them off (DeVries
     and Taylor 2017, "Improved regularization of convolutional neural networks with cutout")."""
@@ -484,13 +456,11 @@ class Cutout(Transform):
 
 # Geometry ----------------------------------------------------------------------------------------------------------
 
-@dataclass(eq=False)
-class RandomHorizontalFlip(_Joining):
+class RandomHorizontalFlip(Transform):
     """Each image mirrored left and right with probability p.
 
     >>> RandomHorizontalFlip(1.0)(fastnn.arange(3.0).view(1, 1, 3)).tolist()
-    [[[2.0, 1.0, 0.0]]]
-    """
+    [[[2.0, 1.0, 0.0]]]"""
     p: float = 0.5
     flip: ClassVar[int] = 1
 
@@ -506,8 +476,7 @@ class RandomVerticalFlip(RandomHorizontalFlip):
     flip = 2
 
 
-@dataclass(eq=False)
-class RandomCrop(_Joining):
+class RandomCrop(Transform):
     """A part of `size` of each image, which is padded first; every place is as likely. ShapeError if there is none.
 
     `padding` is an int, (width, height) or (left, top, right, bottom). `padding_mode` is "constant" (`fill`), "edge",
@@ -535,8 +504,7 @@ def _middle(n: int, size: int) -> int:
     return round((n - size) / 2) if n >= size else -((size - n) // 2)
 
 
-@dataclass(eq=False)
-class CenterCrop(_Joining):
+class CenterCrop(Transform):
     """The part of `size` in the middle; what an image lacks is 0."""
     size: IntOrPair
 
@@ -548,7 +516,6 @@ class CenterCrop(_Joining):
         return window.whole and window.part(_middle(H, h), _middle(W, w), (h, w))
 
 
-@dataclass(eq=False)
 class Resize(Transform):
     """The image at another size, (height, width); an int is that of the shorter side, the longer keeps the ratio.
 
@@ -567,7 +534,6 @@ class Resize(Transform):
         return affine_images(Tensor(images), theta, (h, w), "edge").array
 
 
-@dataclass(eq=False)
 class RandomResizedCrop(Transform):
     """A part of each image at another size: its part of the area is uniform in `scale`, width / height log-uniform in
     `ratio`, the first of ten tries that fits, or else the middle of the image at the nearest ratio; its place is
@@ -614,10 +580,8 @@ def _turned(images: Array, clockwise: Any, fill: float, shift: Any = 0.0, scale:
     return affine_images(Tensor(images), theta, images.shape[2:], value=fill).array
 
 
-@dataclass(eq=False)
 class RandomRotation(Transform):
-    """Each image turned about its middle by an angle, anticlockwise, uniform in `degrees`: an interval, or v for
-    [−v, v]."""
+    """Each image turned anticlockwise about its middle by an angle uniform in `degrees`: [a, b], or v for [−v, v]."""
     degrees: Numbers
     fill: float = 0.0
 
@@ -629,12 +593,10 @@ class RandomRotation(Transform):
         return _turned(images, -rng.uniform(self._degrees[0], self._degrees[1], len(images)), self.fill)
 
 
-@dataclass(eq=False)
 class RandomAffine(Transform):
     """Each image turned clockwise, shifted, scaled and sheared about its middle, all drawn uniformly: the angle from
-    `degrees`; shifts along x and y up to the parts `translate` of width and height, whole pixels; a factor from the
-    interval `scale`; angles of shearing from `shear`, in degrees: v for [−v, v] along x, an interval along x, or four
-    numbers for one along x and one along y."""
+    `degrees`; shifts along x and y up to the parts `translate` of width and height, whole pixels; a factor, `scale`;
+    degrees of shearing from `shear`: v for [−v, v] along x, an interval along x, or four numbers for x and y."""
     degrees: Numbers
     translate: tuple[float, float] | None = None
     scale: tuple[float, float] | None = None
@@ -661,12 +623,27 @@ class RandomAffine(Transform):
         return _turned(images, angle, self.fill, shift, scale, shear)
 
 
+def resize(images: Tensor | np.ndarray, size: int | tuple[int, int]) -> Tensor:
+    """Bilinear interpolation of images (N, C, H, W), floating point, to (N, C, *size); no gradient.
+
+    Output row i lies at input row (i + ½) · H / oH − ½, cut off at 0 and H − 1 (PyTorch's ``align_corners=False``)."""
+    array, sizes = as_tensor(images).array, pair(size, "resize", "size")
+    if array.ndim != 4 or array.dtype.kind != "f" or 0 in array.shape[2:] or min(sizes) < 1:
+        raise ShapeError(f"resize: needs float images (N, C, H, W), size >= 1, got {array.dtype} {array.shape}, {size}")
+    for axis, (n, n_out) in enumerate(zip(array.shape[2:], sizes, strict=True), 2):
+        place = np.clip((np.arange(n_out) + 0.5) * (n / n_out) - 0.5, 0, n - 1)
+        low = place.astype(np.intp)
+        weight = (place - low).astype(array.dtype).reshape((-1, 1) if axis == 2 else -1)
+        array = array.take(low, axis) * (1 - weight) + array.take(np.minimum(low + 1, n - 1), axis) * weight
+    return Tensor(array)
+
+
 # Labels change -----------------------------------------------------------------------------------------------------
 
-@dataclass(eq=False)
 class _Mixture(Transform):
     alpha: float
     num_classes: int
+    pair: ClassVar[Callable]  # (images, partner, part, rng): images mixed with images[partner], the part of their own
 
     def __post_init__(self) -> None:
         _number(self, "alpha", 1 / LARGEST)
@@ -675,37 +652,28 @@ class _Mixture(Transform):
 
     def mix(self, images: Array, labels: Array | None, rng: np.random.Generator) -> tuple[Array, Array | None]:
         _need(labels is not None, self, "needs labels")
-        y = self._probabilities(labels, images)  # type: ignore[arg-type]
+        y: Any = labels
+        n, classes = len(images), self.num_classes
+        if y.shape != (n, classes) or y.dtype.kind != "f":
+            if y.shape != (n,) or y.dtype.kind not in "iu":
+                need = f"({n},) ints or ({n}, {classes}) probabilities"
+                raise ShapeError(f"{self}: labels must be {need}, got {y.shape} {y.dtype}")
+            if (wrong := y[(y < 0) | (y >= classes)]).size:
+                raise RangeError(f"{self}: label {wrong[0]} is out of range for {classes} classes")
+            y = y[:, None] == np.arange(classes)
+        y = y.astype(images.dtype)
         part, partner = rng.beta(self.alpha, self.alpha), rng.permutation(len(images))
         images, part = self.pair(images, partner, part, rng)
         return images, images.dtype.type(part) * y + images.dtype.type(1 - part) * y[partner]
 
-    def _probabilities(self, labels: Array, images: Array) -> Array:
-        """Labels as (N, num_classes)."""
-        n, classes = len(images), self.num_classes
-        if labels.shape == (n, classes) and labels.dtype.kind == "f":
-            return labels.astype(images.dtype)
-        if labels.shape != (n,) or labels.dtype.kind not in "iu":
-            raise ShapeError(f"{self}: labels must be ({n},) ints or ({n}, {classes}) probabilities, "
-                             f"got {labels.shape} {labels.dtype}")
-        if (wrong := labels[(labels < 0) | (labels >= classes)]).size:
-            raise RangeError(f"{self}: label {wrong[0]} is out of range for {classes} classes")
-        return (labels[:, None] == np.arange(classes)).astype(images.dtype)
-
-    def pair(self, images: Array, partner: Array, part: float, rng: np.random.Generator) -> tuple[Array, float]:
-        """Images mixed with images[partner], and the part of their own."""
-        raise NotImplementedError(f"{type(self).__name__} does not define pair")
-
 
 class MixUp(_Mixture):
-    """λ·x + (1 − λ)·another image of the batch, and likewise their labels, which become probabilities (N, num_classes)
-    of the images' dtype; λ ~ Beta(alpha, alpha) and the pairs, a permutation, are drawn for each batch (Zhang et al.
-    2018, "mixup: beyond empirical risk minimization"). Labels are (N,) ints or probabilities already; RangeError names
-    one that is out of range.
+    """λ·x + (1 − λ)·another image of the batch, and likewise their labels, (N,) ints or probabilities, which become
+    probabilities (N, num_classes) of the images' dtype; λ ~ Beta(alpha, alpha) and the pairs, a permutation, are drawn
+    for each batch (Zhang et al. 2018, "mixup: beyond empirical risk minimization"). RangeError for labels out of range.
 
     >>> MixUp(0.2, 2)(fastnn.ones(2, 1, 1, 1), [0, 1])[1].sum().item()
-    2.0
-    """
+    2.0"""
     def pair(self, images: Array, partner: Array, part: float, rng: np.random.Generator) -> tuple[Array, float]:
         out = _rows(images)[partner]
         out *= 1 - part
@@ -746,12 +714,9 @@ class View(Transform):
         raise NotImplementedError(f"{type(self).__name__} does not define views")
 
 
-@dataclass(eq=False)
 class FiveCrop(View):
-    """The parts of `size` at the corners (top left, top right, bottom left, bottom right) and in the middle: V = 5.
-
-    The images are padded with 0 first: by an int, (width, height) or (left, top, right, bottom). ShapeError if they are
-    too small."""
+    """The parts of `size` at the corners (top left, top right, bottom left, bottom right) and in the middle: V = 5, of
+    images padded with 0 by an int, (width, height) or (left, top, right, bottom). ShapeError if they are too small."""
     size: IntOrPair
     padding: int | Sequence[int] = 0
 
@@ -767,7 +732,6 @@ class FiveCrop(View):
         return [images[:, :, i : i + h, j : j + w] for i, j in corners]
 
 
-@dataclass(eq=False)
 class TenCrop(FiveCrop):
     """The five parts of `FiveCrop`, then those of the image mirrored left and right, or upside down: V = 10."""
     vertical_flip: bool = False
@@ -776,7 +740,6 @@ class TenCrop(FiveCrop):
         return super().views(images) + super().views(_mirrored(images, 2 if self.vertical_flip else 1))
 
 
-@dataclass(eq=False)
 class FlipViews(View):
     """The images, and mirrored left and right: V = 2; if `vertical`, then both upside down: V = 4."""
     vertical: bool = False
@@ -789,33 +752,26 @@ class FlipViews(View):
 
 # name: the value if none is given, and what makes the transform of it, the images' (H, W) and the number of classes
 NAMED: dict[str, tuple[float, Callable[[Any, Pair, int], Transform]]] = {
-    "flip": (0.5, lambda p, size, classes: RandomHorizontalFlip(p)),
-    "vflip": (0.5, lambda p, size, classes: RandomVerticalFlip(p)),
-    "crop": (4, lambda padding, size, classes: RandomCrop(size, padding)),
-    "resized-crop": (0.08, lambda least, size, classes: RandomResizedCrop(size, (least, 1.0))),
-    "rotate": (15, lambda degrees, size, classes: RandomRotation(degrees)),
-    "jitter": (0.4, lambda v, size, classes: ColorJitter(v, v, v)),
-    "hue": (0.1, lambda v, size, classes: ColorJitter(hue=v)),
-    "pca-color": (0.1, lambda sigma, size, classes: PCAColor(sigma=sigma)),
-    "noise": (0.05, lambda sigma, size, classes: GaussianNoise(0, sigma)),
-    "cutout": (8, lambda size, _, classes: Cutout(size)),
-    "erase": (0.5, lambda p, size, classes: RandomErasing(p)),
-    "mixup": (0.2, lambda alpha, size, classes: MixUp(alpha, classes)),
-    "cutmix": (1, lambda alpha, size, classes: CutMix(alpha, classes)),
-}
+    "flip": (0.5, lambda p, size, n: RandomHorizontalFlip(p)), "vflip": (0.5, lambda p, size, n: RandomVerticalFlip(p)),
+    "crop": (4, lambda padding, size, n: RandomCrop(size, padding)),
+    "resized-crop": (0.08, lambda least, size, n: RandomResizedCrop(size, (least, 1.0))),
+    "rotate": (15, lambda degrees, size, n: RandomRotation(degrees)),
+    "jitter": (0.4, lambda v, size, n: ColorJitter(v, v, v)), "hue": (0.1, lambda v, size, n: ColorJitter(hue=v)),
+    "pca-color": (0.1, lambda sigma, size, n: PCAColor(sigma=sigma)),
+    "noise": (0.05, lambda sigma, size, n: GaussianNoise(0, sigma)),
+    "cutout": (8, lambda pixels, size, n: Cutout(pixels)), "erase": (0.5, lambda p, size, n: RandomErasing(p)),
+    "mixup": (0.2, lambda alpha, size, n: MixUp(alpha, n)), "cutmix": (1, lambda alpha, size, n: CutMix(alpha, n))}
 
 
 def from_text(text: str, image_shape: Sequence[int], num_classes: int) -> Compose:
     """The transforms that a list of names means, for float images of shape (C, H, W), in its order.
 
-    flip, vflip: with probability; crop: of the image's size, padded by pixels; resized-crop: the least part of the
-    area; rotate: up to degrees; jitter: of brightness, contrast and saturation; hue: alone; pca-color (to be fitted),
-    noise: their sigma; cutout: its size in pixels; erase: with probability; mixup, cutmix: their alpha. All keep the
-    shape. ArgumentError for anything else.
+    flip, vflip, erase: with probability; crop: of the image's size, padded by pixels; resized-crop: the least part of
+    the area; rotate: up to degrees; jitter: of brightness, contrast and saturation; hue: alone; pca-color (to be
+    fitted), noise: sigma; cutout: pixels; mixup, cutmix: alpha. All keep the shape. ArgumentError for anything else.
 
     >>> from_text("flip,crop=2", (3, 32, 32), 10)
-    Compose([RandomHorizontalFlip(p=0.5), RandomCrop(size=(32, 32), padding=2, padding_mode='constant', fill=0.0)])
-    """
+    Compose([RandomHorizontalFlip(p=0.5), RandomCrop(size=(32, 32), padding=2, padding_mode='constant', fill=0.0)])"""
     _, H, W = image_shape
     transforms: list[Transform] = []
     for item in text.split(",") if text.strip() else []:
@@ -835,29 +791,21 @@ def from_text(text: str, image_shape: Sequence[int], num_classes: int) -> Compos
     return Compose(transforms)
 
 
-# name: what makes the views of a padding in pixels and the images' (H, W)
-NAMED_VIEWS: dict[str, Callable[[int, Pair], View]] = {
-    "flip": lambda padding, size: FlipViews(),
-    "vflip": lambda padding, size: FlipViews(True),
-    "five-crop": lambda padding, size: FiveCrop(size, padding),
-    "ten-crop": lambda padding, size: TenCrop(size, padding),
-}
-
-
 def views_from_text(text: str, image_shape: Sequence[int]) -> View:
     """The views of images (C, H, W) that a name means: flip, vflip, or the crops of the image's size out of the image
     padded by as many pixels as the number behind five-crop= or ten-crop= says. ArgumentError for anything else.
 
     >>> views_from_text("ten-crop=2", (3, 32, 32))
-    TenCrop(size=(32, 32), padding=2, vertical_flip=False)
-    """
-    name, equals, number = text.strip().partition("=")
-    if name not in NAMED_VIEWS or (equals == "=") != name.endswith("crop") or (equals and not number.isdecimal()):
+    TenCrop(size=(32, 32), padding=2, vertical_flip=False)"""
+    match = re.fullmatch(r"(v?)flip|(five|ten)-crop=(\d+)", text.strip())
+    if not match:
         raise ArgumentError(f"views must be flip, vflip, five-crop=PIXELS or ten-crop=PIXELS, got {text!r}")
-    _, H, W = image_shape
-    if int(number or 0) > max(H, W):
+    (vertical, kind, padding), (_, H, W) = match.groups(), image_shape
+    if kind is None:
+        return FlipViews(vertical == "v")
+    if int(padding) > max(H, W):
         raise ArgumentError(f"views {text!r} shift images of {H}x{W} pixels out of sight")
-    return NAMED_VIEWS[name](int(number or 0), (H, W))
+    return (FiveCrop if kind == "five" else TenCrop)((H, W), int(padding))
 
 
 def views_like(augmentation: str, image_shape: Sequence[int]) -> View:
@@ -865,8 +813,7 @@ def views_like(augmentation: str, image_shape: Sequence[int]) -> View:
     shifted by half of what its crops reach to, their mean; by a 16th of the side where it does neither.
 
     >>> views_like("flip,crop=4,cutout", (3, 32, 32)), views_like("flip", (3, 32, 32)), views_like("", (1, 28, 28))
-    (TenCrop(size=(32, 32), padding=2, vertical_flip=False), FlipViews(vertical=False), FiveCrop(size=(28, 28), ...))
-    """
+    (TenCrop(size=(32, 32), padding=2, vertical_flip=False), FlipViews(vertical=False), FiveCrop(size=(28, 28), ...))"""
     items = [item.partition("=") for item in augmentation.replace(" ", "").split(",")]
     values = {name: value for name, _, value in items}
     flips, crops = "flip" in values, "crop" in values or "resized-crop" in values

@@ -14,21 +14,7 @@ import numpy as np
 from fastnn import backend, layout, tensor
 from fastnn.errors import ArgumentError, DTypeError, ShapeError
 from fastnn.functional.shape import expand, install
-from fastnn.tensor import (
-    Array,
-    Pending,
-    Tensor,
-    as_tensor,
-    bool_,
-    float32,
-    inplace,
-    pending,
-    recipe_of,
-    record,
-    result_dtype,
-    shadow,
-    unbroadcast,
-)
+from fastnn.tensor import Array, Pending, Tensor, as_tensor, bool_, float32, inplace, record, result_dtype, unbroadcast
 
 Operand = Tensor | bool | int | float | Array
 Op = Callable[..., Any]
@@ -166,7 +152,6 @@ isnan, isinf, isfinite = (_unary(f"is{word}", f"Whether x is {word}", getattr(np
 
 
 def _operands(a: Operand, b: Operand) -> tuple[Tensor, Tensor, np.dtype]:
-    """Both as Tensors, and the dtype of the result."""
     a = a if isinstance(a, Tensor) else as_tensor(a, b if isinstance(b, Tensor) else None)
     b = b if isinstance(b, Tensor) else as_tensor(b, a)
     return a, b, a.array.dtype if a.array.dtype == b.array.dtype else result_dtype(a, b)
@@ -217,16 +202,16 @@ _same: Rule = "", lambda g, z, x, y: g
 _larger: Rule = "xy", lambda g, z, x, y: _masked(g, x < y, x == y)  # the gradient goes to x where it is the larger
 _smaller: Rule = "xy", lambda g, z, x, y: _masked(g, x > y, x == y)
 
+_to_both = named(lambda g: (g, g), "add", "the gradient goes to both")
 _plain_add = _binary("add", "x + y", _ADD, _same, _same)
 
 
 def _add(x: Operand, y: Operand) -> Tensor:
     if type(x) is Pending or type(y) is Pending:
         for a, b in (x, y), (y, x):  # batch norm takes a second operand into its own pass
-            if (recipe := recipe_of(a)) is not None and isinstance(b, Tensor) and (total := recipe.plus(b)) is not None:
-                backward = lambda grad: (grad, grad)  # noqa: E731
-                backward.__qualname__ = "add"
-                return pending(total, (x, y), backward)  # type: ignore[arg-type]
+            recipe = tensor.recipe_of(a)
+            if recipe is not None and isinstance(b, Tensor) and (total := recipe.plus(b)) is not None:
+                return tensor.pending(total, (x, y), _to_both)  # type: ignore[arg-type]
     return _plain_add(x, y)
 
 
@@ -293,16 +278,16 @@ def where(condition: Tensor, input: Operand, other: Operand) -> Tensor:
 
 def _operator(function: Op, reflected: bool = False) -> Op:
     def operator(x: Tensor, y: Any) -> Tensor:
-        if not isinstance(y, (Tensor, int, float, np.ndarray, np.generic)):
-            return NotImplemented
-        return function(y, x) if reflected else function(x, y)
+        if isinstance(y, (Tensor, int, float, np.ndarray, np.generic)):
+            return function(y, x) if reflected else function(x, y)
+        return NotImplemented
 
     return operator
 
 
 def _changing(function: Op) -> Op:
     """The form in place. The tensor is copied first if the gradient may read what is overwritten."""
-    kept, name = (lambda x: x) if function.__name__ in ("add", "sub") else shadow, function.__name__
+    kept, name = (lambda x: x) if function.__name__ in ("add", "sub") else tensor.shadow, function.__name__
     method = lambda x, *args, **kwargs: inplace(x, function(kept(x), *args, **kwargs), fresh=True)  # noqa: E731
     return named(method, f"{name}_", f"{name} in place.")
 

@@ -31,20 +31,17 @@ def crop_images(input: Tensor, top: Array | int, left: Array | int, size: IntOrP
     """The part of each image, `size` = (oH, oW), whose first row is `top` and first column `left`: ints, or (N,) of
     them. `flip` mirrors the part: 1 left and right, 2 upside down, 3 both.
 
-    Offsets may be any, what lies outside the image is as for NumPy's pad: "constant" (`value`), "edge", "reflect" or
-    "symmetric".
+    Offsets may be any; outside the image it is as in NumPy's pad: "constant" (`value`), "edge", "reflect", "symmetric".
 
     >>> crop_images(fastnn.arange(4.0).view(1, 1, 2, 2), 0, -1, (1, 4), flip=1, padding_mode="reflect").tolist()
-    [[[[0.0, 1.0, 0.0, 1.0]]]]
-    """
+    [[[[0.0, 1.0, 0.0, 1.0]]]]"""
     a, y = _prepare("crop_images", input, size, padding_mode, tuple(MODES))
     for name, table in ("top", top), ("left", left), ("flip", flip):
         table = np.asarray(table)
         if table.dtype.kind not in "iu" and table.size:
             raise DTypeError(f"crop_images: {name} must be ints, but is {table.dtype}")
         if table.shape not in ((), a.shape[:1]):
-            raise ShapeError(f"crop_images: {name} must be an int or one for each of {len(a)} images, "
-                             f"but its shape is {table.shape}")
+            raise ShapeError(f"crop_images: {name} must be an int or ({len(a)},) ints, but its shape is {table.shape}")
         if name == "flip" and table.size and not 0 <= table.min() <= table.max() <= 3:
             raise ArgumentError(f"crop_images: flip must be from 0 to 3, but {table.min()} to {table.max()} came")
     crop_and_recolour(a, top, left, flip, padding_mode, [float(value)], y)
@@ -73,8 +70,7 @@ def affine_images(input: Tensor, theta: Array, size: IntOrPair, padding_mode: st
     with ``align_corners=False`` in PyTorch. A position that is NaN shows `value` or, without one, the first pixel.
 
     >>> affine_images(fastnn.arange(4.0).view(1, 1, 1, 4), np.array([[2, 0, 0], [0, 1, 0]]), (1, 2)).tolist()
-    [[[[0.5, 2.5]]]]
-    """
+    [[[[0.5, 2.5]]]]"""
     a, y = _prepare("affine_images", input, size, padding_mode, ("constant", "edge", "symmetric"))
     theta = np.asarray(theta, np.float64)
     if theta.shape not in ((2, 3), (len(a), 2, 3)):

@@ -58,7 +58,6 @@ def _select(a: Array, arrays: tuple) -> Array:
 
 
 def _take(x: Tensor, arrays: tuple) -> Tensor:
-    """x[arrays], a copy."""
     def add(gx: Array, g: Array) -> None:
         places = np.arange(gx.size).reshape(gx.shape)[arrays]
         gx += np.bincount(places.ravel(), g.ravel(), gx.size).reshape(gx.shape)  # in float64 and in a fixed order

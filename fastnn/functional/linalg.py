@@ -52,16 +52,15 @@ def matmul(input: Tensor, other: Tensor) -> Tensor:
     Raises ShapeError if the inner sizes differ, DTypeError for different dtypes.
 
     >>> fastnn.tensor([[1.0, 2.0]]) @ fastnn.tensor([3.0, 4.0])
-    tensor([11.])
-    """
+    tensor([11.])"""
     if not (isinstance(input, Tensor) and isinstance(other, Tensor) and input.dtype == other.dtype):
         same_float("matmul", input=input, other=other)
     a, b = input.array, other.array
     if not a.ndim or not b.ndim:
         raise ShapeError(f"matmul: operands need at least one dimension, but shapes {a.shape} and {b.shape} came")
-    if a.shape[-1] != b.shape[-2 if b.ndim > 1 else 0]:
-        raise ShapeError(f"matmul: shapes {a.shape} and {b.shape} do not fit: {a.shape[-1]} columns meet "
-                         f"{b.shape[-2 if b.ndim > 1 else 0]} rows")
+    rows = b.shape[-2 if b.ndim > 1 else 0]
+    if a.shape[-1] != rows:
+        raise ShapeError(f"matmul: shapes {a.shape} and {b.shape} do not fit: {a.shape[-1]} columns meet {rows} rows")
     a2, b2 = (a[None] if a.ndim == 1 else a), (b[:, None] if b.ndim == 1 else b)
     try:
         full = _matmul(a2, b2)
@@ -100,18 +99,15 @@ def bmm(input: Tensor, mat2: Tensor) -> Tensor:
 
 
 def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """y = x Wᵀ + b: x (*, in_features) → y (*, out_features), W (out_features, in_features), b (out_features,).
-    Raises ShapeError or DTypeError where they do not fit.
+    """y = x Wᵀ + b: x (*, in), y (*, out), W (out, in), b (out,); ShapeError or DTypeError where they do not fit.
 
     >>> linear(fastnn.ones(1, 2), fastnn.tensor([[1.0, 2.0]]), fastnn.tensor([0.5]))
-    tensor([[3.5]])
-    """
+    tensor([[3.5]])"""
     if not alike(bias, input, weight):
         same_float("linear", {"bias": bias}, input=input, weight=weight)
     x, w = input.array, weight.array
     if w.ndim != 2 or not x.ndim or x.shape[-1] != w.shape[1]:
-        raise ShapeError(f"linear: input of shape {x.shape} does not fit weight of shape {w.shape} "
-                         f"(out_features, in_features)")
+        raise ShapeError(f"linear: input of shape {x.shape} does not fit weight of shape {w.shape} (out, in features)")
     if bias is not None and bias.array.shape != w.shape[:1]:
         raise ShapeError(f"linear: bias has shape {bias.shape}, but weight of shape {w.shape} needs {w.shape[:1]}")
     rows = x if x.ndim == 2 else x.reshape(math.prod(x.shape[:-1]), x.shape[-1])

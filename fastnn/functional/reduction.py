@@ -21,16 +21,16 @@ from fastnn.tensor import Array, Tensor, bool_, float32, float64, int64, record,
 Axes = tuple[int, ...]
 Dim = int | Sequence[int] | None
 
-__all__ = [
-    "all", "amax", "amin", "any", "argmax", "argmin", "cumsum", "logsumexp", "max", "mean", "min", "norm", "prod",
-    "sort", "std", "sum", "topk", "var"]  # fmt: skip
+__all__ = ["all", "amax", "amin", "any", "argmax", "argmin", "cumsum", "logsumexp", "max", "mean", "min", "norm",
+           "prod", "sort", "std", "sum", "topk", "var"]  # fmt: skip
 
 ValuesIndices = namedtuple("ValuesIndices", "values indices")  # what was found along a dimension, and where (int64)
 
 
-def _reduce(op: str, x: Tensor, dim: Dim, keepdim: bool, forward: Op, *, floats=False, some=False) -> Tensor:
+def _reduce(op: str, x: Tensor, dim: Dim, keepdim: bool, forward: Op, dtype=None, floats=False, some=False) -> Tensor:
     """y, slope = forward(array, axes, number of elements reduced): y with the axes kept at size 1; the slope dy/dx as a
     number, a function that computes it from what it saved, or None. `floats`: no integers; `some`: not of nothing."""
+    x = x if dtype is None else x.to(dtype)
     a, axes = x.array, axes_of(op, dim, x.ndim)
     n = math.prod([a.shape[i] for i in axes])
     if floats and a.dtype.kind != "f":
@@ -64,14 +64,12 @@ def _minus(a: Array, b: Array) -> Array:
 
 def sum(x: Tensor, dim: Dim = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
     """Σ x over `dim`; bool and integers are summed in int64."""
-    x = x if dtype is None else x.to(dtype)
-    return _reduce("sum", x, dim, keepdim, lambda a, axes, n: (_sum(a, axes), 1))
+    return _reduce("sum", x, dim, keepdim, lambda a, axes, n: (_sum(a, axes), 1), dtype)
 
 
 def mean(x: Tensor, dim: Dim = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
     """Σ x / n over `dim`, n elements each."""
-    x = x if dtype is None else x.to(dtype)
-    return _reduce("mean", x, dim, keepdim, lambda a, axes, n: (_sum(a, axes) / n, 1 / (n or 1)), floats=True)
+    return _reduce("mean", x, dim, keepdim, lambda a, axes, n: (_sum(a, axes) / n, 1 / (n or 1)), dtype, floats=True)
 
 
 def _moment(name: str, doc: str, root: bool) -> Op:
@@ -157,10 +155,8 @@ def _position(name: str, word: str, find: Op) -> Op:
 
 
 def _truth(name: str, word: str, find: Op) -> Op:
-    def forward(a: Array, axes: Axes, n: int) -> tuple[Array, None]:
-        return np.asarray(find(a, axes, keepdims=True), uint8 if a.dtype == uint8 else bool_), None
-
-    return _reduction(name, f"Whether {word} over `dim` true (not 0); uint8 for uint8, else bool.", forward)
+    return _reduction(name, f"Whether {word} over `dim` true (not 0); uint8 for uint8, else bool.", lambda a, axes, n: (
+        np.asarray(find(a, axes, keepdims=True), uint8 if a.dtype == uint8 else bool_), None))
 
 
 prod = _reduction("prod", "Π x over `dim`; its slope is the product of the other factors, zeros or not.", _prod)

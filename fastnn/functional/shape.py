@@ -1,8 +1,7 @@
 """Shapes: views, which share memory, where memory allows, copies where it does not; joining and splitting.
 
 4-D activations are stored channels-last, so a `reshape` or `view` that merges C with H or W copies, into the order of
-the indices (N, C, H, W) that users read. Errors: ShapeError for sizes that do not fit, RangeError for a `dim` out of
-range, TypeError for what is not an int."""
+the indices (N, C, H, W). ShapeError for sizes that do not fit, RangeError for a `dim` out of range, else TypeError."""
 import math
 import operator
 from collections.abc import Callable, Sequence

@@ -1,6 +1,5 @@
 """Training, evaluation and prediction."""
-from fastnn.train.loop import Epoch, evaluate, fit
+from fastnn.train.loop import Accuracy, Classification, Deviation, Epoch, Regression, evaluate, fit
 from fastnn.train.predictor import Predictor
-from fastnn.train.task import Accuracy, Classification, Deviation, Regression
 
 __all__ = ["Accuracy", "Classification", "Deviation", "Epoch", "Predictor", "Regression", "evaluate", "fit"]

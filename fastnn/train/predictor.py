@@ -11,14 +11,14 @@ from fastnn.data.transforms import Compose, Resize, ToFloat, Transform, View
 from fastnn.errors import ShapeError
 from fastnn.serialization import load, save
 from fastnn.tensor import Tensor, as_tensor
-from fastnn.train.task import Classification, Regression, Task
+from fastnn.train.loop import Classification, Regression, Task
 
+PLAIN = ("outputs", "classes", "features", "target", "augment")  # attributes that are saved as they are
 SMALLEST = 28  # side in pixels of images that convolutional networks take; smaller ones are scaled to 28×28
 
 
 def base_of(name: str, shape: tuple[int, ...]) -> tuple[Compose, tuple[int, ...]]:
-    """What brings raw samples of `shape` to the form that network `name` takes, and their shape then. Raises ValueError
-    for a network that does not exist or does not take them."""
+    """What makes network `name`'s input of raw samples of `shape`, and its shape; ValueError if there is none."""
     if name not in models.__all__:
         raise ValueError(f"there is no model {name!r}; there are {', '.join(models.__all__)}")
     if len(shape) != 3 and name != "mlp":
@@ -37,8 +37,7 @@ class Predictor:
     or None. `augment`: the text of the augmentation in training, for the record and for averages at test time.
 
     A sample goes the way: float, scaled to 28×28 if it is too small for the network (`base`); augmented, in training;
-    prepared; through the network. Calling it gives the probabilities (N, K) of the classes, or the numbers (N, T).
-    """
+    prepared; through the network. Calling it gives the probabilities (N, K) of the classes, or the numbers (N, T)."""
 
     def __init__(self, name: str, shape: tuple[int, ...], outputs: int, task: Task | None = None,
                  classes: list[str] | None = None, features: list[str] | None = None,
@@ -46,8 +45,8 @@ class Predictor:
         if classes is not None and len(classes) != outputs:
             raise ValueError(f"Predictor: there are {outputs} outputs, but the names of {len(classes)} classes came")
         self.name, self.shape, self.outputs, self.task = name, tuple(shape), outputs, task or Classification()
-        self.classes, self.features, self.preprocess, self.augment = classes, features, preprocess, augment
-        self.target = target
+        self.classes, self.features, self.target = classes, features, target
+        self.preprocess, self.augment = preprocess, augment
         self.base, self.base_shape = base_of(name, self.shape)
         final = preprocess.output_shape(self.base_shape) if preprocess else self.base_shape
         if len(final) != 3 and name != "mlp":
@@ -79,24 +78,21 @@ class Predictor:
 
     def save(self, path: Any) -> None:
         """Write everything to one safetensors file, wholly or not at all; see `fastnn.save`."""
-        task = self.task
-        scale = [task.mean, task.std] if isinstance(task, Regression) else None
-        save({"model": self.name, "shape": list(self.shape), "outputs": self.outputs, "task": task.name,
-              "scale": scale, "classes": self.classes, "features": self.features, "target": self.target,
-              "augment": self.augment,
-              "preprocess": preparation.to_saved(self.preprocess) if self.preprocess else None,
-              "state_dict": self.model.state_dict()}, path)
+        scale = [self.task.mean, self.task.std] if isinstance(self.task, Regression) else None
+        prep = preparation.to_saved(self.preprocess) if self.preprocess else None
+        save({"model": self.name, "shape": list(self.shape), "task": self.task.name, "scale": scale, "preprocess": prep,
+              "state_dict": self.model.state_dict(), **{name: getattr(self, name) for name in PLAIN}}, path)
 
     @classmethod
     def load(cls, path: Any) -> "Predictor":
         """What `save` wrote. Executes nothing; raises OSError, or ValueError if the file is corrupt or another's."""
         saved = load(path)
         try:
-            saved = dict(saved) if isinstance(saved, dict) else {}
+            saved = saved if isinstance(saved, dict) else {}
             task = Classification() if saved["task"] == "classification" else Regression(*saved["scale"])
-            predictor = cls(saved["model"], tuple(saved["shape"]), saved["outputs"], task, saved["classes"],
-                            saved["features"], saved["target"],
-                            saved["preprocess"] and preparation.from_saved(saved["preprocess"]), saved["augment"])
+            prepare = saved["preprocess"] and preparation.from_saved(saved["preprocess"])
+            predictor = cls(saved["model"], tuple(saved["shape"]), task=task, preprocess=prepare,
+                            **{name: saved[name] for name in PLAIN})
             predictor.model.load_state_dict(saved["state_dict"])
         except (KeyError, TypeError, ValueError, AttributeError, MemoryError) as error:
             raise ValueError(f"Predictor.load: {path} was not written by Predictor.save: {error!r}") from error
