@@ -13,7 +13,7 @@ from fastnn.functional.elementwise import Op, choose, named, where
 from fastnn.functional.shape import axis_of, broadcast_to, install, reshape, selection, take_view
 from fastnn.tensor import Array, Tensor, as_tensor, bool_, inplace, int64, record, unbroadcast
 
-__all__ = ["gather", "index_select", "masked_fill", "tril", "triu"]
+__all__ = ["gather", "index_select", "masked_fill", "one_hot", "tril", "triu"]
 
 
 def _parse(index: Any, shape: tuple[int, ...]) -> tuple[tuple, tuple | None]:
@@ -134,6 +134,23 @@ def masked_fill(x: Tensor, mask: Tensor, value: Tensor | float) -> Tensor:
     if filler.ndim:
         raise ShapeError(f"masked_fill: value must be a number or 0-d tensor, but its shape is {filler.shape}")
     return choose("masked_fill", "mask", mask, filler, x)
+
+
+def one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:
+    """Of classes (*) the vectors (*, num_classes) that are 1 at the class, else 0, int64. −1: the largest class and 1.
+    DTypeError unless int64, RangeError for a class that is negative or too large.
+
+    >>> one_hot(fastnn.tensor([1, 0]), 3).tolist()
+    [[0, 1, 0], [1, 0, 0]]
+    """
+    if not isinstance(tensor, Tensor) or tensor.dtype != int64:
+        raise DTypeError(f"one_hot: an int64 tensor is needed, but {getattr(tensor, 'dtype', type(tensor))} came")
+    if num_classes == -1 and not tensor.numel():
+        raise ShapeError("one_hot: num_classes is needed, as the tensor is empty")
+    n = int(tensor.array.max()) + 1 if num_classes == -1 else num_classes
+    if n < 1:
+        raise RangeError(f"one_hot: num_classes must be at least 1, and classes not negative; {num_classes} came")
+    return Tensor((_indices("one_hot", tensor, n)[..., np.newaxis] == np.arange(n)).astype(int64))
 
 
 def _triangle(name: str, word: str, keep: Op) -> Op:
