@@ -137,19 +137,13 @@ def masked_fill(x: Tensor, mask: Tensor, value: Tensor | float) -> Tensor:
 
 
 def one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:
-    """Of classes (*) the vectors (*, num_classes) that are 1 at the class, else 0, int64. −1: the largest class and 1.
-    DTypeError unless int64, RangeError for a class that is negative or too large.
-
-    >>> one_hot(fastnn.tensor([1, 0]), 3).tolist()
-    [[0, 1, 0], [1, 0, 0]]
-    """
+    """The vectors (*, num_classes) that are 1 at the classes (*), else 0, int64; −1: one more than the largest class.
+    DTypeError unless int64, RangeError for a class that is negative or too large, ShapeError for no classes."""
     if not isinstance(tensor, Tensor) or tensor.dtype != int64:
         raise DTypeError(f"one_hot: an int64 tensor is needed, but {getattr(tensor, 'dtype', type(tensor))} came")
-    if num_classes == -1 and not tensor.numel():
-        raise ShapeError("one_hot: num_classes is needed, as the tensor is empty")
+    if num_classes < 1 and not (num_classes == -1 and tensor.numel()):
+        raise ShapeError(f"one_hot: num_classes={num_classes} came for a tensor of shape {tensor.shape}")
     n = int(tensor.array.max()) + 1 if num_classes == -1 else num_classes
-    if n < 1:
-        raise RangeError(f"one_hot: num_classes must be at least 1, and classes not negative; {num_classes} came")
     return Tensor((_indices("one_hot", tensor, n)[..., np.newaxis] == np.arange(n)).astype(int64))
 
 

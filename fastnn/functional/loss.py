@@ -1,5 +1,4 @@
-"""Losses, and distances. Losses of classes have kernels, or formulae for rows of scores, under `_class_loss`; the others
-are formulae for single elements under one decorator, `_loss`.
+"""Losses, and distances. All losses are formulae under one decorator, `_loss`, which checks tensors and reduces.
 
 `reduction`: "none": the losses as they are; "sum"; or "mean": over all of them. Tensors broadcast, dtypes are promoted,
 and gradients reach targets, too. Errors: TypeError for what is no tensor, ValueError for another reduction, ShapeError
@@ -9,7 +8,7 @@ import functools
 import inspect
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,7 @@ from fastnn import backend, layout
 from fastnn.errors import ArgumentError, DTypeError, RangeError, ShapeError
 from fastnn.functional.activation import log_softmax, relu, rows
 from fastnn.functional.arguments import alike, check_tensor, same_float
-from fastnn.functional.elementwise import minimum, times, where
+from fastnn.functional.elementwise import _sign, minimum, times, where
 from fastnn.functional.reduction import mean, norm, sum
 from fastnn.functional.shape import broadcast_to, unsqueeze
 from fastnn.tensor import Array, Tensor, as_tensor, float64, int64, record, result_dtype, uint8, unbroadcast
@@ -34,76 +33,95 @@ _REDUCTIONS: dict[str, Callable] = {
     "batchmean": lambda losses: sum(losses) / (len(losses) if losses.ndim else 1)}  # fmt: skip
 
 
-def _check(op: str, reduction: str, tensors: dict[str, Tensor]) -> None:
-    for name, x in tensors.items():
-        check_tensor(op, x, name)
-    if reduction not in _REDUCTIONS or (reduction == "batchmean" and op != "kl_div"):
-        raise ValueError(f"{op}: reduction must be 'none', 'mean' or 'sum', but {reduction!r} came")
+def _loss(formula: Callable) -> Callable[..., Tensor]:
+    """The loss that checks its tensors, those that are no option, and reduces, by its own keyword `reduction`, what
+    `formula` gives: the losses as a tensor, or the arguments of `_fused` from y on."""
+    op, signature = formula.__name__, inspect.signature(formula)
+    needed = {name for name, p in signature.parameters.items() if "Tensor" in (a := str(p.annotation)) and "|" not in a}
+
+    @functools.wraps(formula)
+    def loss(*args: Tensor, reduction: str = "mean", **kwargs: Tensor) -> Tensor:
+        given = dict(zip(signature.parameters, args)) | kwargs  # noqa: B905
+        tensors = {name: x for name, x in given.items() if name in needed}
+        for name, x in tensors.items():
+            check_tensor(op, x, name)
+        if reduction not in _REDUCTIONS or (reduction == "batchmean" and op != "kl_div"):
+            raise ValueError(f"{op}: reduction must be 'none', 'mean' or 'sum', but {reduction!r} came")
+        if not any(x.dtype.kind == "f" for x in tensors.values()):
+            raise DTypeError(f"{op}: {' and '.join(tensors)} hold no floats; use .float()")
+        try:
+            with np.errstate(all="ignore"):
+                result = formula(*args, **kwargs)
+                if isinstance(result, Tensor):
+                    return _REDUCTIONS[reduction](result)
+                return _fused(op, reduction, tuple(tensors.values())[:2], *result)
+        except (ShapeError, DTypeError, ArgumentError, RangeError) as error:
+            raise type(error)(f"{op}: {str(error).removeprefix(f'{op}: ')}") from None
+
+    parameters = [*signature.parameters.values(),
+                  inspect.Parameter("reduction", inspect.Parameter.KEYWORD_ONLY, default="mean", annotation="str")]
+    loss.__signature__ = signature.replace(parameters=parameters, return_annotation="Tensor")  # type: ignore
+    return loss
 
 
-def _class_weight(op: str, x: Array, weight: Tensor | None) -> tuple[int, Array | None]:
+def _fused(op: str, reduction: str, inputs: tuple[Tensor, ...], y: Array, first: Callable,
+           second: Callable | None = None, sums: Sequence[float] = ()) -> Tensor:
+    """One node for the losses y of two tensors and their reduction. `first` and `second` take the gradient of y, an
+    array or, if all elements have the same, a number, to those of the tensors; without `second` the second's is the
+    first's at −g. `sums`: Σ y, and what to divide it by for the mean; if that is 0, the gradient is 0."""
+    value, (total, n) = y, sums or (np.add.reduce(y, None), y.size)
+    n = n if reduction == "mean" else 1
+    if reduction != "none":
+        value = layout.empty((), y.dtype)
+        value.fill(np.float64(total) / n)
+    fits = [(x.array.shape, x.array.dtype) if x.requires_grad else None for x in inputs]
+
+    def backward(grad: Array) -> tuple[Array | None, ...]:
+        g = grad if reduction == "none" else grad.item() / n if n else 0.0
+        grads = (fit and (second(g) if i and second else first(-g if i else g)) for i, fit in enumerate(fits))
+        return tuple([fit and np.asarray(unbroadcast(dx, fit[0]), fit[1]) for fit, dx in zip(fits, grads, strict=True)])
+
+    backward.__qualname__ = op
+    return record(value, inputs, backward, inputs)
+
+
+def _class_weight(x: Array, weight: Tensor | None) -> tuple[int, Array | None]:
     """The axis of the classes and their weights (C,), None if all are 1."""
     if x.ndim == 0:
-        raise ShapeError(f"{op}: input must be (C,), (N, C) or (N, C, d1, ...), but is 0-d")
+        raise ShapeError("input must be (C,), (N, C) or (N, C, d1, ...), but is 0-d")
     dim = min(x.ndim - 1, 1)
     if weight is not None and weight.shape != x.shape[dim:dim + 1]:
-        raise ShapeError(f"{op}: weight has shape {weight.shape}, but an input of shape {x.shape} needs "
-                         f"({x.shape[dim]},)")
+        raise ShapeError(f"weight has shape {weight.shape}, but an input of shape {x.shape} needs ({x.shape[dim]},)")
     return dim, None if weight is None else layout.contiguous(weight.array)
 
 
-def _classes(op: str, input: Tensor, target: Tensor, weight: Tensor | None) -> tuple[int, Array | None, Array]:
-    """The axis of the classes, their weights (C,) or None, and the targets as a vector of int64, of whatever range."""
+def _check_range(t: Array, n: int) -> None:
+    """RangeError unless all of `t` are classes from 0 to n − 1."""
+    if (wrong := t[(t < 0) | (t >= n)]).size:
+        raise RangeError(f"Target {wrong[0]} is out of bounds. There are {n} classes")
+
+
+def _class_loss(op: str, input: Tensor, target: Tensor, weight: Tensor | None, run: Callable) -> tuple:
+    """The arguments of `_fused` for scores and classes. `run`, given rows of scores (M, C), int64 classes (M,) and
+    weights (C,) or None, returns the losses (M,), a function from their gradients, (M,), or (1,) if all are one, to
+    that of the rows, the sum of the losses and that of what each weighs."""
     if not alike(weight, input):
         same_float(op, {"weight": weight}, input=input)
     x, t = input.array, target.array
-    dim, w = _class_weight(op, x, weight)
+    dim, w = _class_weight(x, weight)
     if t.shape != (shape := x.shape[:dim] + x.shape[dim + 1:]):
-        raise ShapeError(f"{op}: target has shape {t.shape}, but an input of shape {x.shape} needs {shape}")
+        raise ShapeError(f"target has shape {t.shape}, but an input of shape {x.shape} needs {shape}")
     if t.dtype not in (int64, uint8):
-        raise DTypeError(f"{op}: target must hold classes as int64, but is {t.dtype}; use .long()")
-    t = layout.contiguous(t)
-    return dim, w, t if t.ndim == 1 and t.dtype == int64 else t.reshape(-1).astype(int64, copy=False)
+        raise DTypeError(f"target must hold classes as int64, but is {t.dtype}; use .long()")
+    scores, back = rows(x, dim)
+    loss, gradient, *sums = run(scores, layout.contiguous(t).reshape(-1).astype(int64, copy=False), w)
+    return (loss.reshape(shape), lambda g: back(gradient(layout.contiguous(np.asarray(g, x.dtype)).reshape(-1))), None,
+            sums)
 
 
-def _check_range(op: str, t: Array, n: int) -> None:
-    """RangeError unless all of `t` are classes from 0 to n − 1."""
-    if (wrong := t[(t < 0) | (t >= n)]).size:
-        raise RangeError(f"{op}: Target {wrong[0]} is out of bounds. There are {n} classes")
-
-
-def _class_loss(op: str, input: Tensor, target: Tensor, weight: Tensor | None, reduction: str,
-                run: Callable) -> Tensor:
-    """Losses of scores as rows, reduced. `run`, given the rows (M, C), int64 classes (M,) and weights (C,) or None,
-    returns the losses (M,), their sum, the sum of what each weighs, and a function from their gradients, (M,), or (1,)
-    if all are one, to that of the rows.
-
-    The mean is Σ loss / Σ weight, NaN if that is 0; the gradient is 0 then."""
-    dim, w, t = _classes(op, input, target, weight)
-    shape = target.array.shape
-    scores, back = rows(input.array, dim)
-    loss, sum_loss, sum_weight, gradient = run(scores, t, w)
-    total = sum_weight if reduction == "mean" else 1.0
-    if reduction == "none":
-        value = loss.reshape(shape)
-    else:
-        value = layout.empty((), loss.dtype)
-        value.fill(sum_loss / total if total else sum_loss * math.inf)
-
-    def backward(grad: Array) -> tuple[Array]:
-        if reduction == "none":
-            dloss = layout.contiguous(grad).reshape(-1)
-        else:
-            dloss = layout.empty((1,), loss.dtype)
-            dloss.fill(grad.item() / total if total else 0)
-        return (back(gradient(dloss)),)
-
-    backward.__qualname__ = op
-    return record(value, (input,), backward)
-
-
+@_loss
 def cross_entropy(input: Tensor, target: Tensor, weight: Tensor | None = None, *, ignore_index: int = -100,
-                  reduction: str = "mean", label_smoothing: float = 0.0) -> Tensor:
+                  label_smoothing: float = 0.0) -> Any:
     """Cross-entropy between the softmax p of logits and classes t: −(1 − ε)·w[t]·log p[t] − ε/C·Σ w·log p.
 
     `input`: logits, float32 or float64, (N, C), (N, C, d1, ...) or (C,). `target`: classes, int64, (N,), (N, d1, ...)
@@ -116,14 +134,12 @@ def cross_entropy(input: Tensor, target: Tensor, weight: Tensor | None = None, *
     >>> cross_entropy(fastnn.tensor([[0.0, 0.0], [5.0, 1005.0]]), fastnn.tensor([0, 1]), reduction="none")
     tensor([0.6931, 0.    ])
     """
-    op = "cross_entropy"
-    _check(op, reduction, {"input": input, "target": target})
     if not 0 <= label_smoothing <= 1:
-        raise ArgumentError(f"{op}: label_smoothing must be from 0 to 1, but {label_smoothing} came")
+        raise ArgumentError(f"label_smoothing must be from 0 to 1, but {label_smoothing} came")
     if target.shape == input.shape and input.ndim:
         if ignore_index >= 0:
-            raise ArgumentError(f"{op}: targets that are probabilities have no ignore_index, but {ignore_index} came")
-        return _REDUCTIONS[reduction](_soft_cross_entropy(op, input, target, weight, label_smoothing))
+            raise ArgumentError(f"targets that are probabilities have no ignore_index, but {ignore_index} came")
+        return _soft_cross_entropy(input, target, weight, label_smoothing)
 
     def run(x: Array, t: Array, w: Array | None) -> tuple:
         loss, sums, unit = layout.empty(t.shape, x.dtype), layout.empty((2,), float64), layout.empty(x.shape, x.dtype)
@@ -134,15 +150,15 @@ def cross_entropy(input: Tensor, target: Tensor, weight: Tensor | None = None, *
             backend.softmax.cross_entropy_backward(dloss, unit, dx, backend.n_threads())
             return dx
 
-        return loss, *sums.tolist(), gradient
+        return loss, gradient, *sums.tolist()
 
-    return _class_loss(op, input, target, weight, reduction, run)
+    return _class_loss("cross_entropy", input, target, weight, run)
 
 
-def _soft_cross_entropy(op: str, input: Tensor, target: Tensor, weight: Tensor | None, smoothing: float) -> Tensor:
+def _soft_cross_entropy(input: Tensor, target: Tensor, weight: Tensor | None, smoothing: float) -> Tensor:
     """Cross-entropy for targets that are probabilities, which may have gradients too: composed of other operations."""
-    x = same_float(op, {"weight": weight}, input=input, **{"target of the input's shape": target})
-    dim, w = _class_weight(op, x, weight)
+    x = same_float("cross_entropy", {"weight": weight}, input=input, **{"target of the input's shape": target})
+    dim, w = _class_weight(x, weight)
     smooth = target * (1 - smoothing) + smoothing / max(x.shape[dim], 1) if smoothing else target
     losses = log_softmax(input, dim) * smooth
     if w is not None:
@@ -150,8 +166,8 @@ def _soft_cross_entropy(op: str, input: Tensor, target: Tensor, weight: Tensor |
     return -sum(losses, dim)
 
 
-def nll_loss(input: Tensor, target: Tensor, weight: Tensor | None = None, *, ignore_index: int = -100,
-             reduction: str = "mean") -> Tensor:
+@_loss
+def nll_loss(input: Tensor, target: Tensor, weight: Tensor | None = None, *, ignore_index: int = -100) -> Any:
     """Negative log-likelihood: −w[t]·x[t] for log-probabilities x, such as `log_softmax` gives.
 
     Arguments, reductions and errors are those of `cross_entropy` with class targets.
@@ -159,12 +175,9 @@ def nll_loss(input: Tensor, target: Tensor, weight: Tensor | None = None, *, ign
     >>> nll_loss(fastnn.tensor([[-1.0, -2.0], [-3.0, -4.0]]), fastnn.tensor([1, 0]))
     tensor(2.5)
     """
-    _check("nll_loss", reduction, {"input": input, "target": target})
-
-    @np.errstate(all="ignore")
     def run(x: Array, t: Array, w: Array | None) -> tuple:
         kept = t != ignore_index
-        _check_range("nll_loss", t[kept], x.shape[1])
+        _check_range(t[kept], x.shape[1])
         at = np.flatnonzero(kept), t[kept]
         loss, counted = np.zeros((2, len(x)), x.dtype)
         counted[kept] = 1 if w is None else w[t[kept]]
@@ -175,13 +188,14 @@ def nll_loss(input: Tensor, target: Tensor, weight: Tensor | None = None, *, ign
             dx[at] = -(dloss * counted)[kept]
             return dx
 
-        return loss, float(loss.sum(dtype=float64)), float(counted.sum(dtype=float64)), gradient
+        return loss, gradient, loss.sum(dtype=float64), counted.sum(dtype=float64)
 
-    return _class_loss("nll_loss", input, target, weight, reduction, run)
+    return _class_loss("nll_loss", input, target, weight, run)
 
 
-def multi_margin_loss(input: Tensor, target: Tensor, p: int = 1, margin: float = 1.0, weight: Tensor | None = None, *,
-                      reduction: str = "mean") -> Tensor:
+@_loss
+def multi_margin_loss(input: Tensor, target: Tensor, p: int = 1, margin: float = 1.0,
+                      weight: Tensor | None = None) -> Any:
     """w[t]/C · Σ max(0, margin − x[t] + x[j])ᵖ over the classes j ≠ t: the multiclass support vector machine (CS231n).
 
     `input`: scores (N, C) or (C,), `target`: classes (N,) or (), int64, `weight`: w (C,); p: 1 or 2. RangeError if a
@@ -190,15 +204,12 @@ def multi_margin_loss(input: Tensor, target: Tensor, p: int = 1, margin: float =
     >>> multi_margin_loss(fastnn.tensor([[3.2, 5.1, -1.7]]), fastnn.tensor([0])) * 3
     tensor(2.9)
     """
-    op = "multi_margin_loss"
-    _check(op, reduction, {"input": input, "target": target})
-    _check_power(op, p)
+    _check_power(p)
     if input.ndim > 2:
-        raise ShapeError(f"{op}: input must be (N, C) or (C,), but its shape is {input.shape}")
+        raise ShapeError(f"input must be (N, C) or (C,), but its shape is {input.shape}")
 
-    @np.errstate(all="ignore")
     def run(x: Array, t: Array, w: Array | None) -> tuple:
-        _check_range(op, t, x.shape[1])
+        _check_range(t, x.shape[1])
         at = np.arange(len(t)), t
         excess = np.maximum(x + (margin - x[at])[:, np.newaxis], 0)
         excess[at] = 0
@@ -211,62 +222,14 @@ def multi_margin_loss(input: Tensor, target: Tensor, p: int = 1, margin: float =
             dx[at] = -dx.sum(1, dtype=float64)
             return dx
 
-        return loss, float(loss.sum(dtype=float64)), len(t), gradient
+        return loss, gradient, loss.sum(dtype=float64), len(t)
 
-    return _class_loss(op, input, target, weight, reduction, run)
+    return _class_loss("multi_margin_loss", input, target, weight, run)
 
 
-def _check_power(op: str, p: int) -> None:
+def _check_power(p: int) -> None:
     if p not in (1, 2):
-        raise ValueError(f"{op}: p must be 1 or 2, but {p!r} came")
-
-
-def _loss(formula: Callable) -> Callable[..., Tensor]:
-    """The loss that checks its tensors, those that are no option, and reduces, by its own keyword `reduction`, the losses
-    that `formula` gives: as a tensor; or as an array and the functions that take its gradient g, an array or, if it is
-    everywhere the same, a number, to those of the first two tensors, the second by default that of the first at −g."""
-    op, signature = formula.__name__, inspect.signature(formula)
-    needed = {name for name, p in signature.parameters.items() if "Tensor" in (a := str(p.annotation)) and "|" not in a}
-
-    @functools.wraps(formula)
-    def loss(*args: Tensor, reduction: str = "mean", **kwargs: Tensor) -> Tensor:
-        given = dict(zip(signature.parameters, args)) | kwargs  # noqa: B905
-        tensors = {name: x for name, x in given.items() if name in needed}
-        _check(op, reduction, tensors)
-        if result_dtype(*tensors.values()).kind != "f":
-            raise DTypeError(f"{op}: {' and '.join(tensors)} are integers; one must be of floats")
-        try:
-            with np.errstate(all="ignore"):
-                result = formula(*args, **kwargs)
-                if isinstance(result, Tensor):
-                    return _REDUCTIONS[reduction](result)
-                return _fused(op, reduction, tuple(tensors.values())[:2], *result)
-        except ShapeError as error:
-            raise ShapeError(f"{op}: {error}") from None
-
-    keyword = inspect.Parameter("reduction", inspect.Parameter.KEYWORD_ONLY, default="mean", annotation="str")
-    parameters = [*signature.parameters.values(), keyword]
-    loss.__signature__ = signature.replace(parameters=parameters, return_annotation="Tensor")  # type: ignore
-    return loss
-
-
-def _fused(op: str, reduction: str, inputs: tuple[Tensor, ...], y: Array, first: Callable,
-           second: Callable | None = None) -> Tensor:
-    """One node for losses and their reduction."""
-    n, value = y.size if reduction == "mean" else 1, y
-    if reduction != "none":
-        value = layout.empty((), y.dtype)
-        value.fill(np.add.reduce(y, None) / y.dtype.type(n))
-    fits = [(x.array.shape, x.array.dtype) if x.requires_grad else None for x in inputs]
-    gradients = first, second or (lambda g: first(-g))
-
-    def backward(grad: Array) -> tuple[Array | None, ...]:
-        g = grad if grad.ndim or reduction == "none" else grad.item() / max(n, 1)
-        return tuple([fit and np.asarray(unbroadcast(gradient(g), fit[0]), fit[1])
-                      for fit, gradient in zip(fits, gradients, strict=True)])
-
-    backward.__qualname__ = op
-    return record(value, inputs, backward, inputs)
+        raise ArgumentError(f"p must be 1 or 2, but {p!r} came")
 
 
 def _arrays(input: Tensor, target: Tensor) -> tuple[Array, Array]:
@@ -302,14 +265,14 @@ def mse_loss(input: Tensor, target: Tensor) -> Any:
 def l1_loss(input: Tensor, target: Tensor) -> Any:
     """|x − t|, with slope 0 at 0."""
     d = _difference("l1_loss", input, target)
-    return np.abs(d, out=layout.empty_like(d)), lambda g: times(np.sign(d), g)
+    return np.abs(d, out=layout.empty_like(d)), lambda g: times(_sign(d), g)
 
 
 @_loss
 def huber_loss(input: Tensor, target: Tensor, *, delta: float = 1.0) -> Any:
     """d²/2 where |d| < δ, else δ·(|d| − δ/2), for d = x − t and δ > 0. Reference: Huber 1964."""
     if not delta > 0:
-        raise ArgumentError(f"huber_loss: delta must be positive, but {delta} came")
+        raise ArgumentError(f"delta must be positive, but {delta} came")
     return _huber(_difference("huber_loss", input, target), delta, 1)
 
 
@@ -317,9 +280,9 @@ def huber_loss(input: Tensor, target: Tensor, *, delta: float = 1.0) -> Any:
 def smooth_l1_loss(input: Tensor, target: Tensor, *, beta: float = 1.0) -> Any:
     """d²/(2β) where |d| < β, else |d| − β/2, for d = x − t and β ≥ 0. Reference: Girshick 2015."""
     if not beta >= 0:
-        raise ArgumentError(f"smooth_l1_loss: beta must not be negative, but {beta} came")
+        raise ArgumentError(f"beta must not be negative, but {beta} came")
     d = _difference("smooth_l1_loss", input, target)
-    return _huber(d, beta, 1 / beta) if beta else (np.abs(d), lambda g: times(np.sign(d), g))
+    return _huber(d, beta, 1 / beta) if beta else (np.abs(d), lambda g: times(_sign(d), g))
 
 
 def _huber(d: Array, limit: float, factor: float) -> tuple[Array, Callable]:
@@ -342,7 +305,7 @@ def binary_cross_entropy(input: Tensor, target: Tensor, weight: Tensor | None = 
         return binary_cross_entropy(input, target, reduction="none") * weight
     p, t = _arrays(input, target)
     if p.size and not (p.min() >= 0 and p.max() <= 1):
-        raise ArgumentError("binary_cross_entropy: all elements of input should be between 0 and 1")
+        raise ArgumentError("all elements of input should be between 0 and 1")
     y = np.maximum(np.log1p(-p), -100) * (t - 1)
     y -= np.maximum(np.log(p), -100) * t
     return (y, lambda g: times((p - t) / np.maximum((1 - p) * p, 1e-12), g),
@@ -397,7 +360,7 @@ def multilabel_soft_margin_loss(input: Tensor, target: Tensor, weight: Tensor | 
 @_loss
 def hinge_loss(input: Tensor, target: Tensor, p: int = 1, margin: float = 1.0) -> Tensor:
     """max(0, margin − t·x)ᵖ for t = ±1: the binary support vector machine (CS231n); p = 1, or 2 for squares."""
-    _check_power("hinge_loss", p)
+    _check_power(p)
     losses = relu(margin - target * input)
     return losses if p == 1 else losses.square()
 
@@ -442,7 +405,7 @@ def triplet_margin_loss(anchor: Tensor, positive: Tensor, negative: Tensor, marg
     the latter's place. Shapes (N, D) or (D,). Reference: Balntas et al. 2016."""
     _same_ndim(anchor, positive, negative)
     if not margin > 0:
-        raise ValueError(f"triplet_margin_loss: margin must be positive, but {margin} came")
+        raise ArgumentError(f"margin must be positive, but {margin} came")
     near, far = (pairwise_distance(anchor, x, p, eps) for x in (positive, negative))
     far = minimum(far, pairwise_distance(positive, negative, p, eps)) if swap else far
     return (margin + near - far).clamp(0)
@@ -494,7 +457,7 @@ def gaussian_nll_loss(input: Tensor, target: Tensor, var: Tensor | float, full: 
     ValueError if it has another shape or is negative."""
     v = as_tensor(var, input)
     if (v.array < 0).any():
-        raise ValueError("gaussian_nll_loss: var has negative entries")
+        raise ArgumentError("var has negative entries")
     if isinstance(var, Tensor) and v.shape != input.shape:
         if v.shape == input.shape[:-1]:
             v = unsqueeze(v, -1)

@@ -1,4 +1,4 @@
-"""Losses and distances as modules; `fastnn.functional` has their formulae, arguments and errors. Weights are buffers."""
+"""Losses and distances as modules; `fastnn.functional` has their formulae and errors. Weights are buffers."""
 import fastnn.functional as F
 from fastnn.nn.module import FunctionModule
 

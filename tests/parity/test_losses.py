@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 
-from .pairs import FLOATS, LIBS, check, check_either, check_raises, integers, normal, positive, seeded
+from .pairs import LIBS, check, check_either, check_raises, integers, normal, positive, seeded
 
 REDUCTIONS = ["mean", "sum", "none"]
 SCORES = [(4, 7), (1, 3), (5, 2), (3,), (2, 4, 5), (2, 3, 4, 5), (0, 4), (6, 130), (3, 1)]
@@ -171,7 +171,9 @@ ELEMENTWISE = {
     "multilabel_soft_margin_loss": (pairs(normal, probabilities, [(4, 7), (3,), (2, 3, 4, 5)]), [{}]),
     "hinge_embedding_loss": (pairs(normal, signs), [{}, {"margin": 0.3}]),
     "kl_div": (pairs(normal, probabilities), [{}, {"log_target": True}, {"reduction": "batchmean"}]),
-    "poisson_nll_loss": (pairs(positive, positive), [{}, {"log_input": False}, {"full": True}, {"log_input": False, "eps": 0.1}]),
+    "poisson_nll_loss": (pairs(positive, positive),
+
+                         [{}, {"log_input": False}, {"full": True}, {"log_input": False, "eps": 0.1}]),
     "gaussian_nll_loss": (
         [(normal(4, 7), normal(4, 7, seed=1), positive(*shape)) for shape in ((4, 7), (4, 1), (4,))],
         [{}, {"full": True}, {"eps": 1.0}]),
@@ -181,7 +183,8 @@ ELEMENTWISE = {
         [tuple(normal(*shape, seed=i) for i in range(3)) for shape in VECTORS],
         [{}, {"margin": 0.2}, {"p": 1.0}, {"p": 3.0, "eps": 0.1}, {"swap": True}, {"swap": True, "p": 1.0}]),
     "cosine_embedding_loss": (
-        [(normal(4, 7), normal(4, 7, seed=1), signs(4)), (normal(3), normal(3, seed=1), signs())], [{}, {"margin": 0.2}]),
+        [(normal(4, 7), normal(4, 7, seed=1), signs(4)), (normal(3), normal(3, seed=1), signs())],
+        [{}, {"margin": 0.2}]),
 }  # fmt: skip
 MODULES = {"mse_loss": "MSELoss", "l1_loss": "L1Loss", "binary_cross_entropy": "BCELoss", "kl_div": "KLDivLoss",
            "binary_cross_entropy_with_logits": "BCEWithLogitsLoss", "soft_margin_loss": "SoftMarginLoss",
