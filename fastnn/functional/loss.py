@@ -78,8 +78,9 @@ def _fused(op: str, reduction: str, inputs: tuple[Tensor, ...], y: Array, first:
 
     def backward(grad: Array) -> tuple[Array | None, ...]:
         g = grad if reduction == "none" else grad.item() / n if n else 0.0
-        grads = (fit and (second(g) if i and second else first(-g if i else g)) for i, fit in enumerate(fits))
-        return tuple([fit and np.asarray(unbroadcast(dx, fit[0]), fit[1]) for fit, dx in zip(fits, grads, strict=True)])
+        grads = [fit and (second(g) if i and second else first(-g if i else g)) for i, fit in enumerate(fits)]
+        return tuple([fit and np.asarray(unbroadcast(dx, fit[0]), fit[1])
+                      for fit, dx in zip(fits, grads, strict=True)])  # type: ignore[arg-type]
 
     backward.__qualname__ = op
     return record(value, inputs, backward, inputs)
