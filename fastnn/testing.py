@@ -31,38 +31,39 @@ def gradcheck(func: Callable, inputs: Tensor | Sequence[Any], eps: float = 1e-6,
     if wrong := [f"{i} is {x.dtype}" for i, x in wanted.items() if x.dtype != float64]:
         raise DTypeError(f"gradcheck: inputs that require grad must be float64, but input {wrong[0]}; use .double()")
 
-    def run() -> list[Tensor]:
-        outputs = func(*args)
-        return [y for y in ([outputs] if isinstance(outputs, Tensor) else outputs) if y.is_floating_point()]
+    def outputs() -> list[Tensor]:
+        result = func(*args)
+        return [y for y in ([result] if isinstance(result, Tensor) else result) if y.is_floating_point()]
 
-    def moved(x: Tensor, k: int, step: float) -> Array:
-        before, x.array.flat[k] = x.array.flat[k], x.array.flat[k] + step
-        with autograd.no_grad():
-            values = np.concatenate([y.array.ravel() for y in run()])
-        x.array.flat[k] = before
-        return values
+    def differences(x: Tensor, k: int) -> Array:  # of all elements of the outputs, by element k of x
+        value, ends = x.array.flat[k], []
+        for step in (eps, -eps):
+            x.array.flat[k] = value + step
+            with autograd.no_grad():
+                ends.append(np.concatenate([y.array.ravel() for y in outputs()]))
+        x.array.flat[k] = value
+        return (ends[0] - ends[1]) / (2 * eps)
 
-    def derivative(x: Tensor, y: Tensor, m: int) -> Array:
+    def derivatives(x: Tensor, y: Tensor, m: int) -> Array:  # of element m of y, by all elements of x
         unit = np.zeros(y.shape)
         unit.flat[m] = 1
         (g,) = autograd.grad(y, x, Tensor(unit), retain_graph=True, allow_unused=True) if y.requires_grad else (None,)
         return np.zeros(x.numel()) if g is None else g.array.ravel()
 
-    places = [(j, y, m) for j, y in enumerate(run()) for m in range(y.numel())]
+    places = [(j, y, m) for j, y in enumerate(outputs()) for m in range(y.numel())]
     if not wanted or not any(y.requires_grad for _, y, _ in places):
         raise ValueError("gradcheck: at least one input must require grad, and an output depend on it")
     for i, x in wanted.items():
-        numeric = [(moved(x, k, eps) - moved(x, k, -eps)) / (2 * eps) for k in range(x.numel())]
-        for (j, y, m), differences in zip(places, np.transpose(numeric), strict=True):
-            exact = derivative(x, y, m)
-            excess = np.abs(exact - differences) - (atol + rtol * np.abs(differences))
-            if not (excess <= 0).all():
-                k = int(excess.argmax())
-                text = (f"gradcheck: the derivative of element {m} of output {j} by element {k} of input {i} is "
-                        f"{exact[k]:.9g}, but central differences give {differences[k]:.9g}")
-                if raise_exception:
-                    raise AutogradError(text)
-                return False
+        numeric = np.array([differences(x, k) for k in range(x.numel())]).reshape(x.numel(), len(places))
+        exact = np.array([derivatives(x, y, m) for _, y, m in places]).T
+        wrong_by = np.abs(exact - numeric) - (atol + rtol * np.abs(numeric))
+        if not (wrong_by <= 0).all():
+            k, place = np.unravel_index(wrong_by.argmax(), wrong_by.shape)
+            j, _, m = places[place]
+            if raise_exception:
+                raise AutogradError(f"gradcheck: element {m} of output {j} has the derivative {exact[k, place]:.9g} by "
+                                    f"element {k} of input {i}; central differences give {numeric[k, place]:.9g}")
+            return False
     return True
 
 

@@ -1,8 +1,8 @@
-"""Losses, and distances. All losses are formulae under one decorator, `_loss`, which checks tensors and reduces.
+"""Losses: formulae under one decorator, `_loss`, which checks tensors and reduces; and distances.
 
 `reduction`: "none": the losses as they are; "sum"; or "mean": over all of them. Tensors broadcast, dtypes are promoted,
-and gradients reach targets, too. Errors: TypeError for what is no tensor, ValueError for another reduction, ShapeError
-for shapes that do not fit, DTypeError without floats, ArgumentError for other values out of range."""
+gradients reach targets, too. Errors: TypeError for what is no tensor, ValueError for another reduction, ShapeError for
+shapes that do not fit, DTypeError without floats, ArgumentError for other values out of range."""
 
 import functools
 import inspect
@@ -76,11 +76,10 @@ def _fused(op: str, reduction: str, inputs: tuple[Tensor, ...], y: Array, first:
         value.fill(np.float64(total) / n)
     fits = [(x.array.shape, x.array.dtype) if x.requires_grad else None for x in inputs]
 
-    def backward(grad: Array) -> tuple[Array | None, ...]:
+    def backward(grad: Array) -> list[Array | None]:
         g = grad if reduction == "none" else grad.item() / n if n else 0.0
-        grads = [fit and (second(g) if i and second else first(-g if i else g)) for i, fit in enumerate(fits)]
-        return tuple([fit and np.asarray(unbroadcast(dx, fit[0]), fit[1])
-                      for fit, dx in zip(fits, grads, strict=True)])  # type: ignore[arg-type]
+        grads: Any = [fit and (second(g) if i and second else first(-g if i else g)) for i, fit in enumerate(fits)]
+        return [fit and np.asarray(unbroadcast(dx, fit[0]), fit[1]) for fit, dx in zip(fits, grads, strict=True)]
 
     backward.__qualname__ = op
     return record(value, inputs, backward, inputs)
@@ -132,7 +131,7 @@ def cross_entropy(input: Tensor, target: Tensor, weight: Tensor | None = None, *
     is 0. `label_smoothing`: ε, from 0 to 1. ShapeError or DTypeError if arguments do not fit together, IndexError if
     a target is no class.
 
-    >>> cross_entropy(fastnn.tensor([[0.0, 0.0], [5.0, 1005.0]]), fastnn.tensor([0, 1]), reduction="none")
+    >>> F.cross_entropy(fastnn.tensor([[0.0, 0.0], [5.0, 1005.0]]), fastnn.tensor([0, 1]), reduction="none")
     tensor([0.6931, 0.    ])
     """
     if not 0 <= label_smoothing <= 1:
@@ -173,7 +172,7 @@ def nll_loss(input: Tensor, target: Tensor, weight: Tensor | None = None, *, ign
 
     Arguments, reductions and errors are those of `cross_entropy` with class targets.
 
-    >>> nll_loss(fastnn.tensor([[-1.0, -2.0], [-3.0, -4.0]]), fastnn.tensor([1, 0]))
+    >>> F.nll_loss(fastnn.tensor([[-1.0, -2.0], [-3.0, -4.0]]), fastnn.tensor([1, 0]))
     tensor(2.5)
     """
     def run(x: Array, t: Array, w: Array | None) -> tuple:
@@ -200,14 +199,9 @@ def multi_margin_loss(input: Tensor, target: Tensor, p: int = 1, margin: float =
     """w[t]/C · Σ max(0, margin − x[t] + x[j])ᵖ over the classes j ≠ t: the multiclass support vector machine (CS231n).
 
     `input`: scores (N, C) or (C,), `target`: classes (N,) or (), int64, `weight`: w (C,); p: 1 or 2. RangeError if a
-    target is no class.
-
-    >>> multi_margin_loss(fastnn.tensor([[3.2, 5.1, -1.7]]), fastnn.tensor([0])) * 3
-    tensor(2.9)
-    """
-    _check_power(p)
-    if input.ndim > 2:
-        raise ShapeError(f"input must be (N, C) or (C,), but its shape is {input.shape}")
+    target is no class."""
+    if p not in (1, 2) or input.ndim > 2:
+        raise ArgumentError(f"p must be 1 or 2, input (N, C) or (C,), but p={p!r} and the shape {input.shape} came")
 
     def run(x: Array, t: Array, w: Array | None) -> tuple:
         _check_range(t, x.shape[1])
@@ -228,11 +222,6 @@ def multi_margin_loss(input: Tensor, target: Tensor, p: int = 1, margin: float =
     return _class_loss("multi_margin_loss", input, target, weight, run)
 
 
-def _check_power(p: int) -> None:
-    if p not in (1, 2):
-        raise ArgumentError(f"p must be 1 or 2, but {p!r} came")
-
-
 def _arrays(input: Tensor, target: Tensor) -> tuple[Array, Array]:
     """Both in the dtype of the result and one memory order. ShapeError if their shapes differ."""
     if input.shape != target.shape:
@@ -247,7 +236,7 @@ def _difference(op: str, input: Tensor, target: Tensor) -> Array:
     d = (input.detach() - target.detach()).array
     if target.shape != input.shape:
         text = f"{op}: target has shape {target.shape} and input {input.shape}; they are broadcast, rarely as meant"
-        warnings.warn(text, stacklevel=4)
+        warnings.warn(text, stacklevel=1)  # the caller's: compiled functions have no frames
     return d
 
 
@@ -255,7 +244,7 @@ def _difference(op: str, input: Tensor, target: Tensor) -> Array:
 def mse_loss(input: Tensor, target: Tensor) -> Any:
     """(x − t)². Shapes that differ are broadcast with a UserWarning, since it is rarely meant, as in the next three.
 
-    >>> mse_loss(fastnn.tensor([1.0, 2.0]), fastnn.tensor([3.0, 2.0]))
+    >>> F.mse_loss(fastnn.tensor([1.0, 2.0]), fastnn.tensor([3.0, 2.0]))
     tensor(2.)
     """
     d = _difference("mse_loss", input, target)
@@ -297,11 +286,7 @@ def _huber(d: Array, limit: float, factor: float) -> tuple[Array, Callable]:
 @_loss
 def binary_cross_entropy(input: Tensor, target: Tensor, weight: Tensor | None = None) -> Any:
     """−w·(t·log p + (1 − t)·log(1 − p)) for probabilities p, ArgumentError if they are none; logarithms are at least
-    −100, and the denominator p·(1 − p) of the gradient at least 1e-12, as in PyTorch. `weight`: w, broadcasts.
-
-    >>> binary_cross_entropy(fastnn.tensor([0.5, 0.0]), fastnn.tensor([1.0, 1.0]), reduction="none")
-    tensor([  0.6931, 100.    ])
-    """
+    −100, and the denominator p·(1 − p) of the gradient at least 1e-12, as in PyTorch. `weight`: w, broadcasts."""
     if weight is not None:
         return binary_cross_entropy(input, target, reduction="none") * weight
     p, t = _arrays(input, target)
@@ -317,14 +302,9 @@ def binary_cross_entropy(input: Tensor, target: Tensor, weight: Tensor | None = 
 def binary_cross_entropy_with_logits(input: Tensor, target: Tensor, weight: Tensor | None = None, *,
                                      pos_weight: Tensor | None = None) -> Any:
     """−w·(v·t·log σ(x) + (1 − t)·log(1 − σ(x))) for logits x; never overflows. `weight`: w, `pos_weight`: v, of
-    positive targets; both broadcast.
-
-    >>> binary_cross_entropy_with_logits(fastnn.tensor([0.0, 100.0]), fastnn.tensor([1.0, 0.0]), reduction="none")
-    tensor([  0.6931, 100.    ])
-    """
+    positive targets; both broadcast."""
     if weight is not None:
-        plain = binary_cross_entropy_with_logits(input, target, reduction="none", pos_weight=pos_weight)
-        return plain * weight
+        return weight * binary_cross_entropy_with_logits(input, target, reduction="none", pos_weight=pos_weight)
     x, t = _arrays(input, target)
     if pos_weight is not None:
         return (1 - target) * input + ((pos_weight - 1) * target + 1) * _softplus(-input)
@@ -333,13 +313,13 @@ def binary_cross_entropy_with_logits(input: Tensor, target: Tensor, weight: Tens
     y += np.maximum(-x, 0)
     y += (1 - t) * x
 
-    def gradient(g: Array | float) -> Array:
-        p = layout.empty_like(x)
-        backend.activation.sigmoid(x, p, backend.n_threads())
-        p -= t
-        return times(p, g)
+    return y, lambda g: times(_sigmoid(x) - t, g), lambda g: times(x, -g)
 
-    return y, gradient, lambda g: times(x, -g)
+
+def _sigmoid(x: Array) -> Array:
+    p = layout.empty_like(x)
+    backend.activation.sigmoid(x, p, backend.n_threads())
+    return p
 
 
 def _softplus(x: Tensor) -> Tensor:
@@ -360,21 +340,16 @@ def multilabel_soft_margin_loss(input: Tensor, target: Tensor, weight: Tensor | 
 
 @_loss
 def hinge_loss(input: Tensor, target: Tensor, p: int = 1, margin: float = 1.0) -> Tensor:
-    """max(0, margin − t·x)ᵖ for t = ±1: the binary support vector machine (CS231n); p = 1, or 2 for squares."""
-    _check_power(p)
+    """max(0, margin − t·x)ᵖ for t = ±1: the binary support vector machine (CS231n)."""
     losses = relu(margin - target * input)
-    return losses if p == 1 else losses.square()
-
-
-def _same_ndim(*tensors: Tensor) -> None:
-    if len({x.ndim for x in tensors}) > 1:
-        raise ShapeError(f"numbers of dimensions must be equal, but shapes {[x.shape for x in tensors]} came")
+    return losses if p == 1 else losses**p
 
 
 @_loss
 def margin_ranking_loss(input1: Tensor, input2: Tensor, target: Tensor, margin: float = 0.0) -> Tensor:
     """max(0, margin − t·(x₁ − x₂)): x₁ should rank above x₂ where t = 1, below where t = −1. All have equal ndim."""
-    _same_ndim(input1, input2, target)
+    if not input1.ndim == input2.ndim == target.ndim:
+        raise ShapeError(f"equal ndim is needed, but shapes {input1.shape}, {input2.shape} and {target.shape} came")
     return (margin - target * (input1 - input2)).clamp(0)
 
 
@@ -389,11 +364,7 @@ def _floored(x: Tensor, least: float) -> Tensor:
 
 
 def cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-8) -> Tensor:
-    """Σ x₁·x₂ / (max(‖x₁‖, eps) · max(‖x₂‖, eps)) along `dim`. The tensors broadcast.
-
-    >>> cosine_similarity(fastnn.tensor([[1.0, 1.0]]), fastnn.tensor([[2.0, 0.0]]))
-    tensor([0.7071])
-    """
+    """Σ x₁·x₂ / (max(‖x₁‖, eps) · max(‖x₂‖, eps)) along `dim`. The tensors broadcast."""
     product = x1 * x2
     first, second = (_floored(norm(broadcast_to(x, product.shape), 2, dim), eps) for x in (x1, x2))
     return sum(product, dim) / (first * second)
@@ -403,10 +374,10 @@ def cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-8) -
 def triplet_margin_loss(anchor: Tensor, positive: Tensor, negative: Tensor, margin: float = 1.0, p: float = 2.0,
                         eps: float = 1e-6, swap: bool = False) -> Tensor:
     """max(0, margin + d(a, p) − d(a, n)) for `pairwise_distance` d; with `swap` the smaller of d(a, n) and d(p, n) in
-    the latter's place. Shapes (N, D) or (D,). Reference: Balntas et al. 2016."""
-    _same_ndim(anchor, positive, negative)
-    if not margin > 0:
-        raise ArgumentError(f"margin must be positive, but {margin} came")
+    the latter's place (Balntas et al. 2016). Shapes (N, D) or (D,)."""
+    if not (margin > 0 and anchor.ndim == positive.ndim == negative.ndim):
+        raise ArgumentError(f"margin must be positive and ndim equal, but {margin} and shapes {anchor.shape}, "
+                            f"{positive.shape} and {negative.shape} came")
     near, far = (pairwise_distance(anchor, x, p, eps) for x in (positive, negative))
     far = minimum(far, pairwise_distance(positive, negative, p, eps)) if swap else far
     return (margin + near - far).clamp(0)
@@ -454,16 +425,14 @@ def poisson_nll_loss(input: Tensor, target: Tensor, log_input: bool = True, full
 def gaussian_nll_loss(input: Tensor, target: Tensor, var: Tensor | float, full: bool = False,
                       eps: float = 1e-6) -> Tensor:
     """(log v + (x − t)²/v)/2, v = max(var, eps), for the mean x and variance of a normal distribution; `full` adds
-    log(2π)/2. `var`: a number or like `input`, but its last dimension may be missing and one may be 1.
-    ValueError if it has another shape or is negative."""
+    log(2π)/2. `var`: a number, or it broadcasts, where the last dimension may be missing; ArgumentError below 0."""
     v = as_tensor(var, input)
     if (v.array < 0).any():
         raise ArgumentError("var has negative entries")
-    if isinstance(var, Tensor) and v.shape != input.shape:
-        if v.shape == input.shape[:-1]:
-            v = unsqueeze(v, -1)
-        elif v.ndim != input.ndim or [m for m, n in zip(v.shape, input.shape, strict=True) if m != n] != [1]:
-            raise ShapeError(f"var has shape {v.shape}, which does not fit input of shape {input.shape}")
+    if input.ndim and v.shape == input.shape[:-1]:
+        v = unsqueeze(v, -1)
+    if v.ndim and (v.ndim != input.ndim or any(m not in (1, n) for m, n in zip(v.shape, input.shape, strict=True))):
+        raise ShapeError(f"var has shape {v.shape}, which does not fit input of shape {input.shape}")
     v = _floored(v, eps)
     losses = 0.5 * (v.log() + (input - target).square() / v)
     return losses + 0.5 * math.log(2 * math.pi) if full else losses

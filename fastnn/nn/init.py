@@ -1,6 +1,5 @@
 """Initial values. Each function fills the tensor in place, unseen by the tape, and returns it. Random values are drawn
-from `generator`, NumPy's, by default the seeded one, in float64 and in the C order of the shape: they depend on neither
-dtype nor memory order."""
+from the seeded generator in float64, in the C order of the shape: they depend on neither dtype nor memory order."""
 import math
 from typing import Any
 
@@ -11,8 +10,6 @@ from fastnn.autograd import no_grad
 from fastnn.errors import ArgumentError
 from fastnn.nn.parameter import write
 from fastnn.tensor import Tensor
-
-Random = np.random.Generator | None
 
 _GAINS = {"tanh": 5 / 3, "relu": math.sqrt(2.0), "selu": 0.75} | dict.fromkeys(
     ["linear", "sigmoid", *(f"conv{kind}{n}d" for kind in ("", "_transpose") for n in (1, 2, 3))], 1.0)
@@ -42,32 +39,31 @@ def _calculate_fan_in_and_fan_out(tensor: Tensor) -> tuple[int, int]:
     return tensor.shape[1] * area, tensor.shape[0] * area
 
 
-def uniform_(tensor: Tensor, a: float = 0.0, b: float = 1.0, generator: Random = None) -> Tensor:
+def uniform_(tensor: Tensor, a: float = 0.0, b: float = 1.0) -> Tensor:
     """Values from U(a, b)."""
     if not a <= b:
         raise ArgumentError(f"uniform_: a <= b is needed, but a={a}, b={b} came")
-    return write(tensor, (generator or backend.generator).uniform(a, b, tensor.shape))
+    return write(tensor, backend.generator.uniform(a, b, tensor.shape))
 
 
-def normal_(tensor: Tensor, mean: float = 0.0, std: float = 1.0, generator: Random = None) -> Tensor:
+def normal_(tensor: Tensor, mean: float = 0.0, std: float = 1.0) -> Tensor:
     """Values from N(mean, std²)."""
     if not std >= 0:
         raise ArgumentError(f"normal_: std must not be negative, but std={std} came")
-    return write(tensor, (generator or backend.generator).normal(mean, std, tensor.shape))
+    return write(tensor, backend.generator.normal(mean, std, tensor.shape))
 
 
-def trunc_normal_(tensor: Tensor, mean: float = 0.0, std: float = 1.0, a: float = -2.0, b: float = 2.0,
-                  generator: Random = None) -> Tensor:
+def trunc_normal_(tensor: Tensor, mean: float = 0.0, std: float = 1.0, a: float = -2.0, b: float = 2.0) -> Tensor:
     """Values from N(mean, std²) given that they lie in [a, b]: uniform ones, kept in proportion to the density."""
     if not (a < b and std > 0):
         raise ValueError(f"trunc_normal_: a < b and std > 0 are needed, but a={a}, b={b}, std={std} came")
     low, high = (a - mean) / std, (b - mean) / std
     peak = min(max(low, 0.0), high)
     reach = math.sqrt(peak**2 + 80)  # beyond it the density is below e⁻⁴⁰ of its peak
-    n, kept, generator = tensor.numel(), np.empty(0), generator or backend.generator
+    n, kept = tensor.numel(), np.empty(0)
     while kept.size < n:
-        z = generator.uniform(max(low, -reach), min(high, reach), n)
-        kept = np.append(kept, z[generator.random(n) < np.exp((peak**2 - z**2) / 2)])
+        z = backend.generator.uniform(max(low, -reach), min(high, reach), n)
+        kept = np.append(kept, z[backend.generator.random(n) < np.exp((peak**2 - z**2) / 2)])
     return write(tensor, (mean + std * kept[:n]).clip(a, b).reshape(tensor.shape))
 
 
@@ -101,22 +97,22 @@ def dirac_(tensor: Tensor, groups: int = 1) -> Tensor:
     return write(tensor, values)
 
 
-def _uniform_of_std(tensor: Tensor, std: float, generator: Random) -> Tensor:
-    return uniform_(tensor, -math.sqrt(3.0) * std, math.sqrt(3.0) * std, generator)
+def _uniform_of_std(tensor: Tensor, std: float) -> Tensor:
+    return uniform_(tensor, -math.sqrt(3.0) * std, math.sqrt(3.0) * std)
 
 
 def _xavier_std(tensor: Tensor, gain: float) -> float:
     return gain * math.sqrt(2.0 / max(1, sum(_calculate_fan_in_and_fan_out(tensor))))
 
 
-def xavier_uniform_(tensor: Tensor, gain: float = 1.0, generator: Random = None) -> Tensor:
+def xavier_uniform_(tensor: Tensor, gain: float = 1.0) -> Tensor:
     """U(−a, a), a = gain · √(6 / (fan_in + fan_out)). Reference: Glorot & Bengio 2010."""
-    return _uniform_of_std(tensor, _xavier_std(tensor, gain), generator)
+    return _uniform_of_std(tensor, _xavier_std(tensor, gain))
 
 
-def xavier_normal_(tensor: Tensor, gain: float = 1.0, generator: Random = None) -> Tensor:
+def xavier_normal_(tensor: Tensor, gain: float = 1.0) -> Tensor:
     """N(0, std²), std = gain · √(2 / (fan_in + fan_out)). Reference: Glorot & Bengio 2010."""
-    return normal_(tensor, 0.0, _xavier_std(tensor, gain), generator)
+    return normal_(tensor, 0.0, _xavier_std(tensor, gain))
 
 
 def _kaiming_std(tensor: Tensor, a: float, mode: str, nonlinearity: str) -> float:
@@ -126,33 +122,31 @@ def _kaiming_std(tensor: Tensor, a: float, mode: str, nonlinearity: str) -> floa
     return calculate_gain(nonlinearity, a) / math.sqrt(max(1, fan))
 
 
-def kaiming_uniform_(tensor: Tensor, a: float = 0, mode: str = "fan_in", nonlinearity: str = "leaky_relu",
-                     generator: Random = None) -> Tensor:
+def kaiming_uniform_(tensor: Tensor, a: float = 0, mode: str = "fan_in", nonlinearity: str = "leaky_relu") -> Tensor:
     """U(−bound, bound), bound = gain · √(3 / fan); `a` is leaky_relu's slope. Reference: He et al. 2015."""
-    return _uniform_of_std(tensor, _kaiming_std(tensor, a, mode, nonlinearity), generator)
+    return _uniform_of_std(tensor, _kaiming_std(tensor, a, mode, nonlinearity))
 
 
-def kaiming_normal_(tensor: Tensor, a: float = 0, mode: str = "fan_in", nonlinearity: str = "leaky_relu",
-                    generator: Random = None) -> Tensor:
+def kaiming_normal_(tensor: Tensor, a: float = 0, mode: str = "fan_in", nonlinearity: str = "leaky_relu") -> Tensor:
     """N(0, std²), std = gain / √fan; `a` is leaky_relu's slope. Reference: He et al. 2015."""
-    return normal_(tensor, 0.0, _kaiming_std(tensor, a, mode, nonlinearity), generator)
+    return normal_(tensor, 0.0, _kaiming_std(tensor, a, mode, nonlinearity))
 
 
-def orthogonal_(tensor: Tensor, gain: float = 1, generator: Random = None) -> Tensor:
+def orthogonal_(tensor: Tensor, gain: float = 1) -> Tensor:
     """gain · Q, where Q is (shape[0], the rest) with orthonormal rows or columns. Reference: Saxe et al. 2013."""
     _need_dimensions("orthogonal_", tensor, tensor.ndim >= 2, "2 or more")
-    values = (generator or backend.generator).standard_normal((tensor.shape[0], math.prod(tensor.shape[1:])))
+    values = backend.generator.standard_normal((tensor.shape[0], math.prod(tensor.shape[1:])))
     wide = values.shape[0] < values.shape[1]
     q, r = np.linalg.qr(values.T if wide else values)
     q *= np.sign(np.diag(r))  # makes Q uniform among such matrices (Mezzadri 2006)
     return write(tensor, gain * (q.T if wide else q).reshape(tensor.shape))
 
 
-def sparse_(tensor: Tensor, sparsity: float, std: float = 0.01, generator: Random = None) -> Tensor:
+def sparse_(tensor: Tensor, sparsity: float, std: float = 0.01) -> Tensor:
     """N(0, std²), but zero in a fraction `sparsity` of each column, rounded up. Reference: Martens 2010."""
     _need_dimensions("sparse_", tensor, tensor.ndim == 2, "2")
-    generator = generator or backend.generator
-    values, order = generator.normal(0.0, std, tensor.shape), np.argsort(generator.random(tensor.shape), axis=0)
+    values = backend.generator.normal(0.0, std, tensor.shape)
+    order = np.argsort(backend.generator.random(tensor.shape), axis=0)
     np.put_along_axis(values, order[: math.ceil(sparsity * len(order))], 0.0, axis=0)
     return write(tensor, values)
 

@@ -1,14 +1,12 @@
 """Ensembles: models, or snapshots of one model, that answer together."""
 import copy
-import math
 from collections.abc import Iterable
 from typing import Any
 
 from fastnn import nn
-from fastnn.functional import log_softmax, logsumexp, mean, stack
 from fastnn.tensor import Tensor
 from fastnn.train.predictor import Predictor
-from fastnn.train.task import Regression
+from fastnn.train.task import Classification, Regression
 
 
 class _Raw(nn.Module):
@@ -19,38 +17,36 @@ class _Raw(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         y, task = self.model(self.predictor.transform()(x.array)), self.predictor.task
-        return y * task.std + task.mean if isinstance(task, Regression) else y
+        return task.answers(y) if isinstance(task, Regression) else y
 
 
 class Ensemble(nn.Module):
-    """The average of models: modules, or (paths of) predictors, which take raw samples. In evaluation mode to begin.
+    """The average of models: modules, or (paths of) predictors, which take raw samples. Without gradients, and in
+    evaluation mode to begin with.
 
-    `average`: "probabilities": scores whose softmax is the mean of that of the models' scores (N, C); "logits": the mean
-    of the outputs, such as scores or predicted numbers."""
+    `average`: "probabilities": scores (N, C) whose softmax is the mean of the models' probabilities; "logits": the mean
+    of the outputs."""
 
     def __init__(self, models: Iterable[Any], average: str = "probabilities") -> None:
         super().__init__()
         if average not in ("probabilities", "logits"):
             raise ValueError(f"Ensemble: average must be 'probabilities' or 'logits', but {average!r} came")
+        self.combine = (Classification() if average == "probabilities" else Regression()).combine
         loaded = [m if isinstance(m, (nn.Module, Predictor)) else Predictor.load(m) for m in models]
         self.models = nn.ModuleList([_Raw(m) if isinstance(m, Predictor) else m for m in loaded])
-        self.average = average
         self.eval()
 
     def forward(self, *args: Any) -> Tensor:
         if not len(self.models):
             raise RuntimeError(f"{type(self).__name__}: there is no model yet")
-        outputs = [model(*args) for model in self.models]
-        if self.average == "logits":
-            return mean(stack(outputs), 0)
-        return logsumexp(stack([log_softmax(y, 1) for y in outputs]), 0) - math.log(len(outputs))
+        return self.combine([model(*args) for model in self.models])
 
 
 class SnapshotEnsemble(Ensemble):
     """Copies of `model` at the ends of the cycles of its learning rate, the last `keep` of them.
 
-    Call `step()` after each step of the schedule. `cycle`: its steps in a cycle, or the schedule, whose `T_cur` is 0 when
-    a cycle begins (CosineAnnealingWarmRestarts). Reference: Huang et al., ICLR 2017."""
+    Call `step()` after each step of the schedule. `cycle`: its steps in a cycle, or the schedule itself, whose `T_cur`
+    is 0 when a cycle begins (CosineAnnealingWarmRestarts). Reference: Huang et al., ICLR 2017."""
 
     def __init__(self, model: nn.Module, cycle: Any, keep: int = 5, average: str = "probabilities") -> None:
         super().__init__([], average)
