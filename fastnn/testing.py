@@ -6,6 +6,7 @@ import numpy as np
 
 from fastnn import autograd
 from fastnn.errors import AutogradError, DTypeError
+from fastnn.functional import concat
 from fastnn.tensor import Array, Tensor, as_tensor, float64
 
 
@@ -35,34 +36,27 @@ def gradcheck(func: Callable, inputs: Tensor | Sequence[Any], eps: float = 1e-6,
         result = func(*args)
         return [y for y in ([result] if isinstance(result, Tensor) else result) if y.is_floating_point()]
 
-    def differences(x: Tensor, k: int) -> Array:  # of all elements of the outputs, by element k of x
-        value, ends = x.array.flat[k], []
-        for step in (eps, -eps):
-            x.array.flat[k] = value + step
-            with autograd.no_grad():
-                ends.append(np.concatenate([y.array.ravel() for y in outputs()]))
+    def moved(x: Tensor, k: int, step: float) -> Array:
+        value, x.array.flat[k] = x.array.flat[k], x.array.flat[k] + step
+        with autograd.no_grad():
+            y = np.concatenate([y.array.ravel() for y in outputs()])
         x.array.flat[k] = value
-        return (ends[0] - ends[1]) / (2 * eps)
+        return y
 
-    def derivatives(x: Tensor, y: Tensor, m: int) -> Array:  # of element m of y, by all elements of x
-        unit = np.zeros(y.shape)
-        unit.flat[m] = 1
-        (g,) = autograd.grad(y, x, Tensor(unit), retain_graph=True, allow_unused=True) if y.requires_grad else (None,)
-        return np.zeros(x.numel()) if g is None else g.array.ravel()
-
-    places = [(j, y, m) for j, y in enumerate(outputs()) for m in range(y.numel())]
-    if not wanted or not any(y.requires_grad for _, y, _ in places):
+    names = [f"element {m} of output {j}" for j, y in enumerate(outputs()) for m in range(y.numel())]
+    y = concat([y.reshape(-1) for y in outputs()])
+    if not wanted or not y.requires_grad:
         raise ValueError("gradcheck: at least one input must require grad, and an output depend on it")
     for i, x in wanted.items():
-        numeric = np.array([differences(x, k) for k in range(x.numel())]).reshape(x.numel(), len(places))
-        exact = np.array([derivatives(x, y, m) for _, y, m in places]).T
-        wrong_by = np.abs(exact - numeric) - (atol + rtol * np.abs(numeric))
-        if not (wrong_by <= 0).all():
-            k, place = np.unravel_index(wrong_by.argmax(), wrong_by.shape)
-            j, _, m = places[place]
+        numeric = np.array([(moved(x, k, eps) - moved(x, k, -eps)) / (2 * eps) for k in range(x.numel())])
+        grads = [autograd.grad(y, x, Tensor(unit), retain_graph=True, allow_unused=True)[0] for unit in np.eye(len(y))]
+        exact = np.array([np.zeros(x.numel()) if g is None else g.array.ravel() for g in grads]).T
+        excess = np.abs(exact - numeric) - (atol + rtol * np.abs(numeric))
+        if not (excess <= 0).all():
+            k, m = np.unravel_index(excess.argmax(), excess.shape)
             if raise_exception:
-                raise AutogradError(f"gradcheck: element {m} of output {j} has the derivative {exact[k, place]:.9g} by "
-                                    f"element {k} of input {i}; central differences give {numeric[k, place]:.9g}")
+                raise AutogradError(f"gradcheck: {names[m]} has the derivative {exact[k, m]:.9g} by element {k} of "
+                                    f"input {i}; central differences give {numeric[k, m]:.9g}")
             return False
     return True
 
