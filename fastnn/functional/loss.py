@@ -136,10 +136,13 @@ def cross_entropy(input: Tensor, target: Tensor, weight: Tensor | None = None, *
     """
     if not 0 <= label_smoothing <= 1:
         raise ArgumentError(f"label_smoothing must be from 0 to 1, but {label_smoothing} came")
-    if target.shape == input.shape and input.ndim:
+    if target.shape == input.shape and input.ndim:  # probabilities, which may have gradients
         if ignore_index >= 0:
             raise ArgumentError(f"targets that are probabilities have no ignore_index, but {ignore_index} came")
-        return _soft_cross_entropy(input, target, weight, label_smoothing)
+        x = same_float("cross_entropy", {"weight": weight}, input=input, **{"target of the input's shape": target})
+        dim, w = _class_weight(x, weight)
+        losses = log_softmax(input, dim) * (target * (1 - label_smoothing) + label_smoothing / max(x.shape[dim], 1))
+        return -sum(losses if w is None else losses * Tensor(w.reshape(-1, *(1,) * (x.ndim - dim - 1))), dim)
 
     def run(x: Array, t: Array, w: Array | None) -> tuple:
         loss, sums, unit = layout.empty(t.shape, x.dtype), layout.empty((2,), float64), layout.empty(x.shape, x.dtype)
@@ -155,26 +158,11 @@ def cross_entropy(input: Tensor, target: Tensor, weight: Tensor | None = None, *
     return _class_loss("cross_entropy", input, target, weight, run)
 
 
-def _soft_cross_entropy(input: Tensor, target: Tensor, weight: Tensor | None, smoothing: float) -> Tensor:
-    """Cross-entropy for targets that are probabilities, which may have gradients too: composed of other operations."""
-    x = same_float("cross_entropy", {"weight": weight}, input=input, **{"target of the input's shape": target})
-    dim, w = _class_weight(x, weight)
-    smooth = target * (1 - smoothing) + smoothing / max(x.shape[dim], 1) if smoothing else target
-    losses = log_softmax(input, dim) * smooth
-    if w is not None:
-        losses = losses * Tensor(w.reshape(-1, *(1,) * (x.ndim - dim - 1)))
-    return -sum(losses, dim)
-
-
 @_loss
 def nll_loss(input: Tensor, target: Tensor, weight: Tensor | None = None, *, ignore_index: int = -100) -> Any:
     """Negative log-likelihood: −w[t]·x[t] for log-probabilities x, such as `log_softmax` gives.
 
-    Arguments, reductions and errors are those of `cross_entropy` with class targets.
-
-    >>> F.nll_loss(fastnn.tensor([[-1.0, -2.0], [-3.0, -4.0]]), fastnn.tensor([1, 0]))
-    tensor(2.5)
-    """
+    Arguments, reductions and errors are those of `cross_entropy` with class targets."""
     def run(x: Array, t: Array, w: Array | None) -> tuple:
         kept = t != ignore_index
         _check_range(t[kept], x.shape[1])
@@ -312,7 +300,6 @@ def binary_cross_entropy_with_logits(input: Tensor, target: Tensor, weight: Tens
     np.log1p(np.exp(np.negative(y, out=y), out=y), out=y)
     y += np.maximum(-x, 0)
     y += (1 - t) * x
-
     return y, lambda g: times(_sigmoid(x) - t, g), lambda g: times(x, -g)
 
 
