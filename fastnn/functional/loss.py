@@ -37,17 +37,18 @@ def _loss(formula: Callable) -> Callable[..., Tensor]:
     """The loss that checks its tensors, those that are no option, and reduces, by its own keyword `reduction`, what
     `formula` gives: the losses as a tensor, or the arguments of `_fused` from y on."""
     op, signature = formula.__name__, inspect.signature(formula)
-    needed = {name for name, p in signature.parameters.items() if "Tensor" in (a := str(p.annotation)) and "|" not in a}
+    needed = [name for name, p in signature.parameters.items() if "Tensor" in (a := str(p.annotation)) and "|" not in a]
 
     @functools.wraps(formula)
     def loss(*args: Tensor, reduction: str = "mean", **kwargs: Tensor) -> Tensor:
-        given = dict(zip(signature.parameters, args)) | kwargs  # noqa: B905
-        tensors = {name: x for name, x in given.items() if name in needed}
+        tensors: dict[str, Any] = dict(zip(needed, (*args, *[kwargs.get(name) for name in needed[len(args):]])))  # noqa: B905
+        floats = False
         for name, x in tensors.items():
             check_tensor(op, x, name)
+            floats |= x.dtype.kind == "f"
         if reduction not in _REDUCTIONS or (reduction == "batchmean" and op != "kl_div"):
             raise ValueError(f"{op}: reduction must be 'none', 'mean' or 'sum', but {reduction!r} came")
-        if not any(x.dtype.kind == "f" for x in tensors.values()):
+        if not floats:
             raise DTypeError(f"{op}: {' and '.join(tensors)} hold no floats; use .float()")
         try:
             with np.errstate(all="ignore"):
@@ -141,7 +142,9 @@ def cross_entropy(input: Tensor, target: Tensor, weight: Tensor | None = None, *
             raise ArgumentError(f"targets that are probabilities have no ignore_index, but {ignore_index} came")
         x = same_float("cross_entropy", {"weight": weight}, input=input, **{"target of the input's shape": target})
         dim, w = _class_weight(x, weight)
-        losses = log_softmax(input, dim) * (target * (1 - label_smoothing) + label_smoothing / max(x.shape[dim], 1))
+        if label_smoothing:
+            target = target * (1 - label_smoothing) + label_smoothing / max(x.shape[dim], 1)
+        losses = log_softmax(input, dim) * target
         return -sum(losses if w is None else losses * Tensor(w.reshape(-1, *(1,) * (x.ndim - dim - 1))), dim)
 
     def run(x: Array, t: Array, w: Array | None) -> tuple:

@@ -155,7 +155,7 @@ def lsuv_(model: Any, *data: Any, tol: float = 0.01, max_iterations: int = 10) -
     """Layer-sequential unit variance: orthonormal weights, no biases; then, layer by layer as `model(*data)` comes to
     them, weights divided by the standard deviation of the layer's output until its variance is within `tol` of 1.
 
-    Done for all modules with a weight of 2 or more dimensions, in evaluation mode; of the model nothing else changes.
+    Done for all modules that have `in_features` or `in_channels`, in evaluation mode; nothing else changes.
     Returns the model. ArgumentError if an output does not vary. Reference: Mishkin & Matas, ICLR 2016."""
     def fit(layer: Any, args: tuple, output: Any) -> Any:
         orthogonal_(layer.weight)
@@ -173,7 +173,7 @@ def lsuv_(model: Any, *data: Any, tol: float = 0.01, max_iterations: int = 10) -
 
     modes = {module: module.training for module in model.modules()}
     handles = {layer: layer.register_forward_hook(fit, prepend=True) for layer in modes
-               if getattr(layer._parameters.get("weight"), "ndim", 0) > 1}
+               if hasattr(layer, "in_features") or hasattr(layer, "in_channels")}
     try:
         with no_grad():
             model.eval()(*data)
