@@ -1,5 +1,5 @@
 """fastnn: a small deep learning framework for the CPU, with PyTorch's names and compiled kernels."""
-from fastnn import autograd, functional, memory, nn, optim, utils
+from fastnn import autograd, functional, memory, nn, optim, testing, utils
 from fastnn._version import __version__ as __version__
 from fastnn.autograd import enable_grad, inference_mode, is_grad_enabled, no_grad, set_grad_enabled
 from fastnn.backend import get_num_threads, manual_seed, set_num_threads

@@ -20,7 +20,7 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from gc import get_referents
 from sys import getrefcount
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -114,8 +114,7 @@ class RemovableHandle:
 class Tensor:
     """A NumPy array that remembers how it was computed.
 
-    `array` is the array itself, for code that works below the tape; `data`, `grad`, `requires_grad` and the methods
-    are PyTorch's. `Tensor(array)` shares the array's memory; `fastnn.tensor` copies.
+    `array` is for code below the tape; the rest is PyTorch's. `Tensor(array)` shares memory, `fastnn.tensor` copies.
 
     >>> x = fastnn.tensor([1.0, 2.0], requires_grad=True)
     >>> (x * x).sum().backward()
@@ -125,6 +124,11 @@ class Tensor:
     __slots__ = ("__weakref__", "_hooks", "_node", "_requires_grad", "_version", "_view", "array", "grad")
     __array_priority__ = 1000.0  # so that NumPy's operators leave `ndarray * tensor` to the tensor
     __hash__ = object.__hash__
+
+    if TYPE_CHECKING:  # what fastnn.functional installs
+        def __getattr__(self, name: str) -> Any: ...
+        __neg__ = __abs__ = __invert__ = __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = (
+            __rtruediv__) = __pow__ = __matmul__ = __lt__ = __le__ = __gt__ = __ge__ = __eq__ = __ne__ = globals()[""]
 
     def __init__(self, array: Array, requires_grad: bool = False) -> None:
         if not isinstance(array, Array):
@@ -737,11 +741,10 @@ def result_dtype(*operands: Tensor | bool | int | float) -> np.dtype:
 
 
 def unbroadcast(grad: Array, shape: tuple[int, ...]) -> Array:
-    """Sum `grad` over the axes along which `shape` was broadcast."""
+    """Sum `grad` over the axes along which `shape` was broadcast, float32 in float64: NumPy's sum may lose digits."""
     if grad.shape == shape:
         return grad
     extra = grad.ndim - len(shape)
     axes = (*range(extra), *(i + extra for i, n in enumerate(shape) if n == 1 and grad.shape[i + extra] != 1))
-    # float32 is summed in float64: over the outer axes of channels-last arrays NumPy's own sum loses digits
     total = grad.sum(axis=axes, keepdims=True, dtype=float64 if grad.dtype == float32 else None)
     return total.reshape(shape).astype(grad.dtype, copy=False)

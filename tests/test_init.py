@@ -168,3 +168,45 @@ def test_empty_tensors():
     for fill in (init.uniform_, init.trunc_normal_, init.xavier_normal_, init.kaiming_uniform_, init.orthogonal_):
         for shape in ((0, 3), (3, 0), (0, 0)):
             assert fill(fastnn.empty(shape)).shape == shape
+
+
+def test_lsuv_makes_the_variance_of_every_output_one(rng):
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.norm, self.output = nn.Conv2d(3, 8, 3, bias=False), nn.BatchNorm2d(8), nn.Linear(8 * 16, 5)
+            self.twice = nn.Linear(5, 5)
+            self.drop = nn.Dropout(0.5)
+            self.drop.eval()
+
+        def forward(self, x):
+            h = self.output(self.drop(self.norm(self.conv(x)).relu()).flatten(1))
+            return self.twice(self.twice(h).tanh())
+
+    net, x = Net(), fastnn.tensor(7 * rng.standard_normal((32, 3, 6, 6)).astype("float32"))
+    variances, seen = {}, []
+    net.conv.register_forward_hook(lambda m, args, y: seen.append(y.array.var()))
+    before = {name: b.array.copy() for name, b in net.named_buffers()}
+    assert init.lsuv_(net, x, tol=1e-3) is net
+    assert abs(seen[-1] - 1) < 1e-3 and len(net.conv._forward_hooks) == 1  # hooks of others see the final output
+    assert net.training and not net.drop.training and all(p.grad is None and p.requires_grad for p in net.parameters())
+    assert all((before[name] == b.array).all() for name, b in net.named_buffers())
+    assert not net.output.bias.array.any()
+    w = net.output.weight.array
+    gram = w @ w.T
+    np.testing.assert_allclose(gram, gram[0, 0] * np.eye(5), atol=1e-5 * gram[0, 0])  # still orthogonal, if scaled
+
+    def watch(layer, args, y):
+        variances.setdefault(layer, float(y.array.var()))
+
+    for layer in (net.conv, net.output, net.twice):
+        layer.register_forward_hook(watch)
+    net.eval()(x)
+    assert len(variances) == 3 and all(abs(v - 1) < 2e-3 for v in variances.values())
+
+
+def test_lsuv_refuses_outputs_that_do_not_vary():
+    net = nn.Sequential(nn.Linear(3, 4), nn.ReLU())
+    with pytest.raises(ValueError, match=r"lsuv_: the variance of the output of Linear\(.*\) is 0"):
+        init.lsuv_(net, fastnn.zeros(5, 3))
+    assert not net[0]._forward_hooks and net.training

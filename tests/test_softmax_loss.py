@@ -1,4 +1,4 @@
-"""Softmax, log-softmax, cross-entropy, negative log-likelihood, mean squared error."""
+"""Softmax, log-softmax, cross-entropy, negative log-likelihood."""
 
 import itertools
 
@@ -169,7 +169,7 @@ def test_nothing_to_average(op):
 @pytest.mark.parametrize("label", [-1, 3, 2**40, -(2**63)])
 def test_labels_out_of_range(op, label):
     name = op.__name__
-    with pytest.raises(IndexError, match=f"{name}: target {label} is out of range for 3 classes"):
+    with pytest.raises(IndexError, match=rf"{name}: Target {label} is out of bounds\. There are 3 classes"):
         op(fastnn.ones(2, 3), fastnn.tensor([0, label]))
 
 
@@ -183,7 +183,7 @@ def test_class_losses_refuse(op):
         (TypeError, "input is float32, but weight is float64", (x, t, fastnn.ones(3, dtype=fastnn.float64))),
         (TypeError, r"int64, but is int32; use .long\(\)", (x, t.int())),
         (TypeError, r"int64, but is float32; use .long\(\)", (x, t.float())),
-        (TypeError, "input must be float32 or float64, but is int64", (x.long(), t)),
+        (TypeError, "input and target hold no floats; use .float", (x.long(), t)),
         (TypeError, "target must be a Tensor, but a list came", (x, [0, 1])),
         (ValueError, "input must be .* but is 0-d", (fastnn.tensor(1.0), fastnn.tensor(0).reshape(1))),
     ]:  # fmt: skip
@@ -229,50 +229,12 @@ def test_backward_twice():
     close(x.grad, [[-1.0, 1.0]])
 
 
-@pytest.mark.parametrize("reduction", REDUCTIONS)
-@pytest.mark.parametrize("shape", [(), (5,), (3, 4), (2, 3, 5, 4)], ids=str)
-def test_mse_loss(rng, shape, reduction):
-    def oracle(x, t):
-        d = np.array([(a - b) ** 2 for a, b in zip(x.ravel(), t.ravel(), strict=True)]).reshape(shape)
-        return {"none": d, "sum": d.sum(), "mean": d.mean()}[reduction]
-
-    def op(x, t):
-        return F.mse_loss(x, t, reduction=reduction)
-
-    check(op, rng.standard_normal(shape), rng.standard_normal(shape), oracle=oracle)
-
-
-def test_mse_loss_broadcasts_with_a_warning(rng):
-    x, t = fastnn.tensor(rng.standard_normal((3, 1)), requires_grad=True), fastnn.tensor(rng.standard_normal(3))
-    with pytest.warns(UserWarning, match=r"target has shape \(3,\) and input \(3, 1\); they are broadcast, rarely"):
-        loss = F.mse_loss(x, t)
-    loss.backward()
-    d = x.detach().numpy() - t.numpy()
-    close(loss, np.float64(np.mean(d**2)))
-    close(x.grad, 2 * d.sum(axis=1, keepdims=True) / 9)
-    with pytest.raises(RuntimeError, match=r"mse_loss: shapes \(2, 3\) and \(3, 2\) do not broadcast"):
-        F.mse_loss(fastnn.ones(2, 3), fastnn.ones(3, 2))
-
-
-def test_mse_loss_dtypes():
-    x, ints = fastnn.ones(2, dtype=fastnn.float64, requires_grad=True), fastnn.tensor([1, 3])
-    assert F.mse_loss(x, fastnn.zeros(2)).dtype == fastnn.float64
-    assert F.mse_loss(x, ints).item() == 2
-    with pytest.raises(TypeError, match="one must be of floats"):
-        F.mse_loss(ints, ints)
-    y = fastnn.zeros(2, requires_grad=True)
-    F.mse_loss(x, y).backward()
-    assert x.grad.dtype == fastnn.float64 and y.grad.dtype == fastnn.float32
-    assert np.isnan(F.mse_loss(fastnn.ones(0), fastnn.ones(0)).item())
-
-
 def test_modules(rng):
     x, t, w = fastnn.tensor(rng.standard_normal((4, 3))), fastnn.tensor([0, 2, -1, 1]), fastnn.tensor([1.0, 2.0, 0.5])
     x, w = x.float(), w.float()
     loss = nn.CrossEntropyLoss(w, ignore_index=-1, reduction="sum", label_smoothing=0.1)
     close(loss(x, t), F.cross_entropy(x, t, w, ignore_index=-1, reduction="sum", label_smoothing=0.1).array)
     close(nn.NLLLoss(w, ignore_index=-1)(x, t), F.nll_loss(x, t, w, ignore_index=-1).array)
-    close(nn.MSELoss(reduction="none")(x, x * 2), (x * x).array)
     assert list(loss.state_dict()) == ["weight"] and not list(loss.parameters())
     assert loss.double().weight.dtype == fastnn.float64
     assert list(nn.CrossEntropyLoss().state_dict()) == [] and repr(nn.NLLLoss()) == "NLLLoss()"
@@ -294,7 +256,7 @@ def test_kernels_refuse_what_does_not_fit(isa):
         with pytest.raises(ValueError, match="kernel:"):
             kernels.cross_entropy(*good[:i], bad, *good[i + 1 :], 1)
     before = [a.copy() for a in good[5:]]
-    with pytest.raises(IndexError, match="target 6 is out of range for 6 classes"):
+    with pytest.raises(IndexError, match=r"Target 6 is out of bounds\. There are 6 classes"):
         kernels.cross_entropy(x, np.array([0, 1, 2, 6]), *good[2:], 1)
     for a, b in zip(good[5:], before, strict=True):
         np.testing.assert_array_equal(a, b)

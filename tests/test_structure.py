@@ -25,7 +25,7 @@ LEVELS = (
     {"_kernels", "reference"},
     {"tensor", "backend"},
     {"autograd", "creation", "functional"},
-    {"nn"},
+    {"nn", "testing"},
     {"optim", "data", "serialization"},
     {"models", "utils"},
     {"train", "verify", "config", "inspection"},

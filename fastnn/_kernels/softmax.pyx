@@ -194,7 +194,7 @@ def cross_entropy(cnp.ndarray x not None, cnp.ndarray target not None, cnp.ndarr
     job.target = <const int64_t*> target.data
     for i in range(x.shape[0]):
         if not 0 <= job.target[i] < x.shape[1] and job.target[i] != ignore_index:
-            raise IndexError(f"cross_entropy: target {job.target[i]} is out of range for {x.shape[1]} classes")
+            raise IndexError(f"cross_entropy: Target {job.target[i]} is out of bounds. There are {x.shape[1]} classes")
     if x.shape[1] == 0:  # no row counts
         loss_out.fill(0)
     run(&job, CROSS_ENTROPY, COST, x, x, dx_out, n_threads)

@@ -13,7 +13,7 @@ from fastnn.functional.elementwise import Op, choose, named, where
 from fastnn.functional.shape import axis_of, broadcast_to, install, reshape, selection, take_view
 from fastnn.tensor import Array, Tensor, as_tensor, bool_, inplace, int64, record, unbroadcast
 
-__all__ = ["gather", "index_select", "masked_fill", "tril", "triu"]
+__all__ = ["gather", "index_select", "masked_fill", "one_hot", "tril", "triu"]
 
 
 def _parse(index: Any, shape: tuple[int, ...]) -> tuple[tuple, tuple | None]:
@@ -133,6 +133,17 @@ def masked_fill(x: Tensor, mask: Tensor, value: Tensor | float) -> Tensor:
     if filler.ndim:
         raise ShapeError(f"masked_fill: value must be a number or 0-d tensor, but its shape is {filler.shape}")
     return choose("masked_fill", "mask", mask, filler, x)
+
+
+def one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:
+    """The vectors (*, num_classes) that are 1 at the classes (*), else 0, int64; −1: one more than the largest class.
+    DTypeError unless int64, RangeError for a class that is negative or too large, ShapeError for no classes."""
+    if not isinstance(tensor, Tensor) or tensor.dtype != int64:
+        raise DTypeError(f"one_hot: an int64 tensor is needed, but {getattr(tensor, 'dtype', type(tensor))} came")
+    if num_classes < 1 and not (num_classes == -1 and tensor.numel()):
+        raise ShapeError(f"one_hot: num_classes={num_classes} came for a tensor of shape {tensor.shape}")
+    n = int(tensor.array.max()) + 1 if num_classes == -1 else num_classes
+    return Tensor((_indices("one_hot", tensor, n)[..., np.newaxis] == np.arange(n)).astype(int64))
 
 
 def _triangle(name: str, word: str, keep: Op) -> Op:

@@ -5,7 +5,7 @@ from fastnn.nn.container import ModuleDict, ModuleList, ParameterList, Sequentia
 from fastnn.nn.conv import Conv2d
 from fastnn.nn.dropout import Dropout, Dropout2d
 from fastnn.nn.linear import Flatten, Identity, Linear, Unflatten
-from fastnn.nn.loss import CrossEntropyLoss, MSELoss, NLLLoss
+from fastnn.nn.loss import *
 from fastnn.nn.module import Module
 from fastnn.nn.normalization import BatchNorm1d, BatchNorm2d
 from fastnn.nn.parameter import Parameter

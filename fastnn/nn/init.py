@@ -1,10 +1,13 @@
 """Initial values. Each function fills the tensor in place, unseen by the tape, and returns it. Random values are drawn
 from the seeded generator in float64, in the C order of the shape: they depend on neither dtype nor memory order."""
 import math
+from typing import Any
 
 import numpy as np
 
 from fastnn import backend
+from fastnn.autograd import no_grad
+from fastnn.errors import ArgumentError
 from fastnn.nn.parameter import write
 from fastnn.tensor import Tensor
 
@@ -39,14 +42,14 @@ def _calculate_fan_in_and_fan_out(tensor: Tensor) -> tuple[int, int]:
 def uniform_(tensor: Tensor, a: float = 0.0, b: float = 1.0) -> Tensor:
     """Values from U(a, b)."""
     if not a <= b:
-        raise ValueError(f"uniform_: a <= b is needed, but a={a}, b={b} came")
+        raise ArgumentError(f"uniform_: a <= b is needed, but a={a}, b={b} came")
     return write(tensor, backend.generator.uniform(a, b, tensor.shape))
 
 
 def normal_(tensor: Tensor, mean: float = 0.0, std: float = 1.0) -> Tensor:
     """Values from N(mean, std²)."""
     if not std >= 0:
-        raise ValueError(f"normal_: std must not be negative, but std={std} came")
+        raise ArgumentError(f"normal_: std must not be negative, but std={std} came")
     return write(tensor, backend.generator.normal(mean, std, tensor.shape))
 
 
@@ -146,3 +149,37 @@ def sparse_(tensor: Tensor, sparsity: float, std: float = 0.01) -> Tensor:
     order = np.argsort(backend.generator.random(tensor.shape), axis=0)
     np.put_along_axis(values, order[: math.ceil(sparsity * len(order))], 0.0, axis=0)
     return write(tensor, values)
+
+
+def lsuv_(model: Any, *data: Any, tol: float = 0.01, max_iterations: int = 10) -> Any:
+    """Layer-sequential unit variance: orthonormal weights, no biases; then, layer by layer as `model(*data)` comes to
+    them, weights divided by the standard deviation of the layer's output until its variance is within `tol` of 1.
+
+    Done for all modules that have `in_features` or `in_channels`, in evaluation mode; nothing else changes.
+    Returns the model. ArgumentError if an output does not vary. Reference: Mishkin & Matas, ICLR 2016."""
+    def fit(layer: Any, args: tuple, output: Any) -> Any:
+        orthogonal_(layer.weight)
+        if layer._parameters.get("bias") is not None:
+            zeros_(layer.bias)
+        for _ in range(max_iterations):
+            variance = float((output := layer.forward(*args)).array.var(dtype=np.float64))
+            if not 0 < variance < math.inf:
+                raise ArgumentError(f"lsuv_: the variance of the output of {layer} is {variance}")
+            if abs(variance - 1) < tol:
+                break
+            write(layer.weight, layer.weight.array / math.sqrt(variance))
+        handles.pop(layer).remove()  # not again, if the layer is used twice
+        return output
+
+    modes = {module: module.training for module in model.modules()}
+    handles = {layer: layer.register_forward_hook(fit, prepend=True) for layer in modes
+               if hasattr(layer, "in_features") or hasattr(layer, "in_channels")}
+    try:
+        with no_grad():
+            model.eval()(*data)
+    finally:
+        for handle in handles.values():
+            handle.remove()
+        for module, training in modes.items():
+            module.training = training
+    return model

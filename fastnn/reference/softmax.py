@@ -30,7 +30,7 @@ def cross_entropy(x, target, weight, label_smoothing, ignore_index, loss_out, su
     kept = target != ignore_index
     wrong = target[kept & ((target < 0) | (target >= D))]
     if wrong.size:
-        raise IndexError(f"cross_entropy: target {wrong[0]} is out of range for {D} classes")
+        raise IndexError(f"cross_entropy: Target {wrong[0]} is out of bounds. There are {D} classes")
     for out in (loss_out, dx_out):
         out[...] = 0
     t = target[kept]

@@ -135,3 +135,25 @@ MISTAKES = {
 @pytest.mark.parametrize("name", MISTAKES)
 def test_mistakes(name):
     check_raises(MISTAKES[name])
+
+
+MORE_MISTAKES = {
+    "uniform bounds": lambda lib: lib.nn.init.uniform_(lib.empty(3), 2, 1),
+    "normal std": lambda lib: lib.nn.init.normal_(lib.empty(3), 0, -1),
+    "gain of a bool": lambda lib: lib.nn.init.calculate_gain("leaky_relu", True),
+    "kaiming of a vector": lambda lib: lib.nn.init.kaiming_normal_(lib.empty(3)),
+    "kaiming nonlinearity": lambda lib: lib.nn.init.kaiming_uniform_(lib.empty(3, 3), nonlinearity="gelu"),
+    "xavier normal of a vector": lambda lib: lib.nn.init.xavier_normal_(lib.empty(3)),
+}
+
+
+@pytest.mark.parametrize("name", MORE_MISTAKES)
+def test_more_mistakes(name):
+    check_raises(MORE_MISTAKES[name])
+
+
+def test_all_gains():
+    names = ["linear", "sigmoid", "tanh", "relu", "leaky_relu", "selu"]
+    names += [f"conv{kind}{n}d" for kind in ("", "_transpose") for n in (1, 2, 3)]
+    check(lambda lib: [float(lib.nn.init.calculate_gain(name)) for name in names])
+    check(lambda lib: float(lib.nn.init.calculate_gain("leaky_relu", 1)))
