@@ -1,6 +1,6 @@
 """Linear, and layers without weights: Identity, Flatten, Unflatten."""
 import math
-from typing import Any
+from typing import Any, ClassVar
 
 import fastnn.functional as F
 from fastnn.nn import init
@@ -33,15 +33,17 @@ class Unflatten(FunctionModule, function=lambda x, dim, unflattened_size: F.unfl
 
 class Weighted(Module):
     """A module of a weight and a bias, None where not wanted; by default drawn from U(−k, k), k = 1 / √fan_in."""
+    _fan_in: ClassVar[slice] = slice(1, None)  # the axes of the weight that count
 
-    def _make_parameters(self, shape: tuple[int, ...], weight: bool, bias: bool, device: Any, dtype: Any) -> None:
-        for name, size, wanted in (("weight", shape, weight), ("bias", shape[:1], bias)):
+    def _make_parameters(self, shape: tuple[int, ...], weight: bool, bias: bool, device: Any, dtype: Any,
+                         bias_shape: tuple[int, ...] = ()) -> None:
+        for name, size, wanted in (("weight", shape, weight), ("bias", bias_shape or shape[:1], bias)):
             parameter = empty(type(self).__name__, *size, device=device, dtype=dtype) if wanted else None
             self.register_parameter(name, parameter)
 
     def reset_parameters(self) -> None:
         """Draw weight and bias anew."""
-        fan_in = math.prod(self.weight.shape[1:])
+        fan_in = math.prod(self.weight.shape[self._fan_in])
         bound = fan_in**-0.5 if fan_in else 0.0
         for parameter in (self.weight,) if self.bias is None else (self.weight, self.bias):
             init.uniform_(parameter, -bound, bound)
