@@ -11,4 +11,5 @@ from fastnn.functional.normalization import *
 from fastnn.functional.padding import *
 from fastnn.functional.pooling import *
 from fastnn.functional.reduction import *
+from fastnn.functional.resampling import *
 from fastnn.functional.shape import *

@@ -158,7 +158,7 @@ def _transposed(op: str, input: Tensor, weight: Tensor, bias: Tensor | None, str
     where = geometry(op, w.shape[2:], stride, padding, dilation)
     more = pair(output_padding, op, "output_padding")
     if any(m >= max(s, d) for m, s, d in zip(more, where[1], where[3], strict=True)):
-        raise ArgumentError(f"{op}: output_padding={more} must be smaller than stride={where[1]} or dilation={where[3]}")
+        raise ArgumentError(f"{op}: output_padding={more} must be below stride={where[1]} or dilation={where[3]}")
     axes = zip(x.shape[2:], *where, more, strict=True)
     size = pair([(n - 1) * s - 2 * p + d * (k - 1) + m + 1 for n, k, s, p, d, m in axes], op, "the output's size", 1)
     y, arguments = layout.empty((len(x), F, *size), x.dtype, True), (*where[1:], groups)

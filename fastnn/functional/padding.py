@@ -61,7 +61,8 @@ def _grow(x: Tensor, widths: list[tuple[int, int]], mode: str, value: float) -> 
     copies = []
     for axis in range(a.ndim)[::-1]:
         (lo, hi), end = widths[axis], inner[axis].stop
-        before, after = {"reflect": (slice(2 * lo, lo, -1), slice(end - 2, end - 2 - hi if end - 2 >= hi else None, -1)),
+        last = end - 2 - hi if end - 2 >= hi else None
+        before, after = {"reflect": (slice(2 * lo, lo, -1), slice(end - 2, last, -1)),
                          "replicate": (slice(lo, lo + 1), slice(end - 1, end)),
                          "circular": (slice(end - lo, end), slice(lo, lo + hi))}.get(mode, (None, None))
         for border, source in (slice(0, lo), before), (slice(end, end + hi), after):

@@ -11,3 +11,6 @@ from fastnn.nn.normalization import BatchNorm1d, BatchNorm2d
 from fastnn.nn.padding import *
 from fastnn.nn.parameter import Parameter
 from fastnn.nn.pooling import AdaptiveAvgPool2d, AvgPool2d, MaxPool2d
+from fastnn.nn.resampling import Fold, PixelShuffle, PixelUnshuffle, Unfold, Upsample
+from fastnn.nn.resampling import UpsamplingBilinear2d as UpsamplingBilinear2d
+from fastnn.nn.resampling import UpsamplingNearest2d as UpsamplingNearest2d

@@ -60,3 +60,12 @@ def _inside(at, mode, n):
         at = np.abs(at + 0.5) % (2 * n)
         at = np.where(at < n, at, 2 * n - at) - 0.5
     return np.clip(np.nan_to_num(at, posinf=n, neginf=-1), 0, n - 1)
+
+
+def resample(x, top, down, left, along, y_out, n_threads):
+    y = x.astype(np.float64)
+    for axis, first, weights in (2, top, down), (3, left, along):
+        matrix = np.zeros((len(first), y.shape[axis]))
+        np.put_along_axis(matrix, first[:, None] + np.arange(weights.shape[1]), weights, 1)
+        y = np.moveaxis(np.tensordot(matrix, y, (1, axis)), 0, axis)
+    y_out[...] = y
