@@ -1,5 +1,4 @@
-"""Parts of images at whole pixels, mirrored or not, images under affine maps, and images of another size; memory is
-channels-last.
+"""Parts of images at whole pixels, mirrored or not, images under affine maps and of another size, channels-last.
 
 A unit of work is a band of an image's output rows. A row of a crop is one run of pixels inside the image, which is
 copied, from the end if mirrored (image.h), between two borders that are made pixel by pixel: bandwidth is the limit. So
@@ -8,13 +7,13 @@ own: the bits are those of one step after another. An affine map is sampled pixe
 working out which is the limit. Where a row or pixel lies is reduced to a range near the image first, so that no offset
 or map, NaN included, leads out of it.
 
-Another size is a product with a sparse matrix along each axis. A unit of work is an output row: input rows are summed
-with their weights, then pixels of the sum, in the first cache. Bandwidth is the limit where there are many channels."""
+Another size is a product with a matrix, mostly of zeros, along each axis. A unit is an output row: the sum of some
+input rows, then for each pixel the sum of some of its pixels, in the first cache; bandwidth limits many channels."""
 cimport numpy as cnp
 from cython cimport floating
 from libc.math cimport fabs, floor, fmod
 from libc.stdint cimport int64_t, uint8_t
-from libc.string cimport memcpy, memset
+from libc.string cimport memcpy
 from fastnn._kernels.kernel cimport *
 
 cnp.import_array()
@@ -279,7 +278,7 @@ def affine(cnp.ndarray x not None, cnp.ndarray theta not None, int mode, double 
               threads_for(y_out.size * TAPS, n_threads))
 
 
-ctypedef struct Axis:  # output o is the sum over t of weights[o, t] times input first[o] + t
+ctypedef struct Axis:  # place o of the output is the sum over t of weights[o, t] times place first[o] + t
     const int64_t* first
     Bytes weights
     Py_ssize_t taps
@@ -291,47 +290,39 @@ ctypedef struct Resampling:
 
 
 cdef inline void combine(const Axis* axis, Py_ssize_t o, const floating* x, Py_ssize_t n, floating* y) noexcept nogil:
-    """y = output o, where x has runs of n numbers; weights of 0 are not multiplied."""
+    """Place o, of runs of n numbers in x; weights of 0 are left out, but for the first."""
     cdef Py_ssize_t t, j
-    cdef floating w
-    cdef bint begun = False
+    cdef const floating* weights = <floating*> axis.weights + o * axis.taps
+    cdef floating w = weights[0]
     x += axis.first[o] * n
-    for t in range(axis.taps):
-        w = (<floating*> axis.weights)[o * axis.taps + t]
-        if w != 0 and begun:
+    for j in range(n):
+        y[j] = w * x[j]
+    for t in range(1, axis.taps):
+        w = weights[t]
+        if w != 0:
             for j in range(n):
-                y[j] += w * x[j]
-        elif w != 0:
-            begun = True
-            for j in range(n):
-                y[j] = w * x[j]
-        x += n
-    if not begun:
-        memset(y, 0, n * sizeof(floating))
+                y[j] += w * x[t * n + j]
 
 
 cdef void resample_row(const Resampling* r, Py_ssize_t unit, floating* kind) noexcept nogil:
     cdef Py_ssize_t size = r.W * r.C, j
-    cdef floating* row = <floating*> r.rows + omp_get_thread_num() * size
+    cdef floating* sums = <floating*> r.rows + omp_get_thread_num() * size
     cdef floating* y = <floating*> r.y + unit * r.oW * r.C
-    combine(&r.down, unit % r.oH, <floating*> r.x + unit // r.oH * r.H * size, size, row)
-    if r.C == 3:
-        for j in range(r.oW):
-            combine(&r.along, j, row, 3, y + j * 3)
-    else:
-        for j in range(r.oW):
-            combine(&r.along, j, row, r.C, y + j * r.C)
+    combine(&r.down, unit % r.oH, <floating*> r.x + unit // r.oH * r.H * size, size, sums)
+    for j in range(r.oW if r.C == 3 else 0):
+        combine(&r.along, j, sums, 3, y + j * 3)
+    for j in range(r.oW if r.C != 3 else 0):
+        combine(&r.along, j, sums, r.C, y + j * r.C)
 
 
-cdef int read_axis(Axis* axis, cnp.ndarray first, cnp.ndarray weights, Py_ssize_t n, Py_ssize_t out,
-                   cnp.ndarray like) except -1:
-    check_plain(weights)
+cdef Axis read_axis(cnp.ndarray first, cnp.ndarray weights, Py_ssize_t n, Py_ssize_t out, cnp.ndarray x) except *:
+    cdef Axis axis
     check_table(first, cnp.NPY_INT64, 1, out)
-    if (weights.ndim != 2 or weights.shape[0] != out or is_f32(weights) != is_f32(like)
-            or out and (first.min() < 0 or first.max() + weights.shape[1] > n)):
-        raise ValueError(f"kernel: for an axis {out} places within {n} pixels and weights are needed")
-    axis.first, axis.weights, axis.taps = <int64_t*> first.data, weights.data, weights.shape[1]
-    return 0
+    axis.first, axis.weights, axis.taps = <int64_t*> first.data, weights.data, weights.size // max(out, 1)
+    check_vector(weights.reshape(-1), axis.taps * out, x)
+    if out and (first.min() < 0 or first.max() + axis.taps > n or axis.taps < 1):
+        raise ValueError(f"kernel: resample needs {out} places from 0 to {n}, and a weight for each or more")
+    return axis
 
 
 def resample(cnp.ndarray x not None, cnp.ndarray top not None, cnp.ndarray down not None, cnp.ndarray left not None,
@@ -339,15 +330,14 @@ def resample(cnp.ndarray x not None, cnp.ndarray top not None, cnp.ndarray down 
     """y[n, c, i, j] = Σ over s, t of down[i, s]·along[j, t]·x[n, c, top[i] + s, left[j] + t].
 
     top (oH,) and left (oW,) int64; down (oH, taps) and along (oW, taps) of x's dtype."""
-    cdef Resampling r
     cdef Job job
-    prepare(&job, x, CONSTANT, y_out)
+    cdef Resampling r
+    cdef int threads = threads_for(y_out.size * TAPS // STREAM, n_threads)
     check_float(x)
+    prepare(&job, x, CONSTANT, y_out)
     r.x, r.y, r.C, r.H, r.W, r.oH, r.oW = job.x, job.y, job.C, job.H, job.W, job.oH, job.oW
-    read_axis(&r.down, top, down, r.H, r.oH, x)
-    read_axis(&r.along, left, along, r.W, r.oW, x)
+    r.down, r.along = read_axis(top, down, r.H, r.oH, x), read_axis(left, along, r.W, r.oW, x)
     if y_out.size:
-        threads = threads_for((r.down.taps * r.W + r.along.taps * r.oW) * r.C * r.oH * x.shape[0], n_threads)
         r.rows = <Bytes> scratch_acquire(threads * r.W * r.C * cnp.PyArray_ITEMSIZE(x))
         start(<Unit> resample_row[float], <Unit> resample_row[double], x, &r, x.shape[0] * r.oH, threads)
         scratch_release(r.rows)

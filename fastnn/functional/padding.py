@@ -11,40 +11,29 @@ __all__ = ["pad"]
 
 
 def pad(input: Tensor, pad: Sequence[int], mode: str = "constant", value: float | None = None) -> Tensor:
-    """Elements before and after the last axis, then the axis before it, and so on, as many as `pad` says in pairs;
-    negative numbers crop. `mode` tells what they are:
-
-    - "constant": `value`, by default 0;
-    - "reflect" (dcb|abcd|cba), "replicate" (aaa|abcd|ddd) or "circular" (bcd|abcd|abc), of one or two axes behind
-      (N, C) or (C,). Mirrored, an axis must be longer than its borders, wrapped around as long as they are.
-
-    ShapeError for what does not fit, ArgumentError for a mode or value that is not known.
+    """As many elements before and after the last axis, then the one before it, and so on, as the pairs in `pad` say;
+    negative numbers crop. "constant" gives them the `value`, by default 0. The other modes, "reflect" (dcb|abcd|cba),
+    "replicate" (aaa|abcd|ddd) and "circular" (bcd|abcd|abc), are for L of (N, C, L) or H and W of (N, C, H, W), or
+    without N: an axis must be longer than what it mirrors, as long as what it continues. ShapeError or ArgumentError.
 
     >>> pad(fastnn.tensor([[1.0, 2.0, 3.0]]), (2, -1), "reflect")
     tensor([[3., 2., 1., 2.]])
     """
     check_tensor("pad", input)
-    sizes, k = ints("pad", pad), len(pad) // 2
-    if len(sizes) % 2 or k > input.ndim:
-        raise ShapeError(f"pad: {len(sizes)} numbers came, but pairs for at most {input.ndim} axes are needed")
-    if mode not in ("constant", "reflect", "replicate", "circular"):
-        raise ArgumentError(f"pad: mode must be constant, reflect, replicate or circular, but {mode!r} came")
-    widths = [(0, 0)] * (input.ndim - k) + list(zip(sizes[-2::-2], sizes[::-2], strict=True))
-    mirrors = mode in ("reflect", "replicate")  # what is cropped, too, so that they come before cropping
-    if mode != "constant":
-        if value:
-            raise ArgumentError(f"pad: mode={mode!r} takes no value, but {value} came")
-        if k not in (1, 2) or not k + 1 <= input.ndim <= k + 2 or 0 in input.shape[input.ndim > k + 1:]:
-            raise ShapeError(f"pad: mode={mode!r} pads one axis of (N, C, L) or (C, L), or two of (N, C, H, W) or "
-                             f"(C, H, W), only N may be 0, but {len(sizes)} numbers and shape {input.shape} came")
+    sizes, mirrors, ndim = ints("pad", pad), mode in ("reflect", "replicate"), input.ndim
+    k = len(sizes) // 2
+    if mode not in ("constant", "reflect", "replicate", "circular") or (value and mode != "constant"):
+        raise ArgumentError(f"pad: mode must be constant, reflect, replicate or circular, the latter three without a "
+                            f"value, but mode={mode!r}, value={value} came")
+    if len(sizes) % 2 or k > ndim or (mode != "constant" and (
+            k not in (1, 2) or ndim not in (k + 1, k + 2) or 0 in input.shape[ndim - k - 1:])):
+        raise ShapeError(f"pad: {len(sizes)} numbers do not fit an input of shape {input.shape} and mode={mode!r}")
+    widths = [(0, 0)] * (ndim - k) + list(zip(sizes[-2::-2], sizes[::-2], strict=True))
     for n, (lo, hi) in zip(input.shape, widths, strict=True):
-        left, most = n + min(lo, 0) + min(hi, 0), max(lo, hi)
-        if (n + lo + hi if mirrors else left) < 0 or (
-                most >= max(n, 1) if mode == "reflect" else most > left and mode == "circular"):
+        kept, most = n + (lo + hi if mirrors else min(lo, 0) + min(hi, 0)), max(lo, hi)
+        if kept < 0 or (most >= max(n, 1) if mode == "reflect" else most > kept and mode == "circular"):
             raise ShapeError(f"pad: mode={mode!r} does not pad an axis of size {n} by {(lo, hi)}")
-    if mirrors and max(n + lo + hi for n, (lo, hi) in zip(input.shape[-k:], widths[-k:], strict=True)) < 1:
-        raise ShapeError(f"pad: nothing is left of shape {input.shape}, padded by {sizes}")
-    x = _grow(input, widths, mode, 0) if mirrors else input
+    x = _grow(input, widths, mode, 0) if mirrors else input  # which mirrors what is cropped, too
     if min(sizes, default=0) < 0:
         axes = zip(x.shape, widths, strict=True)
         x = take_view(x, tuple([slice(max(-lo, 0), n - max(-hi, 0)) for n, (lo, hi) in axes]))
@@ -54,25 +43,24 @@ def pad(input: Tensor, pad: Sequence[int], mode: str = "constant", value: float 
 def _grow(x: Tensor, widths: list[tuple[int, int]], mode: str, value: float) -> Tensor:
     """A copy with borders where `widths` are positive. Axis by axis from the last, a border is as long as what it is
     copied from; on the way back the gradients of borders are added there, in the opposite order."""
-    a, widths = x.array, [(max(lo, 0), max(hi, 0)) for lo, hi in widths]
-    y = layout.empty_for([lo + n + hi for n, (lo, hi) in zip(a.shape, widths, strict=True)], a.dtype, a)
-    inner = tuple([slice(lo, lo + n) for n, (lo, hi) in zip(a.shape, widths, strict=True)])
+    a, copies = x.array, []
+    inner = tuple([slice(max(lo, 0), max(lo, 0) + n) for n, (lo, _) in zip(a.shape, widths, strict=True)])
+    shape = [part.stop + max(hi, 0) for part, (_, hi) in zip(inner, widths, strict=True)]
+    y = layout.empty_for(shape, a.dtype, a)
     y[inner] = a
-    copies = []
     for axis in range(a.ndim)[::-1]:
-        (lo, hi), end = widths[axis], inner[axis].stop
-        last = end - 2 - hi if end - 2 >= hi else None
-        before, after = {"reflect": (slice(2 * lo, lo, -1), slice(end - 2, last, -1)),
-                         "replicate": (slice(lo, lo + 1), slice(end - 1, end)),
-                         "circular": (slice(end - lo, end), slice(lo, lo + hi))}.get(mode, (None, None))
-        for border, source in (slice(0, lo), before), (slice(end, end + hi), after):
-            if border.start < border.stop:
-                to = (*inner[:axis], border)
-                if source is None:
-                    y[to] = value
-                else:
-                    copies.append((axis, to, (*inner[:axis], source)))
-                    y[to] = y[copies[-1][2]]
+        lo, end, size = inner[axis].start, inner[axis].stop, shape[axis]
+        last = 2 * end - 2 - size if 2 * end - 2 >= size else None
+        sources = {"reflect": (slice(2 * lo, lo, -1), slice(end - 2, last, -1)),
+                   "replicate": (slice(lo, lo + 1), slice(end - 1, end)),
+                   "circular": (slice(end - lo, end), slice(lo, lo + size - end))}.get(mode, (None, None))
+        for border, source in zip((slice(0, lo), slice(end, size)), sources, strict=True):
+            to = (*inner[:axis], border)
+            if source is None:
+                y[to] = value
+            elif border.start < border.stop:
+                copies.append((axis, to, (*inner[:axis], source)))
+                y[to] = y[copies[-1][2]]
 
     def pad(grad: Array) -> tuple[Array]:
         if copies:

@@ -1,7 +1,6 @@
 """Images and sequences of another size, and pixels that change places with channels.
 
-Along each axis another size is a product with a sparse matrix, whose transpose takes the gradient back; one kernel does
-both. Rows of the matrix are made once for each size, by the formulae of PyTorch, in the dtype that it takes."""
+Along each axis another size is a product with a matrix of few numbers, whose transpose takes the gradient back."""
 import functools
 import math
 from collections.abc import Sequence
@@ -18,50 +17,36 @@ __all__ = ["interpolate", "pixel_shuffle", "pixel_unshuffle"]
 MODES = {"nearest": (3, 4), "nearest-exact": (3, 4), "area": (3, 4), "linear": (3,), "bilinear": (4,), "bicubic": (4,)}
 
 
-def _cubic(t: Array) -> list[Array]:
-    """Weights of the four pixels around a place, t beyond the second (Keys 1981, a = −3/4)."""
-    near, far = (lambda d: (1.25 * d - 2.25) * d * d + 1), (lambda d: ((-0.75 * d + 3.75) * d - 6) * d + 3)
-    return [far(t + 1), near(t), near(1 - t), far(2 - t)]
-
-
-@functools.lru_cache(256)
-def _axis(mode: str, n: int, out: int, scale: float | None, align: bool, dtype: np.dtype) -> tuple:
-    """For an axis of n pixels that becomes `out`: where the pixels begin that an output pixel is made of, and their
-    weights; and the same of the transpose."""
-    real, o = dtype.type, np.arange(out)
+@functools.lru_cache(64)
+def _bands(mode: str, n: int, out: int, scale: float | None, align: bool, dtype: np.dtype) -> list[tuple[Array, Array]]:
+    """The matrix that makes `out` pixels of n, and its transpose, as where the numbers in each row that are not 0 begin,
+    and as many of them as a row has at most. Rounded where PyTorch rounds."""
+    real, o, j = dtype.type, np.arange(out), np.arange(-3, n + 3)  # as beyond the ends
     ratio = real(1 / scale) if scale else real(n) / real(out)
     if mode == "area":
-        first, last = o * n // out, -(-(o + 1) * n // out)
-        taps = [(first + i, np.where(first + i < last, 1 / (last - first), 0)) for i in range((last - first).max())]
+        weights = ((o * n // out)[:, None] <= j) & (j < -(-(o + 1) * n // out)[:, None])
+        weights = weights / weights.sum(1, keepdims=True)
     elif "nearest" in mode:
-        place = o * float(ratio)
-        if mode == "nearest-exact":  # rounded where PyTorch rounds
+        place = o * float(ratio) if out not in (n, 2 * n) else o * n // out
+        if mode == "nearest-exact":
             place = ((o + 0.5) * float(ratio) - 0.5).astype(real) + real(0.5)
-        elif out in (n, 2 * n):
-            place = o * n // out
-        taps = [(place.astype(np.float32).astype(int), 1)]
+        weights = np.minimum(place.astype(np.float32).astype(int), n - 1)[:, None] == j
     else:
-        if align:
-            ratio = real(n - 1) / real(out - 1) if out > 1 else real(0)
-        cubic, place = mode == "bicubic", o.astype(real) * ratio
-        place = place if align else (o.astype(real) + real(0.5)) * ratio - real(0.5)
-        place = place if cubic else o if n == out else np.maximum(place, 0)
-        below = np.floor(place).astype(int)
-        t = np.clip(place - below, 0, 1).astype(real)
-        taps = [(below + i - cubic, weight) for i, weight in enumerate(_cubic(t) if cubic else (1 - t, t))]
-    matrix = np.zeros((out, n), dtype)
-    for index, weight in taps:
-        np.add.at(matrix, (o, np.clip(index, 0, n - 1)), weight)
-    return _rows(matrix) + _rows(matrix.T)
-
-
-def _rows(matrix: Array) -> tuple[Array, Array]:
-    """Where each row's numbers other than 0 begin, and these, as many as the longest row has."""
-    hit, n = matrix != 0, matrix.shape[1]
-    first, last = hit.argmax(1), n - hit[:, ::-1].argmax(1)
-    width = int(np.where(hit.any(1), last - first, 1).max())
-    first = np.minimum(first, n - width)
-    return first, np.ascontiguousarray(np.take_along_axis(matrix, first[:, None] + np.arange(width), 1))
+        ratio = real(n - 1) / real(max(out - 1, 1)) if align else ratio
+        place = o.astype(real) * ratio if align else (o.astype(real) + real(0.5)) * ratio - real(0.5)
+        d = np.abs((o if n == out and mode != "bicubic" else place)[:, None] - j)
+        near, far = (1.25 * d - 2.25) * d * d + 1, ((3.75 - 0.75 * d) * d - 6) * d + 3  # Keys 1981, a = −3/4
+        weights = np.where(d <= 1, near, far) * (d < 2) if mode == "bicubic" else np.maximum(1 - d, 0)
+    matrix = weights[:, 3:-3].astype(dtype)
+    matrix[:, 0] += weights[:, :3].sum(1)
+    matrix[:, -1] += weights[:, -3:].sum(1)
+    bands = []
+    for m in matrix, matrix.T:
+        first, last = (m != 0).argmax(1), m.shape[1] - (m[:, ::-1] != 0).argmax(1)
+        width = int(np.where(m.any(1), last - first, 1).max())
+        first = np.minimum(first, m.shape[1] - width)
+        bands.append((first, np.take_along_axis(m, first[:, None] + np.arange(width), 1)))
+    return bands
 
 
 def interpolate(input: Tensor, size: int | Sequence[int] | None = None,
@@ -78,36 +63,32 @@ def interpolate(input: Tensor, size: int | Sequence[int] | None = None,
     tensor([[[1. , 1.5, 2.5, 3. ]]])
     """
     a = same_float("interpolate", input=input)
-    k = a.ndim - 2
     if a.ndim not in MODES.get(mode, ()):
-        known = [name for name, dims in MODES.items() if a.ndim in dims] or "no"
-        raise ShapeError(f"interpolate: mode={mode!r} came with shape {a.shape}, which takes {known} modes")
-    if align_corners is not None and "linear" not in mode and mode != "bicubic":
-        raise ArgumentError(f"interpolate: align_corners is not for mode={mode!r}")
-    if (size is None) == (scale_factor is None) or (size is not None and recompute_scale_factor):
-        raise ArgumentError("interpolate: either size or scale_factor must be given; recompute_scale_factor with the "
-                            f"latter, but size={size}, scale_factor={scale_factor} came")
-    given = size if scale_factor is None else scale_factor
+        raise ShapeError(f"interpolate: mode={mode!r} does not take shape {a.shape}; of each mode, the dimensions: {MODES}")
+    k, given = a.ndim - 2, size if scale_factor is None else scale_factor
     items = tuple(given) if isinstance(given, (tuple, list)) else (given,) * k
-    if len(items) != k:
-        raise ArgumentError(f"interpolate: {k} sizes or scales are needed for shape {a.shape}, but {given} came")
-    wanted = items if scale_factor is None else [math.floor(n * s) for n, s in zip(a.shape[2:], items, strict=True)]
-    oH, oW = pair(wanted if k == 2 else (1, *wanted), "interpolate", "size", 1)
+    if (size is None) == (scale_factor is None) or (size and recompute_scale_factor) or len(items) != k:
+        raise ArgumentError(f"interpolate: {k} sizes or, maybe recomputed, scale factors are needed, but {size=}, "
+                            f"{scale_factor=}, {recompute_scale_factor=} came")
+    if align_corners is not None and mode in ("nearest", "nearest-exact", "area"):
+        raise ArgumentError(f"interpolate: align_corners is not for mode={mode!r}")
+    old = a.shape[2:]
+    new = [n if size else math.floor(n * item) for n, item in zip(items if size else old, items, strict=True)]
+    new = pair([1] * (2 - k) + new, "interpolate", "size", 1)
+    scales = (None,) * 2 if size or recompute_scale_factor or mode == "area" else ((None,) * (2 - k) + items)
     x = images("interpolate", a if k == 2 else a[:, :, None])
-    scales = (None,) * 2 if scale_factor is None or recompute_scale_factor or mode == "area" else (*items * 2,)[-2:]
-    axes = [_axis(mode, n, out, scale, bool(align_corners), x.dtype)
-            for n, out, scale in zip(x.shape[2:], (oH, oW), (None, *scales[1:]) if k == 1 else scales, strict=True)]
+    axes = zip(x.shape[2:], new, scales, strict=True)
+    forth, back = zip(*[_bands(mode, *axis, bool(align_corners), x.dtype) for axis in axes], strict=True)
 
-    def resampled(x: Array, shape: tuple[int, ...], transposed: bool) -> Array:
-        y = layout.empty(shape, x.dtype, True)
-        part = slice(2, 4) if transposed else slice(2)
-        backend.image.resample(x, *axes[0][part], *axes[1][part], y, backend.n_threads())
+    def resample(x: Array, bands: tuple) -> Array:
+        y = layout.empty((*x.shape[:2], *[len(first) for first, _ in bands]), x.dtype, True)
+        backend.image.resample(x, *bands[0], *bands[1], y, backend.n_threads())
         return y if k == 2 else y[:, :, 0]
 
     def interpolate(grad: Array) -> tuple[Array]:
-        return (resampled(layout.channels_last(grad if k == 2 else grad[:, :, None]), x.shape, True),)
+        return (resample(layout.channels_last(grad if k == 2 else grad[:, :, None]), back),)
 
-    return record(resampled(x, (*x.shape[:2], oH, oW), False), (input,), interpolate)
+    return record(resample(x, forth), (input,), interpolate)
 
 
 def _shuffled(a: Array, r: int, up: bool) -> Array:

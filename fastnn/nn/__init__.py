@@ -4,13 +4,12 @@ from fastnn.nn.activation import ELU, LeakyReLU, LogSoftmax, ReLU, Sigmoid, Soft
 from fastnn.nn.container import ModuleDict, ModuleList, ParameterList, Sequential
 from fastnn.nn.conv import Conv1d, Conv2d, ConvTranspose1d, ConvTranspose2d, LocallyConnected2d
 from fastnn.nn.dropout import Dropout, Dropout2d
-from fastnn.nn.linear import Flatten, Identity, Linear, Unflatten
+from fastnn.nn.linear import Bilinear, Flatten, Identity, Linear, Maxout, Unflatten
 from fastnn.nn.loss import CrossEntropyLoss, MSELoss, NLLLoss
 from fastnn.nn.module import Module
 from fastnn.nn.normalization import BatchNorm1d, BatchNorm2d
 from fastnn.nn.padding import *
 from fastnn.nn.parameter import Parameter
 from fastnn.nn.pooling import AdaptiveAvgPool2d, AvgPool2d, MaxPool2d
-from fastnn.nn.resampling import Fold, PixelShuffle, PixelUnshuffle, Unfold, Upsample
-from fastnn.nn.resampling import UpsamplingBilinear2d as UpsamplingBilinear2d
-from fastnn.nn.resampling import UpsamplingNearest2d as UpsamplingNearest2d
+from fastnn.nn.resampling import *
+from fastnn.nn.sparse import Embedding

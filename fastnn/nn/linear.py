@@ -1,4 +1,4 @@
-"""Linear, and layers without weights: Identity, Flatten, Unflatten."""
+"""Linear, Bilinear, Maxout, and layers without weights: Identity, Flatten, Unflatten."""
 import math
 from typing import Any, ClassVar
 
@@ -68,3 +68,48 @@ class Linear(Weighted):
 
     def extra_repr(self) -> str:
         return f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}"
+
+
+class Maxout(Linear):
+    """The largest of `num_pieces` linear functions for each output: x (*, in_features) → y (*, out_features); rows
+    o·num_pieces to (o + 1)·num_pieces − 1 of weight and bias make output o (Goodfellow et al., arXiv 1302.4389).
+
+    >>> nn.Maxout(20, 30, 2)(fastnn.zeros(128, 20)).shape
+    (128, 30)
+    """
+
+    def __init__(self, in_features: int, out_features: int, num_pieces: int, bias: bool = True, device: Any = None,
+                 dtype: Any = None) -> None:
+        super().__init__(in_features, out_features * num_pieces, bias, device, dtype)
+        self.out_features, self.num_pieces = out_features, num_pieces
+
+    def forward(self, input: Tensor) -> Tensor:
+        return F.maxout(super().forward(input), self.num_pieces, -1)
+
+    def extra_repr(self) -> str:
+        return f"{super().extra_repr()}, num_pieces={self.num_pieces}"
+
+
+class Bilinear(Weighted):
+    """y = x₁ᵀ W x₂ + b: x₁ (*, in1_features), x₂ (*, in2_features) → y (*, out_features).
+
+    >>> nn.Bilinear(20, 30, 40)(fastnn.zeros(128, 20), fastnn.zeros(128, 30)).shape
+    (128, 40)
+    """
+    _fan_in: ClassVar[slice] = slice(1, 2)
+
+    def __init__(self, in1_features: int, in2_features: int, out_features: int, bias: bool = True, device: Any = None,
+                 dtype: Any = None) -> None:
+        super().__init__()
+        if in1_features <= 0:
+            raise ValueError(f"Bilinear: in1_features must be positive, but {in1_features} came")
+        self.in1_features, self.in2_features, self.out_features = in1_features, in2_features, out_features
+        self._make_parameters((out_features, in1_features, in2_features), True, bias, device, dtype)
+        self.reset_parameters()
+
+    def forward(self, input1: Tensor, input2: Tensor) -> Tensor:
+        return F.bilinear(input1, input2, self.weight, self.bias)
+
+    def extra_repr(self) -> str:
+        return (f"in1_features={self.in1_features}, in2_features={self.in2_features}, "
+                f"out_features={self.out_features}, bias={self.bias is not None}")

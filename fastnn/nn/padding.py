@@ -13,20 +13,20 @@ __all__ = ["CircularPad1d", "CircularPad2d", "ConstantPad1d", "ConstantPad2d", "
 class _Pad(Module):
     _mode: ClassVar[str]
     _sides: ClassVar[int]
-    value = 0.0
 
     def __init_subclass__(cls, mode: str = "constant", axes: int = 0) -> None:
         cls._mode, cls._sides = mode, 2 * axes
 
-    def __init__(self, padding: int | Sequence[int]) -> None:
+    def __init__(self, padding: int | Sequence[int], value: float = 0.0) -> None:
         super().__init__()
         self.padding = (padding,) * self._sides if isinstance(padding, int) else tuple(padding)
+        self.value = value
 
     def forward(self, input: Tensor) -> Tensor:
         return F.pad(input, self.padding, self._mode, self.value)
 
     def extra_repr(self) -> str:
-        return f"{self.padding}"
+        return f"padding={self.padding}, value={self.value}" if isinstance(self, ConstantPad1d) else f"{self.padding}"
 
 
 class ZeroPad1d(_Pad, axes=1):
@@ -34,22 +34,11 @@ class ZeroPad1d(_Pad, axes=1):
 
 
 class ZeroPad2d(_Pad, axes=2):
-    """Zeros around H and W.
-
-    >>> nn.ZeroPad2d((0, 1, 2, 0))(fastnn.ones(1, 1, 1, 1)).tolist()
-    [[[[0.0, 0.0], [0.0, 0.0], [1.0, 0.0]]]]
-    """
+    """Zeros around H and W."""
 
 
 class ConstantPad1d(_Pad, axes=1):
     """`value` beside L."""
-
-    def __init__(self, padding: int | Sequence[int], value: float) -> None:
-        super().__init__(padding)
-        self.value = value
-
-    def extra_repr(self) -> str:
-        return f"padding={self.padding}, value={self.value}"
 
 
 class ConstantPad2d(ConstantPad1d, axes=2):

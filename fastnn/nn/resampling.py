@@ -4,6 +4,9 @@ from collections.abc import Sequence
 import fastnn.functional as F
 from fastnn.nn.module import FunctionModule
 
+__all__ = ["Fold", "PixelShuffle", "PixelUnshuffle", "Unfold", "Upsample", "UpsamplingBilinear2d",
+           "UpsamplingNearest2d"]  # fmt: skip
+
 Size = int | Sequence[int] | None
 Scale = float | Sequence[float] | None
 

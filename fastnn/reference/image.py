@@ -63,9 +63,6 @@ def _inside(at, mode, n):
 
 
 def resample(x, top, down, left, along, y_out, n_threads):
-    y = x.astype(np.float64)
-    for axis, first, weights in (2, top, down), (3, left, along):
-        matrix = np.zeros((len(first), y.shape[axis]))
-        np.put_along_axis(matrix, first[:, None] + np.arange(weights.shape[1]), weights, 1)
-        y = np.moveaxis(np.tensordot(matrix, y, (1, axis)), 0, axis)
-    y_out[...] = y
+    rows, columns = (first[:, None] + np.arange(weights.shape[1]) for first, weights in ((top, down), (left, along)))
+    pixels = x[:, :, rows[:, None, :, None], columns[:, None]].astype(np.float64)  # N, C, oH, oW, taps, taps
+    y_out[...] = np.einsum("ncijst,is,jt->ncij", pixels, down, along)

@@ -149,11 +149,11 @@ def image(name, make):
             table = make.rng.normal(size=((3, 1)[(i + mode) % 2], size[1], C))
             flip = make.rng.integers(0, 4, N, np.uint8)
             if name == "resample":
-                x, taps = make.normal(shape), [min(n, 1 + mode + i % 2) for n in (H, W)]
+                taps = [min(n, 1 + mode + i % 2) for n in (H, W)]
                 top, left = (make.rng.integers(0, n - t + 1, out) for n, t, out in zip((H, W), taps, size, strict=True))
-                down, along = (make.normal((out, t)) for out, t in zip(size, taps, strict=True))
-                down[::3] = 0
-                yield {"x": x, "top": top, "down": down, "left": left, "along": along,
+                down, along = (make.normal(shape) for shape in zip(size, taps, strict=True))
+                down[:, 1::2] *= mode < 3
+                yield {"x": make.normal(shape), "top": top, "down": down, "left": left, "along": along,
                        "y_out": make.normal((N, C, *size))}, math.prod(taps)
                 continue
             yield {"x": x, "top": top, "left": left, "flip": flip, "mode": mode, "table": table, "theta": theta,

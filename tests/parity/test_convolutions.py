@@ -148,6 +148,9 @@ def test_pad(mode):
         if mode == "circular" and any(shape[i] + min(a, 0) + min(b, 0) < max(a, b, 1) for i, a, b in zip(
                 order[::-1], widths[::2], widths[1::2], strict=False)):
             continue  # PyTorch reads what it has not written
+        if mode in ("reflect", "replicate") and all(shape[i] + a + b == 0 for i, a, b in zip(
+                order[::-1], widths[::2], widths[1::2], strict=False)):
+            continue  # an empty tensor here, an error there unless only one of two axes is empty
 
         def case(lib, x):
             x = x.permute(*order) if turned else x
@@ -180,7 +183,7 @@ PAD_MISTAKES = {
     "circular": lambda lib, x: F(lib).pad(x, (6, 0, 0, 0), "circular"),
     "axes": lambda lib, x: F(lib).pad(x, (1, 1), "replicate"),
     "cropped": lambda lib, x: F(lib).pad(x, (-3, -3)),
-    "cropped replicate": lambda lib, x: F(lib).pad(x, (-3, -2, -4, 0), "replicate"),
+    "cropped replicate": lambda lib, x: F(lib).pad(x, (-3, -2, -5, 0), "replicate"),
 }
 
 
