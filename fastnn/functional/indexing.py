@@ -140,6 +140,8 @@ def embedding(input: Tensor, weight: Tensor, padding_idx: int | None = None, max
     """
     if sparse:
         raise ArgumentError("embedding: sparse gradients are not supported; leave out sparse=True")
+    if weight.ndim != 2:
+        raise ShapeError(f"embedding: weight must be (n, D), but its shape is {weight.shape}")
     (n, D), rows = weight.shape, _indices("embedding", input, len(weight)).astype(np.intp).ravel()
     if padding_idx is not None and not -n <= padding_idx < n:
         raise ArgumentError(f"embedding: padding_idx must be from {-n} to {n - 1}, but {padding_idx} came")

@@ -5,28 +5,14 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import fastnn.functional as F
-from fastnn.functional.arguments import IntOrPair, Pair, geometry, n_windows, pair
+from fastnn.functional.arguments import IntOrPair, geometry, n_windows, pair
 from fastnn.functional.conv import pair_of
 from fastnn.nn.linear import Weighted
 from fastnn.tensor import Tensor
 
 
-class _Windowed(Weighted):
-    """A layer of windows; its settings as PyTorch shows them."""
+class _Conv(Weighted):
     _axes: ClassVar[int] = 2
-    output_padding: Pair | tuple[int] = (0, 0)
-    groups, padding_mode = 1, "zeros"
-
-    def extra_repr(self) -> str:
-        text = f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, stride={self.stride}"
-        zero, one = (0,) * self._axes, (1,) * self._axes
-        for name, default in (("padding", zero), ("dilation", one), ("output_padding", zero), ("groups", 1)):
-            text += f", {name}={getattr(self, name)}" if getattr(self, name) != default else ""
-        text += ", bias=False" if self.bias is None else ""
-        return text if self.padding_mode == "zeros" else f"{text}, padding_mode={self.padding_mode}"
-
-
-class _Conv(_Windowed):
     _transposed: ClassVar[bool] = False
 
     def __init__(self, in_channels: int, out_channels: int, kernel_size: IntOrPair, stride: IntOrPair = 1,
@@ -40,21 +26,18 @@ class _Conv(_Windowed):
                              f"groups={groups}, and all be positive")
         if padding_mode not in modes:
             raise ValueError(f"{op}: padding_mode must be one of {', '.join(modes)}, but {padding_mode!r} came")
-        self.in_channels, self.out_channels, self.groups, self.padding_mode = (
-            in_channels, out_channels, groups, padding_mode)
-        sizes = {"kernel_size": kernel_size, "stride": stride, "padding": padding, "dilation": dilation}
+        sizes: dict[str, Any] = {"kernel_size": kernel_size, "stride": stride, "padding": padding, "dilation": dilation,
+                                 "output_padding": output_padding}
         if self._axes == 1:
             sizes = {name: pair_of(op, name, value) for name, value in sizes.items()}
-            output_padding = pair_of(op, "output_padding", output_padding)
-        where = geometry(op, *sizes.values(), named=not self._transposed)
-        self.kernel_size, self.stride, pads, self.dilation = (size[-self._axes:] for size in where)
-        self.padding = padding if isinstance(padding, str) else pads
-        self.output_padding = pair(output_padding, op, "output_padding")[-self._axes:]
-        if padding == "same":  # in the order of F.pad, the last axis first
-            whole = [d * (k - 1) for d, k in zip(self.dilation[::-1], self.kernel_size[::-1], strict=True)]
-            self._borders = [n for total in whole for n in (total // 2, total - total // 2)]
-        else:
-            self._borders = [n for n in pads[::-1] for _ in range(2)]
+        *_, extra = sizes.values()
+        where = geometry(op, *[*sizes.values()][:4], named=not self._transposed), pair(extra, op, "output_padding")
+        self.in_channels, self.out_channels, self.groups, self.padding_mode = in_channels, out_channels, groups, padding_mode
+        self.kernel_size, self.stride, pads, self.dilation = (size[-self._axes:] for size in where[0])
+        self.padding, self.output_padding = padding if isinstance(padding, str) else pads, where[1][-self._axes:]
+        reach = [d * (k - 1) if padding == "same" else 2 * p for d, k, p in zip(
+            self.dilation, self.kernel_size, pads, strict=True)]
+        self._borders = [n for whole in reach[::-1] for n in (whole // 2, whole - whole // 2)]  # as F.pad has them
         first, second = (in_channels, out_channels) if self._transposed else (out_channels, in_channels)
         self._make_parameters((first, second // groups, *self.kernel_size), True, bias, device, dtype, (out_channels,))
         self.reset_parameters()
@@ -65,6 +48,14 @@ class _Conv(_Windowed):
             input, padding = F.pad(input, self._borders, self.padding_mode), 0
         convolve = F.conv1d if self._axes == 1 else F.conv2d
         return convolve(input, self.weight, self.bias, self.stride, padding, self.dilation, self.groups)
+
+    def extra_repr(self) -> str:
+        text = f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, stride={self.stride}"
+        zero, one = (0,) * self._axes, (1,) * self._axes
+        for name, default in (("padding", zero), ("dilation", one), ("output_padding", zero), ("groups", 1)):
+            text += f", {name}={getattr(self, name)}" if getattr(self, name) != default else ""
+        text += ", bias=False" if self.bias is None else ""
+        return text if self.padding_mode == "zeros" else f"{text}, padding_mode={self.padding_mode}"
 
 
 class Conv2d(_Conv):
@@ -81,7 +72,7 @@ class Conv2d(_Conv):
 
 class Conv1d(_Conv):
     """`Conv2d` along one axis: x (N, in_channels, L) → y (N, out_channels, oL), both also without N."""
-    _axes: ClassVar[int] = 1
+    _axes = 1
 
 
 class ConvTranspose2d(_Conv):
@@ -92,7 +83,7 @@ class ConvTranspose2d(_Conv):
     >>> nn.ConvTranspose2d(2, 3, 3, stride=2, padding=1)(fastnn.zeros(1, 2, 4, 4), (8, 8)).shape
     (1, 3, 8, 8)
     """
-    _transposed: ClassVar[bool] = True
+    _transposed = True
 
     def __init__(self, in_channels: int, out_channels: int, kernel_size: IntOrPair, stride: IntOrPair = 1,
                  padding: IntOrPair = 0, output_padding: IntOrPair = 0, groups: int = 1, bias: bool = True,
@@ -101,46 +92,36 @@ class ConvTranspose2d(_Conv):
                          device, dtype, output_padding)
 
     def forward(self, input: Tensor, output_size: Sequence[int] | None = None) -> Tensor:
-        extra = self.output_padding
+        extra, n = self.output_padding, self._axes
         if output_size is not None:
-            wanted, op, n = tuple(output_size), type(self).__name__, self._axes
-            if len(wanted) not in (n, input.ndim):
-                raise ValueError(f"{op}: output_size must have {n} or {input.ndim} elements, but {wanted} came")
             axes = zip(input.shape[-n:], self.stride, self.padding, self.dilation, self.kernel_size, strict=True)
             least = [(size - 1) * s - 2 * p + d * (k - 1) + 1 for size, s, p, d, k in axes]
-            extra = tuple([w - m for w, m in zip(wanted[-n:], least, strict=True)])
-            if any(not 0 <= e < s for e, s in zip(extra, self.stride, strict=True)):
-                raise ValueError(f"{op}: output_size must be from {least} to less than the stride {self.stride} more, "
-                                 f"but {wanted} came")
-        convolve = F.conv_transpose1d if self._axes == 1 else F.conv_transpose2d
+            extra = tuple([wanted - m for wanted, m in zip(output_size[-n:], least, strict=False)])
+            if len(output_size) not in (n, input.ndim) or any(map(lambda e, s: not 0 <= e < s, extra, self.stride)):
+                raise ValueError(f"{type(self).__name__}: output_size must be {least} or, by less than the stride "
+                                 f"{self.stride}, more, but {output_size} came")
+        convolve = F.conv_transpose1d if n == 1 else F.conv_transpose2d
         return convolve(input, self.weight, self.bias, self.stride, self.padding, extra, self.groups, self.dilation)
 
 
 class ConvTranspose1d(ConvTranspose2d):
     """`ConvTranspose2d` along one axis: x (N, in_channels, L) → y (N, out_channels, oL), both also without N."""
-    _axes: ClassVar[int] = 1
+    _axes = 1
 
 
-class LocallyConnected2d(_Windowed):
+class LocallyConnected2d(_Conv):
     """`Conv2d` with unshared weights, for images of `input_size` (H, W): weight (oH, oW, out_channels, in_channels,
-    kH, kW), where weight[i, j] makes output pixel (i, j), and bias (out_channels, oH, oW); drawn as for `Conv2d`.
-
-    >>> nn.LocallyConnected2d(3, 8, (6, 5), 3, padding=1)(fastnn.zeros(2, 3, 6, 5)).shape
-    (2, 8, 6, 5)
-    """
-    _fan_in: ClassVar[slice] = slice(3, None)
+    kH, kW), where weight[i, j] makes output pixel (i, j), and bias (out_channels, oH, oW); drawn as for `Conv2d`."""
+    _fan_in = slice(3, None)
 
     def __init__(self, in_channels: int, out_channels: int, input_size: IntOrPair, kernel_size: IntOrPair,
                  stride: IntOrPair = 1, padding: IntOrPair = 0, dilation: IntOrPair = 1, bias: bool = True,
                  device: Any = None, dtype: Any = None) -> None:
-        super().__init__()
-        self.in_channels, self.out_channels = in_channels, out_channels
-        self.input_size = pair(input_size, "LocallyConnected2d", "input_size", 1)
         where = geometry("LocallyConnected2d", kernel_size, stride, padding, dilation)
-        self.kernel_size, self.stride, self.padding, self.dilation = where
+        self.input_size = pair(input_size, "LocallyConnected2d", "input_size", 1)
         size = n_windows("LocallyConnected2d", self.input_size, where)
-        shape = (*size, out_channels, in_channels, *self.kernel_size)
-        self._make_parameters(shape, True, bias, device, dtype, (out_channels, *size))
+        super().__init__(in_channels, out_channels, *where, bias=bias, device=device, dtype=dtype)
+        self._make_parameters((*size, *self.weight.shape), True, bias, device, dtype, (out_channels, *size))
         self.reset_parameters()
 
     def forward(self, input: Tensor) -> Tensor:

@@ -34,6 +34,7 @@ class Unflatten(FunctionModule, function=lambda x, dim, unflattened_size: F.unfl
 class Weighted(Module):
     """A module of a weight and a bias, None where not wanted; by default drawn from U(−k, k), k = 1 / √fan_in."""
     _fan_in: ClassVar[slice] = slice(1, None)  # the axes of the weight that count
+    _shown: ClassVar[tuple[str, ...]]  # by extra_repr
 
     def _make_parameters(self, shape: tuple[int, ...], weight: bool, bias: bool, device: Any, dtype: Any,
                          bias_shape: tuple[int, ...] = ()) -> None:
@@ -48,6 +49,9 @@ class Weighted(Module):
         for parameter in (self.weight,) if self.bias is None else (self.weight, self.bias):
             init.uniform_(parameter, -bound, bound)
 
+    def extra_repr(self) -> str:
+        return ", ".join(f"{name}={getattr(self, name)}" for name in self._shown) + f", bias={self.bias is not None}"
+
 
 class Linear(Weighted):
     """y = x Wᵀ + b: x (*, in_features) → y (*, out_features), W (out_features, in_features), b (out_features,).
@@ -55,6 +59,7 @@ class Linear(Weighted):
     >>> nn.Linear(20, 30)(fastnn.zeros(128, 20)).shape
     (128, 30)
     """
+    _shown = ("in_features", "out_features")
 
     def __init__(self, in_features: int, out_features: int, bias: bool = True, device: Any = None,
                  dtype: Any = None) -> None:
@@ -66,17 +71,11 @@ class Linear(Weighted):
     def forward(self, input: Tensor) -> Tensor:
         return F.linear(input, self.weight, self.bias)
 
-    def extra_repr(self) -> str:
-        return f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}"
-
 
 class Maxout(Linear):
-    """The largest of `num_pieces` linear functions for each output: x (*, in_features) → y (*, out_features); rows
-    o·num_pieces to (o + 1)·num_pieces − 1 of weight and bias make output o (Goodfellow et al., arXiv 1302.4389).
-
-    >>> nn.Maxout(20, 30, 2)(fastnn.zeros(128, 20)).shape
-    (128, 30)
-    """
+    """For each output the largest of `num_pieces` linear functions: x (*, in_features) → y (*, out_features). Output o
+    is that of rows o·num_pieces to (o + 1)·num_pieces − 1 of weight and bias (Goodfellow et al., arXiv 1302.4389)."""
+    _shown = ("in_features", "out_features", "num_pieces")
 
     def __init__(self, in_features: int, out_features: int, num_pieces: int, bias: bool = True, device: Any = None,
                  dtype: Any = None) -> None:
@@ -86,17 +85,10 @@ class Maxout(Linear):
     def forward(self, input: Tensor) -> Tensor:
         return F.maxout(super().forward(input), self.num_pieces, -1)
 
-    def extra_repr(self) -> str:
-        return f"{super().extra_repr()}, num_pieces={self.num_pieces}"
-
 
 class Bilinear(Weighted):
-    """y = x₁ᵀ W x₂ + b: x₁ (*, in1_features), x₂ (*, in2_features) → y (*, out_features).
-
-    >>> nn.Bilinear(20, 30, 40)(fastnn.zeros(128, 20), fastnn.zeros(128, 30)).shape
-    (128, 40)
-    """
-    _fan_in: ClassVar[slice] = slice(1, 2)
+    """y = x₁ᵀ W x₂ + b: x₁ (*, in1_features), x₂ (*, in2_features) → y (*, out_features), W (out, in1, in2)."""
+    _fan_in, _shown = slice(1, 2), ("in1_features", "in2_features", "out_features")
 
     def __init__(self, in1_features: int, in2_features: int, out_features: int, bias: bool = True, device: Any = None,
                  dtype: Any = None) -> None:
@@ -109,7 +101,3 @@ class Bilinear(Weighted):
 
     def forward(self, input1: Tensor, input2: Tensor) -> Tensor:
         return F.bilinear(input1, input2, self.weight, self.bias)
-
-    def extra_repr(self) -> str:
-        return (f"in1_features={self.in1_features}, in2_features={self.in2_features}, "
-                f"out_features={self.out_features}, bias={self.bias is not None}")
