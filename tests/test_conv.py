@@ -99,7 +99,8 @@ def test_conv1d_against_its_definition(rng, shape, filters, kernel, kwargs):
 
 def scattered(x, w, b=None, stride=1, padding=0, output_padding=0, groups=1, dilation=1):
     """A transposed convolution by its definition: each pixel of each image adds the weight times itself."""
-    (sh, sw), (ph, pw), (eh, ew), (dh, dw) = (np.broadcast_to(a, 2) for a in (stride, padding, output_padding, dilation))
+    sizes = (np.broadcast_to(a, 2) for a in (stride, padding, output_padding, dilation))
+    (sh, sw), (ph, pw), (eh, ew), (dh, dw) = sizes
     (N, C, H, W), (_, f, kH, kW) = x.shape, w.shape
     y = np.zeros((N, f * groups, (H - 1) * sh + dh * (kH - 1) + 1 + eh, (W - 1) * sw + dw * (kW - 1) + 1 + ew))
     for c in range(C):
@@ -119,7 +120,8 @@ def scattered(x, w, b=None, stride=1, padding=0, output_padding=0, groups=1, dil
     ((1, 2, 2, 3), 3, (2, 2), {"dilation": 3, "output_padding": 2}),
 ])
 def test_transposed_convolutions_against_their_definition(rng, shape, filters, kernel, kwargs):
-    weight, bias = rng.standard_normal((shape[1], filters, *kernel)), rng.standard_normal(filters * kwargs.get("groups", 1))
+    weight = rng.standard_normal((shape[1], filters, *kernel))
+    bias = rng.standard_normal(filters * kwargs.get("groups", 1))
     check(F.conv_transpose2d, rng.standard_normal(shape), weight, bias, oracle=scattered, kwargs=kwargs)
     kwargs = {name: value[1] if isinstance(value, tuple) else value for name, value in kwargs.items()}
     x, weight = rng.standard_normal((*shape[:2], shape[3])), weight[:, :, 0]
@@ -162,7 +164,8 @@ def test_locally_connected_against_its_definition(rng):
     layer = fastnn.nn.LocallyConnected2d(2, 5, (5, 8), (2, 3), (2, 1), (1, 0), (1, 2))
     assert layer.weight.shape == weight.shape and layer.bias.shape == bias.shape
     assert float(layer.weight.detach().abs().max()) <= 12**-0.5
-    assert repr(layer) == ("LocallyConnected2d(2, 5, kernel_size=(2, 3), stride=(2, 1), padding=(1, 0), dilation=(1, 2))")
+    shown = "2, 5, kernel_size=(2, 3), stride=(2, 1), padding=(1, 0), dilation=(1, 2)"
+    assert repr(layer) == f"LocallyConnected2d({shown})"
     with pytest.raises(ValueError, match="do not fit"):
         layer(fastnn.zeros(1, 2, 6, 9))
 

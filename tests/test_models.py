@@ -36,8 +36,9 @@ SIZES = {
     "vgg": sum(9 * i * o + 2 * o for i, o in [(3, 32), (32, 32), (32, 64), (64, 64), (64, 128), (128, 128)]) + 20490,
     "resnet20": 27 * 16 + 32 + 3 * block(16, 16) + block(16, 32) + 2 * block(32, 32) + block(32, 64) + 2 * block(64, 64)
     + 650,
-    "resnet29": 27 * 16 + 32 + sum(bottleneck(i, c) + 2 * bottleneck(4 * c, c) for i, c in [(16, 16), (64, 32), (128, 64)])
-    + 2570,
+    "resnet29": 27 * 16 + 32 + sum(
+        bottleneck(i, c) + 2 * bottleneck(4 * c, c) for i, c in [(16, 16), (64, 32), (128, 64)]
+    ) + 2570,
     "mobile": 27 * 32 + 64 + sum(
         9 * i + 2 * i + i * o + 2 * o for i, o in [(32, 64), (64, 128), (128, 128), (128, 256), (256, 256)]
     ) + 2570,

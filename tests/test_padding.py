@@ -57,7 +57,8 @@ def test_bad_input(args, error, words):
 
 def test_modules(rng):
     x = fastnn.tensor(rng.standard_normal((2, 3, 4, 5)))
-    close(nn.ConstantPad2d((1, 2, 0, 1), 3.0)(x), np.pad(x.array, ((0, 0), (0, 0), (0, 1), (1, 2)), constant_values=3.0))
+    borders = (0, 0), (0, 0), (0, 1), (1, 2)
+    close(nn.ConstantPad2d((1, 2, 0, 1), 3.0)(x), np.pad(x.array, borders, constant_values=3.0))
     assert repr(nn.ConstantPad2d(1, 3.5)) == "ConstantPad2d(padding=(1, 1, 1, 1), value=3.5)"
     assert repr(nn.CircularPad1d((1, 2))) == "CircularPad1d((1, 2))"
     close(nn.ReflectionPad2d(2)(x[0]), np.pad(x.array[0], ((0, 0), (2, 2), (2, 2)), "reflect"))

@@ -19,9 +19,10 @@ import numpy as np
 from fastnn import backend, layout
 from fastnn.errors import ArgumentError, ShapeError
 from fastnn.functional.arguments import Geometry, IntOrPair, alike, geometry, images, n_windows, pair, same_float
+from fastnn.functional.elementwise import add
 from fastnn.functional.linalg import column_sum, matmul
 from fastnn.functional.shape import permute, reshape, squeeze, transpose, unsqueeze
-from fastnn.tensor import Array, Tensor, lasting, pending, record
+from fastnn.tensor import Array, Tensor, lasting, pending, record, view_of
 
 __all__ = ["col2im", "conv1d", "conv2d", "conv_transpose1d", "conv_transpose2d", "fold", "im2col",
            "locally_connected2d", "unfold"]  # fmt: skip
@@ -38,16 +39,14 @@ def _operands(op: str, input: Tensor, weight: Tensor, bias: Tensor | None, group
         raise ShapeError(f"{op}: weight must be {form}, but {w.shape} came")
     if not isinstance(groups, int) or groups < 1 or len(w) % groups:
         raise ArgumentError(f"{op}: groups must be an int that divides the {len(w)} filters, but {groups!r} came")
-    taken, given = w.shape[1] * groups, len(w)
-    if transposed:
-        taken, given = given, taken
+    taken, given = (len(w), w.shape[1] * groups) if transposed else (w.shape[1] * groups, len(w))
     if taken != x.shape[1]:
         raise ShapeError(f"{op}: input has {x.shape[1]} channels, but weight of shape {w.shape} with groups={groups} "
                          f"needs {taken}")
     if bias is not None and bias.shape != (given,):
         raise ShapeError(f"{op}: bias has shape {bias.shape}, but weight of shape {w.shape} needs ({given},)")
-    return x, w if layout.sound(w) else layout.contiguous(w), None if bias is None else layout.contiguous(
-        bias.array), given
+    b = None if bias is None else layout.contiguous(bias.array)
+    return x, w if layout.sound(w) else layout.contiguous(w), b, given
 
 
 def conv2d(input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: IntOrPair = 1,
@@ -139,12 +138,11 @@ class Convolved:
 def conv_transpose2d(input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: IntOrPair = 1,
                      padding: IntOrPair = 0, output_padding: IntOrPair = 0, groups: int = 1,
                      dilation: IntOrPair = 1) -> Tensor:
-    """The transpose of `conv2d` as a matrix, the gradient of its input: (N, C, H, W) → (N, F, oH, oW), or without N.
+    """The transpose of `conv2d` as a matrix: (N, C, H, W) → (N, F, oH, oW), or without N; errors as there.
 
         oH = (H − 1)·stride − 2·padding + dilation·(kH − 1) + output_padding + 1, oW likewise
 
-    `weight` is (C, F/groups, kH, kW), `bias` (F,). `output_padding` adds rows below and columns to the right: of the
-    sizes that the convolution maps to one, it chooses one. Errors as in `conv2d`.
+    `weight` is (C, F/groups, kH, kW), `bias` (F,). `output_padding` is more rows below and columns to the right.
 
     >>> conv_transpose2d(fastnn.ones(1, 1, 1, 2), fastnn.ones(1, 1, 1, 2), stride=2, output_padding=(0, 1)).tolist()
     [[[[1.0, 1.0, 1.0, 1.0, 0.0]]]]
@@ -169,9 +167,8 @@ def _transposed(op: str, input: Tensor, weight: Tensor, bias: Tensor | None, str
     need_x, need_w, need_b = (t is not None and t.requires_grad for t in (input, weight, bias))
     batched, shape = input.ndim == 4, y.shape
 
-    def backward(grad: Array) -> tuple[Array | None, ...]:
-        dy = layout.channels_last(grad.reshape(shape))
-        dx = dw = None
+    def conv_transpose2d(grad: Array) -> tuple[Array | None, ...]:
+        dy, dx, dw = layout.channels_last(grad.reshape(shape)), None, None
         if need_x:
             dx = layout.empty(x.shape, x.dtype, True)
             backend.conv.conv2d(dy, w, None, dx, *arguments, backend.n_threads())
@@ -181,9 +178,8 @@ def _transposed(op: str, input: Tensor, weight: Tensor, bias: Tensor | None, str
             backend.conv.conv2d_backward_weight(x, dy, dw, *arguments, backend.n_threads())
         return (dx, dw) if b is None else (dx, dw, column_sum(dy) if need_b else None)
 
-    backward.__qualname__ = op
     inputs = (input, weight) if bias is None else (input, weight, bias)
-    return record(y if batched else y[0], inputs, backward, (input, weight))
+    return record(y if batched else y[0], inputs, conv_transpose2d, (input, weight))
 
 
 def pair_of(op: str, name: str, value: Any) -> Any:
@@ -202,17 +198,14 @@ def _flat(function: Callable[..., Tensor], op: str, input: Tensor, weight: Tenso
         raise ShapeError(f"{op}: input (N, C, L) or (C, L) and a weight of 3 dimensions are needed, but shapes "
                          f"{input.shape} and {weight.shape} came")
     settings = {name: pair_of(op, name, value) for name, value in sizes.items()}
-    y = function(op, unsqueeze(input, -2), unsqueeze(weight, -2), bias, groups=groups, **settings)
-    return squeeze(y, -2)
+    x, w = (view_of(t, lambda a: a[..., None, :], lambda g: (g[..., 0, :],)) for t in (input, weight))
+    y = function(op, x, w, bias, groups=groups, **settings)
+    return view_of(y, lambda a: a[..., 0, :], lambda g: (g[..., None, :],))
 
 
 def conv1d(input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: int | Sequence[int] = 1,
            padding: int | Sequence[int] | str = 0, dilation: int | Sequence[int] = 1, groups: int = 1) -> Tensor:
-    """`conv2d` along one axis: input (N, C, L) or (C, L), `weight` (F, C/groups, k), output (N, F, oL) or (F, oL).
-
-    >>> conv1d(fastnn.tensor([[1.0, 2.0, 4.0]]), fastnn.tensor([[[-1.0, 1.0]]]))
-    tensor([[1., 2.]])
-    """
+    """`conv2d` along one axis: input (N, C, L) or (C, L), `weight` (F, C/groups, k), output (N, F, oL) or (F, oL)."""
     return _flat(_convolution, "conv1d", input, weight, bias, groups, stride=stride, padding=padding, dilation=dilation)
 
 
@@ -229,26 +222,19 @@ def locally_connected2d(input: Tensor, weight: Tensor, bias: Tensor | None = Non
     """Convolution with unshared weights (Taigman et al. 2014, "DeepFace"): (N, C, H, W) → (N, F, oH, oW).
 
     `weight` is (oH, oW, F, C, kH, kW): weight[i, j] is the conv2d weight of the window of output pixel (i, j), whose
-    bias is bias[:, i, j], of (F, oH, oW). So the gradient of a shared weight is the sum of those over i and j.
-
-    >>> locally_connected2d(fastnn.ones(1, 1, 1, 2), fastnn.tensor([2.0, 3.0]).view(1, 2, 1, 1, 1, 1)).tolist()
-    [[[[2.0, 3.0]]]]
-    """
-    same_float("locally_connected2d", {"bias": bias}, input=input, weight=weight)
-    if input.ndim != 4 or weight.ndim != 6:
-        raise ShapeError(f"locally_connected2d: input (N, C, H, W) and weight (oH, oW, F, C, kH, kW) are needed, but "
-                         f"shapes {input.shape} and {weight.shape} came")
+    bias is bias[:, i, j], of (F, oH, oW). So the gradient of a shared weight is the sum of those over i and j."""
+    op = "locally_connected2d"
+    same_float(op, {"bias": bias}, input=input, weight=weight)
+    if input.ndim != 4 or weight.ndim != 6 or input.shape[1] != weight.shape[3]:
+        raise ShapeError(f"{op}: input of shape {input.shape} does not fit weight of shape {weight.shape}")
     oH, oW, F, C, kH, kW = weight.shape
-    where = geometry("locally_connected2d", (kH, kW), stride, padding, dilation)
-    size = n_windows("locally_connected2d", input.shape[2:], where)
-    if (C, size) != (input.shape[1], (oH, oW)) or (bias is not None and bias.shape != (F, oH, oW)):
-        given = "" if bias is None else f" and bias of shape {bias.shape}"
-        raise ShapeError(f"locally_connected2d: weight of shape {weight.shape}{given} do not fit an input of shape "
-                         f"{input.shape}, whose output is {size}")
+    size = n_windows(op, input.shape[2:], geometry(op, (kH, kW), stride, padding, dilation))
+    if size != (oH, oW) or (bias is not None and bias.shape != (F, oH, oW)):
+        raise ShapeError(f"{op}: weight of shape {weight.shape}, and a bias, do not fit an output of {F} times {size}")
     windows = permute(unfold(input, (kH, kW), dilation, padding, stride), 2, 0, 1)  # oH·oW, N, C·kH·kW
     y = matmul(windows, transpose(reshape(weight, oH * oW, F, C * kH * kW), 1, 2))
     y = reshape(permute(y, 1, 2, 0), len(input), F, oH, oW)
-    return y if bias is None else y + bias
+    return y if bias is None else add(y, bias)
 
 
 def _im2col(x: Array, where: Geometry, size: tuple[int, int]) -> Array:

@@ -152,12 +152,9 @@ def embedding(input: Tensor, weight: Tensor, padding_idx: int | None = None, max
 
     def embedding(grad: Array) -> tuple[Array]:
         dw = np.zeros((n, D), grad.dtype)
-        if rows.size:  # sorted by row; the sums of the runs
-            order = np.argsort(rows, kind="stable")
-            starts = np.flatnonzero(np.diff(rows[order], prepend=-1))
-            sums = np.add.reduceat(grad.reshape(-1, D)[order], starts, axis=0)
-            counts = np.diff(starts, append=rows.size)[:, None] if scale_grad_by_freq else 1
-            dw[rows[order[starts]]] = sums / counts
+        np.add.at(dw.reshape(-1), (rows[:, None] * D + np.arange(D)).reshape(-1), grad.reshape(-1))  # fast if flat
+        if scale_grad_by_freq:
+            dw /= np.maximum(np.bincount(rows, minlength=n), 1)[:, None].astype(dw.dtype)
         if padding_idx is not None:
             dw[padding_idx] = 0
         return (dw,)

@@ -8,6 +8,7 @@ import numpy as np
 from fastnn import backend, layout
 from fastnn.errors import ShapeError
 from fastnn.functional.arguments import alike, same_float
+from fastnn.functional.elementwise import add
 from fastnn.functional.reduction import max as maximum
 from fastnn.functional.shape import axis_of, install, permute, reshape, squeeze, unflatten, unsqueeze
 from fastnn.tensor import Array, Tensor, record, unbroadcast
@@ -132,11 +133,7 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
 
 def bilinear(input1: Tensor, input2: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """y[…, o] = Σ_ij input1[…, i]·weight[o, i, j]·input2[…, j] + bias[o]; ShapeError or DTypeError as in `linear`.
-
-    >>> bilinear(fastnn.tensor([1.0, 2.0]), fastnn.tensor([3.0]), fastnn.ones(1, 2, 1))
-    tensor([9.])
-    """
+    """y[…, o] = Σ_ij input1[…, i]·weight[o, i, j]·input2[…, j] + bias[o]; errors as in `linear`."""
     same_float("bilinear", {"bias": bias}, input1=input1, input2=input2, weight=weight)
     a, b, w = input1.shape, input2.shape, weight.shape
     if len(w) != 3 or not a or a[:-1] != b[:-1] or (a[-1:], b[-1:]) != (w[1:2], w[2:]) or (
@@ -145,7 +142,7 @@ def bilinear(input1: Tensor, input2: Tensor, weight: Tensor, bias: Tensor | None
                          + ("" if bias is None else f" and bias of shape {bias.shape}"))
     product = matmul(input2, reshape(permute(weight, 2, 1, 0), w[2], w[1] * w[0]))
     y = squeeze(matmul(unsqueeze(input1, -2), reshape(product, *a, w[0])), -2)
-    return y if bias is None else y + bias
+    return y if bias is None else add(y, bias)
 
 
 def maxout(input: Tensor, num_pieces: int, dim: int = 1) -> Tensor:

@@ -48,7 +48,7 @@ def _grow(x: Tensor, widths: list[tuple[int, int]], mode: str, value: float) -> 
     shape = [part.stop + max(hi, 0) for part, (_, hi) in zip(inner, widths, strict=True)]
     y = layout.empty_for(shape, a.dtype, a)
     y[inner] = a
-    for axis in range(a.ndim)[::-1]:
+    for axis in [axis for axis in range(a.ndim)[::-1] if shape[axis] > a.shape[axis]]:
         lo, end, size = inner[axis].start, inner[axis].stop, shape[axis]
         last = 2 * end - 2 - size if 2 * end - 2 >= size else None
         sources = {"reflect": (slice(2 * lo, lo, -1), slice(end - 2, last, -1)),

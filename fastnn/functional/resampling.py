@@ -4,6 +4,7 @@ Along each axis another size is a product with a matrix of few numbers, whose tr
 import functools
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -18,9 +19,9 @@ MODES = {"nearest": (3, 4), "nearest-exact": (3, 4), "area": (3, 4), "linear": (
 
 
 @functools.lru_cache(64)
-def _bands(mode: str, n: int, out: int, scale: float | None, align: bool, dtype: np.dtype) -> list[tuple[Array, Array]]:
-    """The matrix that makes `out` pixels of n, and its transpose, as where the numbers in each row that are not 0 begin,
-    and as many of them as a row has at most. Rounded where PyTorch rounds."""
+def _bands(mode: str, n: int, out: int, scale: float | None, align: bool, dtype: np.dtype) -> list[tuple]:
+    """The matrix that makes `out` pixels of n, and its transpose: of each row where what is not 0 begins, and as many
+    numbers from there on as a row may have. Rounded where PyTorch rounds."""
     real, o, j = dtype.type, np.arange(out), np.arange(-3, n + 3)  # as beyond the ends
     ratio = real(1 / scale) if scale else real(n) / real(out)
     if mode == "area":
@@ -62,22 +63,20 @@ def interpolate(input: Tensor, size: int | Sequence[int] | None = None,
     >>> interpolate(fastnn.tensor([[[1.0, 3.0]]]), 4, mode="linear")
     tensor([[[1. , 1.5, 2.5, 3. ]]])
     """
-    a = same_float("interpolate", input=input)
+    a, k, given = same_float("interpolate", input=input), input.ndim - 2, size if scale_factor is None else scale_factor
+    items: list[Any] = list(given) if isinstance(given, (tuple, list)) else [given] * k
     if a.ndim not in MODES.get(mode, ()):
-        raise ShapeError(f"interpolate: mode={mode!r} does not take shape {a.shape}; of each mode, the dimensions: {MODES}")
-    k, given = a.ndim - 2, size if scale_factor is None else scale_factor
-    items = tuple(given) if isinstance(given, (tuple, list)) else (given,) * k
-    if (size is None) == (scale_factor is None) or (size and recompute_scale_factor) or len(items) != k:
+        raise ShapeError(f"interpolate: mode={mode!r} does not take {a.ndim} dimensions, as of shape {a.shape}")
+    if (size is None) == (scale_factor is None) or (scale_factor is None and recompute_scale_factor) or len(items) != k:
         raise ArgumentError(f"interpolate: {k} sizes or, maybe recomputed, scale factors are needed, but {size=}, "
                             f"{scale_factor=}, {recompute_scale_factor=} came")
     if align_corners is not None and mode in ("nearest", "nearest-exact", "area"):
         raise ArgumentError(f"interpolate: align_corners is not for mode={mode!r}")
-    old = a.shape[2:]
-    new = [n if size else math.floor(n * item) for n, item in zip(items if size else old, items, strict=True)]
-    new = pair([1] * (2 - k) + new, "interpolate", "size", 1)
-    scales = (None,) * 2 if size or recompute_scale_factor or mode == "area" else ((None,) * (2 - k) + items)
     x = images("interpolate", a if k == 2 else a[:, :, None])
-    axes = zip(x.shape[2:], new, scales, strict=True)
+    new = items if scale_factor is None else [math.floor(n * s) for n, s in zip(a.shape[2:], items, strict=True)]
+    new = [1] * (2 - k) + new
+    scales = [None] * 2 if scale_factor is None or recompute_scale_factor else [None] * (2 - k) + items
+    axes = zip(x.shape[2:], pair(new, "interpolate", "size", 1), scales, strict=True)
     forth, back = zip(*[_bands(mode, *axis, bool(align_corners), x.dtype) for axis in axes], strict=True)
 
     def resample(x: Array, bands: tuple) -> Array:

@@ -28,13 +28,13 @@ class _Conv(Weighted):
             raise ValueError(f"{op}: padding_mode must be one of {', '.join(modes)}, but {padding_mode!r} came")
         sizes: dict[str, Any] = {"kernel_size": kernel_size, "stride": stride, "padding": padding, "dilation": dilation,
                                  "output_padding": output_padding}
-        if self._axes == 1:
-            sizes = {name: pair_of(op, name, value) for name, value in sizes.items()}
-        *_, extra = sizes.values()
-        where = geometry(op, *[*sizes.values()][:4], named=not self._transposed), pair(extra, op, "output_padding")
-        self.in_channels, self.out_channels, self.groups, self.padding_mode = in_channels, out_channels, groups, padding_mode
-        self.kernel_size, self.stride, pads, self.dilation = (size[-self._axes:] for size in where[0])
-        self.padding, self.output_padding = padding if isinstance(padding, str) else pads, where[1][-self._axes:]
+        *four, more = [pair_of(op, *item) for item in sizes.items()] if self._axes == 1 else sizes.values()
+        where = *geometry(op, *four, named=not self._transposed), pair(more, op, "output_padding")  # type: ignore[misc]
+        self.kernel_size, self.stride, pads, self.dilation, self.output_padding = (
+            size[-self._axes:] for size in where)
+        self.padding: Any = padding if isinstance(padding, str) else pads
+        self.in_channels, self.out_channels, self.groups = in_channels, out_channels, groups
+        self.padding_mode = padding_mode
         reach = [d * (k - 1) if padding == "same" else 2 * p for d, k, p in zip(
             self.dilation, self.kernel_size, pads, strict=True)]
         self._borders = [n for whole in reach[::-1] for n in (whole // 2, whole - whole // 2)]  # as F.pad has them

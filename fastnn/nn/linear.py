@@ -59,7 +59,7 @@ class Linear(Weighted):
     >>> nn.Linear(20, 30)(fastnn.zeros(128, 20)).shape
     (128, 30)
     """
-    _shown = ("in_features", "out_features")
+    _shown: ClassVar[tuple[str, ...]] = ("in_features", "out_features")
 
     def __init__(self, in_features: int, out_features: int, bias: bool = True, device: Any = None,
                  dtype: Any = None) -> None:
