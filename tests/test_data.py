@@ -426,9 +426,9 @@ def test_resize(rng, size):
 
 
 def test_resize_bad_arguments():
-    with pytest.raises(ShapeError, match="interpolate: .*3 dimensions"):
+    with pytest.raises(ShapeError, match=r"interpolate: .*3 dimensions"):
         resize(np.zeros((3, 8, 8)), 28)
-    with pytest.raises(ShapeError, match="interpolate: .* only N may be 0"):
+    with pytest.raises(ShapeError, match=r"interpolate: .* only N may be 0"):
         resize(np.zeros((1, 1, 8, 0)), 28)
     with pytest.raises(DTypeError, match="uint8"):
         resize(np.zeros((1, 1, 8, 8), np.uint8), 28)
