@@ -200,7 +200,7 @@ def _flat(function: Callable[..., Tensor], op: str, input: Tensor, weight: Tenso
     settings = {name: pair_of(op, name, value) for name, value in sizes.items()}
     x, w = (view_of(t, lambda a: a[..., None, :], lambda g: (g[..., 0, :],)) for t in (input, weight))
     y = function(op, x, w, bias, groups=groups, **settings)
-    return view_of(y, lambda a: a[..., 0, :], lambda g: (g[..., None, :],))
+    return record(y.array[..., 0, :], (y,), lambda g: (g[..., None, :],))
 
 
 def conv1d(input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: int | Sequence[int] = 1,

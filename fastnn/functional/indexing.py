@@ -151,7 +151,8 @@ def embedding(input: Tensor, weight: Tensor, padding_idx: int | None = None, max
         changing(weight)[used] *= np.where(norms > max_norm, max_norm / (norms + 1e-7), 1)
 
     def embedding(grad: Array) -> tuple[Array]:
-        dw = np.zeros((n, D), grad.dtype)
+        dw = layout.empty((n, D), grad.dtype)
+        dw.fill(0)
         np.add.at(dw.reshape(-1), (rows[:, None] * D + np.arange(D)).reshape(-1), grad.reshape(-1))  # fast if flat
         if scale_grad_by_freq:
             dw /= np.maximum(np.bincount(rows, minlength=n), 1)[:, None].astype(dw.dtype)

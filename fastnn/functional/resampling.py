@@ -19,35 +19,43 @@ MODES = {"nearest": (3, 4), "nearest-exact": (3, 4), "area": (3, 4), "linear": (
 
 
 @functools.lru_cache(64)
-def _bands(mode: str, n: int, out: int, scale: float | None, align: bool, dtype: np.dtype) -> list[tuple]:
-    """The matrix that makes `out` pixels of n, and its transpose: of each row where what is not 0 begins, and as many
-    numbers from there on as a row may have. Rounded where PyTorch rounds."""
-    real, o, j = dtype.type, np.arange(out), np.arange(-3, n + 3)  # as beyond the ends
+def _bands(mode: str, n: int, out: int, scale: float | None, align: bool, dtype: np.dtype) -> tuple[tuple, tuple]:
+    """The matrix that makes `out` pixels of n, and its transpose, as `_band` has them. Rounded where PyTorch rounds."""
+    real, o = dtype.type, np.arange(out)
     ratio = real(1 / scale) if scale else real(n) / real(out)
     if mode == "area":
-        weights = ((o * n // out)[:, None] <= j) & (j < -(-(o + 1) * n // out)[:, None])
-        weights = weights / weights.sum(1, keepdims=True)
+        begin, end = (o * n // out)[:, None], -(-(o + 1) * n // out)[:, None]
+        pixels = begin + np.arange((end - begin).max())
+        weights = (pixels < end) / (end - begin)
     elif "nearest" in mode:
         place = o * float(ratio) if out not in (n, 2 * n) else o * n // out
         if mode == "nearest-exact":
             place = ((o + 0.5) * float(ratio) - 0.5).astype(real) + real(0.5)
-        weights = np.minimum(place.astype(np.float32).astype(int), n - 1)[:, None] == j
+        pixels = place.astype(np.float32).astype(int)[:, None]
+        weights = np.ones(pixels.shape)
     else:
         ratio = real(n - 1) / real(max(out - 1, 1)) if align else ratio
         place = o.astype(real) * ratio if align else (o.astype(real) + real(0.5)) * ratio - real(0.5)
-        d = np.abs((o if n == out and mode != "bicubic" else place)[:, None] - j)
+        place = o if n == out and mode != "bicubic" else place
+        pixels = np.floor(place).astype(int)[:, None] + np.arange(-1, 3)
+        d = np.abs(place[:, None] - pixels)
         near, far = (1.25 * d - 2.25) * d * d + 1, ((3.75 - 0.75 * d) * d - 6) * d + 3  # Keys 1981, a = −3/4
-        weights = np.where(d <= 1, near, far) * (d < 2) if mode == "bicubic" else np.maximum(1 - d, 0)
-    matrix = weights[:, 3:-3].astype(dtype)
-    matrix[:, 0] += weights[:, :3].sum(1)
-    matrix[:, -1] += weights[:, -3:].sum(1)
-    bands = []
-    for m in matrix, matrix.T:
-        first, last = (m != 0).argmax(1), m.shape[1] - (m[:, ::-1] != 0).argmax(1)
-        width = int(np.where(m.any(1), last - first, 1).max())
-        first = np.minimum(first, m.shape[1] - width)
-        bands.append((first, np.take_along_axis(m, first[:, None] + np.arange(width), 1)))
-    return bands
+        weights = np.where(d <= 1, near, far) if mode == "bicubic" else np.maximum(1 - d, 0)
+    row, kept = np.broadcast_to(o[:, None], pixels.shape), weights != 0
+    row, column, weights = row[kept], np.clip(pixels, 0, n - 1)[kept], weights[kept].astype(dtype)
+    return _band(row, column, weights, out, n), _band(column, row, weights, n, out)
+
+
+def _band(row: Array, column: Array, weights: Array, height: int, width: int) -> tuple[Array, Array]:
+    """Where the numbers of each row begin, and from there on as many as the longest row has."""
+    first, last = np.full(height, width), np.zeros(height, int)
+    np.minimum.at(first, row, column)
+    np.maximum.at(last, row, column + 1)
+    longest = max((last - first).max(), 1)
+    first = np.minimum(first, width - longest)
+    band = np.zeros((height, longest), weights.dtype)
+    np.add.at(band, (row, column - first[row]), weights)
+    return first, band
 
 
 def interpolate(input: Tensor, size: int | Sequence[int] | None = None,
@@ -90,19 +98,6 @@ def interpolate(input: Tensor, size: int | Sequence[int] | None = None,
     return record(resample(x, forth), (input,), interpolate)
 
 
-def _shuffled(a: Array, r: int, up: bool) -> Array:
-    """Channels c·r² + i·r + j as the pixels (i, j) of squares of r pixels, or back."""
-    *lead, C, H, W = a.shape
-    C, H, W = (C // r**2, H, W) if up else (C, H // r, W // r)
-    y = layout.empty_for((*lead, C, H * r, W * r) if up else (*lead, C * r**2, H, W), a.dtype, a)
-    pixels, channels = (y, a) if up else (a, y)
-    k = len(lead) + 1
-    pixels = pixels.reshape(*lead, C, H, r, W, r).transpose(*range(k), k + 1, k + 3, k, k + 2)
-    channels = channels.reshape(*lead, C, r, r, H, W)
-    layout.copyto(*((pixels, channels) if up else (channels, pixels)))
-    return y
-
-
 def pixel_shuffle(input: Tensor, upscale_factor: int) -> Tensor:
     """(*, C·r², H, W) → (*, C, H·r, W·r), r = `upscale_factor` (Shi et al., arXiv 1609.05158).
 
@@ -118,10 +113,20 @@ def pixel_unshuffle(input: Tensor, downscale_factor: int) -> Tensor:
 
 
 def _shuffle(op: str, input: Tensor, r: int, up: bool) -> Tensor:
+    """Channels c·r² + i·r + j as the pixels (i, j) of squares of r pixels, or back."""
     check_tensor(op, input)
-    if not isinstance(r, int) or r < 1:
-        raise ArgumentError(f"{op}: the factor must be a positive int, but {r!r} came")
-    if input.ndim < 3 or (input.shape[-3] % r**2 if up else input.shape[-1] % r or input.shape[-2] % r):
-        needed = f"channels that {r}² divides" if up else f"H and W that {r} divides"
-        raise ShapeError(f"{op}: input (*, C, H, W) with {needed} is needed, but shape {input.shape} came")
-    return record(_shuffled(input.array, r, up), (input,), lambda grad: (_shuffled(grad, r, not up),))
+    *lead, C, H, W = input.shape if input.ndim > 2 else (0, 0, 0)
+    if not isinstance(r, int) or r < 1 or input.ndim < 3 or (C % r**2 if up else H % r or W % r):
+        needed = "C divided by r²" if up else "H and W divided by r"
+        raise ShapeError(f"{op}: input (*, C, H, W), {needed}, is needed, but shape {input.shape}, {r=} came")
+    C, H, W = (C // r**2, H, W) if up else (C, H // r, W // r)
+    order = *range(len(lead) + 1), *(len(lead) + i for i in (2, 4, 1, 3))
+
+    def move(a: Array, up: bool) -> Array:
+        y = layout.empty_for((*lead, C, H * r, W * r) if up else (*lead, C * r**2, H, W), a.dtype, a)
+        pixels, channels = (y, a) if up else (a, y)
+        pixels, channels = pixels.reshape(*lead, C, H, r, W, r).transpose(order), channels.reshape(*lead, C, r, r, H, W)
+        layout.copyto(*((pixels, channels) if up else (channels, pixels)))
+        return y
+
+    return record(move(input.array, up), (input,), lambda grad: (move(grad, not up),))

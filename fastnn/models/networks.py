@@ -69,13 +69,16 @@ class Bottleneck(nn.Module):
 
     def __init__(self, in_channels: int, channels: int, stride: int = 1) -> None:
         super().__init__()
-        self.reduce, self.conv = cbr(in_channels, channels, 1), cbr(channels, channels, 3, stride)
-        self.expand = cbr(channels, 4 * channels, 1)[:2]
+        self.conv1, self.bn1, _ = cbr(in_channels, channels, 1)
+        self.conv2, self.bn2, _ = cbr(channels, channels, 3, stride)
+        self.conv3, self.bn3, _ = cbr(channels, 4 * channels, 1)
         changes = stride != 1 or in_channels != 4 * channels
         self.shortcut = cbr(in_channels, 4 * channels, 1, stride)[:2] if changes else nn.Identity()
 
     def forward(self, x):
-        return F.relu(self.expand(self.conv(self.reduce(x))) + self.shortcut(x))
+        y = F.relu(self.bn1(self.conv1(x)))
+        y = F.relu(self.bn2(self.conv2(y)))
+        return F.relu(self.bn3(self.conv3(y)) + self.shortcut(x))
 
 
 def resnet20(image_shape: Shape = (3, 32, 32), num_classes: int = 10) -> nn.Module:

@@ -30,14 +30,13 @@ class _Conv(Weighted):
                                  "output_padding": output_padding}
         *four, more = [pair_of(op, *item) for item in sizes.items()] if self._axes == 1 else sizes.values()
         where = *geometry(op, *four, named=not self._transposed), pair(more, op, "output_padding")  # type: ignore[misc]
-        self.kernel_size, self.stride, pads, self.dilation, self.output_padding = (
-            size[-self._axes:] for size in where)
-        self.padding: Any = padding if isinstance(padding, str) else pads
         self.in_channels, self.out_channels, self.groups = in_channels, out_channels, groups
-        self.padding_mode = padding_mode
-        reach = [d * (k - 1) if padding == "same" else 2 * p for d, k, p in zip(
+        self.padding: Any
+        self.kernel_size, self.stride, pads, self.dilation, self.output_padding = (n[-self._axes:] for n in where)
+        self.padding, self.padding_mode = padding if isinstance(padding, str) else pads, padding_mode
+        both = [d * (k - 1) if padding == "same" else 2 * p for d, k, p in zip(
             self.dilation, self.kernel_size, pads, strict=True)]
-        self._borders = [n for whole in reach[::-1] for n in (whole // 2, whole - whole // 2)]  # as F.pad has them
+        self._borders = [n for total in both[::-1] for n in (total // 2, total - total // 2)]  # as F.pad has them
         first, second = (in_channels, out_channels) if self._transposed else (out_channels, in_channels)
         self._make_parameters((first, second // groups, *self.kernel_size), True, bias, device, dtype, (out_channels,))
         self.reset_parameters()

@@ -78,6 +78,28 @@ def test_modules(name):
         check_either(*case, dtypes=("float64",))
 
 
+def test_chains_in_place():
+    def case(lib, x, w, v):
+        y = F(lib).relu(F(lib).conv1d(x, w, padding="same"), inplace=True)
+        y = F(lib).conv_transpose1d(y, v, stride=2)
+        y[:, :, ::2] *= 2
+        z = F(lib).relu(F(lib).conv_transpose2d(y[:, :, None], v[..., None]), inplace=True)
+        return F(lib).pad(z, (1, 1, 0, 1), "replicate")[..., 0], y
+
+    check(case, normal(2, 3, 9), normal(4, 3, 3, seed=1), normal(4, 4, 2, seed=2))
+
+
+def test_a_change_in_place_of_what_backward_reads_is_noticed():
+    def case(lib, x, w, name):
+        x = x * 1
+        y = getattr(F(lib), name)(x, w)
+        x.add_(1)
+        return y
+
+    for name in "conv1d", "conv_transpose1d":
+        check_raises(lambda lib, x, w: case(lib, x, w, name), normal(2, 3, 9), normal(3, 3, 2))
+
+
 def test_sizes_of_transposed_convolutions():
     for name, shape, output in [("ConvTranspose2d", (1, 2, 4, 5), (9, 13)), ("ConvTranspose2d", (2, 4, 5), (8, 14)),
                                 ("ConvTranspose2d", (1, 2, 4, 5), (1, 3, 8, 12)), ("ConvTranspose1d", (2, 2, 5), (12,)),
