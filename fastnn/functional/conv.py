@@ -85,7 +85,7 @@ def _convolution(op: str, input: Tensor, weight: Tensor, bias: Tensor | None, st
             backend.conv.conv2d_backward_input(dy, w, dx, *arguments, backend.n_threads())
             dx = dx if input.ndim == 4 else dx[0]
         if need_w:
-            dw = _weight_like(w)
+            dw = layout.empty((*w.shape[2:], *w.shape[1::-1]), w.dtype).transpose(3, 2, 0, 1)
             backend.conv.conv2d_backward_weight(dy, x, dw, *arguments, backend.n_threads())
         return (dx, dw) if bias is None else (dx, dw, column_sum(dy) if need_b else None)
 
@@ -93,12 +93,6 @@ def _convolution(op: str, input: Tensor, weight: Tensor, bias: Tensor | None, st
         return pending(recipe, inputs, conv2d, (input, weight))
     y = recipe.compute()
     return record(y if input.ndim == 4 else y[0], inputs, conv2d, (input, weight))
-
-
-def _weight_like(w: Array) -> Array:
-    """An array for its gradient, in the memory order in which the kernel makes it."""
-    F, c, kH, kW = w.shape
-    return layout.empty((kH, kW, c, F), w.dtype).transpose(3, 2, 0, 1)
 
 
 class Convolved:
@@ -174,7 +168,7 @@ def _transposed(op: str, input: Tensor, weight: Tensor, bias: Tensor | None, str
             backend.conv.conv2d(dy, w, None, dx, *arguments, backend.n_threads())
             dx = dx if batched else dx[0]
         if need_w:
-            dw = _weight_like(w)
+            dw = layout.empty((*w.shape[2:], *w.shape[1::-1]), w.dtype).transpose(3, 2, 0, 1)
             backend.conv.conv2d_backward_weight(x, dy, dw, *arguments, backend.n_threads())
         return (dx, dw) if b is None else (dx, dw, column_sum(dy) if need_b else None)
 
