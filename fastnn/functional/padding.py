@@ -1,4 +1,5 @@
 """Padding and cropping."""
+import itertools
 from collections.abc import Sequence
 
 from fastnn import layout
@@ -41,33 +42,30 @@ def pad(input: Tensor, pad: Sequence[int], mode: str = "constant", value: float 
 
 
 def _grow(x: Tensor, widths: list[tuple[int, int]], mode: str, value: float) -> Tensor:
-    """A copy with borders where `widths` are positive. Axis by axis from the last, a border is as long as what it is
-    copied from; on the way back the gradients of borders are added there, in the opposite order."""
-    a, copies = x.array, []
-    inner = tuple([slice(max(lo, 0), max(lo, 0) + n) for n, (lo, _) in zip(a.shape, widths, strict=True)])
-    shape = [part.stop + max(hi, 0) for part, (_, hi) in zip(inner, widths, strict=True)]
-    y = layout.empty_for(shape, a.dtype, a)
-    y[inner] = a
-    for axis in [axis for axis in range(a.ndim)[::-1] if shape[axis] > a.shape[axis]]:
-        lo, end, size = inner[axis].start, inner[axis].stop, shape[axis]
-        last = 2 * end - 2 - size if 2 * end - 2 >= size else None
-        sources = {"reflect": (slice(2 * lo, lo, -1), slice(end - 2, last, -1)),
-                   "replicate": (slice(lo, lo + 1), slice(end - 1, end)),
-                   "circular": (slice(end - lo, end), slice(lo, lo + size - end))}.get(mode, (None, None))
-        for border, source in zip((slice(0, lo), slice(end, size)), sources, strict=True):
-            to = (*inner[:axis], border)
-            if source is None:
-                y[to] = value
-            elif border.start < border.stop:
-                copies.append((axis, to, (*inner[:axis], source)))
-                y[to] = y[copies[-1][2]]
+    """A copy with borders where `widths` are positive: region by region of the output, the inside first, with what it
+    shows of the input, where its gradient is added."""
+    a, axes = x.array, []
+    for n, (lo, hi) in zip(a.shape, [(max(lo, 0), max(hi, 0)) for lo, hi in widths], strict=True):
+        sources = {"reflect": (slice(lo, 0, -1), slice(n - 2, n - 2 - hi if n - 2 >= hi else None, -1)),
+                   "replicate": (slice(0, 1), slice(n - 1, n)),
+                   "circular": (slice(n - lo, n), slice(hi))}.get(mode, (None, None))
+        parts = zip((slice(lo, lo + n), slice(lo), slice(lo + n, lo + n + hi)), (slice(None), *sources), strict=True)
+        axes.append([part for part, width in zip(parts, (1, lo, hi), strict=True) if width])
+    regions = [([to for to, _ in region], [source for _, source in region]) for region in itertools.product(*axes)]
+    shape, order = a.shape, layout.is_channels_last(a)
+    y = layout.empty([n + max(lo, 0) + max(hi, 0) for n, (lo, hi) in zip(shape, widths, strict=True)], a.dtype, order)
+    for to, source in regions:
+        y[tuple(to)] = value if None in source else a[tuple(source)]
 
     def pad(grad: Array) -> tuple[Array]:
-        if copies:
-            whole, grad = grad, layout.empty_permuted(grad, grad.dtype)
-            layout.copyto(grad, whole)
-        for axis, to, source in copies[::-1]:
-            grad[source] += grad[to].sum(axis, keepdims=True) if mode == "replicate" else grad[to]
-        return (grad[inner],)
+        inside = grad[tuple(regions[0][0])]
+        if mode == "constant" or len(regions) == 1:
+            return (inside,)
+        dx = layout.empty(shape, grad.dtype, order)
+        dx[...] = inside
+        for to, source in regions[1:]:
+            part, borders = grad[tuple(to)], tuple([i for i, s in enumerate(source) if s != slice(None)])
+            dx[tuple(source)] += part.sum(borders, keepdims=True) if mode == "replicate" else part
+        return (dx,)
 
     return record(y, (x,), pad)
