@@ -7,7 +7,7 @@ from harness import check, close
 
 import fastnn
 import fastnn.nn.functional as F
-from fastnn import layout, nn
+from fastnn import backend, layout, nn
 
 
 def slowly(x, size, mode, align):
@@ -61,12 +61,17 @@ def test_scales_and_their_use(rng):
     close(nn.UpsamplingBilinear2d(scale_factor=2)(x), slowly(x.array, (10, 12), "bilinear", True))
 
 
+@pytest.mark.skipif(backend.kernel_set == "reference", reason="the twin multiplies by 0")
 def test_infinities_stay_where_they_are():
     x = fastnn.tensor([[[1.0, math.inf, 2.0, 3.0]]], requires_grad=True)
     y = F.interpolate(x, 8)
     assert y.tolist() == [[[1, 1, math.inf, math.inf, 2, 2, 3, 3]]]
     y.backward(fastnn.tensor([[[1.0, math.nan, 1, 1, 1, 1, 1, 1]]]))
     assert np.isnan(x.grad.array[0, 0]).tolist() == [True, False, False, False]
+    for mode, read in ("nearest", [2, 6]), ("linear", [2, 3, 7, 8]), ("area", [2, 3, 4, 6, 7, 8]):
+        x = fastnn.ones(1, 1, 9, requires_grad=True)
+        F.interpolate(x, 4, mode=mode).backward(fastnn.tensor([[[1.0, math.inf, 1, math.nan]]]))
+        assert np.flatnonzero(~np.isfinite(x.grad.array)).tolist() == read
 
 
 def test_memory_order_is_channels_last(rng):

@@ -290,13 +290,13 @@ ctypedef struct Resampling:
 
 
 cdef inline void combine(const Axis* axis, Py_ssize_t o, const floating* x, Py_ssize_t n, floating* y) noexcept nogil:
-    """Place o, of runs of n numbers in x; weights of 0 are left out, but for the first."""
+    """Place o, of runs of n numbers in x; weights of 0 are left out."""
     cdef Py_ssize_t t, j
     cdef const floating* weights = <floating*> axis.weights + o * axis.taps
     cdef floating w = weights[0]
     x += axis.first[o] * n
     for j in range(n):
-        y[j] = w * x[j]
+        y[j] = w * x[j] if w != 0 else 0
     for t in range(1, axis.taps):
         w = weights[t]
         if w != 0:
