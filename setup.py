@@ -23,8 +23,8 @@ HEADERS = sorted(map(str, KERNELS.glob("*.h")))
 STATE = ("fastnn._memory", "fastnn._runtime")  # what has state: compiled once, for the lowest set
 HOT = ("fastnn.layout", "fastnn.tensor", "fastnn.nn.module", "fastnn.optim.adam", "fastnn.optim.optimizer",
        "fastnn.optim.sgd", *(f"fastnn.functional.{name}" for name in (
-           "activation", "arguments", "conv", "dropout", "elementwise", "linalg", "loss", "normalization", "pooling",
-           "shape")))  # Python modules that are compiled, for a quarter less time an operation
+           "activation", "arguments", "conv", "dropout", "elementwise", "linalg", "loss", "normalization", "padding",
+           "pooling", "shape")))  # Python modules that are compiled, for a quarter less time an operation
 
 DIRECTIVES = {
     "language_level": 3,

@@ -1,4 +1,4 @@
-"""Images: parts of them, affine maps, and what the augmentation of a batch costs, call by call from Python."""
+"""Images: parts, affine maps, other sizes, and what the augmentation of a batch costs, call by call from Python."""
 
 import math
 from collections.abc import Callable
@@ -6,6 +6,7 @@ from collections.abc import Callable
 import numpy as np
 from common import Case, Row, kernel_runner, main, normal, out
 
+FEATURES = (((16, 128, 16, 16), True), ((8, 64, 32, 32), True), ((1, 3, 224, 224), False))
 SHAPES = (((128, 3, 32, 32), True), ((256, 1, 28, 28), True), ((32, 3, 224, 224), False))
 
 
@@ -42,7 +43,25 @@ def cases() -> list[Case]:
             Case(kernel="crop", label=f"{label}, padded", args=lambda rng, a=args_crop: a(rng, 1), **common),
             Case(kernel="affine", label=label, args=args_affine, torch=torch_affine, tol=1e-3, **common),
         ]  # fmt: skip
-    return rows
+    return rows + [doubled(shape, quick) for shape, quick in FEATURES]
+
+
+def doubled(shape: tuple[int, ...], quick: bool) -> Case:
+    """Images of twice the size, bilinear."""
+
+    def axis(n: int) -> tuple[np.ndarray, np.ndarray]:
+        place = np.clip((np.arange(2 * n) - 0.5) / 2, 0, n - 1)
+        first = np.minimum(place.astype(int), n - 2)
+        return first, np.stack([1 - (place - first), place - first], 1).astype(np.float32)
+
+    def args(rng):
+        return normal(rng, *shape), *axis(shape[2]), *axis(shape[3]), out(*shape[:2], 2 * shape[2], 2 * shape[3])
+
+    def torch_interpolate(torch, x, top, down, left, along, y_out):
+        return lambda: [torch.nn.functional.interpolate(x, scale_factor=2, mode="bilinear")]
+
+    return Case(family="image", kernel="resample", label="x".join(map(str, shape)), args=args, torch=torch_interpolate,
+                bytes=20 * math.prod(shape), quick=quick)
 
 
 class Batch(Row):

@@ -51,16 +51,17 @@ def _flops(module: nn.Module, x: Tensor, y: Tensor) -> int:
     """A multiply-add of a product counts as two; a layer that has no product, as one a number that it reads or writes,
     whichever are more."""
     weight, n = getattr(module, "weight", None), len(x)
-    if isinstance(module, nn.Identity | nn.Flatten | nn.Unflatten):
+    if isinstance(module, nn.Identity | nn.Flatten | nn.Unflatten | nn.Embedding):
         return 0
     if not isinstance(weight, Tensor) or weight.ndim < 2:
         return max(x.numel(), y.numel()) // n
-    if isinstance(module, nn.Linear):
-        uses = y.numel() // weight.shape[0]
-    elif hasattr(module, "transposed"):
-        uses = x.numel() // module.in_channels if module.transposed else y.numel() // module.out_channels
-    else:  # each weight serves once, as in a locally connected layer
-        uses = n
+    uses = n  # of each weight: once a sample in a locally connected layer
+    if isinstance(module, nn.Linear | nn.Bilinear):
+        uses = x.numel() // weight.shape[1]
+    elif isinstance(module, nn.ConvTranspose2d):
+        uses = x.numel() // module.in_channels
+    elif not isinstance(module, nn.LocallyConnected2d):
+        uses = y.numel() // module.out_channels
     return 2 * weight.numel() * uses // n
 
 

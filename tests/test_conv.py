@@ -83,6 +83,105 @@ def test_valid_padding_and_unbatched_input(rng):
     check(F.conv2d, x, w, oracle=lambda x, w: direct(x[None], w)[0])
 
 
+@pytest.mark.parametrize(("shape", "filters", "kernel", "kwargs"), [
+    ((2, 3, 8), 4, 3, {"stride": 2, "padding": 1}), ((1, 4, 9), 6, 2, {"dilation": 3, "groups": 2}),
+    ((3, 5, 5), 5, 4, {"padding": 3, "groups": 5}), ((4, 9), 2, 3, {"padding": 0}), ((2, 2, 300), 3, 5, {"stride": 3}),
+])
+def test_conv1d_against_its_definition(rng, shape, filters, kernel, kwargs):
+    def oracle(x, w, b, stride=1, padding=0, dilation=1, groups=1):
+        y = direct(x.reshape(-1, *x.shape[-2:])[:, :, None], w[:, :, None], b, (1, stride), (0, padding), (1, dilation),
+                   groups)
+        return y[:, :, 0].reshape(*x.shape[:-2], *y[0, :, 0].shape)
+
+    weight = rng.standard_normal((filters, shape[-2] // kwargs.get("groups", 1), kernel))
+    check(F.conv1d, rng.standard_normal(shape), weight, rng.standard_normal(filters), oracle=oracle, kwargs=kwargs)
+
+
+def scattered(x, w, b=None, stride=1, padding=0, output_padding=0, groups=1, dilation=1):
+    """A transposed convolution by its definition: each pixel of each image adds the weight times itself."""
+    sizes = (np.broadcast_to(a, 2) for a in (stride, padding, output_padding, dilation))
+    (sh, sw), (ph, pw), (eh, ew), (dh, dw) = sizes
+    (N, C, H, W), (_, f, kH, kW) = x.shape, w.shape
+    y = np.zeros((N, f * groups, (H - 1) * sh + dh * (kH - 1) + 1 + eh, (W - 1) * sw + dw * (kW - 1) + 1 + ew))
+    for c in range(C):
+        filters = slice(c // (C // groups) * f, (c // (C // groups) + 1) * f)
+        for h in range(H):
+            for i in range(W):
+                part = y[:, filters, h * sh:h * sh + dh * (kH - 1) + 1:dh, i * sw:i * sw + dw * (kW - 1) + 1:dw]
+                part += x[:, c, h, i, None, None, None] * w[c]
+    y = y[:, :, ph:y.shape[2] - ph, pw:y.shape[3] - pw]
+    return y if b is None else y + b[:, None, None]
+
+
+@pytest.mark.parametrize(("shape", "filters", "kernel", "kwargs"), [
+    ((2, 3, 4, 5), 2, (3, 2), {}), ((1, 4, 3, 4), 3, (2, 3), {"stride": (2, 3), "padding": (1, 2), "groups": 2}),
+    ((2, 2, 3, 3), 5, (3, 1), {"stride": 3, "output_padding": (2, 1), "dilation": (2, 1)}),
+    ((2, 6, 4, 3), 1, (4, 4), {"stride": 2, "padding": 1, "groups": 6}), ((1, 17, 5, 4), 9, (1, 1), {"stride": (1, 2)}),
+    ((1, 2, 2, 3), 3, (2, 2), {"dilation": 3, "output_padding": 2}),
+])
+def test_transposed_convolutions_against_their_definition(rng, shape, filters, kernel, kwargs):
+    weight = rng.standard_normal((shape[1], filters, *kernel))
+    bias = rng.standard_normal(filters * kwargs.get("groups", 1))
+    check(F.conv_transpose2d, rng.standard_normal(shape), weight, bias, oracle=scattered, kwargs=kwargs)
+    kwargs = {name: value[1] if isinstance(value, tuple) else value for name, value in kwargs.items()}
+    x, weight = rng.standard_normal((*shape[:2], shape[3])), weight[:, :, 0]
+    height = {name: (int(name in ("stride", "dilation")), value) for name, value in kwargs.items() if name != "groups"}
+
+    def oracle(x, w, **_):
+        return scattered(x[:, :, None], w[:, :, None], groups=kwargs.get("groups", 1), **height)[:, :, 0]
+
+    check(F.conv_transpose1d, x, weight, oracle=oracle, kwargs=kwargs)
+
+
+def test_what_is_1d_shares_memory(rng):
+    """Input with the channels innermost is read as it is; so lies the output; gradients lie as weights do."""
+    layer = fastnn.nn.Conv1d(3, 5, 4)
+    assert layer.weight.array.transpose(2, 1, 0).flags.c_contiguous
+    y = layer(fastnn.randn(2, 9, 3).permute(0, 2, 1))
+    assert y.array.transpose(0, 2, 1).flags.c_contiguous
+    y.sum().backward()
+    assert layer.weight.grad.array.strides == layer.weight.array.strides
+
+
+def test_padding_modes_of_layers_against_numpy(rng):
+    x, w = rng.standard_normal((2, 3, 6, 7)), rng.standard_normal((4, 3, 2, 4))
+    for mode, name in ("reflect", "reflect"), ("replicate", "edge"), ("circular", "wrap"):
+        for padding, borders in ((1, 2), ((1, 1), (2, 2))), ("same", ((0, 1), (1, 2))):
+            layer = fastnn.nn.Conv2d(3, 4, (2, 4), padding=padding, padding_mode=mode, bias=False).double()
+            layer.load_state_dict({"weight": w})
+            close(layer(fastnn.tensor(x)), direct(np.pad(x, ((0, 0), (0, 0), *borders), name), w), np.float64)
+
+
+def test_locally_connected_against_its_definition(rng):
+    def oracle(x, w, b, stride, padding, dilation):
+        y = [[direct(x, w[i, j], b[:, i, j], stride, padding, dilation)[:, :, i, j] for j in range(w.shape[1])]
+             for i in range(w.shape[0])]
+        return np.array(y).transpose(2, 3, 0, 1)
+
+    kwargs = {"stride": (2, 1), "padding": (1, 0), "dilation": (1, 2)}
+    weight, bias = rng.standard_normal((3, 4, 5, 2, 2, 3)), rng.standard_normal((5, 3, 4))
+    check(F.locally_connected2d, rng.standard_normal((2, 2, 5, 8)), weight, bias, oracle=oracle, kwargs=kwargs)
+    layer = fastnn.nn.LocallyConnected2d(2, 5, (5, 8), (2, 3), (2, 1), (1, 0), (1, 2))
+    assert layer.weight.shape == weight.shape and layer.bias.shape == bias.shape
+    assert float(layer.weight.detach().abs().max()) <= 12**-0.5
+    shown = "2, 5, kernel_size=(2, 3), stride=(2, 1), padding=(1, 0), dilation=(1, 2)"
+    assert repr(layer) == f"LocallyConnected2d({shown})"
+    with pytest.raises(ValueError, match="do not fit"):
+        layer(fastnn.zeros(1, 2, 6, 9))
+
+
+def test_gradient_of_a_shared_weight_is_the_sum_of_those_of_unshared_ones(rng):
+    x, w = fastnn.tensor(rng.standard_normal((3, 2, 6, 7))), rng.standard_normal((4, 2, 3, 2))
+    shared = fastnn.tensor(w, requires_grad=True)
+    unshared = fastnn.tensor(np.broadcast_to(w, (6, 6, *w.shape)).copy(), requires_grad=True)
+    y, z = F.conv2d(x, shared, padding=(1, 0)), F.locally_connected2d(x, unshared, padding=(1, 0))
+    close(y, z.array)
+    dy = fastnn.tensor(rng.standard_normal(y.shape))
+    y.backward(dy)
+    z.backward(dy)
+    close(shared.grad, unshared.grad.array.sum((0, 1)))
+
+
 def test_unfold_is_the_matrix_of_the_product(rng):
     x, w = rng.standard_normal((2, 3, 6, 7)), rng.standard_normal((4, 3, 2, 3))
     kwargs = {"kernel_size": (2, 3), "dilation": (2, 1), "padding": (1, 0), "stride": (1, 2)}

@@ -13,7 +13,7 @@ import fastnn
 from fastnn import layout
 from fastnn.data import digits, k_fold, resize, stratified_split, targets_of
 from fastnn.data.transforms import Transform
-from fastnn.errors import ShapeError
+from fastnn.errors import DTypeError, ShapeError
 from fastnn.utils.data import DataLoader, Dataset, Subset, TensorDataset, default_collate, random_split
 
 
@@ -426,11 +426,11 @@ def test_resize(rng, size):
 
 
 def test_resize_bad_arguments():
-    with pytest.raises(ShapeError, match="resize"):
+    with pytest.raises(ShapeError, match=r"interpolate: .*3 dimensions"):
         resize(np.zeros((3, 8, 8)), 28)
-    with pytest.raises(ShapeError, match="resize"):
+    with pytest.raises(ShapeError, match=r"interpolate: .* only N may be 0"):
         resize(np.zeros((1, 1, 8, 0)), 28)
-    with pytest.raises(ShapeError, match="uint8"):
+    with pytest.raises(DTypeError, match="uint8"):
         resize(np.zeros((1, 1, 8, 8), np.uint8), 28)
 
 

@@ -24,6 +24,10 @@ def block(i, o):
 
 
 # parameters counted by hand from the layers: kernel · in · out (+ out), 2 · channels for a batch norm
+def bottleneck(i, c):
+    return i * c + 9 * c * c + 4 * c * c + 12 * c + (4 * i * c + 8 * c if i != 4 * c else 0)
+
+
 SIZES = {
     "mlp": 784 * 256 + 256 + 256 * 128 + 128 + 128 * 10 + 10,
     "lenet5": 25 * 6 + 6 + 25 * 6 * 16 + 16 + 400 * 120 + 120 + 120 * 84 + 84 + 84 * 10 + 10,
@@ -32,6 +36,9 @@ SIZES = {
     "vgg": sum(9 * i * o + 2 * o for i, o in [(3, 32), (32, 32), (32, 64), (64, 64), (64, 128), (128, 128)]) + 20490,
     "resnet20": 27 * 16 + 32 + 3 * block(16, 16) + block(16, 32) + 2 * block(32, 32) + block(32, 64) + 2 * block(64, 64)
     + 650,
+    "resnet29": 27 * 16 + 32 + sum(
+        bottleneck(i, c) + 2 * bottleneck(4 * c, c) for i, c in [(16, 16), (64, 32), (128, 64)]
+    ) + 2570,
     "mobile": 27 * 32 + 64 + sum(
         9 * i + 2 * i + i * o + 2 * o for i, o in [(32, 64), (64, 128), (128, 128), (128, 256), (256, 256)]
     ) + 2570,
@@ -57,7 +64,7 @@ def test_shapes_sizes_gradients(rng, name):
 
 @pytest.mark.parametrize(("name", "shape"), [
     ("mlp", (2, 3, 5)), ("lenet5", (3, 12, 31)), ("cnn", (2, 9, 4)), ("dropnet", (2, 5, 7)), ("vgg", (1, 8, 17)),
-    ("resnet20", (2, 7, 9)), ("mobile", (2, 7, 9)),
+    ("resnet20", (2, 7, 9)), ("resnet29", (2, 7, 9)), ("mobile", (2, 7, 9)),
 ])  # fmt: skip
 def test_other_image_sizes_and_classes(name, shape):
     network = getattr(models, name)(shape, 3)
@@ -72,6 +79,6 @@ def test_images_too_small(name, smallest):
 
 
 def test_batch_norm_networks_have_no_bias_before_it():
-    for name in "vgg", "resnet20", "mobile":
+    for name in "vgg", "resnet20", "resnet29", "mobile":
         modules = list(getattr(models, name)().modules())
         assert all(module.bias is None for module in modules if isinstance(module, nn.Conv2d))

@@ -1,11 +1,14 @@
-"""Parts of images at whole pixels, mirrored or not, and images under affine maps; memory is channels-last.
+"""Parts of images at whole pixels, mirrored or not, images under affine maps and of another size, channels-last.
 
 A unit of work is a band of an image's output rows. A row of a crop is one run of pixels inside the image, which is
 copied, from the end if mirrored (image.h), between two borders that are made pixel by pixel: bandwidth is the limit. So
 bytes become floats, and colours are shifted and scaled, while the row is in the first cache, each step in a loop of its
 own: the bits are those of one step after another. An affine map is sampled pixel by pixel, from four pixels each;
 working out which is the limit. Where a row or pixel lies is reduced to a range near the image first, so that no offset
-or map, NaN included, leads out of it."""
+or map, NaN included, leads out of it.
+
+Another size is a product with a matrix, mostly of zeros, along each axis. A unit is an output row: the sum of some
+input rows, then for each pixel the sum of some of its pixels, in the first cache; bandwidth limits many channels."""
 cimport numpy as cnp
 from cython cimport floating
 from libc.math cimport fabs, floor, fmod
@@ -273,3 +276,68 @@ def affine(cnp.ndarray x not None, cnp.ndarray theta not None, int mode, double 
     if y_out.size != 0:
         start(<Unit> affine_band[float], <Unit> affine_band[double], x, &job, x.shape[0] * job.bands,
               threads_for(y_out.size * TAPS, n_threads))
+
+
+ctypedef struct Axis:  # place o of the output is the sum over t of weights[o, t] times place first[o] + t
+    const int64_t* first
+    Bytes weights
+    Py_ssize_t taps
+
+ctypedef struct Resampling:
+    Bytes x, y, rows
+    Py_ssize_t H, W, C, oH, oW
+    Axis down, along
+
+
+cdef inline void combine(const Axis* axis, Py_ssize_t o, const floating* x, Py_ssize_t n, floating* y) noexcept nogil:
+    """Place o, of runs of n numbers in x; weights of 0 are left out."""
+    cdef Py_ssize_t t, j
+    cdef const floating* weights = <floating*> axis.weights + o * axis.taps
+    cdef floating w = weights[0]
+    x += axis.first[o] * n
+    for j in range(n):
+        y[j] = w * x[j] if w != 0 else 0
+    for t in range(1, axis.taps):
+        w = weights[t]
+        if w != 0:
+            for j in range(n):
+                y[j] += w * x[t * n + j]
+
+
+cdef void resample_row(const Resampling* r, Py_ssize_t unit, floating* kind) noexcept nogil:
+    cdef Py_ssize_t size = r.W * r.C, j
+    cdef floating* sums = <floating*> r.rows + omp_get_thread_num() * size
+    cdef floating* y = <floating*> r.y + unit * r.oW * r.C
+    combine(&r.down, unit % r.oH, <floating*> r.x + unit // r.oH * r.H * size, size, sums)
+    for j in range(r.oW if r.C == 3 else 0):
+        combine(&r.along, j, sums, 3, y + j * 3)
+    for j in range(r.oW if r.C != 3 else 0):
+        combine(&r.along, j, sums, r.C, y + j * r.C)
+
+
+cdef Axis read_axis(cnp.ndarray first, cnp.ndarray weights, Py_ssize_t n, Py_ssize_t out, cnp.ndarray x) except *:
+    cdef Axis axis
+    check_table(first, cnp.NPY_INT64, 1, out)
+    axis.first, axis.weights, axis.taps = <int64_t*> first.data, weights.data, weights.size // max(out, 1)
+    check_vector(weights.reshape(-1), axis.taps * out, x)
+    if out and (first.min() < 0 or first.max() + axis.taps > n or axis.taps < 1):
+        raise ValueError(f"kernel: resample needs {out} places from 0 to {n}, and a weight for each or more")
+    return axis
+
+
+def resample(cnp.ndarray x not None, cnp.ndarray top not None, cnp.ndarray down not None, cnp.ndarray left not None,
+             cnp.ndarray along not None, cnp.ndarray y_out not None, int n_threads):
+    """y[n, c, i, j] = Σ over s, t of down[i, s]·along[j, t]·x[n, c, top[i] + s, left[j] + t].
+
+    top (oH,) and left (oW,) int64; down (oH, taps) and along (oW, taps) of x's dtype."""
+    cdef Job job
+    cdef Resampling r
+    cdef int threads = threads_for(y_out.size * TAPS // STREAM, n_threads)
+    check_float(x)
+    prepare(&job, x, CONSTANT, y_out)
+    r.x, r.y, r.C, r.H, r.W, r.oH, r.oW = job.x, job.y, job.C, job.H, job.W, job.oH, job.oW
+    r.down, r.along = read_axis(top, down, r.H, r.oH, x), read_axis(left, along, r.W, r.oW, x)
+    if y_out.size:
+        r.rows = <Bytes> scratch_acquire(threads * r.W * r.C * cnp.PyArray_ITEMSIZE(x))
+        start(<Unit> resample_row[float], <Unit> resample_row[double], x, &r, x.shape[0] * r.oH, threads)
+        scratch_release(r.rows)

@@ -8,6 +8,8 @@ from fastnn.functional.indexing import *
 from fastnn.functional.linalg import *
 from fastnn.functional.loss import *
 from fastnn.functional.normalization import *
+from fastnn.functional.padding import *
 from fastnn.functional.pooling import *
 from fastnn.functional.reduction import *
+from fastnn.functional.resampling import *
 from fastnn.functional.shape import *

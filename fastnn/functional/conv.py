@@ -4,20 +4,49 @@
     oH = ⌊(H + 2·ph − dh·(kH − 1) − 1) / sh⌋ + 1, and so for the width
 
 The gradient of x is a convolution of dy with the flipped weight; that of w a sum over images and pixels (CS231n,
-lectures 5 and 7).
+lectures 5 and 7). A transposed convolution computes the former, so that its own gradients are convolutions. What is
+1-D is 2-D of height 1: `input` (N, C, L), as a view where its memory is N, L, C, which is the order of the output.
 
 The output is pending: batch norm in evaluation, an addition behind it and a ReLU ride in the convolution's epilogue
 (`Convolved`). The scale and shift are made from the running statistics at each call."""
 
 import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
 
 from fastnn import backend, layout
 from fastnn.errors import ArgumentError, ShapeError
 from fastnn.functional.arguments import Geometry, IntOrPair, alike, geometry, images, n_windows, pair, same_float
-from fastnn.functional.linalg import column_sum
-from fastnn.tensor import Array, Tensor, lasting, pending, record
+from fastnn.functional.elementwise import add
+from fastnn.functional.linalg import column_sum, matmul
+from fastnn.functional.shape import permute, reshape, squeeze, transpose, unsqueeze
+from fastnn.tensor import Array, Tensor, lasting, pending, record, view_of
 
-__all__ = ["col2im", "conv2d", "fold", "im2col", "unfold"]
+__all__ = ["col2im", "conv1d", "conv2d", "conv_transpose1d", "conv_transpose2d", "fold", "im2col",
+           "locally_connected2d", "unfold"]  # fmt: skip
+
+
+def _operands(op: str, input: Tensor, weight: Tensor, bias: Tensor | None, groups: int,
+              transposed: bool = False) -> tuple[Array, Array, Array | None, int]:
+    """The arrays as kernels take them, and the number of channels that come out."""
+    if not alike(bias, input, weight):
+        same_float(op, {"bias": bias}, input=input, weight=weight)
+    x, w = images(op, input.array), weight.array
+    if w.ndim != 4 or 0 in w.shape[not transposed:]:
+        form = "(C, F/groups, kH, kW), none 0" if transposed else "(F, C/groups, kH, kW), F alone may be 0"
+        raise ShapeError(f"{op}: weight must be {form}, but {w.shape} came")
+    if not isinstance(groups, int) or groups < 1 or len(w) % groups:
+        raise ArgumentError(f"{op}: groups must be an int that divides the {len(w)} filters, but {groups!r} came")
+    taken, given = (len(w), w.shape[1] * groups) if transposed else (w.shape[1] * groups, len(w))
+    if taken != x.shape[1]:
+        raise ShapeError(f"{op}: input has {x.shape[1]} channels, but weight of shape {w.shape} with groups={groups} "
+                         f"needs {taken}")
+    if bias is not None and bias.shape != (given,):
+        raise ShapeError(f"{op}: bias has shape {bias.shape}, but weight of shape {w.shape} needs ({given},)")
+    b = None if bias is None else layout.contiguous(bias.array)
+    return x, w if layout.sound(w) else layout.contiguous(w), b, given
 
 
 def conv2d(input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: IntOrPair = 1,
@@ -32,23 +61,15 @@ def conv2d(input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: In
     tensor([[[[4., 4.],
               [4., 4.]]]])
     """
-    if not alike(bias, input, weight):
-        same_float("conv2d", {"bias": bias}, input=input, weight=weight)
-    x, w = images("conv2d", input.array), weight.array
-    if w.ndim != 4 or 0 in w.shape[1:]:
-        raise ShapeError(f"conv2d: weight must be (F, C/groups, kH, kW), F alone may be 0, but {w.shape} came")
-    (F, c, kH, kW), C = w.shape, x.shape[1]
-    if not isinstance(groups, int) or groups < 1 or F % groups:
-        raise ArgumentError(f"conv2d: groups must be an int that divides the {F} filters, but {groups!r} came")
-    if c * groups != C:
-        raise ShapeError(f"conv2d: input has {C} channels, but weight of shape {w.shape} with groups={groups} "
-                         f"needs {c * groups}")
-    if bias is not None and bias.shape != (F,):
-        raise ShapeError(f"conv2d: bias has shape {bias.shape}, but weight of shape {w.shape} needs ({F},)")
-    where = geometry("conv2d", (kH, kW), stride, padding, dilation, named=True)
-    size = x.shape[2:] if padding == "same" else n_windows("conv2d", x.shape[2:], where)
-    w = w if layout.sound(w) else layout.contiguous(w)
-    b, arguments = None if bias is None else layout.contiguous(bias.array), (*where[1:], groups)
+    return _convolution("conv2d", input, weight, bias, stride, padding, dilation, groups)
+
+
+def _convolution(op: str, input: Tensor, weight: Tensor, bias: Tensor | None, stride: IntOrPair,
+                 padding: IntOrPair | str, dilation: IntOrPair, groups: int) -> Tensor:
+    x, w, b, F = _operands(op, input, weight, bias, groups)
+    where = geometry(op, w.shape[2:], stride, padding, dilation, named=True)
+    size = x.shape[2:] if padding == "same" else n_windows(op, x.shape[2:], where)
+    arguments = *where[1:], groups
     inputs = (input, weight) if bias is None else (input, weight, bias)
     shape = (len(x), F, *size)
     recipe = Convolved(shape, inputs, (x, w, b), arguments)
@@ -64,7 +85,7 @@ def conv2d(input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: In
             backend.conv.conv2d_backward_input(dy, w, dx, *arguments, backend.n_threads())
             dx = dx if input.ndim == 4 else dx[0]
         if need_w:
-            dw = layout.empty((kH, kW, c, F), x.dtype).transpose(3, 2, 0, 1)
+            dw = layout.empty((*w.shape[2:], *w.shape[1::-1]), w.dtype).transpose(3, 2, 0, 1)
             backend.conv.conv2d_backward_weight(dy, x, dw, *arguments, backend.n_threads())
         return (dx, dw) if bias is None else (dx, dw, column_sum(dy) if need_b else None)
 
@@ -108,6 +129,108 @@ class Convolved:
         return Convolved(self.shape, (*self.sources, other), self.arrays, self.arguments, self.norm, other.array)
 
 
+def conv_transpose2d(input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: IntOrPair = 1,
+                     padding: IntOrPair = 0, output_padding: IntOrPair = 0, groups: int = 1,
+                     dilation: IntOrPair = 1) -> Tensor:
+    """The transpose of `conv2d` as a matrix: (N, C, H, W) → (N, F, oH, oW), or without N; errors as there.
+
+        oH = (H − 1)·stride − 2·padding + dilation·(kH − 1) + output_padding + 1, oW likewise
+
+    `weight` is (C, F/groups, kH, kW), `bias` (F,). `output_padding` is more rows below and columns to the right.
+
+    >>> conv_transpose2d(fastnn.ones(1, 1, 1, 2), fastnn.ones(1, 1, 1, 2), stride=2, output_padding=(0, 1)).tolist()
+    [[[[1.0, 1.0, 1.0, 1.0, 0.0]]]]
+    """
+    return _transposed("conv_transpose2d", input, weight, bias, stride, padding, output_padding, groups, dilation)
+
+
+def _transposed(op: str, input: Tensor, weight: Tensor, bias: Tensor | None, stride: IntOrPair, padding: IntOrPair,
+                output_padding: IntOrPair, groups: int, dilation: IntOrPair) -> Tensor:
+    x, w, b, F = _operands(op, input, weight, bias, groups, True)
+    where = geometry(op, w.shape[2:], stride, padding, dilation)
+    more = pair(output_padding, op, "output_padding")
+    if any(m >= max(s, d) for m, s, d in zip(more, where[1], where[3], strict=True)):
+        raise ArgumentError(f"{op}: output_padding={more} must be below stride={where[1]} or dilation={where[3]}")
+    axes = zip(x.shape[2:], *where, more, strict=True)
+    size = pair([(n - 1) * s - 2 * p + d * (k - 1) + m + 1 for n, k, s, p, d, m in axes], op, "the output's size", 1)
+    y, arguments = layout.empty((len(x), F, *size), x.dtype, True), (*where[1:], groups)
+    backend.conv.conv2d_backward_input(x, w, y, *arguments, backend.n_threads())
+    if b is not None:
+        mean, rstd = np.zeros(F, x.dtype), np.ones(F, x.dtype)
+        backend.normalization.batch_norm(y, mean, rstd, None, b, None, False, y, backend.n_threads())
+    need_x, need_w, need_b = (t is not None and t.requires_grad for t in (input, weight, bias))
+    batched, shape = input.ndim == 4, y.shape
+
+    def conv_transpose2d(grad: Array) -> tuple[Array | None, ...]:
+        dy, dx, dw = layout.channels_last(grad.reshape(shape)), None, None
+        if need_x:
+            dx = layout.empty(x.shape, x.dtype, True)
+            backend.conv.conv2d(dy, w, None, dx, *arguments, backend.n_threads())
+            dx = dx if batched else dx[0]
+        if need_w:
+            dw = layout.empty((*w.shape[2:], *w.shape[1::-1]), w.dtype).transpose(3, 2, 0, 1)
+            backend.conv.conv2d_backward_weight(x, dy, dw, *arguments, backend.n_threads())
+        return (dx, dw) if b is None else (dx, dw, column_sum(dy) if need_b else None)
+
+    inputs = (input, weight) if bias is None else (input, weight, bias)
+    return record(y if batched else y[0], inputs, conv_transpose2d, (input, weight))
+
+
+def pair_of(op: str, name: str, value: Any) -> Any:
+    """A size of something 1-D, an int or one in a tuple, as that of something 2-D, whose height is 1."""
+    items = tuple(value) if isinstance(value, (tuple, list)) else (value,)
+    if len(items) != 1:
+        raise ArgumentError(f"{op}: {name} must be an int or a tuple of one, but {value!r} came")
+    return value if isinstance(value, str) else (int("padding" not in name), *items)
+
+
+def _flat(function: Callable[..., Tensor], op: str, input: Tensor, weight: Tensor, bias: Tensor | None, groups: int,
+          **sizes: int | Sequence[int] | str) -> Tensor:
+    """A 1-D operation as `function` of images of height 1."""
+    same_float(op, {"bias": bias}, input=input, weight=weight)
+    if input.ndim not in (2, 3) or weight.ndim != 3:
+        raise ShapeError(f"{op}: input (N, C, L) or (C, L) and a weight of 3 dimensions are needed, but shapes "
+                         f"{input.shape} and {weight.shape} came")
+    settings = {name: pair_of(op, name, value) for name, value in sizes.items()}
+    x, w = (view_of(t, lambda a: a[..., None, :], lambda g: (g[..., 0, :],)) for t in (input, weight))
+    y = function(op, x, w, bias, groups=groups, **settings)
+    return record(y.array[..., 0, :], (y,), lambda g: (g[..., None, :],))
+
+
+def conv1d(input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: int | Sequence[int] = 1,
+           padding: int | Sequence[int] | str = 0, dilation: int | Sequence[int] = 1, groups: int = 1) -> Tensor:
+    """`conv2d` along one axis: input (N, C, L) or (C, L), `weight` (F, C/groups, k), output (N, F, oL) or (F, oL)."""
+    return _flat(_convolution, "conv1d", input, weight, bias, groups, stride=stride, padding=padding, dilation=dilation)
+
+
+def conv_transpose1d(input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: int | Sequence[int] = 1,
+                     padding: int | Sequence[int] = 0, output_padding: int | Sequence[int] = 0, groups: int = 1,
+                     dilation: int | Sequence[int] = 1) -> Tensor:
+    """`conv_transpose2d` along one axis: input (N, C, L) or (C, L), `weight` (C, F/groups, k)."""
+    return _flat(_transposed, "conv_transpose1d", input, weight, bias, groups, stride=stride, padding=padding,
+                 output_padding=output_padding, dilation=dilation)
+
+
+def locally_connected2d(input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: IntOrPair = 1,
+                        padding: IntOrPair = 0, dilation: IntOrPair = 1) -> Tensor:
+    """Convolution with unshared weights (Taigman et al. 2014, "DeepFace"): (N, C, H, W) → (N, F, oH, oW).
+
+    `weight` is (oH, oW, F, C, kH, kW): weight[i, j] is the conv2d weight of the window of output pixel (i, j), whose
+    bias is bias[:, i, j], of (F, oH, oW). So the gradient of a shared weight is the sum of those over i and j."""
+    op = "locally_connected2d"
+    same_float(op, {"bias": bias}, input=input, weight=weight)
+    if input.ndim != 4 or weight.ndim != 6 or input.shape[1] != weight.shape[3]:
+        raise ShapeError(f"{op}: input of shape {input.shape} does not fit weight of shape {weight.shape}")
+    oH, oW, F, C, kH, kW = weight.shape
+    size = n_windows(op, input.shape[2:], geometry(op, (kH, kW), stride, padding, dilation))
+    if size != (oH, oW) or (bias is not None and bias.shape != (F, oH, oW)):
+        raise ShapeError(f"{op}: weight of shape {weight.shape}, and a bias, do not fit an output of {F} times {size}")
+    windows = permute(unfold(input, (kH, kW), dilation, padding, stride), 2, 0, 1)  # oH·oW, N, C·kH·kW
+    y = matmul(windows, transpose(reshape(weight, oH * oW, F, C * kH * kW), 1, 2))
+    y = reshape(permute(y, 1, 2, 0), len(input), F, oH, oW)
+    return y if bias is None else add(y, bias)
+
+
 def _im2col(x: Array, where: Geometry, size: tuple[int, int]) -> Array:
     columns = layout.empty((len(x), x.shape[1] * math.prod(where[0]), math.prod(size)), x.dtype)
     backend.conv.im2col(layout.channels_last(x), columns, *where, size, backend.n_threads())
@@ -122,15 +245,17 @@ def _col2im(columns: Array, shape: tuple[int, ...], where: Geometry, size: tuple
 
 def unfold(input: Tensor, kernel_size: IntOrPair, dilation: IntOrPair = 1, padding: IntOrPair = 0,
            stride: IntOrPair = 1) -> Tensor:
-    """The im2col matrix: (N, C, H, W) → (N, C·kH·kW, oH·oW), a window a column. `im2col` is another name for it.
+    """The im2col matrix: (N, C, H, W) → (N, C·kH·kW, oH·oW), a window a column, or without N. `im2col` is the same.
 
     >>> unfold(fastnn.arange(4.0).view(1, 1, 2, 2), (1, 2))
     tensor([[[0., 2.],
              [1., 3.]]])
     """
     x = same_float("unfold", input=input)
-    if x.ndim != 4:
-        raise ShapeError(f"unfold: input must be (N, C, H, W), but shape {x.shape} came")
+    if x.ndim == 3:
+        return squeeze(unfold(unsqueeze(input, 0), kernel_size, dilation, padding, stride), 0)
+    if x.ndim != 4 or 0 in x.shape[1:]:
+        raise ShapeError(f"unfold: input must be (N, C, H, W) or (C, H, W), only N may be 0, but shape {x.shape} came")
     where, shape = geometry("unfold", kernel_size, stride, padding, dilation), x.shape
     size = n_windows("unfold", shape[2:], where)
     return record(_im2col(x, where, size), (input,), lambda grad: (_col2im(grad, shape, where, size),))
@@ -138,13 +263,15 @@ def unfold(input: Tensor, kernel_size: IntOrPair, dilation: IntOrPair = 1, paddi
 
 def fold(input: Tensor, output_size: IntOrPair, kernel_size: IntOrPair, dilation: IntOrPair = 1, padding: IntOrPair = 0,
          stride: IntOrPair = 1) -> Tensor:
-    """`unfold`'s transpose: (N, C·kH·kW, oH·oW) → (N, C, H, W), overlapping values added. `col2im` likewise.
+    """`unfold`'s transpose: (N, C·kH·kW, oH·oW) → (N, C, H, W), overlapping values added, or without N. `col2im` too.
 
     >>> fold(fastnn.ones(1, 2, 2), (2, 2), (1, 2))
     tensor([[[[1., 1.],
               [1., 1.]]]])
     """
     columns, (H, W) = same_float("fold", input=input), pair(output_size, "fold", "output_size", 1)
+    if columns.ndim == 2:
+        return squeeze(fold(unsqueeze(input, 0), output_size, kernel_size, dilation, padding, stride), 0)
     where = geometry("fold", kernel_size, stride, padding, dilation)
     size, taps = n_windows("fold", (H, W), where), math.prod(where[0])
     if columns.ndim != 3 or columns.shape[1] % taps or columns.shape[2] != math.prod(size):

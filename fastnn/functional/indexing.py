@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 
 from fastnn import layout
-from fastnn.errors import DTypeError, RangeError, ShapeError
+from fastnn.errors import ArgumentError, DTypeError, RangeError, ShapeError
 from fastnn.functional.elementwise import Op, choose, named, where
 from fastnn.functional.shape import axis_of, broadcast_to, install, reshape, selection, take_view
-from fastnn.tensor import Array, Tensor, as_tensor, bool_, inplace, int64, record, unbroadcast
+from fastnn.tensor import Array, Tensor, as_tensor, bool_, changing, inplace, int64, record, unbroadcast
 
-__all__ = ["gather", "index_select", "masked_fill", "one_hot", "tril", "triu"]
+__all__ = ["embedding", "gather", "index_select", "masked_fill", "one_hot", "tril", "triu"]
 
 
 def _parse(index: Any, shape: tuple[int, ...]) -> tuple[tuple, tuple | None]:
@@ -127,6 +127,41 @@ def index_select(x: Tensor, dim: int, index: Tensor) -> Tensor:
     return getitem(x, (slice(None),) * axis + (rows,))
 
 
+def embedding(input: Tensor, weight: Tensor, padding_idx: int | None = None, max_norm: float | None = None,
+              norm_type: float = 2.0, scale_grad_by_freq: bool = False, sparse: bool = False) -> Tensor:
+    """The rows of `weight` (n, D) that `input`, integers of any shape, lists: (*) → (*, D).
+
+    The row `padding_idx` gets no gradient. Rows used whose `norm_type`-norm is above `max_norm` are first scaled to it,
+    in place. `scale_grad_by_freq` divides a row's gradient by how often it is used. Gradients are dense.
+
+    >>> embedding(fastnn.tensor([1, 0, 1]), fastnn.tensor([[1.0, 2.0], [3.0, 4.0]])).tolist()
+    [[3.0, 4.0], [1.0, 2.0], [3.0, 4.0]]
+    """
+    if sparse:
+        raise ArgumentError("embedding: sparse gradients are not supported; leave out sparse=True")
+    if weight.ndim != 2:
+        raise ShapeError(f"embedding: weight must be (n, D), but its shape is {weight.shape}")
+    (n, D), rows = weight.shape, _indices("embedding", input, len(weight)).astype(np.intp).ravel()
+    if padding_idx is not None and not -n <= padding_idx < n:
+        raise ArgumentError(f"embedding: padding_idx must be from {-n} to {n - 1}, but {padding_idx} came")
+    if max_norm is not None:
+        used = np.unique(rows)
+        norms = np.linalg.norm(weight.array[used], norm_type, axis=1, keepdims=True)
+        changing(weight)[used] *= np.where(norms > max_norm, max_norm / (norms + 1e-7), 1)
+
+    def embedding(grad: Array) -> tuple[Array]:
+        dw = layout.empty((n, D), grad.dtype)
+        dw.fill(0)
+        np.add.at(dw.reshape(-1), (rows[:, None] * D + np.arange(D)).reshape(-1), grad.reshape(-1))  # fast if flat
+        if scale_grad_by_freq:
+            dw /= np.maximum(np.bincount(rows, minlength=n), 1)[:, None].astype(dw.dtype)
+        if padding_idx is not None:
+            dw[padding_idx] = 0
+        return (dw,)
+
+    return record(weight.array[rows].reshape(*input.shape, D), (weight,), embedding)
+
+
 def masked_fill(x: Tensor, mask: Tensor, value: Tensor | float) -> Tensor:
     """`x` with `value`, a number or a 0-d tensor, where `mask` is True; they broadcast."""
     filler = as_tensor(value, x).to(x.dtype)
@@ -157,5 +192,5 @@ def _triangle(name: str, word: str, keep: Op) -> Op:
 
 tril = _triangle("tril", "below", lambda m, n, k: np.tri(m, n, k, bool_))
 triu = _triangle("triu", "above", lambda m, n, k: ~np.tri(m, n, k - 1, bool_))
-install(**{name: globals()[name] for name in __all__}, __getitem__=getitem, __setitem__=setitem)
+install(**{name: globals()[name] for name in __all__ if name != "embedding"}, __getitem__=getitem, __setitem__=setitem)
 install(masked_fill_=lambda self, mask, value: inplace(self, masked_fill(self, mask, value)))

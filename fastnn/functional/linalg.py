@@ -8,10 +8,12 @@ import numpy as np
 from fastnn import backend, layout
 from fastnn.errors import ShapeError
 from fastnn.functional.arguments import alike, same_float
-from fastnn.functional.shape import install
+from fastnn.functional.elementwise import add
+from fastnn.functional.reduction import max as maximum
+from fastnn.functional.shape import axis_of, install, permute, reshape, squeeze, unflatten, unsqueeze
 from fastnn.tensor import Array, Tensor, record, unbroadcast
 
-__all__ = ["bmm", "linear", "matmul", "mm"]
+__all__ = ["bilinear", "bmm", "linear", "matmul", "maxout", "mm"]
 
 
 def _readable(a: Array) -> Array:
@@ -124,6 +126,32 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
     out = y if x.ndim == 2 else y.reshape(*x.shape[:-1], len(w))
     return record(out, (input, weight) if bias is None else (input, weight, bias), linear, saved=(input, weight))
+
+
+def bilinear(input1: Tensor, input2: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """y[…, o] = Σ_ij input1[…, i]·weight[o, i, j]·input2[…, j] + bias[o]; errors as in `linear`."""
+    same_float("bilinear", {"bias": bias}, input1=input1, input2=input2, weight=weight)
+    a, b, w = input1.shape, input2.shape, weight.shape
+    if len(w) != 3 or not a or a[:-1] != b[:-1] or (a[-1:], b[-1:]) != (w[1:2], w[2:]) or (
+            bias is not None and bias.shape != w[:1]):
+        raise ShapeError(f"bilinear: inputs of shapes {a} and {b} do not fit weight of shape {w} (out, in1, in2)"
+                         + ("" if bias is None else f" and bias of shape {bias.shape}"))
+    product = matmul(input2, reshape(permute(weight, 2, 1, 0), w[2], w[1] * w[0]))
+    y = squeeze(matmul(unsqueeze(input1, -2), reshape(product, *a, w[0])), -2)
+    return y if bias is None else add(y, bias)
+
+
+def maxout(input: Tensor, num_pieces: int, dim: int = 1) -> Tensor:
+    """The maximum of each `num_pieces` elements that follow one another along `dim`, the first of equal ones getting
+    the gradient (Goodfellow et al., arXiv 1302.4389).
+
+    >>> maxout(fastnn.tensor([[1.0, 3.0, -2.0, -4.0]]), 2)
+    tensor([[ 3., -2.]])
+    """
+    axis = axis_of("maxout", dim, input.ndim)
+    if num_pieces < 1 or input.shape[axis] % num_pieces:
+        raise ShapeError(f"maxout: num_pieces={num_pieces} must divide size {dim} of an input of shape {input.shape}")
+    return maximum(unflatten(input, axis, (input.shape[axis] // num_pieces, num_pieces)), axis + 1).values
 
 
 def column_sum(dy: Array) -> Array:

@@ -63,6 +63,24 @@ class BasicBlock(nn.Module):
         return F.relu(self.bn2(self.conv2(y)) + self.shortcut(x))
 
 
+class Bottleneck(nn.Module):
+    """relu(y + shortcut(x)), y of a 1×1, a 3×3 and a 1×1 convolution, each with batch norm; the last widens four times
+    (He, Zhang, Ren, Sun, arXiv 1512.03385, figure 5)."""
+
+    def __init__(self, in_channels: int, channels: int, stride: int = 1) -> None:
+        super().__init__()
+        self.conv1, self.bn1, _ = cbr(in_channels, channels, 1)
+        self.conv2, self.bn2, _ = cbr(channels, channels, 3, stride)
+        self.conv3, self.bn3, _ = cbr(channels, 4 * channels, 1)
+        changes = stride != 1 or in_channels != 4 * channels
+        self.shortcut = cbr(in_channels, 4 * channels, 1, stride)[:2] if changes else nn.Identity()
+
+    def forward(self, x):
+        y = F.relu(self.bn1(self.conv1(x)))
+        y = F.relu(self.bn2(self.conv2(y)))
+        return F.relu(self.bn3(self.conv3(y)) + self.shortcut(x))
+
+
 def resnet20(image_shape: Shape = (3, 32, 32), num_classes: int = 10) -> nn.Module:
     """The residual network of 20 layers for small images (He, Zhang, Ren, Sun, arXiv 1512.03385, section 4.2)."""
     return nn.Sequential(cbr(image_shape[0], 16),
@@ -70,6 +88,15 @@ def resnet20(image_shape: Shape = (3, 32, 32), num_classes: int = 10) -> nn.Modu
                          BasicBlock(16, 32, 2), BasicBlock(32, 32), BasicBlock(32, 32),
                          BasicBlock(32, 64, 2), BasicBlock(64, 64), BasicBlock(64, 64),
                          nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, num_classes))
+
+
+def resnet29(image_shape: Shape = (3, 32, 32), num_classes: int = 10) -> nn.Module:
+    """The same with nine bottlenecks of 16, 32 and 64 channels, whose outputs have 64, 128 and 256."""
+    blocks = [Bottleneck(16, 16), Bottleneck(64, 16), Bottleneck(64, 16),
+              Bottleneck(64, 32, 2), Bottleneck(128, 32), Bottleneck(128, 32),
+              Bottleneck(128, 64, 2), Bottleneck(256, 64), Bottleneck(256, 64)]
+    return nn.Sequential(cbr(image_shape[0], 16), *blocks,
+                         nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(256, num_classes))
 
 
 def mobile(image_shape: Shape = (3, 32, 32), num_classes: int = 10) -> nn.Module:

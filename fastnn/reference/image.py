@@ -60,3 +60,9 @@ def _inside(at, mode, n):
         at = np.abs(at + 0.5) % (2 * n)
         at = np.where(at < n, at, 2 * n - at) - 0.5
     return np.clip(np.nan_to_num(at, posinf=n, neginf=-1), 0, n - 1)
+
+
+def resample(x, top, down, left, along, y_out, n_threads):
+    rows, columns = (first[:, None] + np.arange(weights.shape[1]) for first, weights in ((top, down), (left, along)))
+    pixels = x[:, :, rows[:, None, :, None], columns[:, None]].astype(np.float64)  # N, C, oH, oW, taps, taps
+    y_out[...] = np.einsum("ncijst,is,jt->ncij", pixels, down, along)

@@ -147,6 +147,14 @@ def image(name, make):
                 x = layout.channels_last(make.rng.integers(0, 256, shape, np.uint8))
             table = make.rng.normal(size=((3, 1)[(i + mode) % 2], size[1], C))
             flip = make.rng.integers(0, 4, N, np.uint8)
+            if name == "resample":
+                taps = [min(n, 1 + mode + i % 2) for n in (H, W)]
+                top, left = (make.rng.integers(0, n - t + 1, out) for n, t, out in zip((H, W), taps, size, strict=True))
+                down, along = (make.normal(shape) for shape in zip(size, taps, strict=True))
+                down[:, 1::2] *= mode < 3
+                yield {"x": make.normal(shape), "top": top, "down": down, "left": left, "along": along,
+                       "y_out": make.normal((N, C, *size))}, math.prod(taps)
+                continue
             yield {"x": x, "top": top, "left": left, "flip": flip, "mode": mode, "table": table, "theta": theta,
                    "value": (0.0, 0.5, -2.0)[i % 3], "y_out": make.normal((N, C, *size))}, (
                        1 if name == "crop" else 4 if make.dtype == np.float32 else 400 * (H + W) ** 2)
