@@ -1,6 +1,7 @@
-"""Batch normalization: statistics of each channel over all rows, and the element-wise passes around them.
+"""Normalization: batch and group norm, with statistics of each channel, or of groups of them, over rows, and layer and
+RMS norm, with statistics of each row.
 
-An array is R rows (R = N, or N·H·W) of C adjacent channels. It is walked in wide rows, max(1, LANES // C) rows side
+For batch norm an array is R rows (R = N, or N·H·W) of C adjacent channels. It is walked in wide rows, max(1, LANES // C) rows side
 by side, so that inner loops (norm.h) are long, contiguous and vectorized however few channels there are. DEPTH wide
 rows make a block, the unit of work. Bandwidth is the limit: forward reads x twice and writes y, backward reads dy and x
 twice and writes dx. A residual that is added and a ReLU behind cost no pass of their own. ReLU's mask is found again
@@ -10,10 +11,18 @@ Sums run down a block in the array's dtype, lane by lane, then over lanes and bl
 deviations from a shift, the mean of the block's first wide row: with s = Σ(x − shift) and q = Σ(x − shift)² over n
 rows, the mean is shift + s/n, the sum of squared deviations q − s²/n. As n is at most DEPTH times the rows behind the
 shift, cancellation costs at most a factor DEPTH + 1, whatever the data. Blocks are merged in pairs in an order fixed
-by shape (Chan, Golub, LeVeque, "Updating formulae and a pairwise algorithm for computing sample variances", 1979)."""
+by shape (Chan, Golub, LeVeque, "Updating formulae and a pairwise algorithm for computing sample variances", 1979).
+
+Group norm is the same done image by image, with groups of channels merged; instance norm has groups of one channel.
+Threads share the images, so that an image is still in the cache when it is read again, or one image's blocks if there
+are fewer images than threads. Sums of the images are added in order.
+
+Layer norm takes a few rows at a time, which stay in the first-level cache while several loops pass over them (layer.h):
+mean, deviations from it, outputs; backward, two sums along rows, the gradient, sums down columns. The latter are held in
+the array's dtype for COLUMN_ROWS rows, then in float64 for each of at most COLUMN_PARTS parts, units of work."""
 cimport numpy as cnp
 from cython cimport floating
-from libc.math cimport sqrt
+from libc.math cimport isfinite, sqrt
 from libc.string cimport memcpy, memset
 from fastnn._kernels.kernel cimport *
 
@@ -31,17 +40,32 @@ cdef extern from "norm.h" nogil:
     void norm_map_f(int kind, const NormRows* rows, Py_ssize_t lanes, Py_ssize_t size)
     void norm_map_d(int kind, const NormRows* rows, Py_ssize_t lanes, Py_ssize_t size)
 
+cdef extern from "rows.h" nogil:
+    enum: ROW_SUM
+    double row(int op, const void* a, const void* b, Py_ssize_t n)  # macros: by the first array's type
+
+cdef extern from "layer.h" nogil:
+    void layer_sums(const void* x, const void* dy, const void* w, double m, Py_ssize_t n, void* total, void* product)
+    void layer_map(const void* x, const void* w, const void* b, double m, double s, Py_ssize_t n, void* y)
+    void layer_map_back(const void* x, const void* dy, const void* w, double m, double s, double a, double c,
+                        Py_ssize_t n, void* dx)
+    void layer_columns(const void* x, const void* dy, const void* m, const void* s, Py_ssize_t n, Py_ssize_t rows,
+                       void* sum, void* dot)
+
 cdef enum:
     LANES = 512  # numbers in a wide row, if C allows
     DEPTH = 64  # wide rows in a block
+    COLUMN_ROWS = 64  # layer norm's: see above
+    COLUMN_PARTS = 16
+    ROW_BLOCK = 4096  # elements of rows taken together
 
 ctypedef struct Norm:
-    Py_ssize_t rows, C, lanes, height, blocks  # lanes of a wide row, rows of a block
+    Py_ssize_t images, rows, C, size, lanes, height, blocks  # channels of a group, lanes of a wide row, rows of a block
     int sums_kind, map_kind
-    bint relu, training
+    bint learns, relu, training
     Bytes dy, x, y, out, g, mean, rstd, weight, bias, dweight, dbias, running_mean, running_var
-    double* sums  # two numbers a channel for each block, at least one block; those of the first are the result
-    Bytes wide  # six wide rows, the parameters of a pass, then three for each thread
+    double* sums  # two numbers a channel for each block, at least one block an image; those of the first are the result
+    Bytes wide  # six wide rows, the parameters of a pass, then three for each thread; or nine for each thread's image
     double eps, momentum
     int threads
 
@@ -63,7 +87,7 @@ cdef NormRows rows_of(const Norm* b, Py_ssize_t block, Bytes dy, Bytes out, floa
     rows.out = <floating*> out + start
     rows.m, rows.s, rows.t = wide, wide + b.lanes, wide + 2 * b.lanes
     rows.u, rows.a, rows.c = wide + 3 * b.lanes, wide + 4 * b.lanes, wide + 5 * b.lanes
-    rows.sum = wide + (6 + 3 * omp_get_thread_num()) * b.lanes
+    rows.sum = wide + (6 + 3 * (omp_get_thread_num() if b.threads > 1 else 0)) * b.lanes
     rows.dot = <floating*> rows.sum + b.lanes
     return rows
 
@@ -144,60 +168,99 @@ cdef void map_unit(const Norm* b, Py_ssize_t block, floating* kind) noexcept nog
         norm_map_d(b.map_kind, &p, b.lanes, size)
 
 
-cdef void learn(Norm* b, Py_ssize_t _, floating* kind) noexcept nogil:
-    """Statistics."""
-    cdef Py_ssize_t c
-    cdef double var, keep = 1 - b.momentum
-    cdef floating* mean = <floating*> b.running_mean
+cdef void learn(Norm* b, floating* kind) noexcept nogil:
+    """Statistics of an image: those of its channels, merged in each group."""
+    cdef Py_ssize_t g, c, n = b.rows * b.size
+    cdef double mean, square, keep = 1 - b.momentum
+    cdef floating* running_mean = <floating*> b.running_mean
     cdef floating* running_var = <floating*> b.running_var
+    b.sums_kind = MOMENTS
     sum_all(b, kind)
-    for c in range(b.C):
-        var = b.sums[b.C + c] / b.rows
-        (<floating*> b.mean)[c] = <floating> b.sums[c]
-        (<floating*> b.rstd)[c] = <floating> (1 / sqrt(var + b.eps))
-        if mean != NULL:
-            mean[c] = <floating> (keep * mean[c] + b.momentum * b.sums[c])
+    for g in range(b.C // b.size):
+        mean, square = 0, 0
+        for c in range(g * b.size, (g + 1) * b.size):
+            mean += b.sums[c]
+        mean /= b.size
+        for c in range(g * b.size, (g + 1) * b.size):
+            square += b.sums[b.C + c] + (b.sums[c] - mean) * (b.sums[c] - mean) * b.rows
+        (<floating*> b.mean)[g] = <floating> mean
+        (<floating*> b.rstd)[g] = <floating> (1 / sqrt(square / n + b.eps))
+        if running_mean != NULL:
+            running_mean[g] = <floating> (keep * running_mean[g] + b.momentum * mean)
         if running_var != NULL:
-            running_var[c] = <floating> (keep * running_var[c] + b.momentum * (b.sums[b.C + c] / (b.rows - 1)))
+            running_var[g] = <floating> (keep * running_var[g] + b.momentum * (square / (n - 1)))
 
 
-cdef void apply(Norm* b, Py_ssize_t _, floating* kind) noexcept nogil:
-    """Derive the wide rows m, s, t and map x, or sum dy, derive u, a, c and map dy."""
-    cdef Py_ssize_t c, C = b.C
+cdef void apply(Norm* b, floating* kind) noexcept nogil:
+    """Derive an image's wide rows m, s, t and map x, or sum dy, derive u, a, c and map dy."""
+    cdef Py_ssize_t g, c, C = b.C
     cdef floating* m = <floating*> b.wide
     cdef floating* s = m + b.lanes
     cdef floating* t = s + b.lanes
     cdef floating* u = t + b.lanes
     cdef floating* a = u + b.lanes
     cdef floating* shift = a + b.lanes
-    cdef double rstd, scale
-    for c in range(C):
-        m[c], t[c] = (<floating*> b.mean)[c], (<floating*> b.bias)[c] if b.bias != NULL else 0
-        s[c] = <floating> (<double> (<floating*> b.rstd)[c] * ((<floating*> b.weight)[c] if b.weight != NULL else 1))
+    cdef const floating* weight = <floating*> b.weight
+    cdef double rstd, scale, total, product
+    for g in range(C // b.size):
+        rstd = (<floating*> b.rstd)[g]
+        for c in range(g * b.size, (g + 1) * b.size):
+            m[c], t[c] = (<floating*> b.mean)[g], (<floating*> b.bias)[c] if b.bias != NULL else 0
+            s[c] = <floating> (rstd * (weight[c] if weight != NULL else 1))
     for c in range(3):
         repeat(m + c * b.lanes, b)
     b.map_kind = (ADD if b.y != NULL else 0) + (RELU if b.relu else 0)
     if b.dy != NULL:
         b.sums_kind = GRADIENTS_BY_Y if b.y != NULL else GRADIENTS_OF_RELU if b.relu else GRADIENTS
         b.map_kind = BACKWARD + (RELU if b.relu and b.y == NULL else 0) + (0 if b.training else FIXED)
-        if b.dweight != NULL or b.y != NULL:
+        if b.training or b.dweight != NULL or b.y != NULL:
             sum_all(b, kind)
-        for c in range(C):
-            rstd = (<floating*> b.rstd)[c]
-            scale = rstd * ((<floating*> b.weight)[c] if b.weight != NULL else 1)
-            if b.dweight != NULL:
-                (<floating*> b.dbias)[c] = <floating> b.sums[c]
-                (<floating*> b.dweight)[c] = <floating> (b.sums[C + c] * rstd)
-            if b.training:
-                a[c] = <floating> (-scale * rstd * rstd * b.sums[C + c] / b.rows)
-                shift[c] = <floating> (-scale * b.sums[c] / b.rows)
-            u[c] = s[c]
+        for g in range(C // b.size):
+            rstd, total, product = (<floating*> b.rstd)[g], 0, 0
+            for c in range(g * b.size, (g + 1) * b.size):
+                scale = weight[c] if weight != NULL else 1
+                total += scale * b.sums[c]
+                product += scale * b.sums[C + c]
+                b.sums[C + c] *= rstd
+            for c in range(g * b.size, (g + 1) * b.size):
+                u[c] = s[c]
+                if b.training:
+                    a[c] = <floating> (-rstd * rstd * rstd * product / (b.rows * b.size))
+                    shift[c] = <floating> (-rstd * total / (b.rows * b.size))
         for c in range(3, 6 if b.training else 4):
             repeat(m + c * b.lanes, b)
         if b.y != NULL:
             b.dy = b.g
     if b.out != NULL:
         share(<Unit> map_unit[floating], b, b.blocks, b.threads)
+
+
+cdef void image(const Norm* b, Py_ssize_t n, floating* kind) noexcept nogil:
+    """One image's statistics, outputs or gradients. (Batch norm takes a batch for one image.)"""
+    cdef Norm own = b[0]
+    cdef Py_ssize_t start = n * b.rows * b.C * sizeof(floating), groups = n * (b.C // b.size) * sizeof(floating)
+    if b.images >= b.threads:
+        own.threads, own.wide = 1, b.wide + omp_get_thread_num() * 9 * b.lanes * <Py_ssize_t> sizeof(floating)
+    own.sums += n * max(<Py_ssize_t> 1, b.blocks) * 2 * b.C
+    own.x, own.mean, own.rstd = b.x + start, b.mean + groups, b.rstd + groups
+    own.dy = NULL if b.dy == NULL else b.dy + start
+    own.out = NULL if b.out == NULL else b.out + start
+    if b.learns:
+        learn(&own, kind)
+    if not b.learns or b.out != NULL:
+        apply(&own, kind)
+
+
+cdef void all_images(const Norm* b, Py_ssize_t _, floating* kind) noexcept nogil:
+    cdef Py_ssize_t n, c
+    cdef double total, product
+    share(<Unit> image[floating], b, b.images, b.threads if b.images >= b.threads else 1)
+    for c in range(b.C if b.dweight != NULL else 0):
+        total, product = 0, 0
+        for n in range(b.images):
+            total += b.sums[n * max(<Py_ssize_t> 1, b.blocks) * 2 * b.C + c]
+            product += b.sums[n * max(<Py_ssize_t> 1, b.blocks) * 2 * b.C + b.C + c]
+        (<floating*> b.dbias)[c], (<floating*> b.dweight)[c] = <floating> total, <floating> product
 
 
 cdef Bytes data(cnp.ndarray a, cnp.ndarray x, bint whole) except? NULL:
@@ -215,19 +278,33 @@ cdef int begin(Norm* b, cnp.ndarray x, cnp.ndarray mean, cnp.ndarray rstd) excep
     """Check the arguments that all kernels of batch norm have, and cut x into blocks."""
     if x is None or mean is None or rstd is None:
         raise ValueError("kernel: batch norm needs an input, mean and rstd")
-    cut_up(b, x)
+    cut_up(b, x, 1)
     b.x, b.mean, b.rstd = x.data, data(mean, x, False), data(rstd, x, False)
     return 0
 
 
-cdef int cut_up(Norm* b, cnp.ndarray x) except -1:
-    """Cut x into blocks."""
+cdef int begin_groups(Norm* b, cnp.ndarray x, cnp.ndarray mean, cnp.ndarray rstd) except -1:
+    """The same for those of group norm, image by image, whose numbers of groups tells `mean`."""
+    if x is None or x.ndim != 4 or mean is None or rstd is None or mean.ndim != 2 or not x.size:
+        raise ValueError("kernel: group norm needs a 4-D input that is not empty, mean and rstd")
+    check_plain(mean)
+    check_same(mean, rstd)
+    if mean.shape[0] != x.shape[0] or x.shape[1] % max(mean.shape[1], 1) or is_f32(mean) != is_f32(x):
+        raise ValueError("kernel: mean and rstd must have a number of x's dtype for each image and group of channels")
+    cut_up(b, x, x.shape[0])
+    b.size = b.C // mean.shape[1]
+    b.x, b.mean, b.rstd = x.data, mean.data, rstd.data
+    return 0
+
+
+cdef int cut_up(Norm* b, cnp.ndarray x, Py_ssize_t images) except -1:
+    """Cut x, or each of its images, into blocks."""
     cdef Py_ssize_t group
     check_rows(x)
     memset(b, 0, sizeof(Norm))
-    b.C = x.shape[1]
-    b.rows = x.size // b.C if b.C > 0 else 0
-    group = max(<Py_ssize_t> 1, LANES // max(<Py_ssize_t> 1, b.C))
+    b.images, b.C, b.size = images, x.shape[1], 1
+    b.rows = x.size // b.C // images if b.C > 0 else 0
+    group = max(<Py_ssize_t> 1, min(LANES // max(<Py_ssize_t> 1, b.C), b.rows // 8))
     b.lanes, b.height = group * b.C, DEPTH * group
     b.blocks = parts(b.rows, b.height)
     return 0
@@ -235,9 +312,9 @@ cdef int cut_up(Norm* b, cnp.ndarray x) except -1:
 
 cdef int run(Unit single, Unit double_, Norm* b, cnp.ndarray x, int n_threads) except -1:
     """Get working memory, and start."""
-    cdef Py_ssize_t n_sums = parts(2 * b.C * max(<Py_ssize_t> 1, b.blocks), 8) * 8  # wide rows are aligned
-    b.threads = threads_for(2 * b.rows * b.C, n_threads)
-    b.sums = <double*> scratch_acquire(8 * n_sums + (6 + 3 * b.threads) * b.lanes * cnp.PyArray_ITEMSIZE(x))
+    cdef Py_ssize_t n_sums = parts(2 * b.C * max(<Py_ssize_t> 1, b.blocks) * b.images, 8) * 8  # wide rows are aligned
+    b.threads = threads_for(2 * b.images * b.rows * b.C, n_threads)
+    b.sums = <double*> scratch_acquire(8 * n_sums + 9 * b.threads * b.lanes * cnp.PyArray_ITEMSIZE(x))
     b.wide = <Bytes> (b.sums + n_sums)
     start(single, double_, x, b, 1, 1)
     scratch_release(b.sums)
@@ -260,7 +337,7 @@ def channel_sum(x, sum_out, int n_threads):
     cdef Norm b
     if x is None or sum_out is None:
         raise ValueError("kernel: a sum needs its arrays")
-    cut_up(&b, x)
+    cut_up(&b, x, 1)
     b.dy, b.dbias = (<cnp.ndarray> x).data, data(sum_out, x, False)
     run(<Unit> add_up[float], <Unit> add_up[double], &b, x, n_threads)
 
@@ -276,8 +353,8 @@ def batch_norm_statistics(x, double eps, double momentum, mean_out, rstd_out, ru
     if b.rows == 0:
         raise ValueError("kernel: batch norm's statistics need a row")
     b.running_mean, b.running_var = data(running_mean_out, x, False), data(running_var_out, x, False)
-    b.eps, b.momentum = eps, momentum
-    run(<Unit> learn[float], <Unit> learn[double], &b, x, n_threads)
+    b.eps, b.momentum, b.learns = eps, momentum, True
+    run(<Unit> all_images[float], <Unit> all_images[double], &b, x, n_threads)
 
 
 def batch_norm(x, mean, rstd, weight, bias, residual, bint relu, y_out, int n_threads):
@@ -288,7 +365,7 @@ def batch_norm(x, mean, rstd, weight, bias, residual, bint relu, y_out, int n_th
     begin(&b, x, mean, rstd)
     b.weight, b.bias, b.relu = data(weight, x, False), data(bias, x, False), relu
     b.y, b.out = data(residual, x, True), data(y_out, x, True)
-    run(<Unit> apply[float], <Unit> apply[double], &b, x, n_threads)
+    run(<Unit> all_images[float], <Unit> all_images[double], &b, x, n_threads)
 
 
 def batch_norm_backward(dy, x, mean, rstd, weight, bias, y, bint relu, bint training, dx_out, dweight_out, dbias_out,
@@ -309,4 +386,179 @@ def batch_norm_backward(dy, x, mean, rstd, weight, bias, y, bint relu, bint trai
     b.weight, b.bias, b.relu, b.training = data(weight, x, False), data(bias, x, False), relu, training
     b.dy, b.y, b.g, b.out = data(dy, x, True), data(y, x, True), data(g_out, x, True), data(dx_out, x, True)
     b.dweight, b.dbias = data(dweight_out, x, False), data(dbias_out, x, False)
-    run(<Unit> apply[float], <Unit> apply[double], &b, x, n_threads)
+    run(<Unit> all_images[float], <Unit> all_images[double], &b, x, n_threads)
+
+
+def group_norm(x, weight, bias, double eps, y_out, mean_out, rstd_out, int n_threads):
+    """y = (x − mean)·rstd·weight + bias with mean and rstd = 1/√(var + eps), var biased, of each image and group of C/G
+    channels that follow one another.
+
+    x: (N, C, H, W), not empty; weight, bias: (C,) or None; mean, rstd: (N, G)."""
+    cdef Norm b
+    begin_groups(&b, x, mean_out, rstd_out)
+    b.weight, b.bias, b.out = data(weight, x, False), data(bias, x, False), data(y_out, x, True)
+    b.eps, b.learns = eps, True
+    run(<Unit> all_images[float], <Unit> all_images[double], &b, x, n_threads)
+
+
+def group_norm_backward(dy, x, mean, rstd, weight, dx_out, dweight_out, dbias_out, int n_threads):
+    """dbias = Σ dy and dweight = Σ dy·x̂ over images and rows, x̂ = (x − mean)·rstd, and with sums over the n numbers of
+    a group dx = rstd·(weight·dy − Σ weight·dy/n − x̂·Σ weight·dy·x̂/n). dx_out may be None; so may dweight_out with
+    dbias_out."""
+    cdef Norm b
+    if (dweight_out is None) != (dbias_out is None) or dy is None:
+        raise ValueError("kernel: group norm's gradient needs dy, and dweight_out with dbias_out")
+    begin_groups(&b, x, mean, rstd)
+    b.weight, b.dy, b.out, b.training = data(weight, x, False), data(dy, x, True), data(dx_out, x, True), True
+    b.dweight, b.dbias = data(dweight_out, x, False), data(dbias_out, x, False)
+    run(<Unit> all_images[float], <Unit> all_images[double], &b, x, n_threads)
+
+
+cdef struct Layer:
+    Py_ssize_t M, D, step, height  # rows taken together, rows of a unit of work
+    double eps
+    Bytes x, dy, out, mean, rstd, weight, bias, sums  # sums: of each unit, 4·D numbers
+    bint columns
+
+
+cdef void layer_rows(const Layer* job, Py_ssize_t first, Py_ssize_t rows, floating* kind) noexcept nogil:
+    """The outputs of a few rows."""
+    cdef const floating* x = <floating*> job.x + first * job.D
+    cdef const floating* weight = <floating*> job.weight
+    cdef const floating* nothing = NULL
+    cdef floating* mean = <floating*> job.mean + first
+    cdef floating* rstd = <floating*> job.rstd + first
+    cdef floating m[COLUMN_ROWS]
+    cdef floating s[COLUMN_ROWS]
+    cdef floating q[COLUMN_ROWS]
+    cdef double shift, square
+    cdef Py_ssize_t r, D = job.D
+    for r in range(rows):
+        m[r] = <floating> (row(ROW_SUM, x + r * D, x + r * D, D) / D) if job.mean != NULL else 0
+    for r in range(rows):
+        layer_sums(x + r * D, nothing, nothing, m[r], D, s + r, q + r)
+    for r in range(rows):
+        square = q[r]
+        if job.mean != NULL:
+            shift = <double> s[r] / D  # what rounding left of the mean
+            square = max(square - shift * s[r], 0.)  # NaN stays
+            m[r] += <floating> shift if isfinite(shift) else 0
+            mean[r] = m[r]
+        rstd[r] = <floating> (1 / sqrt(square / D + job.eps))
+    for r in range(rows):
+        layer_map(x + r * D, weight, <floating*> job.bias, m[r], rstd[r], D, <floating*> job.out + (first + r) * D)
+
+
+cdef void layer_rows_back(const Layer* job, Py_ssize_t first, Py_ssize_t rows, floating* columns) noexcept nogil:
+    """The gradients of a few rows."""
+    cdef const floating* x = <floating*> job.x + first * job.D
+    cdef const floating* dy = <floating*> job.dy + first * job.D
+    cdef const floating* weight = <floating*> job.weight
+    cdef const floating* rstd = <floating*> job.rstd + first
+    cdef floating m[COLUMN_ROWS]
+    cdef floating s[COLUMN_ROWS]
+    cdef floating q[COLUMN_ROWS]
+    cdef Py_ssize_t r, D = job.D
+    for r in range(rows):
+        m[r] = (<floating*> job.mean + first)[r] if job.mean != NULL else 0
+    if job.out != NULL:
+        for r in range(rows):
+            layer_sums(x + r * D, dy + r * D, weight, m[r], D, s + r, q + r)
+        for r in range(rows):
+            s[r] = -s[r] * rstd[r] / D if job.mean != NULL else 0
+            q[r] = -q[r] * rstd[r] * rstd[r] * rstd[r] / D
+        for r in range(rows):
+            layer_map_back(x + r * D, dy + r * D, weight, m[r], rstd[r], q[r], s[r], D,
+                           <floating*> job.out + (first + r) * D)
+    if job.columns:
+        layer_columns(x, dy, m, rstd, D, rows, columns, columns + D)
+
+
+cdef void layer_unit(const Layer* job, Py_ssize_t unit, floating* kind) noexcept nogil:
+    """Rows of one unit; their columns' sums in float64, with working memory behind them."""
+    cdef Py_ssize_t first = unit * job.height, end = min(job.M, first + job.height), D = job.D, last, j
+    cdef double* total = <double*> job.sums + unit * 4 * D
+    cdef floating* columns = <floating*> (total + 2 * D)
+    if job.columns:
+        memset(total, 0, 4 * D * sizeof(double))
+    while first < end:
+        last = min(first + COLUMN_ROWS, end)
+        while first < last:
+            if job.dy == NULL:
+                layer_rows(job, first, min(job.step, last - first), kind)
+            else:
+                layer_rows_back(job, first, min(job.step, last - first), columns)
+            first += job.step
+        first = last
+        for j in range(2 * D if job.columns else 0):
+            total[j] += columns[j]
+            columns[j] = 0
+
+
+cdef int begin_layer(Layer* job, cnp.ndarray x, cnp.ndarray mean, cnp.ndarray rstd, cnp.ndarray weight) except -1:
+    """Check the arguments that both kernels have, and cut the rows into units of work."""
+    if x is None or x.ndim != 2 or not x.size:
+        raise ValueError("kernel: layer norm needs rows (M, D) that are not empty")
+    check_plain(x)
+    memset(job, 0, sizeof(Layer))
+    job.M, job.D = x.shape[0], x.shape[1]
+    job.step = max(<Py_ssize_t> 1, min(<Py_ssize_t> COLUMN_ROWS, ROW_BLOCK // job.D))
+    check_vector(rstd, job.M, x)
+    if mean is not None:
+        check_vector(mean, job.M, x)
+    job.x, job.mean, job.rstd = x.data, NULL if mean is None else mean.data, rstd.data
+    job.weight = data(weight, x, False)
+    return 0
+
+
+def layer_norm(x, weight, bias, double eps, y_out, mean_out, rstd_out, int n_threads):
+    """y = (x − mean)·rstd·weight + bias with mean and rstd = 1/√(var + eps), var biased, of each row; RMS norm, in which
+    0 stands for the mean, if mean_out is None.
+
+    x: (M, D), not empty; weight, bias: (D,) or None; mean, rstd: (M,)."""
+    cdef Layer job
+    begin_layer(&job, x, mean_out, rstd_out, weight)
+    job.bias, job.out, job.eps, job.height = data(bias, x, False), data(y_out, x, True), eps, job.step
+    start(<Unit> layer_unit[float], <Unit> layer_unit[double], x, &job, parts(job.M, job.height),
+          threads_for(2 * job.M * job.D, n_threads))
+
+
+cdef void sum_columns(const Layer* job, Bytes dweight, Bytes dbias, Py_ssize_t units, floating* kind) noexcept nogil:
+    cdef const double* sums = <double*> job.sums
+    cdef double total, product
+    cdef Py_ssize_t j, unit
+    for j in range(job.D):
+        total, product = 0, 0
+        for unit in range(units):
+            total += sums[unit * 4 * job.D + j]
+            product += sums[unit * 4 * job.D + job.D + j]
+        if dweight != NULL:
+            (<floating*> dweight)[j] = <floating> product
+        if dbias != NULL:
+            (<floating*> dbias)[j] = <floating> total
+
+
+def layer_norm_backward(dy, x, mean, rstd, weight, dx_out, dweight_out, dbias_out, int n_threads):
+    """dbias = Σ dy and dweight = Σ dy·x̂ over rows, x̂ = (x − mean)·rstd, and with means over each row of
+    g = weight·dy, dx = rstd·(g − mean(g) − x̂·mean(g·x̂)); RMS norm's, without the term mean(g), if mean is None. Outputs
+    may be None."""
+    cdef Layer job
+    cdef Py_ssize_t units
+    cdef Bytes dweight = data(dweight_out, x, False), dbias = data(dbias_out, x, False)
+    begin_layer(&job, x, mean, rstd, weight)
+    if dy is None:
+        raise ValueError("kernel: layer norm's gradient needs dy")
+    job.dy, job.out, job.columns = data(dy, x, True), data(dx_out, x, True), dweight != NULL or dbias != NULL
+    units = max(<Py_ssize_t> 1, min(<Py_ssize_t> COLUMN_PARTS, job.M // COLUMN_ROWS))
+    job.height = parts(job.M, units) if job.columns else job.step
+    units = parts(job.M, job.height)
+    if job.columns:
+        job.sums = <Bytes> scratch_acquire(units * 4 * job.D * sizeof(double))
+    start(<Unit> layer_unit[float], <Unit> layer_unit[double], x, &job, units,
+          threads_for(2 * job.M * job.D, n_threads))
+    if job.columns:
+        if is_f32(x):
+            sum_columns(&job, dweight, dbias, units, <float*> NULL)
+        else:
+            sum_columns(&job, dweight, dbias, units, <double*> NULL)
+        scratch_release(job.sums)
