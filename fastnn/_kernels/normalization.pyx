@@ -40,15 +40,11 @@ cdef extern from "norm.h" nogil:
     void norm_map_f(int kind, const NormRows* rows, Py_ssize_t lanes, Py_ssize_t size)
     void norm_map_d(int kind, const NormRows* rows, Py_ssize_t lanes, Py_ssize_t size)
 
-cdef extern from "rows.h" nogil:
-    enum: ROW_SUM
-    double row(int op, const void* a, const void* b, Py_ssize_t n)  # macros: by the first array's type
-
-cdef extern from "layer.h" nogil:
+cdef extern from "layer.h" nogil:  # macros: by the type of x
     void layer_sums(const void* x, const void* dy, const void* w, double m, Py_ssize_t n, void* total, void* product)
     void layer_map(const void* x, const void* w, const void* b, double m, double s, Py_ssize_t n, void* y)
-    void layer_map_back(const void* x, const void* dy, const void* w, double m, double s, double a, double c,
-                        Py_ssize_t n, void* dx)
+    void layer_back(const void* x, const void* dy, const void* w, double m, double s, double a, double c,
+                    Py_ssize_t n, void* dx)
     void layer_columns(const void* x, const void* dy, const void* m, const void* s, Py_ssize_t n, Py_ssize_t rows,
                        void* sum, void* dot)
 
@@ -434,7 +430,8 @@ cdef void layer_rows(const Layer* job, Py_ssize_t first, Py_ssize_t rows, floati
     cdef double shift, square
     cdef Py_ssize_t r, D = job.D
     for r in range(rows):
-        m[r] = <floating> (row(ROW_SUM, x + r * D, x + r * D, D) / D) if job.mean != NULL else 0
+        layer_sums(x + r * D, nothing, nothing, 0, D, s + r, q + r)
+        m[r] = s[r] / D if job.mean != NULL else 0
     for r in range(rows):
         layer_sums(x + r * D, nothing, nothing, m[r], D, s + r, q + r)
     for r in range(rows):
@@ -468,8 +465,8 @@ cdef void layer_rows_back(const Layer* job, Py_ssize_t first, Py_ssize_t rows, f
             s[r] = -s[r] * rstd[r] / D if job.mean != NULL else 0
             q[r] = -q[r] * rstd[r] * rstd[r] * rstd[r] / D
         for r in range(rows):
-            layer_map_back(x + r * D, dy + r * D, weight, m[r], rstd[r], q[r], s[r], D,
-                           <floating*> job.out + (first + r) * D)
+            layer_back(x + r * D, dy + r * D, weight, m[r], rstd[r], q[r], s[r], D,
+                       <floating*> job.out + (first + r) * D)
     if job.columns:
         layer_columns(x, dy, m, rstd, D, rows, columns, columns + D)
 
