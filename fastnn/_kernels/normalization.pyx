@@ -53,7 +53,7 @@ cdef enum:
     DEPTH = 64  # wide rows in a block
     COLUMN_ROWS = 64  # layer norm's: see above
     COLUMN_PARTS = 16
-    ROW_BLOCK = 4096  # elements of rows taken together
+    ROW_BLOCK = 1024  # elements of rows taken together
 
 ctypedef struct Norm:
     Py_ssize_t images, rows, C, size, lanes, height, blocks  # channels of a group, lanes of a wide row, rows of a block
