@@ -1,5 +1,6 @@
 """Dropout of elements and of whole channels (Srivastava et al. 2014, "Dropout: a simple way to prevent neural networks
-from overfitting"; Tompson et al. 2015 for channels).
+from overfitting"; Tompson et al. 2015 for channels), its form for SELU (Klambauer et al. 2017), stochastic depth (Huang
+et al. 2016) and noise.
 
 The mask is drawn by a counter-based generator whose key comes from the seeded stream (`manual_seed`); it depends on the
 key and on the position in memory, not on threads or instruction set. Inputs are float32 or float64, else DTypeError;
@@ -7,13 +8,16 @@ ValueError unless 0 <= p <= 1; `inplace=True` writes into the input and returns 
 when not training."""
 import numpy as np
 
-from fastnn import backend, layout
+from fastnn import backend, creation, layout
 from fastnn.errors import ShapeError
 from fastnn.functional.arguments import same_float
+from fastnn.functional.elementwise import add, mul, sub, times
 from fastnn.tensor import Array, Tensor, record
 from fastnn.tensor import inplace as write_into
 
-__all__ = ["dropout", "dropout2d"]
+__all__ = ["alpha_dropout", "dropout", "dropout1d", "dropout2d", "feature_alpha_dropout", "gaussian_noise",
+           "stochastic_depth"]  # fmt: skip
+SATURATION = -1.7580993408473766  # of SELU far below 0: −λ·α
 
 
 def check_probability(op: str, p: float) -> None:
@@ -49,23 +53,92 @@ def dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool 
     return write_into(input, out) if inplace else out
 
 
+def _drop_units(op: str, input: Tensor, p: float, axes: int, inplace: bool = False) -> Tensor:
+    """`dropout` of whole units, what the first `axes` axes number: images, channels of each, or for 0 all in one."""
+    a = layout.dense(input.array)
+    factor = _drop(np.ones(a.shape[:axes], a.dtype), p)[0]
+    if a.ndim == 4:
+        factor = layout.contiguous(np.broadcast_to(factor.reshape(*factor.shape, *(1,) * (2 - axes)), a.shape[:2]))
+    else:
+        factor = factor.reshape(*factor.shape, *(1,) * (a.ndim - axes))
+
+    def backward(grad: Array) -> tuple[Array]:
+        if grad.ndim < 4:
+            return (times(grad, factor),)
+        grad = layout.dense(grad)
+        y = layout.empty_like(grad)
+        backend.elementwise.scale_channels(grad, factor, y, backend.n_threads())
+        return (y,)
+
+    backward.__qualname__ = op
+    out = record(backward(a)[0], (input,), backward)
+    return write_into(input, out) if inplace else out
+
+
+def dropout1d(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
+    """Like `dropout`, but drawn for each channel: input (N, C, L) or (C, L), else ShapeError."""
+    check_probability("dropout1d", p)
+    same_float("dropout1d", input=input)
+    if input.ndim not in (2, 3):
+        raise ShapeError(f"dropout1d: input must be (N, C, L) or (C, L), but has shape {input.shape}")
+    return _drop_units("dropout1d", input, p, input.ndim - 1, inplace) if training and p else input
+
+
 def dropout2d(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
     """Like `dropout`, but drawn for each channel of each image: input (N, C, H, W), else ShapeError."""
     check_probability("dropout2d", p)
-    a = same_float("dropout2d", input=input)
-    if a.ndim != 4:
-        raise ShapeError(f"dropout2d: input must be (N, C, H, W), but has shape {a.shape}")
+    same_float("dropout2d", input=input)
+    if input.ndim != 4:
+        raise ShapeError(f"dropout2d: input must be (N, C, H, W), but has shape {input.shape}")
+    return _drop_units("dropout2d", input, p, 2, inplace) if training and p else input
+
+
+def stochastic_depth(input: Tensor, p: float, mode: str, training: bool = True) -> Tensor:
+    """Like `dropout`, but drawn for the input as a whole (mode "batch") or for each of its rows (mode "row"): put behind
+    the branch of a residual block, it skips the block. ValueError for another mode."""
+    check_probability("stochastic_depth", p)
+    same_float("stochastic_depth", input=input)
+    if mode not in ("batch", "row"):
+        raise ValueError(f"stochastic_depth: mode must be 'batch' or 'row', but {mode!r} came")
+    if mode == "row" and not input.ndim:
+        raise ShapeError("stochastic_depth: mode 'row' needs an input that has rows, but its shape is ()")
+    return _drop_units("stochastic_depth", input, p, int(mode == "row"), False) if training and p else input
+
+
+def _alpha(op: str, input: Tensor, p: float, training: bool, inplace: bool, axes: int | None) -> Tensor:
+    """With the mask m and α' the saturation, a·(x·m + α'·(1 − m)) + b, written as dropout between two affine maps."""
+    check_probability(op, p)
+    same_float(op, input=input)
+    if axes and input.ndim < axes:
+        raise ShapeError(f"{op}: input must be (N, C, ...), but has shape {input.shape}")
     if not training or p == 0:
         return input
-    factor, a = _drop(np.ones(a.shape[:2], a.dtype), p)[0], layout.dense(a)
-
-    def scaled(a: Array) -> Array:
-        y = layout.empty_like(a)
-        backend.elementwise.scale_channels(a, factor, y, backend.n_threads())
-        return y
-
-    def dropout2d(grad: Array) -> tuple[Array]:
-        return (scaled(layout.dense(grad)),)
-
-    out = record(scaled(a), (input,), dropout2d)
+    if p == 1:
+        out = mul(input, 0.0)
+    else:
+        raised = sub(input, SATURATION)
+        dropped = dropout(raised, p) if axes is None else _drop_units(op, raised, p, axes)
+        out = mul(add(dropped, SATURATION), ((1 - p) / (1 + p * SATURATION**2)) ** 0.5)
     return write_into(input, out) if inplace else out
+
+
+def alpha_dropout(input: Tensor, p: float = 0.5, training: bool = False, inplace: bool = False) -> Tensor:
+    """Elements become SELU's value at −∞ with probability p, then all are scaled and shifted: if mean and variance were
+    0 and 1, they remain so."""
+    return _alpha("alpha_dropout", input, p, training, inplace, None)
+
+
+def feature_alpha_dropout(input: Tensor, p: float = 0.5, training: bool = False, inplace: bool = False) -> Tensor:
+    """Like `alpha_dropout`, but drawn for each channel of each image: input (N, C, ...), else ShapeError."""
+    return _alpha("feature_alpha_dropout", input, p, training, inplace, 2)
+
+
+def gaussian_noise(input: Tensor, std: float = 0.1, relative: bool = False, training: bool = True) -> Tensor:
+    """x + std·z or, if `relative`, x + std·|x|·z, with z from N(0, 1) for each element. ValueError for a negative std."""
+    if not std >= 0:
+        raise ValueError(f"gaussian_noise: std must not be negative, but {std} came")
+    same_float("gaussian_noise", input=input)
+    if not training or std == 0:
+        return input
+    noise = mul(creation.randn(*input.shape, dtype=input.dtype), std)
+    return mul(input, add(noise, 1.0)) if relative else add(input, noise)

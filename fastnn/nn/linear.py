@@ -34,8 +34,9 @@ class Unflatten(FunctionModule, function=lambda x, dim, unflattened_size: F.unfl
 class Weighted(Module):
     """A module of a weight and a bias, None where not wanted; by default drawn from U(−k, k), k = 1 / √fan_in."""
 
-    def _make_parameters(self, shape: tuple[int, ...], weight: bool, bias: bool, device: Any, dtype: Any) -> None:
-        for name, size, wanted in (("weight", shape, weight), ("bias", shape[:1], bias)):
+    def _make_parameters(self, shape: tuple[int, ...], weight: bool, bias: bool, device: Any, dtype: Any,
+                         bias_shape: tuple[int, ...] | None = None) -> None:
+        for name, size, wanted in (("weight", shape, weight), ("bias", bias_shape or shape[:1], bias)):
             parameter = empty(type(self).__name__, *size, device=device, dtype=dtype) if wanted else None
             self.register_parameter(name, parameter)
 
