@@ -17,9 +17,8 @@ Group norm is the same done image by image, with groups of channels merged; inst
 Threads share the images, so that an image is still in the cache when it is read again, or one image's blocks if there
 are fewer images than threads. Sums of the images are added in order.
 
-Layer norm takes a few rows at a time, which stay in the first-level cache while several loops pass over them (layer.h):
-mean, deviations from it, outputs; backward, two sums along rows, the gradient, sums down columns. The latter are held in
-the array's dtype for COLUMN_ROWS rows, then in float64 for each of at most COLUMN_PARTS parts, units of work."""
+Layer norm takes each row, then in the first-level cache, three times: mean, deviations from it, outputs. Backward, two
+sums along each row give its gradient, and leave x̂ of a few rows, whose sums down columns are a block's as above."""
 cimport numpy as cnp
 from cython cimport floating
 from libc.math cimport isfinite, sqrt
@@ -40,28 +39,24 @@ cdef extern from "norm.h" nogil:
     void norm_map_f(int kind, const NormRows* rows, Py_ssize_t lanes, Py_ssize_t size)
     void norm_map_d(int kind, const NormRows* rows, Py_ssize_t lanes, Py_ssize_t size)
 
-cdef extern from "layer.h" nogil:  # macros: by the type of x
-    void layer_sums(const void* x, const void* dy, const void* w, double m, Py_ssize_t n, void* total, void* product)
-    void layer_map(const void* x, const void* w, const void* b, double m, double s, Py_ssize_t n, void* y)
-    void layer_back(const void* x, const void* dy, const void* w, double m, double s, double a, double c,
-                    Py_ssize_t n, void* dx)
-    void layer_columns(const void* x, const void* dy, const void* m, const void* s, Py_ssize_t n, Py_ssize_t rows,
-                       void* sum, void* dot)
+cdef extern from "rows.h" nogil:
+    enum: ROW_SUM, ROW_DOT
+    double row(int op, const void* a, const void* b, Py_ssize_t n)  # a macro: by a's type
 
 cdef enum:
     LANES = 512  # numbers in a wide row, if C allows
     DEPTH = 64  # wide rows in a block
-    COLUMN_ROWS = 64  # layer norm's: see above
-    COLUMN_PARTS = 16
-    ROW_BLOCK = 1024  # elements of rows taken together
+    FEW = 4  # wide rows that layer norm's gradient takes together, if they are not longer than this
+    LONG = 4096
+    OWN = 2 + FEW  # wide rows of working memory for each thread
 
 ctypedef struct Norm:
     Py_ssize_t images, rows, C, size, lanes, height, blocks  # channels of a group, lanes of a wide row, rows of a block
     int sums_kind, map_kind
-    bint learns, relu, training
+    bint learns, layered, relu, training
     Bytes dy, x, y, out, g, mean, rstd, weight, bias, dweight, dbias, running_mean, running_var
     double* sums  # two numbers a channel for each block, at least one block an image; those of the first are the result
-    Bytes wide  # six wide rows, the parameters of a pass, then three for each thread; or nine for each thread's image
+    Bytes wide  # six wide rows, the parameters of a pass, then OWN for each thread; or both for each thread's image
     double eps, momentum
     int threads
 
@@ -83,14 +78,39 @@ cdef NormRows rows_of(const Norm* b, Py_ssize_t block, Bytes dy, Bytes out, floa
     rows.out = <floating*> out + start
     rows.m, rows.s, rows.t = wide, wide + b.lanes, wide + 2 * b.lanes
     rows.u, rows.a, rows.c = wide + 3 * b.lanes, wide + 4 * b.lanes, wide + 5 * b.lanes
-    rows.sum = wide + (6 + 3 * (omp_get_thread_num() if b.threads > 1 else 0)) * b.lanes
+    rows.sum = wide + (6 + OWN * (omp_get_thread_num() if b.threads > 1 else 0)) * b.lanes
     rows.dot = <floating*> rows.sum + b.lanes
     return rows
 
 
+cdef void layer_back(const Norm* b, Py_ssize_t first, Py_ssize_t rows, floating* normalized) noexcept nogil:
+    """The gradients of a few rows of layer norm, and these rows normalized."""
+    cdef const floating* x = <floating*> b.x + first * b.C
+    cdef const floating* dy = <floating*> b.dy + first * b.C
+    cdef const floating* weight = <floating*> b.weight
+    cdef floating* dx = <floating*> b.out + first * b.C
+    cdef floating m, s, a, c
+    cdef Py_ssize_t r, j, C = b.C
+    for r in range(rows):
+        m, s = (<floating*> b.mean)[first + r] if b.mean != NULL else 0, (<floating*> b.rstd)[first + r]
+        for j in range(C):
+            normalized[j] = (x[j] - m) * s
+        if b.out != NULL:
+            for j in range(C):
+                dx[j] = dy[j] * (weight[j] if weight != NULL else 1)
+            a = <floating> row(ROW_DOT, dx, normalized, C) / C
+            c = <floating> row(ROW_SUM, dx, dx, C) / C if b.mean != NULL else 0
+            for j in range(C):
+                dx[j] = (dx[j] - c - normalized[j] * a) * s
+        x += C
+        dy += C
+        dx += C
+        normalized += C
+
+
 cdef void sum_unit(const Norm* b, Py_ssize_t block, floating* kind) noexcept nogil:
     """Of one block and each channel: Σ dy and Σ dy·(x − mean), or the mean and squared deviations."""
-    cdef Py_ssize_t C = b.C, rows = min(b.height, b.rows - block * b.height), c, i
+    cdef Py_ssize_t C = b.C, rows = min(b.height, b.rows - block * b.height), step = rows, c, i
     cdef Py_ssize_t first = min(b.lanes // C, rows)
     cdef NormRows p = rows_of(b, block, b.dy, b.g, kind)
     cdef const floating* x = <floating*> p.x
@@ -108,10 +128,16 @@ cdef void sum_unit(const Norm* b, Py_ssize_t block, floating* kind) noexcept nog
         repeat(shift, b)
         p.m = shift
     memset(s, 0, 2 * b.lanes * sizeof(floating))
-    if floating is float:
-        norm_sums_f(b.sums_kind, &p, b.lanes, rows * C)
-    else:
-        norm_sums_d(b.sums_kind, &p, b.lanes, rows * C)
+    if b.layered:
+        step = b.lanes // C * (FEW if b.lanes <= LONG else 1)
+    for i in range(parts(rows, step)):
+        if b.layered:
+            layer_back(b, block * b.height + i * step, min(step, rows - i * step), shift)
+            p.x, p.dy = shift, <floating*> b.dy + (block * b.height + i * step) * C
+        if floating is float:
+            norm_sums_f(b.sums_kind, &p, b.lanes, min(step, rows - i * step) * C)
+        else:
+            norm_sums_d(b.sums_kind, &p, b.lanes, min(step, rows - i * step) * C)
     memset(total, 0, 2 * C * sizeof(double))
     for i in range(b.lanes // C):
         for c in range(C):
@@ -236,7 +262,7 @@ cdef void image(const Norm* b, Py_ssize_t n, floating* kind) noexcept nogil:
     cdef Norm own = b[0]
     cdef Py_ssize_t start = n * b.rows * b.C * sizeof(floating), groups = n * (b.C // b.size) * sizeof(floating)
     if b.images >= b.threads:
-        own.threads, own.wide = 1, b.wide + omp_get_thread_num() * 9 * b.lanes * <Py_ssize_t> sizeof(floating)
+        own.threads, own.wide = 1, b.wide + omp_get_thread_num() * (6 + OWN) * b.lanes * <Py_ssize_t> sizeof(floating)
     own.sums += n * max(<Py_ssize_t> 1, b.blocks) * 2 * b.C
     own.x, own.mean, own.rstd = b.x + start, b.mean + groups, b.rstd + groups
     own.dy = NULL if b.dy == NULL else b.dy + start
@@ -247,16 +273,58 @@ cdef void image(const Norm* b, Py_ssize_t n, floating* kind) noexcept nogil:
         apply(&own, kind)
 
 
+cdef void add_images(const Norm* b, floating* kind) noexcept nogil:
+    """The gradients of weight and bias."""
+    cdef Py_ssize_t n, c, step = max(<Py_ssize_t> 1, b.blocks) * 2 * b.C
+    for n in range(1, b.images):
+        for c in range(2 * b.C):
+            b.sums[c] += b.sums[n * step + c]
+    for c in range(b.C):
+        if b.dbias != NULL:
+            (<floating*> b.dbias)[c] = <floating> b.sums[c]
+        if b.dweight != NULL:
+            (<floating*> b.dweight)[c] = <floating> b.sums[b.C + c]
+
+
 cdef void all_images(const Norm* b, Py_ssize_t _, floating* kind) noexcept nogil:
-    cdef Py_ssize_t n, c
-    cdef double total, product
     share(<Unit> image[floating], b, b.images, b.threads if b.images >= b.threads else 1)
-    for c in range(b.C if b.dweight != NULL else 0):
-        total, product = 0, 0
-        for n in range(b.images):
-            total += b.sums[n * max(<Py_ssize_t> 1, b.blocks) * 2 * b.C + c]
-            product += b.sums[n * max(<Py_ssize_t> 1, b.blocks) * 2 * b.C + b.C + c]
-        (<floating*> b.dbias)[c], (<floating*> b.dweight)[c] = <floating> total, <floating> product
+    if b.dweight != NULL:
+        add_images(b, kind)
+
+
+cdef void layer_unit(const Norm* b, Py_ssize_t block, floating* kind) noexcept nogil:
+    """A block's outputs of layer norm."""
+    cdef Py_ssize_t r, j, C = b.C
+    cdef const floating* x
+    cdef const floating* weight = <floating*> b.weight
+    cdef const floating* bias = <floating*> b.bias
+    cdef floating* y
+    cdef floating m, s, shift
+    cdef double square
+    for r in range(block * b.height, min(b.rows, (block + 1) * b.height)):
+        x, y = <floating*> b.x + r * C, <floating*> b.out + r * C
+        m = <floating> row(ROW_SUM, x, x, C) / C if b.mean != NULL else 0
+        for j in range(C):
+            y[j] = x[j] - m
+        shift, square = 0, row(ROW_DOT, y, y, C)
+        if b.mean != NULL:
+            shift = <floating> row(ROW_SUM, y, y, C) / C  # what rounding left of the mean
+            square = max(square - <double> shift * shift * C, 0.)  # NaN stays
+            (<floating*> b.mean)[r] = m + (shift if isfinite(shift) else 0)
+        s = <floating> (1 / sqrt(square / C + b.eps))
+        (<floating*> b.rstd)[r] = s
+        for j in range(C):
+            y[j] = (y[j] - shift) * s * (weight[j] if weight != NULL else 1) + (bias[j] if bias != NULL else 0)
+
+
+cdef void layer(Norm* b, Py_ssize_t _, floating* kind) noexcept nogil:
+    if b.dy == NULL:
+        share(<Unit> layer_unit[floating], b, b.blocks, b.threads)
+    else:
+        b.sums_kind = GRADIENTS
+        memset(b.wide, 0, b.lanes * sizeof(floating))  # x̂ has a mean of 0
+        sum_all(b, kind)
+        add_images(b, kind)
 
 
 cdef Bytes data(cnp.ndarray a, cnp.ndarray x, bint whole) except? NULL:
@@ -310,7 +378,7 @@ cdef int run(Unit single, Unit double_, Norm* b, cnp.ndarray x, int n_threads) e
     """Get working memory, and start."""
     cdef Py_ssize_t n_sums = parts(2 * b.C * max(<Py_ssize_t> 1, b.blocks) * b.images, 8) * 8  # wide rows are aligned
     b.threads = threads_for(2 * b.images * b.rows * b.C, n_threads)
-    b.sums = <double*> scratch_acquire(8 * n_sums + 9 * b.threads * b.lanes * cnp.PyArray_ITEMSIZE(x))
+    b.sums = <double*> scratch_acquire(8 * n_sums + (6 + OWN) * b.threads * b.lanes * cnp.PyArray_ITEMSIZE(x))
     b.wide = <Bytes> (b.sums + n_sums)
     start(single, double_, x, b, 1, 1)
     scratch_release(b.sums)
@@ -410,101 +478,16 @@ def group_norm_backward(dy, x, mean, rstd, weight, dx_out, dweight_out, dbias_ou
     run(<Unit> all_images[float], <Unit> all_images[double], &b, x, n_threads)
 
 
-cdef struct Layer:
-    Py_ssize_t M, D, step, height  # rows taken together, rows of a unit of work
-    double eps
-    Bytes x, dy, out, mean, rstd, weight, bias, sums  # sums: of each unit, 4·D numbers
-    bint columns
-
-
-cdef void layer_rows(const Layer* job, Py_ssize_t first, Py_ssize_t rows, floating* kind) noexcept nogil:
-    """The outputs of a few rows."""
-    cdef const floating* x = <floating*> job.x + first * job.D
-    cdef const floating* weight = <floating*> job.weight
-    cdef const floating* nothing = NULL
-    cdef floating* mean = <floating*> job.mean + first
-    cdef floating* rstd = <floating*> job.rstd + first
-    cdef floating m[COLUMN_ROWS]
-    cdef floating s[COLUMN_ROWS]
-    cdef floating q[COLUMN_ROWS]
-    cdef double shift, square
-    cdef Py_ssize_t r, D = job.D
-    for r in range(rows):
-        layer_sums(x + r * D, nothing, nothing, 0, D, s + r, q + r)
-        m[r] = s[r] / D if job.mean != NULL else 0
-    for r in range(rows):
-        layer_sums(x + r * D, nothing, nothing, m[r], D, s + r, q + r)
-    for r in range(rows):
-        square = q[r]
-        if job.mean != NULL:
-            shift = <double> s[r] / D  # what rounding left of the mean
-            square = max(square - shift * s[r], 0.)  # NaN stays
-            m[r] += <floating> shift if isfinite(shift) else 0
-            mean[r] = m[r]
-        rstd[r] = <floating> (1 / sqrt(square / D + job.eps))
-    for r in range(rows):
-        layer_map(x + r * D, weight, <floating*> job.bias, m[r], rstd[r], D, <floating*> job.out + (first + r) * D)
-
-
-cdef void layer_rows_back(const Layer* job, Py_ssize_t first, Py_ssize_t rows, floating* columns) noexcept nogil:
-    """The gradients of a few rows."""
-    cdef const floating* x = <floating*> job.x + first * job.D
-    cdef const floating* dy = <floating*> job.dy + first * job.D
-    cdef const floating* weight = <floating*> job.weight
-    cdef const floating* rstd = <floating*> job.rstd + first
-    cdef floating m[COLUMN_ROWS]
-    cdef floating s[COLUMN_ROWS]
-    cdef floating q[COLUMN_ROWS]
-    cdef Py_ssize_t r, D = job.D
-    for r in range(rows):
-        m[r] = (<floating*> job.mean + first)[r] if job.mean != NULL else 0
-    if job.out != NULL:
-        for r in range(rows):
-            layer_sums(x + r * D, dy + r * D, weight, m[r], D, s + r, q + r)
-        for r in range(rows):
-            s[r] = -s[r] * rstd[r] / D if job.mean != NULL else 0
-            q[r] = -q[r] * rstd[r] * rstd[r] * rstd[r] / D
-        for r in range(rows):
-            layer_back(x + r * D, dy + r * D, weight, m[r], rstd[r], q[r], s[r], D,
-                       <floating*> job.out + (first + r) * D)
-    if job.columns:
-        layer_columns(x, dy, m, rstd, D, rows, columns, columns + D)
-
-
-cdef void layer_unit(const Layer* job, Py_ssize_t unit, floating* kind) noexcept nogil:
-    """Rows of one unit; their columns' sums in float64, with working memory behind them."""
-    cdef Py_ssize_t first = unit * job.height, end = min(job.M, first + job.height), D = job.D, last, j
-    cdef double* total = <double*> job.sums + unit * 4 * D
-    cdef floating* columns = <floating*> (total + 2 * D)
-    if job.columns:
-        memset(total, 0, 4 * D * sizeof(double))
-    while first < end:
-        last = min(first + COLUMN_ROWS, end)
-        while first < last:
-            if job.dy == NULL:
-                layer_rows(job, first, min(job.step, last - first), kind)
-            else:
-                layer_rows_back(job, first, min(job.step, last - first), columns)
-            first += job.step
-        first = last
-        for j in range(2 * D if job.columns else 0):
-            total[j] += columns[j]
-            columns[j] = 0
-
-
-cdef int begin_layer(Layer* job, cnp.ndarray x, cnp.ndarray mean, cnp.ndarray rstd, cnp.ndarray weight) except -1:
-    """Check the arguments that both kernels have, and cut the rows into units of work."""
-    if x is None or x.ndim != 2 or not x.size:
-        raise ValueError("kernel: layer norm needs rows (M, D) that are not empty")
-    check_plain(x)
-    memset(job, 0, sizeof(Layer))
-    job.M, job.D = x.shape[0], x.shape[1]
-    job.step = max(<Py_ssize_t> 1, min(<Py_ssize_t> COLUMN_ROWS, ROW_BLOCK // job.D))
-    check_vector(rstd, job.M, x)
+cdef int begin_layer(Norm* b, cnp.ndarray x, cnp.ndarray mean, cnp.ndarray rstd, cnp.ndarray weight) except -1:
+    """The same for those of layer norm, whose statistics are of rows."""
+    if x is None or x.ndim != 2 or not x.size or rstd is None:
+        raise ValueError("kernel: layer norm needs rows (M, D) that are not empty, and rstd")
+    cut_up(b, x, 1)
+    check_vector(rstd, b.rows, x)
     if mean is not None:
-        check_vector(mean, job.M, x)
-    job.x, job.mean, job.rstd = x.data, NULL if mean is None else mean.data, rstd.data
-    job.weight = data(weight, x, False)
+        check_vector(mean, b.rows, x)
+    b.layered, b.x, b.mean, b.rstd = True, x.data, NULL if mean is None else mean.data, rstd.data
+    b.weight = data(weight, x, False)
     return 0
 
 
@@ -513,49 +496,22 @@ def layer_norm(x, weight, bias, double eps, y_out, mean_out, rstd_out, int n_thr
     0 stands for the mean, if mean_out is None.
 
     x: (M, D), not empty; weight, bias: (D,) or None; mean, rstd: (M,)."""
-    cdef Layer job
-    begin_layer(&job, x, mean_out, rstd_out, weight)
-    job.bias, job.out, job.eps, job.height = data(bias, x, False), data(y_out, x, True), eps, job.step
-    start(<Unit> layer_unit[float], <Unit> layer_unit[double], x, &job, parts(job.M, job.height),
-          threads_for(2 * job.M * job.D, n_threads))
-
-
-cdef void sum_columns(const Layer* job, Bytes dweight, Bytes dbias, Py_ssize_t units, floating* kind) noexcept nogil:
-    cdef const double* sums = <double*> job.sums
-    cdef double total, product
-    cdef Py_ssize_t j, unit
-    for j in range(job.D):
-        total, product = 0, 0
-        for unit in range(units):
-            total += sums[unit * 4 * job.D + j]
-            product += sums[unit * 4 * job.D + job.D + j]
-        if dweight != NULL:
-            (<floating*> dweight)[j] = <floating> product
-        if dbias != NULL:
-            (<floating*> dbias)[j] = <floating> total
+    cdef Norm b
+    begin_layer(&b, x, mean_out, rstd_out, weight)
+    if y_out is None:
+        raise ValueError("kernel: layer norm needs y_out")
+    b.bias, b.out, b.eps = data(bias, x, False), data(y_out, x, True), eps
+    run(<Unit> layer[float], <Unit> layer[double], &b, x, n_threads)
 
 
 def layer_norm_backward(dy, x, mean, rstd, weight, dx_out, dweight_out, dbias_out, int n_threads):
     """dbias = Σ dy and dweight = Σ dy·x̂ over rows, x̂ = (x − mean)·rstd, and with means over each row of
     g = weight·dy, dx = rstd·(g − mean(g) − x̂·mean(g·x̂)); RMS norm's, without the term mean(g), if mean is None. Outputs
     may be None."""
-    cdef Layer job
-    cdef Py_ssize_t units
-    cdef Bytes dweight = data(dweight_out, x, False), dbias = data(dbias_out, x, False)
-    begin_layer(&job, x, mean, rstd, weight)
+    cdef Norm b
     if dy is None:
         raise ValueError("kernel: layer norm's gradient needs dy")
-    job.dy, job.out, job.columns = data(dy, x, True), data(dx_out, x, True), dweight != NULL or dbias != NULL
-    units = max(<Py_ssize_t> 1, min(<Py_ssize_t> COLUMN_PARTS, job.M // COLUMN_ROWS))
-    job.height = parts(job.M, units) if job.columns else job.step
-    units = parts(job.M, job.height)
-    if job.columns:
-        job.sums = <Bytes> scratch_acquire(units * 4 * job.D * sizeof(double))
-    start(<Unit> layer_unit[float], <Unit> layer_unit[double], x, &job, units,
-          threads_for(2 * job.M * job.D, n_threads))
-    if job.columns:
-        if is_f32(x):
-            sum_columns(&job, dweight, dbias, units, <float*> NULL)
-        else:
-            sum_columns(&job, dweight, dbias, units, <double*> NULL)
-        scratch_release(job.sums)
+    begin_layer(&b, x, mean, rstd, weight)
+    b.dy, b.out = data(dy, x, True), data(dx_out, x, True)
+    b.dweight, b.dbias = data(dweight_out, x, False), data(dbias_out, x, False)
+    run(<Unit> layer[float], <Unit> layer[double], &b, x, n_threads)
