@@ -46,12 +46,14 @@ cdef extern from "rows.h" nogil:
 cdef enum:
     LANES = 512  # numbers in a wide row, if C allows
     DEPTH = 64  # wide rows in a block
-    FEW = 4  # wide rows that layer norm's gradient takes together, if they are not longer than this
-    LONG = 4096
-    OWN = 2 + FEW  # wide rows of working memory for each thread
+    FEW = 4  # wide rows that layer norm takes together, if they are not longer than LONG,
+    LONG = 512
+    SHORT = 256  # and as wide as this if D allows
+    OWN = 2 + 2 * FEW  # wide rows of working memory for each thread
 
 ctypedef struct Norm:
-    Py_ssize_t images, rows, C, size, lanes, height, blocks  # channels of a group, lanes of a wide row, rows of a block
+    Py_ssize_t images, rows, C, size  # channels of a group
+    Py_ssize_t lanes, height, step, blocks  # of a wide row; rows of a block, and of those taken together
     int sums_kind, map_kind
     bint learns, layered, relu, training
     Bytes dy, x, y, out, g, mean, rstd, weight, bias, dweight, dbias, running_mean, running_var
@@ -88,29 +90,30 @@ cdef void layer_back(const Norm* b, Py_ssize_t first, Py_ssize_t rows, floating*
     cdef const floating* x = <floating*> b.x + first * b.C
     cdef const floating* dy = <floating*> b.dy + first * b.C
     cdef const floating* weight = <floating*> b.weight
+    cdef floating* g = normalized + FEW * b.lanes  # not in dx, where a miss would hold up the sums
     cdef floating* dx = <floating*> b.out + first * b.C
-    cdef floating m, s, a, c
+    cdef floating a[FEW * SHORT]
+    cdef floating c[FEW * SHORT]
+    cdef floating m, s
     cdef Py_ssize_t r, j, C = b.C
     for r in range(rows):
         m, s = (<floating*> b.mean)[first + r] if b.mean != NULL else 0, (<floating*> b.rstd)[first + r]
         for j in range(C):
-            normalized[j] = (x[j] - m) * s
-        if b.out != NULL:
-            for j in range(C):
-                dx[j] = dy[j] * (weight[j] if weight != NULL else 1)
-            a = <floating> row(ROW_DOT, dx, normalized, C) / C
-            c = <floating> row(ROW_SUM, dx, dx, C) / C if b.mean != NULL else 0
-            for j in range(C):
-                dx[j] = (dx[j] - c - normalized[j] * a) * s
-        x += C
-        dy += C
-        dx += C
-        normalized += C
+            normalized[r * C + j] = (x[r * C + j] - m) * s
+            if b.out != NULL:
+                g[r * C + j] = dy[r * C + j] * (weight[j] if weight != NULL else 1)
+    for r in range(rows if b.out != NULL else 0):
+        a[r] = <floating> row(ROW_DOT, g + r * C, normalized + r * C, C) / C
+        c[r] = <floating> row(ROW_SUM, g + r * C, g, C) / C if b.mean != NULL else 0
+    for r in range(rows if b.out != NULL else 0):
+        s = (<floating*> b.rstd)[first + r]
+        for j in range(r * C, (r + 1) * C):
+            dx[j] = (g[j] - c[r] - normalized[j] * a[r]) * s
 
 
 cdef void sum_unit(const Norm* b, Py_ssize_t block, floating* kind) noexcept nogil:
     """Of one block and each channel: Σ dy and Σ dy·(x − mean), or the mean and squared deviations."""
-    cdef Py_ssize_t C = b.C, rows = min(b.height, b.rows - block * b.height), step = rows, c, i
+    cdef Py_ssize_t C = b.C, rows = min(b.height, b.rows - block * b.height), step = b.step, c, i
     cdef Py_ssize_t first = min(b.lanes // C, rows)
     cdef NormRows p = rows_of(b, block, b.dy, b.g, kind)
     cdef const floating* x = <floating*> p.x
@@ -128,8 +131,6 @@ cdef void sum_unit(const Norm* b, Py_ssize_t block, floating* kind) noexcept nog
         repeat(shift, b)
         p.m = shift
     memset(s, 0, 2 * b.lanes * sizeof(floating))
-    if b.layered:
-        step = b.lanes // C * (FEW if b.lanes <= LONG else 1)
     for i in range(parts(rows, step)):
         if b.layered:
             layer_back(b, block * b.height + i * step, min(step, rows - i * step), shift)
@@ -292,34 +293,40 @@ cdef void all_images(const Norm* b, Py_ssize_t _, floating* kind) noexcept nogil
         add_images(b, kind)
 
 
-cdef void layer_unit(const Norm* b, Py_ssize_t block, floating* kind) noexcept nogil:
-    """A block's outputs of layer norm."""
-    cdef Py_ssize_t r, j, C = b.C
-    cdef const floating* x
+cdef void layer_unit(const Norm* b, Py_ssize_t unit, floating* kind) noexcept nogil:
+    """A few rows' outputs of layer norm."""
+    cdef Py_ssize_t first = unit * b.step, rows = min(b.step, b.rows - first), r, j, C = b.C
+    cdef const floating* x = <floating*> b.x + first * C
     cdef const floating* weight = <floating*> b.weight
     cdef const floating* bias = <floating*> b.bias
-    cdef floating* y
-    cdef floating m, s, shift
+    cdef floating* y = <floating*> b.out + first * C
+    cdef floating* d = <floating*> rows_of(b, 0, b.x, b.out, kind).dot + b.lanes
+    cdef floating* rstd = <floating*> b.rstd + first
+    cdef floating m[FEW * SHORT]
+    cdef floating shift[FEW * SHORT]
     cdef double square
-    for r in range(block * b.height, min(b.rows, (block + 1) * b.height)):
-        x, y = <floating*> b.x + r * C, <floating*> b.out + r * C
-        m = <floating> row(ROW_SUM, x, x, C) / C if b.mean != NULL else 0
-        for j in range(C):
-            y[j] = x[j] - m
-        shift, square = 0, row(ROW_DOT, y, y, C)
+    for r in range(rows):
+        m[r] = <floating> row(ROW_SUM, x + r * C, x, C) / C if b.mean != NULL else 0
+    for r in range(rows):
+        for j in range(r * C, (r + 1) * C):
+            d[j] = x[j] - m[r]
+    for r in range(rows):
+        shift[r] = <floating> row(ROW_SUM, d + r * C, d, C) / C if b.mean != NULL else 0  # what rounding left of the mean
+        rstd[r] = <floating> row(ROW_DOT, d + r * C, d + r * C, C)
+    for r in range(rows):
         if b.mean != NULL:
-            shift = <floating> row(ROW_SUM, y, y, C) / C  # what rounding left of the mean
-            square = max(square - <double> shift * shift * C, 0.)  # NaN stays
-            (<floating*> b.mean)[r] = m + (shift if isfinite(shift) else 0)
-        s = <floating> (1 / sqrt(square / C + b.eps))
-        (<floating*> b.rstd)[r] = s
+            (<floating*> b.mean)[first + r] = m[r] + (shift[r] if isfinite(shift[r]) else 0)
+        square = rstd[r] if b.mean == NULL else max(rstd[r] - <double> shift[r] * shift[r] * C, 0.)  # NaN stays
+        rstd[r] = <floating> (1 / sqrt(square / C + b.eps))
+    for r in range(rows):
         for j in range(C):
-            y[j] = (y[j] - shift) * s * (weight[j] if weight != NULL else 1) + (bias[j] if bias != NULL else 0)
+            y[r * C + j] = ((d[r * C + j] - shift[r]) * rstd[r] * (weight[j] if weight != NULL else 1)
+                            + (bias[j] if bias != NULL else 0))
 
 
 cdef void layer(Norm* b, Py_ssize_t _, floating* kind) noexcept nogil:
     if b.dy == NULL:
-        share(<Unit> layer_unit[floating], b, b.blocks, b.threads)
+        share(<Unit> layer_unit[floating], b, parts(b.rows, b.step), b.threads)
     else:
         b.sums_kind = GRADIENTS
         memset(b.wide, 0, b.lanes * sizeof(floating))  # x̂ has a mean of 0
@@ -342,7 +349,7 @@ cdef int begin(Norm* b, cnp.ndarray x, cnp.ndarray mean, cnp.ndarray rstd) excep
     """Check the arguments that all kernels of batch norm have, and cut x into blocks."""
     if x is None or mean is None or rstd is None:
         raise ValueError("kernel: batch norm needs an input, mean and rstd")
-    cut_up(b, x, 1)
+    cut_up(b, x, 1, LANES)
     b.x, b.mean, b.rstd = x.data, data(mean, x, False), data(rstd, x, False)
     return 0
 
@@ -355,21 +362,21 @@ cdef int begin_groups(Norm* b, cnp.ndarray x, cnp.ndarray mean, cnp.ndarray rstd
     check_same(mean, rstd)
     if mean.shape[0] != x.shape[0] or x.shape[1] % max(mean.shape[1], 1) or is_f32(mean) != is_f32(x):
         raise ValueError("kernel: mean and rstd must have a number of x's dtype for each image and group of channels")
-    cut_up(b, x, x.shape[0])
+    cut_up(b, x, x.shape[0], LANES)
     b.size = b.C // mean.shape[1]
     b.x, b.mean, b.rstd = x.data, mean.data, rstd.data
     return 0
 
 
-cdef int cut_up(Norm* b, cnp.ndarray x, Py_ssize_t images) except -1:
-    """Cut x, or each of its images, into blocks."""
+cdef int cut_up(Norm* b, cnp.ndarray x, Py_ssize_t images, Py_ssize_t width) except -1:
+    """Cut x, or each of its images, into blocks of wide rows, of about `width` numbers."""
     cdef Py_ssize_t group
     check_rows(x)
     memset(b, 0, sizeof(Norm))
     b.images, b.C, b.size = images, x.shape[1], 1
     b.rows = x.size // b.C // images if b.C > 0 else 0
-    group = max(<Py_ssize_t> 1, min(LANES // max(<Py_ssize_t> 1, b.C), b.rows // 8))
-    b.lanes, b.height = group * b.C, DEPTH * group
+    group = max(<Py_ssize_t> 1, min(width // max(<Py_ssize_t> 1, b.C), b.rows // 8))
+    b.lanes, b.height, b.step = group * b.C, DEPTH * group, DEPTH * group
     b.blocks = parts(b.rows, b.height)
     return 0
 
@@ -401,7 +408,7 @@ def channel_sum(x, sum_out, int n_threads):
     cdef Norm b
     if x is None or sum_out is None:
         raise ValueError("kernel: a sum needs its arrays")
-    cut_up(&b, x, 1)
+    cut_up(&b, x, 1, LANES)
     b.dy, b.dbias = (<cnp.ndarray> x).data, data(sum_out, x, False)
     run(<Unit> add_up[float], <Unit> add_up[double], &b, x, n_threads)
 
@@ -482,7 +489,8 @@ cdef int begin_layer(Norm* b, cnp.ndarray x, cnp.ndarray mean, cnp.ndarray rstd,
     """The same for those of layer norm, whose statistics are of rows."""
     if x is None or x.ndim != 2 or not x.size or rstd is None:
         raise ValueError("kernel: layer norm needs rows (M, D) that are not empty, and rstd")
-    cut_up(b, x, 1)
+    cut_up(b, x, 1, SHORT)
+    b.step = b.lanes // b.C * (FEW if b.lanes <= LONG else 1)
     check_vector(rstd, b.rows, x)
     if mean is not None:
         check_vector(mean, b.rows, x)

@@ -5,6 +5,7 @@ In training batch norm computes its statistics at once. Its output is pending: a
 memory (`Normalized`), and on the way back ReLU hands over its gradient unmasked (`activation.Masked`). So between two
 convolutions there is one pass forward and a pair of passes backward. The graph has the nodes that it would have anyway,
 and whoever looks at a tensor or a gradient in between finds the same bits."""
+import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -118,67 +119,52 @@ def batch_norm(input: Tensor, running_mean: Tensor | None, running_var: Tensor |
     return record(recipe.compute(), inputs, backward, saved)
 
 
-def _affine(op: str, input: Tensor, weight: Tensor | None, bias: Tensor | None, memory: tuple[Callable, Callable],
-            memory_of_weight: tuple[Callable, Callable], forward: Callable, kernel: Callable) -> Tensor:
-    """A norm with statistics of its own, as an operation of the arrays x, weight and bias; `memory` has the ways to the
-    kernel's order and back. forward(x, weight, bias, y) returns mean and rstd, kernel is the backward pass."""
-    (enter, leave), (enter_weight, leave_weight) = memory, memory_of_weight
+def _normalized(op: str, input: Tensor, weight: Tensor | None, bias: Tensor | None, enter: Callable[[Array], Array],
+                leave: Callable[[Array], Array], size: Sequence[int], kernel: str, eps: float,
+                centred: bool = True) -> tuple[Tensor, Array]:
+    """The operation of a kernel whose mean and rstd have the shape `size`, and these two; `enter` brings arrays into the
+    order that it takes, `leave` brings them back."""
     x, inputs = enter(input.array), tuple([t for t in (input, weight, bias) if t is not None])
-    w, b = (None if t is None else np.array(enter_weight(t.array), order="C") for t in (weight, bias))
+    w, b = (None if t is None else np.array(t.array, order="C").reshape(-1) for t in (weight, bias))
     needed = [t is not None and t.requires_grad for t in (input, weight, bias)]
-    y = layout.empty(x.shape, x.dtype, x.ndim == 4)
-    mean, rstd = forward(x, w, b, y) if x.size else (None, None)
+    y, (mean, rstd), run = layout.empty(x.shape, x.dtype, x.ndim == 4), np.zeros((2, *size), x.dtype), backend.normalization
+    given = mean if centred else None
+    if x.size:
+        getattr(run, kernel)(x, w, b, eps, y, given, rstd, backend.n_threads())
 
     def backward(grad: Array) -> tuple[Array | None, ...]:
         dx = layout.empty(x.shape, x.dtype, x.ndim == 4) if needed[0] else None
-        columns = np.zeros((2, x.shape[1]), x.dtype) if any(needed[1:]) else (None, None)
+        sums = np.zeros((2, x.shape[1]), x.dtype) if any(needed[1:]) else (None, None)
         if x.size:
-            kernel(enter(grad), x, mean, rstd, w, dx, *columns, backend.n_threads())
-        grads = None if dx is None else leave(dx), *(None if d is None else leave_weight(d) for d in columns)
-        return tuple([g if need else None for t, need, g in zip((input, weight, bias), needed, grads, strict=True)
-                      if t is not None])
+            getattr(run, f"{kernel}_backward")(enter(grad), x, given, rstd, w, dx, *sums, backend.n_threads())
+        grads = [None if dx is None else leave(dx)]
+        grads += [g.reshape(t.shape) if need else None  # type: ignore[union-attr]
+                  for t, need, g in zip((weight, bias), needed[1:], sums, strict=True) if t is not None]
+        return tuple(grads)
 
     backward.__qualname__ = op
-    return record(leave(y), inputs, backward, inputs[:1 + (weight is not None)])
+    return record(leave(y), inputs, backward, inputs[:1 + (weight is not None)]), np.stack((mean, rstd))
 
 
 def _over_last(op: str, input: Tensor, normalized_shape: Sequence[int], weight: Tensor | None, bias: Tensor | None,
-               eps: float | None, centred: bool) -> Tensor:
+               eps: float, centred: bool) -> Tensor:
     """Layer norm or, if not `centred`, RMS norm."""
     check_float(op, {"weight": weight, "bias": bias}, input=input)
-    over, shape, a = ints(op, normalized_shape), input.shape, input.array
-    if not over or shape[len(shape) - len(over):] != over or len(over) > len(shape):
+    over, shape = ints(op, normalized_shape), input.shape
+    if not over or shape[max(len(shape) - len(over), 0):] != over:
         raise ShapeError(f"{op}: normalized_shape must be the last sizes of input's shape {shape}, but {over} came")
     for name, t in ("weight", weight), ("bias", bias):
         if t is not None and t.shape != over:
             raise ShapeError(f"{op}: {name} must have the normalized_shape {over}, but its shape is {t.shape}")
-    # images as a whole stay in their order, a part of them has to be brought together
-    channels_last = a.ndim == 4 and layout.is_channels_last(a) and not a.flags.c_contiguous
-    whole, D = channels_last and len(over) == 3, int(np.prod(over))
-    M, order, back = a.size // max(D, 1), (0, 2, 3, 1) if whole else range(a.ndim), (0, 3, 1, 2)
-    moved = [shape[i] for i in order]
-
-    def enter(a: Array) -> Array:
-        return (layout.channels_last(a) if whole else layout.contiguous(a)).transpose(order).reshape(M, D)
+    D, channels_last = math.prod(over), not input.array.flags.c_contiguous and layout.is_channels_last(input.array)
+    M = input.numel() // max(D, 1)
 
     def leave(rows: Array) -> Array:
-        a = rows.reshape(moved)
-        return a.transpose(back) if whole else layout.channels_last(a) if channels_last else a
+        a = rows.reshape(shape)
+        return layout.channels_last(a) if channels_last else a
 
-    def enter_weight(w: Array) -> Array:
-        return (w.transpose(1, 2, 0) if whole else w).reshape(-1)
-
-    def leave_weight(w: Array) -> Array:
-        return w.reshape(moved[1:]).transpose(2, 0, 1) if whole else w.reshape(over)
-
-    def forward(x: Array, w: Array | None, b: Array | None, y: Array) -> tuple[Array | None, Array]:
-        mean, rstd = np.empty(M, x.dtype) if centred else None, np.empty(M, x.dtype)
-        delta = float(np.finfo(x.dtype).eps) if eps is None else eps
-        backend.normalization.layer_norm(x, w, b, delta, y, mean, rstd, backend.n_threads())
-        return mean, rstd
-
-    return _affine(op, input, weight, bias, (enter, leave), (enter_weight, leave_weight), forward,
-                   backend.normalization.layer_norm_backward)
+    return _normalized(op, input, weight, bias, lambda a: layout.contiguous(a).reshape(M, D), leave, (M,), "layer_norm",
+                       eps, centred)[0]
 
 
 def layer_norm(input: Tensor, normalized_shape: Sequence[int], weight: Tensor | None = None,
@@ -196,30 +182,18 @@ def layer_norm(input: Tensor, normalized_shape: Sequence[int], weight: Tensor | 
 def rms_norm(input: Tensor, normalized_shape: Sequence[int], weight: Tensor | None = None,
              eps: float | None = None) -> Tensor:
     """y = x / √(mean of x² + eps) · weight, the mean over the last axes, as in `layer_norm`; eps None: the dtype's."""
-    return _over_last("rms_norm", input, normalized_shape, weight, None, eps, False)
+    eps = float(np.finfo(input.dtype).eps) if eps is None and input.is_floating_point() else eps
+    return _over_last("rms_norm", input, normalized_shape, weight, None, eps, False)  # type: ignore[arg-type]
 
 
-def _by_groups(op: str, input: Tensor, groups: int, weight: Tensor | None, bias: Tensor | None, eps: float,
-               see: Callable | None = None) -> Tensor:
-    """Group norm; `see` is called with mean and rstd, (N, groups)."""
+def _by_groups(op: str, input: Tensor, groups: int, weight: Tensor | None, bias: Tensor | None,
+               eps: float) -> tuple[Tensor, Array]:
+    """Group norm, and its mean and rstd, (2, N, groups)."""
     shape = input.shape
-    four = shape if len(shape) == 4 else (*shape[:2], int(np.prod(shape[2:])), 1)
-
-    def enter(a: Array) -> Array:
-        return layout.channels_last(a.reshape(four))
-
-    def leave(y: Array) -> Array:
-        return y if len(shape) == 4 else layout.contiguous(y).reshape(shape)
-
-    def forward(x: Array, w: Array | None, b: Array | None, y: Array) -> Array:
-        statistics = np.empty((2, len(x), groups), x.dtype)
-        backend.normalization.group_norm(x, w, b, eps, y, *statistics, backend.n_threads())
-        if see:
-            see(*statistics)
-        return statistics
-
-    same = np.asarray, np.asarray
-    return _affine(op, input, weight, bias, (enter, leave), same, forward, backend.normalization.group_norm_backward)
+    four = shape if len(shape) == 4 else (*shape[:2], math.prod(shape[2:]), 1)
+    return _normalized(op, input, weight, bias, lambda a: layout.channels_last(a.reshape(four)),
+                       lambda y: y if four is shape else layout.contiguous(y).reshape(shape), (shape[0], groups),
+                       "group_norm", eps)
 
 
 def group_norm(input: Tensor, num_groups: int, weight: Tensor | None = None, bias: Tensor | None = None,
@@ -233,7 +207,7 @@ def group_norm(input: Tensor, num_groups: int, weight: Tensor | None = None, bia
         raise ArgumentError(f"group_norm: num_groups must be positive and divide the {C} channels, but {num_groups} came")
     if input.numel() == num_groups == 1:
         raise ShapeError(f"group_norm: more than one value is needed, but input has shape {input.shape}")
-    return _by_groups("group_norm", input, num_groups, weight, bias, eps)
+    return _by_groups("group_norm", input, num_groups, weight, bias, eps)[0]
 
 
 def instance_norm(input: Tensor, running_mean: Tensor | None = None, running_var: Tensor | None = None,
@@ -249,19 +223,19 @@ def instance_norm(input: Tensor, running_mean: Tensor | None = None, running_var
         return batch_norm(input, running_mean, running_var, weight, bias, eps=eps)
     running = {"running_mean": running_mean, "running_var": running_var}
     C = _check_channels("instance_norm", input, running | {"weight": weight, "bias": bias})
-    n = int(np.prod(input.shape[2:]))
+    n = math.prod(input.shape[2:])
     if n == 1:
         raise ShapeError(f"instance_norm: more than one value a channel is needed, but input has shape {input.shape}")
     if (running_mean is None) != (running_var is None):
         raise ArgumentError("instance_norm: running_mean and running_var must be given both or neither")
 
-    def learn(mean: Array, rstd: Array) -> None:
-        var = (1 / np.square(rstd, dtype=np.float64) - eps) * (n / (n - 1))
-        for t, new in zip(running.values(), (mean, var), strict=True):
-            old = changing(t)  # type: ignore[arg-type]
+    y, (mean, rstd) = _by_groups("instance_norm", input, C, weight, bias, eps)
+    var = (1 / np.square(rstd, dtype=np.float64) - eps) * (n / (n - 1)) if input.numel() else rstd
+    for t, new in (running_mean, mean), (running_var, var):
+        if t is not None and input.numel():
+            old = changing(t)
             old[...] = (1 - momentum) * old + momentum * new.mean(0, np.float64)
-
-    return _by_groups("instance_norm", input, C, weight, bias, eps, None if running_mean is None else learn)
+    return y
 
 
 def local_response_norm(input: Tensor, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0) -> Tensor:

@@ -3,28 +3,10 @@ from fastnn.nn import functional, init, utils
 from fastnn.nn.activation import ELU, LeakyReLU, LogSoftmax, ReLU, Sigmoid, Softmax, Tanh
 from fastnn.nn.container import ModuleDict, ModuleList, ParameterList, Sequential
 from fastnn.nn.conv import Conv2d
-from fastnn.nn.dropout import (
-    AlphaDropout,
-    DropConnect,
-    Dropout,
-    Dropout1d,
-    Dropout2d,
-    FeatureAlphaDropout,
-    GaussianNoise,
-    StochasticDepth,
-)
+from fastnn.nn.dropout import *
 from fastnn.nn.linear import Flatten, Identity, Linear, Unflatten
 from fastnn.nn.loss import CrossEntropyLoss, MSELoss, NLLLoss
 from fastnn.nn.module import Module
-from fastnn.nn.normalization import (
-    BatchNorm1d,
-    BatchNorm2d,
-    GroupNorm,
-    InstanceNorm1d,
-    InstanceNorm2d,
-    LayerNorm,
-    LocalResponseNorm,
-    RMSNorm,
-)
+from fastnn.nn.normalization import *
 from fastnn.nn.parameter import Parameter
 from fastnn.nn.pooling import AdaptiveAvgPool2d, AvgPool2d, MaxPool2d

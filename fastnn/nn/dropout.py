@@ -5,6 +5,9 @@ import fastnn.functional as F
 from fastnn.functional.dropout import check_probability
 from fastnn.nn.module import FunctionModule, Module
 
+__all__ = ["AlphaDropout", "DropConnect", "Dropout", "Dropout1d", "Dropout2d", "FeatureAlphaDropout", "GaussianNoise",
+           "StochasticDepth"]  # fmt: skip
+
 
 class Dropout(FunctionModule, function=F.dropout, shows=("p", "inplace")):
     """In training each element is dropped with probability p, else divided by 1 − p."""

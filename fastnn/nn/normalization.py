@@ -11,6 +11,9 @@ from fastnn.nn.linear import Weighted
 from fastnn.nn.module import FunctionModule
 from fastnn.tensor import Tensor, changing, int64, ints
 
+__all__ = ["BatchNorm1d", "BatchNorm2d", "GroupNorm", "InstanceNorm1d", "InstanceNorm2d", "LayerNorm",
+           "LocalResponseNorm", "RMSNorm"]  # fmt: skip
+
 
 class _Norm(Weighted):
     def reset_parameters(self) -> None:
@@ -172,6 +175,3 @@ class RMSNorm(_OverLast):
 
 class LocalResponseNorm(FunctionModule, function=F.local_response_norm):
     """x / (k + alpha·mean of x²)^beta, the mean over the `size` channels around each."""
-
-    def extra_repr(self) -> str:
-        return f"{self.size}, alpha={self.alpha}, beta={self.beta}, k={self.k}"

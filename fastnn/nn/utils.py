@@ -62,34 +62,31 @@ class WeightNorm:
     def __init__(self, name: str, axes: tuple[int, ...]) -> None:
         self.name, self.axes = name, axes
 
-    def length(self, v: Tensor) -> Tensor:
-        return norm(v, 2, self.axes, len(self.axes) < v.ndim)
-
     def __call__(self, module: Module, args: tuple = ()) -> None:
         g, v = getattr(module, f"{self.name}_g"), getattr(module, f"{self.name}_v")
         setattr(module, self.name, mul(v, div(g, self.length(v))))
 
+    def length(self, v: Tensor) -> Tensor:
+        return norm(v, 2, self.axes, len(self.axes) < v.ndim)
 
-def _weight_norm_of(module: Module, name: str) -> WeightNorm | None:
-    hooks = [hook for (hook,) in module._forward_pre_hooks if isinstance(hook, WeightNorm) and hook.name == name]
-    return hooks[0] if hooks else None
+
+def _weight_norms(module: Module, name: str) -> list[tuple]:
+    return [hook for hook in module._forward_pre_hooks if isinstance(hook[0], WeightNorm) and hook[0].name == name]
 
 
 def weight_norm(module: Any, name: str = "weight", dim: int | None = 0) -> Any:
     """Replace the parameter `name` by two, its length g and its direction v: before each call of the module it becomes
-    g·v / ‖v‖, with a length for each index of `dim`, or one for all if that is None or −1. Returns the module. Raises
-    RuntimeError if it has been done already.
-
-    Reference: Salimans and Kingma, Weight normalization, NeurIPS 2016.
+    g·v / ‖v‖, with a length for each index of `dim`, or one for all if that is None or −1. Returns the module.
+    RuntimeError if it has been done already (Salimans and Kingma, Weight normalization, NeurIPS 2016).
 
     >>> list(nn.utils.weight_norm(nn.Linear(3, 2)).state_dict())
     ['bias', 'weight_g', 'weight_v']
     """
-    if _weight_norm_of(module, name):
+    if _weight_norms(module, name):
         raise RuntimeError(f"weight_norm: the parameter {name!r} has been replaced already")
     weight = getattr(module, name)
-    kept = () if dim is None or dim == -1 else (axis_of("weight_norm", dim, weight.ndim),)
-    hook = WeightNorm(name, tuple(axis for axis in range(weight.ndim) if axis not in kept))
+    kept = -1 if dim is None or dim == -1 else axis_of("weight_norm", dim, weight.ndim)
+    hook = WeightNorm(name, tuple([axis for axis in range(weight.ndim) if axis != kept]))
     delattr(module, name)
     module.register_parameter(f"{name}_g", Parameter(hook.length(weight.detach())))
     module.register_parameter(f"{name}_v", Parameter(weight.data))
@@ -100,24 +97,22 @@ def weight_norm(module: Any, name: str = "weight", dim: int | None = 0) -> Any:
 
 def remove_weight_norm(module: Any, name: str = "weight") -> Any:
     """Undo `weight_norm`: the weight as it is becomes a parameter again. ValueError if it was not done."""
-    hook = _weight_norm_of(module, name)
-    if hook is None:
+    for entry in (found := _weight_norms(module, name)):
+        entry[0](module)
+        weight = getattr(module, name).data
+        for part in (name, f"{name}_g", f"{name}_v"):
+            delattr(module, part)
+        setattr(module, name, Parameter(weight))
+        module._forward_pre_hooks.remove(entry)
+    if not found:
         raise ValueError(f"remove_weight_norm: {type(module).__name__} has no weight norm of {name!r}")
-    hook(module)
-    weight = getattr(module, name).data
-    for part in (name, f"{name}_g", f"{name}_v"):
-        delattr(module, part)
-    setattr(module, name, Parameter(weight))
-    module._forward_pre_hooks.remove((hook,))
     return module
 
 
 def mc_dropout(model: Module, *args: Any, samples: int = 10) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation of `samples` outputs model(*args), in which dropout layers (and DropConnect) are
     active and everything else is in evaluation mode; without gradients. Modes are restored. ArgumentError for fewer
-    than two samples.
-
-    Reference: Gal and Ghahramani, Dropout as a Bayesian approximation, ICML 2016."""
+    than two samples (Gal and Ghahramani, Dropout as a Bayesian approximation, ICML 2016)."""
     if samples < 2:
         raise ArgumentError(f"mc_dropout: samples must be at least 2, but {samples} came")
     modes = [(module, module.training) for module in model.modules()]
