@@ -84,17 +84,18 @@ class BatchNorm2d(_BatchNorm):
 
 class _InstanceNorm(_Tracking):
     def __init__(self, num_features: int, eps: float = 1e-5, momentum: float | None = 0.1, affine: bool = False,
-                 track_running_stats: bool = False, device: Any = None, dtype: Any = None, *, bias: bool = True) -> None:
+                 track_running_stats: bool = False, device: Any = None, dtype: Any = None, *,
+                 bias: bool = True) -> None:
         super().__init__(num_features, eps, momentum, affine, track_running_stats, device, dtype, bias=bias)
 
     def forward(self, input: Tensor) -> Tensor:
         self._check_input(input)
         batch = input if input.ndim == max(self._shapes) else input.unsqueeze(0)  # type: ignore[attr-defined]
         if batch.shape[1] != self.num_features:
-            text = f"{type(self).__name__}: input of shape {input.shape} needs {self.num_features} channels"
+            text = f"{type(self).__name__}: num_features is {self.num_features}, but input has shape {input.shape}"
             if self.affine:
                 raise ShapeError(text)
-            warnings.warn(f"{text}, though it has no parameters that depend on them", stacklevel=3)
+            warnings.warn(text, stacklevel=3)
         y = F.instance_norm(batch, self.running_mean, self.running_var, self.weight, self.bias,
                             self.training or not self.track_running_stats, self.momentum or 0.0, self.eps)
         return y if batch is input else y.squeeze(0)  # type: ignore[attr-defined]
@@ -135,7 +136,7 @@ class GroupNorm(_Norm):
 class _OverLast(_Norm):
     """Of the last axes, of the sizes `normalized_shape`."""
 
-    def __init__(self, normalized_shape: int | Sequence[int], eps: float | None, elementwise_affine: bool, bias: bool,
+    def __init__(self, normalized_shape: int | Sequence[int], eps: Any, elementwise_affine: bool, bias: bool,
                  device: Any, dtype: Any) -> None:
         super().__init__()
         self.normalized_shape, self.eps = ints(type(self).__name__, normalized_shape), eps
@@ -148,8 +149,7 @@ class _OverLast(_Norm):
 
 
 class LayerNorm(_OverLast):
-    """(x − μ) / √(σ² + eps) · weight + bias with statistics over the last axes, of the sizes `normalized_shape`, an int or
-    several."""
+    """(x − μ) / √(σ² + eps) · weight + bias, μ and σ² over the last axes, whose sizes are `normalized_shape`."""
 
     def __init__(self, normalized_shape: int | Sequence[int], eps: float = 1e-5, elementwise_affine: bool = True,
                  bias: bool = True, device: Any = None, dtype: Any = None) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 from fastnn.autograd import no_grad
 from fastnn.errors import ArgumentError
 from fastnn.functional.clipping import clamp_, clip_factor, scale_
+from fastnn.functional.elementwise import abs as absolute
 from fastnn.functional.elementwise import div, mul
 from fastnn.functional.reduction import mean, norm, std
 from fastnn.functional.shape import axis_of, cat, reshape, stack
@@ -67,7 +68,7 @@ class WeightNorm:
         setattr(module, self.name, mul(v, div(g, self.length(v))))
 
     def length(self, v: Tensor) -> Tensor:
-        return norm(v, 2, self.axes, len(self.axes) < v.ndim)
+        return norm(v, 2, self.axes, len(self.axes) < v.ndim) if self.axes else absolute(v)
 
 
 def _weight_norms(module: Module, name: str) -> list[tuple]:
