@@ -1,8 +1,7 @@
-"""Normalization: batch and group norm, with statistics of each channel, or of groups of them, over rows, and layer and
-RMS norm, with statistics of each row.
+"""Normalization: batch and group norm, with statistics of channels over rows, layer and RMS norm, with those of rows.
 
-For batch norm an array is R rows (R = N, or N·H·W) of C adjacent channels. It is walked in wide rows, max(1, LANES // C) rows side
-by side, so that inner loops (norm.h) are long, contiguous and vectorized however few channels there are. DEPTH wide
+For batch norm an array is R rows (R = N, or N·H·W) of C adjacent channels, walked in wide rows, max(1, LANES // C) of
+them side by side, so that inner loops (norm.h) are long, contiguous and vectorized however few channels. DEPTH wide
 rows make a block, the unit of work. Bandwidth is the limit: forward reads x twice and writes y, backward reads dy and x
 twice and writes dx. A residual that is added and a ReLU behind cost no pass of their own. ReLU's mask is found again
 from x in the backward pass, or if a residual was added, from y by the pass of the sums, which writes the masked dy.
@@ -311,7 +310,7 @@ cdef void layer_unit(const Norm* b, Py_ssize_t unit, floating* kind) noexcept no
         for j in range(r * C, (r + 1) * C):
             d[j] = x[j] - m[r]
     for r in range(rows):
-        shift[r] = <floating> row(ROW_SUM, d + r * C, d, C) / C if b.mean != NULL else 0  # what rounding left of the mean
+        shift[r] = <floating> row(ROW_SUM, d + r * C, d, C) / C if b.mean != NULL else 0  # what rounding left of it
         rstd[r] = <floating> row(ROW_DOT, d + r * C, d + r * C, C)
     for r in range(rows):
         if b.mean != NULL:
@@ -473,9 +472,8 @@ def group_norm(x, weight, bias, double eps, y_out, mean_out, rstd_out, int n_thr
 
 
 def group_norm_backward(dy, x, mean, rstd, weight, dx_out, dweight_out, dbias_out, int n_threads):
-    """dbias = Σ dy and dweight = Σ dy·x̂ over images and rows, x̂ = (x − mean)·rstd, and with sums over the n numbers of
-    a group dx = rstd·(weight·dy − Σ weight·dy/n − x̂·Σ weight·dy·x̂/n). dx_out may be None; so may dweight_out with
-    dbias_out."""
+    """dbias = Σ dy and dweight = Σ dy·x̂ over images and rows, x̂ = (x − mean)·rstd, and with means over each group of
+    g = weight·dy, dx = rstd·(g − mean(g) − x̂·mean(g·x̂)). dx_out may be None; so may dweight_out with dbias_out."""
     cdef Norm b
     if (dweight_out is None) != (dbias_out is None) or dy is None:
         raise ValueError("kernel: group norm's gradient needs dy, and dweight_out with dbias_out")
@@ -500,8 +498,8 @@ cdef int begin_layer(Norm* b, cnp.ndarray x, cnp.ndarray mean, cnp.ndarray rstd,
 
 
 def layer_norm(x, weight, bias, double eps, y_out, mean_out, rstd_out, int n_threads):
-    """y = (x − mean)·rstd·weight + bias with mean and rstd = 1/√(var + eps), var biased, of each row; RMS norm, in which
-    0 stands for the mean, if mean_out is None.
+    """y = (x − mean)·rstd·weight + bias with mean and rstd = 1/√(var + eps), var biased, of each row; if mean_out is
+    None RMS norm, in which 0 stands for the mean.
 
     x: (M, D), not empty; weight, bias: (D,) or None; mean, rstd: (M,)."""
     cdef Norm b
@@ -513,9 +511,8 @@ def layer_norm(x, weight, bias, double eps, y_out, mean_out, rstd_out, int n_thr
 
 
 def layer_norm_backward(dy, x, mean, rstd, weight, dx_out, dweight_out, dbias_out, int n_threads):
-    """dbias = Σ dy and dweight = Σ dy·x̂ over rows, x̂ = (x − mean)·rstd, and with means over each row of
-    g = weight·dy, dx = rstd·(g − mean(g) − x̂·mean(g·x̂)); RMS norm's, without the term mean(g), if mean is None. Outputs
-    may be None."""
+    """dbias, dweight and dx as group norm's, the means over each row; if mean is None RMS norm's, without the term
+    mean(g). Outputs may be None."""
     cdef Norm b
     if dy is None:
         raise ValueError("kernel: layer norm's gradient needs dy")

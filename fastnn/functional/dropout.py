@@ -6,9 +6,11 @@ The mask is drawn by a counter-based generator whose key comes from the seeded s
 key and on the position in memory, not on threads or instruction set. Inputs are float32 or float64, else DTypeError;
 ValueError unless 0 <= p <= 1; `inplace=True` writes into the input and returns it. The input itself comes back
 when not training."""
+from collections.abc import Callable
+
 import numpy as np
 
-from fastnn import backend, creation, layout
+from fastnn import backend, layout
 from fastnn.errors import ShapeError
 from fastnn.functional.arguments import same_float
 from fastnn.functional.elementwise import add, mul, sub, times
@@ -53,17 +55,24 @@ def dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool 
     return write_into(input, out) if inplace else out
 
 
-def _drop_units(op: str, input: Tensor, p: float, axes: int, inplace: bool = False) -> Tensor:
-    """`dropout` of whole units, what the first `axes` axes number: images, channels of each, or for 0 all in one."""
-    a = layout.dense(input.array)
+def _drop_units(op: str, input: Tensor, p: float, training: bool, inplace: bool, axes: int, sizes: range,
+                shapes: str) -> Tensor:
+    """`dropout` of whole units: all in one, images or channels of each, for 0, 1 or 2 `axes`; −1: all but the last. The
+    number of dimensions must be one of `sizes`."""
+    check_probability(op, p)
+    a = layout.dense(same_float(op, input=input))
+    if a.ndim not in sizes:
+        raise ShapeError(f"{op}: input must be {shapes}, but has shape {a.shape}")
+    if not training or p == 0:
+        return input
     factor = _drop(np.ones(a.shape[:axes], a.dtype), p)[0]
     if a.ndim == 4:
         factor = layout.contiguous(np.broadcast_to(factor.reshape(*factor.shape, *(1,) * (2 - axes)), a.shape[:2]))
     else:
-        factor = factor.reshape(*factor.shape, *(1,) * (a.ndim - axes))
+        factor = factor.reshape(*factor.shape, *(1,) * (a.ndim - factor.ndim))
 
     def backward(grad: Array) -> tuple[Array]:
-        if grad.ndim < 4:
+        if grad.ndim != 4:
             return (times(grad, factor),)
         grad = layout.dense(grad)
         y = layout.empty_like(grad)
@@ -77,68 +86,54 @@ def _drop_units(op: str, input: Tensor, p: float, axes: int, inplace: bool = Fal
 
 def dropout1d(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
     """Like `dropout`, but drawn for each channel: input (N, C, L) or (C, L), else ShapeError."""
-    check_probability("dropout1d", p)
-    same_float("dropout1d", input=input)
-    if input.ndim not in (2, 3):
-        raise ShapeError(f"dropout1d: input must be (N, C, L) or (C, L), but has shape {input.shape}")
-    return _drop_units("dropout1d", input, p, input.ndim - 1, inplace) if training and p else input
+    return _drop_units("dropout1d", input, p, training, inplace, -1, range(2, 4), "(N, C, L) or (C, L)")
 
 
 def dropout2d(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
     """Like `dropout`, but drawn for each channel of each image: input (N, C, H, W), else ShapeError."""
-    check_probability("dropout2d", p)
-    same_float("dropout2d", input=input)
-    if input.ndim != 4:
-        raise ShapeError(f"dropout2d: input must be (N, C, H, W), but has shape {input.shape}")
-    return _drop_units("dropout2d", input, p, 2, inplace) if training and p else input
+    return _drop_units("dropout2d", input, p, training, inplace, 2, range(4, 5), "(N, C, H, W)")
 
 
 def stochastic_depth(input: Tensor, p: float, mode: str, training: bool = True) -> Tensor:
-    """Like `dropout`, but drawn for the input as a whole (mode "batch") or for each of its rows (mode "row"): put behind
-    the branch of a residual block, it skips the block. ValueError for another mode."""
-    check_probability("stochastic_depth", p)
-    same_float("stochastic_depth", input=input)
+    """Like `dropout`, but drawn for the input as a whole (mode "batch") or for each of its rows (mode "row"): it leaves
+    out the branch of a residual block. ValueError for another mode."""
     if mode not in ("batch", "row"):
         raise ValueError(f"stochastic_depth: mode must be 'batch' or 'row', but {mode!r} came")
-    if mode == "row" and not input.ndim:
-        raise ShapeError("stochastic_depth: mode 'row' needs an input that has rows, but its shape is ()")
-    return _drop_units("stochastic_depth", input, p, int(mode == "row"), False) if training and p else input
+    axes = int(mode == "row")
+    return _drop_units("stochastic_depth", input, p, training, False, axes, range(axes, 65), "(N, ...)")
 
 
-def _alpha(op: str, input: Tensor, p: float, training: bool, inplace: bool, axes: int | None) -> Tensor:
-    """With the mask m and α' the saturation, a·(x·m + α'·(1 − m)) + b, written as dropout between two affine maps."""
+def _alpha(op: str, input: Tensor, p: float, training: bool, inplace: bool, drop: Callable) -> Tensor:
+    """With the mask m and α' the saturation, a·(x·m + α'·(1 − m)) + b, written as a dropout between two affine maps."""
     check_probability(op, p)
     same_float(op, input=input)
-    if axes and input.ndim < axes:
-        raise ShapeError(f"{op}: input must be (N, C, ...), but has shape {input.shape}")
     if not training or p == 0:
         return input
-    if p == 1:
-        out = mul(input, 0.0)
-    else:
-        raised = sub(input, SATURATION)
-        dropped = dropout(raised, p) if axes is None else _drop_units(op, raised, p, axes)
-        out = mul(add(dropped, SATURATION), ((1 - p) / (1 + p * SATURATION**2)) ** 0.5)
+    dropped = drop(sub(input, SATURATION))
+    scale = ((1 - p) / (1 + p * SATURATION**2)) ** 0.5
+    out = mul(add(dropped, SATURATION), scale) if p < 1 else mul(input, 0.0)
     return write_into(input, out) if inplace else out
 
 
 def alpha_dropout(input: Tensor, p: float = 0.5, training: bool = False, inplace: bool = False) -> Tensor:
     """Elements become SELU's value at −∞ with probability p, then all are scaled and shifted: if mean and variance were
     0 and 1, they remain so."""
-    return _alpha("alpha_dropout", input, p, training, inplace, None)
+    return _alpha("alpha_dropout", input, p, training, inplace, lambda x: dropout(x, p))
 
 
 def feature_alpha_dropout(input: Tensor, p: float = 0.5, training: bool = False, inplace: bool = False) -> Tensor:
     """Like `alpha_dropout`, but drawn for each channel of each image: input (N, C, ...), else ShapeError."""
-    return _alpha("feature_alpha_dropout", input, p, training, inplace, 2)
+    op = "feature_alpha_dropout"
+    drop = lambda x: _drop_units(op, x, p, True, False, 2, range(2, 65), "(N, C, ...)")  # noqa: E731
+    return _alpha(op, input, p, training, inplace, drop)
 
 
 def gaussian_noise(input: Tensor, std: float = 0.1, relative: bool = False, training: bool = True) -> Tensor:
-    """x + std·z or, if `relative`, x + std·|x|·z, with z from N(0, 1) for each element. ValueError for a negative std."""
+    """x + std·z or, if `relative`, x + std·|x|·z, with z from N(0, 1) for each element. ValueError if std < 0."""
     if not std >= 0:
         raise ValueError(f"gaussian_noise: std must not be negative, but {std} came")
     same_float("gaussian_noise", input=input)
     if not training or std == 0:
         return input
-    noise = mul(creation.randn(*input.shape, dtype=input.dtype), std)
+    noise = mul(Tensor(np.asarray(backend.generator.standard_normal(input.shape, input.dtype))), std)
     return mul(input, add(noise, 1.0)) if relative else add(input, noise)

@@ -1,16 +1,16 @@
 """Batch normalization (Ioffe and Szegedy, 2015; CS231n, lecture 7) and its kin: layer norm (Ba et al., 2016), RMS norm
 (Zhang and Sennrich, 2019), group norm (Wu and He, 2018), instance norm (Ulyanov et al., 2016).
 
-In training batch norm computes its statistics at once. Its output is pending: an addition and a ReLU behind join its pass over
-memory (`Normalized`), and on the way back ReLU hands over its gradient unmasked (`activation.Masked`). So between two
-convolutions there is one pass forward and a pair of passes backward. The graph has the nodes that it would have anyway,
-and whoever looks at a tensor or a gradient in between finds the same bits."""
+In training batch norm computes its statistics at once. Its output is pending: an addition and a ReLU behind join its
+pass over memory (`Normalized`), and on the way back ReLU hands over its gradient unmasked (`activation.Masked`). So
+between two convolutions there is one pass forward and a pair of passes backward. The graph has the nodes that it would
+have anyway, and whoever looks at a tensor or a gradient in between finds the same bits."""
 import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from fastnn import backend, creation, layout
+from fastnn import backend, layout
 from fastnn.errors import ArgumentError, ShapeError
 from fastnn.functional.activation import Masked
 from fastnn.functional.arguments import check_float
@@ -122,21 +122,22 @@ def batch_norm(input: Tensor, running_mean: Tensor | None, running_var: Tensor |
 def _normalized(op: str, input: Tensor, weight: Tensor | None, bias: Tensor | None, enter: Callable[[Array], Array],
                 leave: Callable[[Array], Array], size: Sequence[int], kernel: str, eps: float,
                 centred: bool = True) -> tuple[Tensor, Array]:
-    """The operation of a kernel whose mean and rstd have the shape `size`, and these two; `enter` brings arrays into the
-    order that it takes, `leave` brings them back."""
+    """The operation of a kernel whose mean and rstd have the shape `size`, and these two; `enter` brings arrays into
+    the order that it takes, `leave` brings them back."""
     x, inputs = enter(input.array), tuple([t for t in (input, weight, bias) if t is not None])
     w, b = (None if t is None else np.array(t.array, order="C").reshape(-1) for t in (weight, bias))
     needed = [t is not None and t.requires_grad for t in (input, weight, bias)]
-    y, (mean, rstd), run = layout.empty(x.shape, x.dtype, x.ndim == 4), np.zeros((2, *size), x.dtype), backend.normalization
+    y, (mean, rstd) = layout.empty(x.shape, x.dtype, x.ndim == 4), np.zeros((2, *size), x.dtype)
     given = mean if centred else None
     if x.size:
-        getattr(run, kernel)(x, w, b, eps, y, given, rstd, backend.n_threads())
+        getattr(backend.normalization, kernel)(x, w, b, eps, y, given, rstd, backend.n_threads())
 
     def backward(grad: Array) -> tuple[Array | None, ...]:
         dx = layout.empty(x.shape, x.dtype, x.ndim == 4) if needed[0] else None
         sums = np.zeros((2, x.shape[1]), x.dtype) if any(needed[1:]) else (None, None)
         if x.size:
-            getattr(run, f"{kernel}_backward")(enter(grad), x, given, rstd, w, dx, *sums, backend.n_threads())
+            run = getattr(backend.normalization, f"{kernel}_backward")
+            run(enter(grad), x, given, rstd, w, dx, *sums, backend.n_threads())
         grads = [None if dx is None else leave(dx)]
         grads += [g.reshape(t.shape) if need else None  # type: ignore[union-attr]
                   for t, need, g in zip((weight, bias), needed[1:], sums, strict=True) if t is not None]
@@ -147,7 +148,7 @@ def _normalized(op: str, input: Tensor, weight: Tensor | None, bias: Tensor | No
 
 
 def _over_last(op: str, input: Tensor, normalized_shape: Sequence[int], weight: Tensor | None, bias: Tensor | None,
-               eps: float, centred: bool) -> Tensor:
+               eps: float | None, centred: bool) -> Tensor:
     """Layer norm or, if not `centred`, RMS norm."""
     check_float(op, {"weight": weight, "bias": bias}, input=input)
     over, shape = ints(op, normalized_shape), input.shape
@@ -157,7 +158,7 @@ def _over_last(op: str, input: Tensor, normalized_shape: Sequence[int], weight: 
         if t is not None and t.shape != over:
             raise ShapeError(f"{op}: {name} must have the normalized_shape {over}, but its shape is {t.shape}")
     D, channels_last = math.prod(over), not input.array.flags.c_contiguous and layout.is_channels_last(input.array)
-    M = input.numel() // max(D, 1)
+    M, eps = input.numel() // max(D, 1), float(np.finfo(input.dtype).eps) if eps is None else eps
 
     def leave(rows: Array) -> Array:
         a = rows.reshape(shape)
@@ -182,8 +183,7 @@ def layer_norm(input: Tensor, normalized_shape: Sequence[int], weight: Tensor | 
 def rms_norm(input: Tensor, normalized_shape: Sequence[int], weight: Tensor | None = None,
              eps: float | None = None) -> Tensor:
     """y = x / √(mean of x² + eps) · weight, the mean over the last axes, as in `layer_norm`; eps None: the dtype's."""
-    eps = float(np.finfo(input.dtype).eps) if eps is None and input.is_floating_point() else eps
-    return _over_last("rms_norm", input, normalized_shape, weight, None, eps, False)  # type: ignore[arg-type]
+    return _over_last("rms_norm", input, normalized_shape, weight, None, eps, False)
 
 
 def _by_groups(op: str, input: Tensor, groups: int, weight: Tensor | None, bias: Tensor | None,
@@ -204,7 +204,7 @@ def group_norm(input: Tensor, num_groups: int, weight: Tensor | None = None, bia
     all, ArgumentError unless num_groups divides C."""
     C = _check_channels("group_norm", input, {"weight": weight, "bias": bias})
     if num_groups < 1 or C % num_groups:
-        raise ArgumentError(f"group_norm: num_groups must be positive and divide the {C} channels, but {num_groups} came")
+        raise ArgumentError(f"group_norm: num_groups must divide the {C} channels, but {num_groups} came")
     if input.numel() == num_groups == 1:
         raise ShapeError(f"group_norm: more than one value is needed, but input has shape {input.shape}")
     return _by_groups("group_norm", input, num_groups, weight, bias, eps)[0]
@@ -243,10 +243,9 @@ def local_response_norm(input: Tensor, size: int, alpha: float = 1e-4, beta: flo
     (Krizhevsky et al. 2012). Shape: (N, C, ...), at least 3-D, else ShapeError."""
     check_float("local_response_norm", input=input)
     if input.ndim < 3 or size < 1:
-        raise ShapeError(f"local_response_norm: input must be at least 3-D and size at least 1, but shape {input.shape} "
-                         f"and {size} came")
+        raise ShapeError(f"local_response_norm: input must be at least 3-D, size at least 1, not {input.shape}, {size}")
     N, C, *rest = input.shape
-    edges = [creation.zeros(N, n, *rest, dtype=input.dtype) for n in (size // 2, (size - 1) // 2)]
+    edges = [Tensor(np.zeros((N, n, *rest), input.dtype)) for n in (size // 2, (size - 1) // 2)]
     padded = cat([edges[0], square(input), edges[1]], 1)
     total = sum([padded[:, i:i + C] for i in range(1, size)], padded[:, :C])  # type: ignore[index]
     return div(input, pow(mul(total, alpha / size) + k, beta))
