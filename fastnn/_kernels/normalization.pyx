@@ -274,9 +274,9 @@ cdef void image(const Norm* b, Py_ssize_t n, floating* kind) noexcept nogil:
 
 
 cdef void add_images(const Norm* b, floating* kind) noexcept nogil:
-    """The gradients of weight and bias."""
+    """The gradients of weight and bias, of those that are wanted."""
     cdef Py_ssize_t n, c, step = max(<Py_ssize_t> 1, b.blocks) * 2 * b.C
-    for n in range(1, b.images):
+    for n in range(1, b.images if b.dbias != NULL or b.dweight != NULL else 0):
         for c in range(2 * b.C):
             b.sums[c] += b.sums[n * step + c]
     for c in range(b.C):
@@ -284,12 +284,6 @@ cdef void add_images(const Norm* b, floating* kind) noexcept nogil:
             (<floating*> b.dbias)[c] = <floating> b.sums[c]
         if b.dweight != NULL:
             (<floating*> b.dweight)[c] = <floating> b.sums[b.C + c]
-
-
-cdef void all_images(const Norm* b, Py_ssize_t _, floating* kind) noexcept nogil:
-    share(<Unit> image[floating], b, b.images, b.threads if b.images >= b.threads else 1)
-    if b.dweight != NULL:
-        add_images(b, kind)
 
 
 cdef void layer_unit(const Norm* b, Py_ssize_t unit, floating* kind) noexcept nogil:
@@ -323,14 +317,18 @@ cdef void layer_unit(const Norm* b, Py_ssize_t unit, floating* kind) noexcept no
                             + (bias[j] if bias != NULL else 0))
 
 
-cdef void layer(Norm* b, Py_ssize_t _, floating* kind) noexcept nogil:
-    if b.dy == NULL:
+cdef void all_images(const Norm* b, Py_ssize_t _, floating* kind) noexcept nogil:
+    """Everything that is asked for."""
+    cdef Norm own = b[0]
+    if not b.layered:
+        share(<Unit> image[floating], b, b.images, b.threads if b.images >= b.threads else 1)
+    elif b.dy == NULL:
         share(<Unit> layer_unit[floating], b, parts(b.rows, b.step), b.threads)
     else:
-        b.sums_kind = GRADIENTS
+        own.sums_kind = GRADIENTS
         memset(b.wide, 0, b.lanes * sizeof(floating))  # x̂ has a mean of 0
-        sum_all(b, kind)
-        add_images(b, kind)
+        sum_all(&own, kind)
+    add_images(b, kind)
 
 
 cdef Bytes data(cnp.ndarray a, cnp.ndarray x, bint whole) except? NULL:
@@ -344,26 +342,27 @@ cdef Bytes data(cnp.ndarray a, cnp.ndarray x, bint whole) except? NULL:
     return a.data
 
 
-cdef int begin(Norm* b, cnp.ndarray x, cnp.ndarray mean, cnp.ndarray rstd) except -1:
-    """Check the arguments that all kernels of batch norm have, and cut x into blocks."""
-    if x is None or mean is None or rstd is None:
-        raise ValueError("kernel: batch norm needs an input, mean and rstd")
-    cut_up(b, x, 1, LANES)
-    b.x, b.mean, b.rstd = x.data, data(mean, x, False), data(rstd, x, False)
-    return 0
-
-
-cdef int begin_groups(Norm* b, cnp.ndarray x, cnp.ndarray mean, cnp.ndarray rstd) except -1:
-    """The same for those of group norm, image by image, whose numbers of groups tells `mean`."""
-    if x is None or x.ndim != 4 or mean is None or rstd is None or mean.ndim != 2 or not x.size:
-        raise ValueError("kernel: group norm needs a 4-D input that is not empty, mean and rstd")
-    check_plain(mean)
-    check_same(mean, rstd)
-    if mean.shape[0] != x.shape[0] or x.shape[1] % max(mean.shape[1], 1) or is_f32(mean) != is_f32(x):
-        raise ValueError("kernel: mean and rstd must have a number of x's dtype for each image and group of channels")
-    cut_up(b, x, x.shape[0], LANES)
-    b.size = b.C // mean.shape[1]
-    b.x, b.mean, b.rstd = x.data, mean.data, rstd.data
+cdef int begin(Norm* b, cnp.ndarray x, cnp.ndarray mean, cnp.ndarray rstd, bint layered) except -1:
+    """Check x, mean and rstd, and cut x into blocks. Statistics are of rows if `layered`, with two axes of groups of an
+    image, else of channels."""
+    cdef bint grouped = rstd is not None and rstd.ndim == 2
+    if (x is None or rstd is None or mean is None and not layered or grouped and (layered or x.ndim != 4)
+            or layered and x.ndim != 2 or (layered or grouped) and not x.size):
+        raise ValueError("kernel: a norm needs an input, mean and rstd: batch norm (C,); group norm (N, G) and layer norm "
+                         "(M,) of a 4-D and a 2-D input that are not empty")
+    cut_up(b, x, x.shape[0] if grouped else 1, SHORT if layered else LANES)
+    if grouped:
+        check_plain(rstd)
+        check_same(rstd, mean)
+        if rstd.shape[0] != b.images or b.C % max(rstd.shape[1], 1) or is_f32(rstd) != is_f32(x):
+            raise ValueError("kernel: mean and rstd must have a number of x's dtype for each image and group")
+        b.size = b.C // rstd.shape[1]
+    for a in (mean, rstd) if not grouped else ():
+        if a is not None:
+            check_vector(a, b.rows if layered else b.C, x)
+    if layered:
+        b.layered, b.step = True, b.lanes // b.C * (FEW if b.lanes <= LONG else 1)
+    b.x, b.mean, b.rstd = x.data, NULL if mean is None else mean.data, rstd.data
     return 0
 
 
@@ -419,7 +418,7 @@ def batch_norm_statistics(x, double eps, double momentum, mean_out, rstd_out, ru
 
     x: (N, C) or (N, C, H, W), at least one row; the rest: (C,)."""
     cdef Norm b
-    begin(&b, x, mean_out, rstd_out)
+    begin(&b, x, mean_out, rstd_out, False)
     if b.rows == 0:
         raise ValueError("kernel: batch norm's statistics need a row")
     b.running_mean, b.running_var = data(running_mean_out, x, False), data(running_var_out, x, False)
@@ -432,7 +431,7 @@ def batch_norm(x, mean, rstd, weight, bias, residual, bint relu, y_out, int n_th
 
     residual is like x; it, weight and bias may be None."""
     cdef Norm b
-    begin(&b, x, mean, rstd)
+    begin(&b, x, mean, rstd, False)
     b.weight, b.bias, b.relu = data(weight, x, False), data(bias, x, False), relu
     b.y, b.out = data(residual, x, True), data(y_out, x, True)
     run(<Unit> all_images[float], <Unit> all_images[double], &b, x, n_threads)
@@ -452,7 +451,7 @@ def batch_norm_backward(dy, x, mean, rstd, weight, bias, y, bint relu, bint trai
             or (y is None) != (g_out is None) or dy is None):
         raise ValueError("kernel: batch norm's gradient needs dy, dweight_out with dbias_out, in training both, and y "
                          "with g_out")
-    begin(&b, x, mean, rstd)
+    begin(&b, x, mean, rstd, False)
     b.weight, b.bias, b.relu, b.training = data(weight, x, False), data(bias, x, False), relu, training
     b.dy, b.y, b.g, b.out = data(dy, x, True), data(y, x, True), data(g_out, x, True), data(dx_out, x, True)
     b.dweight, b.dbias = data(dweight_out, x, False), data(dbias_out, x, False)
@@ -465,7 +464,7 @@ def group_norm(x, weight, bias, double eps, y_out, mean_out, rstd_out, int n_thr
 
     x: (N, C, H, W), not empty; weight, bias: (C,) or None; mean, rstd: (N, G)."""
     cdef Norm b
-    begin_groups(&b, x, mean_out, rstd_out)
+    begin(&b, x, mean_out, rstd_out, False)
     b.weight, b.bias, b.out = data(weight, x, False), data(bias, x, False), data(y_out, x, True)
     b.eps, b.learns = eps, True
     run(<Unit> all_images[float], <Unit> all_images[double], &b, x, n_threads)
@@ -477,24 +476,10 @@ def group_norm_backward(dy, x, mean, rstd, weight, dx_out, dweight_out, dbias_ou
     cdef Norm b
     if (dweight_out is None) != (dbias_out is None) or dy is None:
         raise ValueError("kernel: group norm's gradient needs dy, and dweight_out with dbias_out")
-    begin_groups(&b, x, mean, rstd)
+    begin(&b, x, mean, rstd, False)
     b.weight, b.dy, b.out, b.training = data(weight, x, False), data(dy, x, True), data(dx_out, x, True), True
     b.dweight, b.dbias = data(dweight_out, x, False), data(dbias_out, x, False)
     run(<Unit> all_images[float], <Unit> all_images[double], &b, x, n_threads)
-
-
-cdef int begin_layer(Norm* b, cnp.ndarray x, cnp.ndarray mean, cnp.ndarray rstd, cnp.ndarray weight) except -1:
-    """The same for those of layer norm, whose statistics are of rows."""
-    if x is None or x.ndim != 2 or not x.size or rstd is None:
-        raise ValueError("kernel: layer norm needs rows (M, D) that are not empty, and rstd")
-    cut_up(b, x, 1, SHORT)
-    b.step = b.lanes // b.C * (FEW if b.lanes <= LONG else 1)
-    check_vector(rstd, b.rows, x)
-    if mean is not None:
-        check_vector(mean, b.rows, x)
-    b.layered, b.x, b.mean, b.rstd = True, x.data, NULL if mean is None else mean.data, rstd.data
-    b.weight = data(weight, x, False)
-    return 0
 
 
 def layer_norm(x, weight, bias, double eps, y_out, mean_out, rstd_out, int n_threads):
@@ -503,11 +488,11 @@ def layer_norm(x, weight, bias, double eps, y_out, mean_out, rstd_out, int n_thr
 
     x: (M, D), not empty; weight, bias: (D,) or None; mean, rstd: (M,)."""
     cdef Norm b
-    begin_layer(&b, x, mean_out, rstd_out, weight)
+    begin(&b, x, mean_out, rstd_out, True)
     if y_out is None:
         raise ValueError("kernel: layer norm needs y_out")
-    b.bias, b.out, b.eps = data(bias, x, False), data(y_out, x, True), eps
-    run(<Unit> layer[float], <Unit> layer[double], &b, x, n_threads)
+    b.weight, b.bias, b.out, b.eps = data(weight, x, False), data(bias, x, False), data(y_out, x, True), eps
+    run(<Unit> all_images[float], <Unit> all_images[double], &b, x, n_threads)
 
 
 def layer_norm_backward(dy, x, mean, rstd, weight, dx_out, dweight_out, dbias_out, int n_threads):
@@ -516,7 +501,7 @@ def layer_norm_backward(dy, x, mean, rstd, weight, dx_out, dweight_out, dbias_ou
     cdef Norm b
     if dy is None:
         raise ValueError("kernel: layer norm's gradient needs dy")
-    begin_layer(&b, x, mean, rstd, weight)
-    b.dy, b.out = data(dy, x, True), data(dx_out, x, True)
+    begin(&b, x, mean, rstd, True)
+    b.weight, b.dy, b.out = data(weight, x, False), data(dy, x, True), data(dx_out, x, True)
     b.dweight, b.dbias = data(dweight_out, x, False), data(dbias_out, x, False)
-    run(<Unit> layer[float], <Unit> layer[double], &b, x, n_threads)
+    run(<Unit> all_images[float], <Unit> all_images[double], &b, x, n_threads)
