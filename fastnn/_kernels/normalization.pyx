@@ -348,8 +348,8 @@ cdef int begin(Norm* b, cnp.ndarray x, cnp.ndarray mean, cnp.ndarray rstd, bint 
     cdef bint grouped = rstd is not None and rstd.ndim == 2
     if (x is None or rstd is None or mean is None and not layered or grouped and (layered or x.ndim != 4)
             or layered and x.ndim != 2 or (layered or grouped) and not x.size):
-        raise ValueError("kernel: a norm needs an input, mean and rstd: batch norm (C,); group norm (N, G) and layer norm "
-                         "(M,) of a 4-D and a 2-D input that are not empty")
+        raise ValueError("kernel: a norm needs an input, mean and rstd: batch norm (C,); group norm (N, G) and layer "
+                         "norm (M,) of a 4-D and a 2-D input that are not empty")
     cut_up(b, x, x.shape[0] if grouped else 1, SHORT if layered else LANES)
     if grouped:
         check_plain(rstd)
