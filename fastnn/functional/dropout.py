@@ -13,7 +13,7 @@ import numpy as np
 from fastnn import backend, layout
 from fastnn.errors import ShapeError
 from fastnn.functional.arguments import same_float
-from fastnn.functional.elementwise import add, mul, sub, times
+from fastnn.functional.elementwise import add, mul, sub
 from fastnn.tensor import Array, Tensor, record
 from fastnn.tensor import inplace as write_into
 
@@ -66,21 +66,21 @@ def _drop_units(op: str, input: Tensor, p: float, training: bool, inplace: bool,
     if not training or p == 0:
         return input
     factor = _drop(np.ones(a.shape[:axes], a.dtype), p)[0]
-    if a.ndim == 4:
+    channels_last, shape = not a.flags.c_contiguous, (1, factor.size, a.size // max(factor.size, 1), 1)
+    if channels_last:
         factor = layout.contiguous(np.broadcast_to(factor.reshape(*factor.shape, *(1,) * (2 - axes)), a.shape[:2]))
-    else:
-        factor = factor.reshape(*factor.shape, *(1,) * (a.ndim - factor.ndim))
+
+    def scaled(a: Array) -> Array:
+        y = layout.empty_like(a)
+        arrays = (a, factor, y) if channels_last else (a.reshape(shape), factor.reshape(1, -1), y.reshape(shape))
+        backend.elementwise.scale_channels(*arrays, backend.n_threads())
+        return y
 
     def backward(grad: Array) -> tuple[Array]:
-        if grad.ndim != 4:
-            return (times(grad, factor),)
-        grad = layout.dense(grad)
-        y = layout.empty_like(grad)
-        backend.elementwise.scale_channels(grad, factor, y, backend.n_threads())
-        return (y,)
+        return (scaled(layout.match(grad, y)),)
 
-    backward.__qualname__ = op
-    out = record(backward(a)[0], (input,), backward)
+    y, backward.__qualname__ = scaled(a), op
+    out = record(y, (input,), backward)
     return write_into(input, out) if inplace else out
 
 
