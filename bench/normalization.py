@@ -1,4 +1,4 @@
-"""Batch norm in training and evaluation, forward and backward."""
+"""Batch norm in training and evaluation, layer and group norm, forward and backward."""
 
 import math
 from functools import partial
@@ -64,7 +64,47 @@ def cases() -> list[Case]:
     return rows
 
 
-CASES = cases()
+def kin() -> list[Case]:
+    """Layer norm of rows and group norm with 8 groups; backward, mean and rstd are those of x."""
+    rows = []
+    for shape, quick in (((4096, 64), True), ((512, 768), True), ((64, 32, 28, 28), True), ((8, 64, 56, 56), True),
+                         ((16384, 256), False), ((64, 100_000), False)):
+        name, D, n = ("layer", shape[1], shape[:1]) if len(shape) == 2 else ("group", shape[1], (shape[0], 8))
+        size = 4 * math.prod(shape)
+
+        def forward(rng, shape=shape, D=D, n=n):
+            return normal(rng, *shape), channels(rng, D), channels(rng, D, -1), 1e-5, out(*shape), out(*n), out(*n)
+
+        def backward(rng, shape=shape, D=D, n=n):
+            x = normal(rng, *shape)
+            each = x.reshape(*n, -1)
+            mean, rstd = each.mean(-1), 1 / np.sqrt(each.var(-1) + 1e-5)
+            return normal(rng, *shape), x, mean, rstd, channels(rng, D), out(*shape), out(D), out(D)
+
+        def torch_forward(torch, x, weight, bias, eps, *_, n=n):
+            if x.ndim == 2:
+                return lambda: [a if i == 0 else a[:, 0] for i, a in enumerate(
+                    torch.native_layer_norm(x, x.shape[1:], weight, bias, eps))]
+            N, C, H, W = x.shape
+            return lambda: list(torch.native_group_norm(x, weight, bias, N, C, H * W, n[1], eps))
+
+        def torch_backward(torch, dy, x, mean, rstd, weight, *_, n=n):
+            mask, aten = [True, True, True], torch.ops.aten
+            if x.ndim == 2:
+                args = dy, x, x.shape[1:], mean[:, None], rstd[:, None], weight, torch.zeros_like(weight), mask
+                return lambda: list(aten.native_layer_norm_backward(*args))
+            N, C, H, W = x.shape
+            return lambda: list(aten.native_group_norm_backward(dy, x, mean, rstd, weight, N, C, H * W, n[1], mask))
+
+        common = {"family": "normalization", "label": "x".join(map(str, shape)), "quick": quick}
+        rows += [
+            Case(kernel=f"{name}_norm", args=forward, bytes=2 * size, torch=torch_forward, **common),
+            Case(kernel=f"{name}_norm_backward", args=backward, bytes=3 * size, torch=torch_backward, **common),
+        ]
+    return rows
+
+
+CASES = cases() + kin()
 
 if __name__ == "__main__":
     main(CASES, __doc__)

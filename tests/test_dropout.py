@@ -141,3 +141,107 @@ def test_kernels_refuse_what_does_not_fit(isa):
     for p in (-0.1, 1.5, np.nan):
         with pytest.raises(ValueError, match="kernel: p must be from 0 to 1"):
             kernels.dropout_backward(x, mask, p, x.copy(), 1)
+
+
+@pytest.mark.parametrize("op", [F.dropout1d, F.alpha_dropout, F.feature_alpha_dropout])
+def test_kin_gradient_memory_and_threads(rng, op):
+    x = rng.standard_normal((5, 7, 3))
+    check(op, x, kwargs={"p": 0.3, "training": True})
+    check(op, x, kwargs={"p": 1.0, "training": True})
+    t = fastnn.tensor(x)
+    assert op(t, 0.5, training=False) is t and op(t, 0.0, training=True) is t
+    assert op(t, 0.5, training=True, inplace=True) is t
+    for p in (-0.1, np.nan):
+        with pytest.raises(ValueError, match="p must be from 0 to 1"):
+            op(t, p)
+
+
+@pytest.mark.parametrize("op", [F.alpha_dropout, F.feature_alpha_dropout])
+@pytest.mark.parametrize("p", [0.1, 0.5])
+def test_alpha_dropout_keeps_mean_and_variance(op, p):
+    fastnn.manual_seed(0)
+    x = fastnn.randn(600, 500, 2)
+    y = op(x, p, training=True).array.astype(np.float64)
+    assert abs(y.mean()) < 0.01 and abs(y.var() - 1) < 0.01
+    low = y.min(2) if op is F.feature_alpha_dropout else y
+    q, saturation = 1 - p, -1.7580993408473766
+    a = (q + saturation**2 * q * (1 - q)) ** -0.5  # the paper's
+    dropped = a * saturation - a * (1 - q) * saturation
+    rate = (np.abs(low - dropped) < 1e-5).mean()
+    assert abs(rate - p) < 5 * np.sqrt(p * (1 - p) / low.size)
+
+
+@pytest.mark.parametrize("mode", ["batch", "row"])
+@pytest.mark.parametrize("shape", [(400, 3), (400, 3, 2, 2), (400,)], ids=str)
+def test_stochastic_depth(rng, mode, shape):
+    check(lambda x: F.stochastic_depth(x, 0.3, mode), rng.standard_normal((5, *shape[1:])))
+    fastnn.manual_seed(1)
+    kept = [F.stochastic_depth(fastnn.ones(*shape), 0.3, mode).array.reshape(400, -1) for _ in range(40)]
+    kept = np.concatenate(kept)
+    assert (kept == kept[:, :1]).all() and set(np.unique(kept)) == {np.float32(0), np.float32(1 / 0.7)}
+    draws = kept[:, 0] if mode == "row" else kept[::400, 0]
+    assert abs((draws > 0).mean() - 0.7) < 5 * np.sqrt(0.21 / draws.size)
+    assert mode == "row" or (kept.reshape(40, -1) == kept[::400, :1]).all()
+    x = fastnn.ones(*shape)
+    assert nn.StochasticDepth(0.3, mode).eval()(x) is x and not F.stochastic_depth(x, 1.0, mode).array.any()
+    with pytest.raises(ValueError, match="mode must be 'batch' or 'row'"):
+        F.stochastic_depth(x, 0.3, "rows")
+    with pytest.raises(ValueError, match="p must be from 0 to 1"):
+        nn.StochasticDepth(1.3, mode)
+
+
+def test_gaussian_noise(rng):
+    x = rng.standard_normal((300, 400)) * 3
+    layer = nn.GaussianNoise(0.2)
+    fastnn.manual_seed(2)
+    noise = layer(fastnn.tensor(x)).array - x
+    assert abs(noise.mean()) < 0.004 and abs(noise.std() - 0.2) < 0.002
+    part = F.gaussian_noise(fastnn.tensor(x), 0.2, relative=True).array / x - 1
+    assert abs(part.mean()) < 0.004 and abs(part.std() - 0.2) < 0.002
+    check(lambda x: F.gaussian_noise(x, 0.2, True), x[:3, :4], dtypes=[np.float64])  # another stream in float32
+    t = fastnn.tensor(x)
+    assert layer.eval()(t) is t and repr(layer) == "GaussianNoise(std=0.2, relative=False)"
+    with pytest.raises(ValueError, match="std must not be negative"):
+        F.gaussian_noise(t, -1.0)
+
+
+@pytest.mark.parametrize("biases", [False, True])
+def test_dropconnect(rng, biases):
+    layer = nn.Linear(30, 40)
+    weight = layer.weight
+    net, x = nn.DropConnect(layer, 0.25, biases), fastnn.randn(7, 30)
+    assert list(net.state_dict()) == ["module.weight", "module.bias"]
+    assert net.eval()(x).tolist() == layer(x).tolist()
+    net.train()
+    masks = []
+    for _ in range(400):
+        net.zero_grad()
+        net(fastnn.ones(1, 30)).sum().backward()
+        masks.append(weight.grad.array.copy())
+    masks = np.stack(masks)
+    assert set(np.unique(masks)) == {np.float32(0), np.float32(1 / 0.75)}
+    assert abs(masks.mean() - 1) < 5 * np.sqrt(0.25 / 0.75 / masks.size)  # so that expectations agree
+    assert (layer.bias.grad.array == 1).all() != biases
+    assert layer.weight is weight and dict(layer.named_parameters())["weight"] is weight
+    with pytest.raises(ValueError):
+        net(fastnn.ones(1, 31))
+    assert layer.weight is weight
+    conv = nn.DropConnect(nn.Sequential(nn.Conv2d(2, 3, 3), nn.ReLU(), nn.Conv2d(3, 2, (1, 2))), 1.0)
+    conv(fastnn.randn(1, 2, 6, 7)).sum().backward()
+    assert not conv.module[0].weight.grad.array.any()
+    with pytest.raises(ValueError, match="DropConnect: the probability"):
+        nn.DropConnect(layer, 2.0)
+
+
+def test_masks_repeat_whatever_the_threads():
+    makers = (nn.Dropout1d(0.3), nn.AlphaDropout(0.3), nn.FeatureAlphaDropout(0.3), nn.GaussianNoise(0.3),
+              nn.StochasticDepth(0.3, "row"), nn.DropConnect(nn.Linear(90, 80), 0.3))  # fmt: skip
+    x, threads = fastnn.randn(60, 20, 90), fastnn.get_num_threads()
+    for module in makers:
+        found = set()
+        for n in (1, 2, 3):
+            fastnn.set_num_threads(n)
+            fastnn.manual_seed(5)
+            found.add(module(x).array.tobytes())
+        fastnn.set_num_threads(threads)
+        assert len(found) == 1 and module(x).array.tobytes() not in found, module

@@ -1,13 +1,15 @@
-"""Clipping of gradients; parameters as a vector."""
+"""Clipping of gradients; parameters as a vector; weight norm; Monte-Carlo dropout."""
 
+import copy
 import math
+import pickle
 
 import numpy as np
 import pytest
 from harness import close
 
 import fastnn
-from fastnn import layout
+from fastnn import layout, nn
 from fastnn.nn import utils
 from fastnn.tensor import Tensor
 
@@ -119,3 +121,68 @@ def test_norms_of_any_memory(rng, norm_type):
         assert max(np.abs(p.grad.array).max() for p in params) <= np.float32(1e-3)
     assert len(found) == 1
     np.testing.assert_allclose(found.pop(), np.linalg.norm(flat, norm_type), rtol=1e-6)
+
+
+@pytest.mark.parametrize("dim", [0, 1, None])
+def test_weight_norm(rng, dim):
+    layer = nn.Conv2d(3, 4, (3, 2))
+    before = layer.weight.array.copy()
+    assert utils.weight_norm(layer, dim=dim) is layer
+    axes = tuple(a for a in range(4) if a != dim)
+    lengths = np.sqrt((before.astype(np.float64) ** 2).sum(axes, keepdims=dim is not None))
+    close(layer.weight_g, lengths, np.float32)
+    close(layer.weight, before, np.float32)
+    assert sorted(dict(layer.named_parameters())) == ["bias", "weight_g", "weight_v"]
+    x = fastnn.randn(2, 3, 6, 5)
+    layer(x).sum().backward()
+    for p in (layer.weight_g, layer.weight_v):
+        assert p.grad.shape == p.shape
+    with fastnn.no_grad():
+        layer.weight_g.mul_(2)  # v's length does not matter
+        layer.weight_v.mul_(3)
+    y = layer(x)
+    close(layer.weight, 2 * before, np.float32)
+    for again in copy.deepcopy(layer), pickle.loads(pickle.dumps(layer)):
+        assert again(x).tolist() == y.tolist() and again.weight_v is not layer.weight_v
+    utils.remove_weight_norm(layer)
+    assert sorted(dict(layer.named_parameters())) == ["bias", "weight"] and layer(x).tolist() == y.tolist()
+    with pytest.raises(ValueError, match="has no weight norm of 'weight'"):
+        utils.remove_weight_norm(layer)
+
+
+def test_weight_norm_trains():
+    layer, x = utils.weight_norm(nn.Linear(3, 2)), fastnn.randn(20, 3)
+    target, optimizer = fastnn.randn(20, 2), fastnn.optim.SGD(layer.parameters(), 0.1)
+    losses = []
+    for _ in range(20):
+        optimizer.zero_grad()
+        loss = ((layer(x) - target) ** 2).mean()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < losses[0] and sorted(losses, reverse=True) == losses
+
+
+def test_mc_dropout():
+    net = nn.Sequential(nn.Linear(4, 50), nn.BatchNorm1d(50), nn.Dropout(0.5), nn.DropConnect(nn.Linear(50, 3), 0.2))
+    net[2].eval()
+    x, modes = fastnn.randn(6, 4), [m.training for m in net.modules()]
+    fastnn.manual_seed(1)
+    mean, std = utils.mc_dropout(net, x, samples=30)
+    fastnn.manual_seed(1)
+    again = utils.mc_dropout(net, x, samples=30)
+    assert mean.tolist() == again[0].tolist() and std.tolist() == again[1].tolist()
+    assert mean.shape == std.shape == (6, 3) and (std.array > 0).all() and not mean.requires_grad
+    assert [m.training for m in net.modules()] == modes and net[1].num_batches_tracked.item() == 0
+    fastnn.manual_seed(1)
+    net.eval()
+    net[2].training = net[3].training = True
+    draws = np.stack([net(x).detach().numpy() for _ in range(30)]).astype(np.float64)
+    close(mean, draws.mean(0), np.float32)
+    close(std, draws.std(0, ddof=1), np.float32)
+    net.train()
+    with pytest.raises(ValueError):
+        utils.mc_dropout(net, fastnn.randn(6, 5))
+    assert all(m.training for m in net.modules())
+    with pytest.raises(ValueError, match="samples must be at least 2"):
+        utils.mc_dropout(net, x, samples=1)

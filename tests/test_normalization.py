@@ -1,5 +1,6 @@
 """Batch normalization against its formula, by hand, its statistics, and its numerical behaviour."""
 import copy
+import pickle
 
 import numpy as np
 import pytest
@@ -7,7 +8,7 @@ from harness import check, close
 
 import fastnn
 import fastnn.nn.functional as F
-from fastnn import backend, nn
+from fastnn import backend, layout, nn
 
 SHAPES = [(7, 3), (4, 5, 6), (2, 3, 4, 5), (3, 1, 2, 2), (1, 17, 3, 2), (65, 33), (2, 520)]
 
@@ -193,3 +194,130 @@ def test_module_options(rng):
     assert list(layer.state_dict()) == ["weight", "running_mean", "running_var", "num_batches_tracked"]
     assert layer.running_var.dtype == layer.weight.dtype == fastnn.float64
     assert layer.float()(fastnn.tensor(x)).dtype == fastnn.float32 and layer.num_batches_tracked.dtype == fastnn.int64
+
+
+def by_rows(x, axes, eps, centred=True):
+    """Each row along the last axes on its own, in a loop."""
+    y = np.empty_like(x)
+    for i in np.ndindex(x.shape[:-axes]):
+        d = x[i] - (x[i].sum() / x[i].size if centred else 0)
+        y[i] = d / np.sqrt((d * d).sum() / d.size + eps)
+    return y
+
+
+def by_groups(x, groups, eps):
+    y, size = np.empty_like(x), x.shape[1] // groups
+    for n, g in np.ndindex(len(x), groups):
+        part = np.s_[n, g * size : (g + 1) * size]
+        y[part] = by_rows(x[part][None], x.ndim - 1, eps)[0]
+    return y
+
+
+@pytest.mark.parametrize(("shape", "axes"), [((5, 3), 1), ((4, 64), 1), ((70, 7), 1), ((3, 700), 1), ((2, 3, 4, 5), 1),
+                                             ((2, 3, 4, 5), 2), ((2, 3, 4, 5), 3), ((3, 5), 2), ((2, 1, 3, 4), 3)])
+def test_layer_and_rms_norm(rng, shape, axes):
+    over = shape[len(shape) - axes :]
+    x, (w, b) = rng.standard_normal(shape) + 1, rng.standard_normal((2, *over))
+    check(lambda x, w, b: F.layer_norm(x, over, w, b, 0.1), x, w, b,
+          oracle=lambda x, w, b: by_rows(x, axes, 0.1) * w + b)
+    check(lambda x, b: F.layer_norm(x, over, None, b, 0.1), x, b, oracle=lambda x, b: by_rows(x, axes, 0.1) + b)
+    check(lambda x, w: F.rms_norm(x, over, w, 0.1), x, w, oracle=lambda x, w: by_rows(x, axes, 0.1, False) * w)
+    check(lambda x: F.rms_norm(x, over, eps=0.1), x, oracle=lambda x: by_rows(x, axes, 0.1, False))
+
+
+@pytest.mark.parametrize(("shape", "groups"), [((3, 6), 2), ((2, 6, 5), 3), ((2, 6, 4, 5), 1), ((2, 6, 4, 5), 3),
+                                               ((5, 6, 3, 2), 6), ((1, 40, 9, 11), 8), ((2, 4, 2, 3, 2), 2)])
+def test_group_and_instance_norm(rng, shape, groups):
+    x, (w, b) = rng.standard_normal(shape) + 1, rng.standard_normal((2, shape[1]))
+    check(lambda x, w, b: F.group_norm(x, groups, w, b, 0.1), x, w, b,
+          oracle=lambda x, w, b: by_groups(x, groups, 0.1) * over_rows(x, w) + over_rows(x, b))
+    check(lambda x: F.group_norm(x, groups, eps=0.1), x, oracle=lambda x: by_groups(x, groups, 0.1))
+    if len(shape) > 2:
+        check(lambda x, w: F.instance_norm(x, weight=w, eps=0.1), x, w,
+              oracle=lambda x, w: by_groups(x, shape[1], 0.1) * over_rows(x, w))
+
+
+@pytest.mark.parametrize("first", [0, 1e4])
+@pytest.mark.parametrize("D", [3, 64, 768, 100_000])
+def test_rows_of_float32_survive_a_large_mean(rng, D, first):
+    x = (1000 + 0.1 * rng.standard_normal((5, D))).astype(np.float32)
+    x[:, :1] += first
+    close(F.layer_norm(fastnn.tensor(x), (D,), eps=0.0), by_rows(x.astype(np.float64), 1, 0.0), tol=3e-4)
+    close(F.group_norm(fastnn.tensor(x[None, None]), 1, eps=0.0)[0, 0],
+          by_rows(x.astype(np.float64), 2, 0.0), tol=3e-2 if first else 2e-3)
+    assert (F.layer_norm(fastnn.full((3, D), 0.1), (D,)).array == 0).all()
+
+
+def test_statistics_of_instances(rng):
+    layer, x = nn.InstanceNorm2d(3, momentum=0.3, track_running_stats=True), rng.standard_normal((4, 3, 5, 6)) + 2
+    layer(fastnn.tensor(x.astype(np.float32)))
+    close(layer.running_mean, 0.3 * x.mean((0, 2, 3)), np.float32)
+    close(layer.running_var, 0.7 + 0.3 * x.var((2, 3), ddof=1).mean(0), np.float32)
+    layer.eval()
+    mean, var = (t.array.astype(float) for t in (layer.running_mean, layer.running_var))
+    close(layer(fastnn.tensor(x.astype(np.float32))), formula(x, mean=mean, var=var), np.float32)
+    before = layer.running_mean.tolist()
+    assert layer.train()(fastnn.zeros(0, 3, 2, 2)).shape == (0, 3, 2, 2) and layer.running_mean.tolist() == before
+
+
+@pytest.mark.parametrize("size", [1, 2, 5])
+def test_local_response_norm(rng, size):
+    def oracle(x):
+        y = np.empty_like(x)
+        for c in range(x.shape[1]):
+            near = x[:, max(0, c - size // 2) : c + (size - 1) // 2 + 1]
+            y[:, c] = x[:, c] / (2 + 0.3 / size * (near**2).sum(1)) ** 0.6
+        return y
+
+    check(lambda x: F.local_response_norm(x, size, 0.3, 0.6, 2.0), rng.standard_normal((2, 6, 3, 4)), oracle=oracle)
+    check(lambda x: F.normalize(x, 3.0, 2), rng.standard_normal((2, 6, 3)),
+          oracle=lambda x: x / (np.abs(x) ** 3).sum(2, keepdims=True) ** (1 / 3))
+
+
+MODULES = [(nn.LayerNorm((3, 4, 5)), 4), (nn.LayerNorm(5, bias=False), 2), (nn.RMSNorm((4, 5)), 4),
+           (nn.GroupNorm(3, 3), 4), (nn.InstanceNorm2d(3, affine=True, track_running_stats=True), 4),
+           (nn.InstanceNorm1d(2), 3), (nn.LocalResponseNorm(2), 4)]  # fmt: skip
+
+
+@pytest.mark.parametrize(("module", "ndim"), MODULES, ids=lambda m: str(m))
+def test_modules_of_the_kin(module, ndim):
+    """Copies, pickles and states say the same; both kinds of memory do; the empty batch passes."""
+    x = fastnn.randn(*(2, 3, 4, 5)[:ndim] if ndim == 4 else (2, 2, 5)[-ndim:])
+    y = module(x)
+    for again in copy.deepcopy(module), pickle.loads(pickle.dumps(module)):
+        again.load_state_dict(module.state_dict())
+        assert again(x).tolist() == y.tolist() and repr(again) == repr(module)
+    if ndim == 4:
+        last = module(fastnn.Tensor(layout.channels_last(x.array)))
+        assert layout.is_channels_last(last.array)
+        close(last, y.array)
+    assert module.double()(x.double()).dtype == fastnn.float64
+    z = x.double()[:0].requires_grad_()
+    module(z).sum().backward()
+    assert z.grad.shape == z.shape
+    module.float()
+
+
+def test_kernels_of_rows_and_groups_refuse_what_does_not_fit():
+    if backend.kernel_set != "compiled":
+        pytest.skip("the twins trust their caller")
+    K, x, d, m = backend.normalization, *(np.zeros(n, np.float32) for n in ((4, 3), 3, 4))
+    image, groups = layout.channels_last(np.zeros((2, 4, 3, 5), np.float32)), np.zeros((2, 2), np.float32)
+    for a, w, b, y, mean, rstd in [(x[:0], d, d, x, m, m), (x.T, d, d, x, m, m), (x, m, d, x, m, m), (x, d, m, x, m, m),
+                                   (x, d, d, None, m, m), (x, d, d, x[:2], m, m), (x, d, d, x, d, m),
+                                   (x, d, d, x, m, None), (x, d, d, x, m, m.astype(float)), (None,) * 6]:
+        with pytest.raises(ValueError, match="kernel"):
+            K.layer_norm(a, w, b, 1e-5, y, mean, rstd, 1)
+    for dy, dx, dw in [(None, x, d), (x[:2], x, d), (x, x.T, d), (x, x, m), (x.astype(float), x, d)]:
+        with pytest.raises(ValueError, match="kernel"):
+            K.layer_norm_backward(dy, x, m, m, d, dx, dw, d, 1)
+    c = np.zeros(4, np.float32)
+    for a, w, y, mean in [(image[:0], c, image, groups), (image[0], c, image[0], groups), (image, d, image, groups),
+                          (image, c, np.ascontiguousarray(image), groups), (image, c, image, np.zeros((2, 3), "f")),
+                          (image, c, image, np.zeros((2, 0), "f")), (image, c, image, groups.astype(float)),
+                          (image, c, image, None), (image, c, image, groups[:1]), (None, c, image, groups)]:
+        with pytest.raises(ValueError, match="kernel"):
+            K.group_norm(a, w, None, 1e-5, y, mean, groups, 1)
+    for dy, dw, db in [(None, c, c), (image, c, None), (image, d, d), (image[:1], c, c)]:
+        with pytest.raises(ValueError, match="kernel"):
+            K.group_norm_backward(dy, image, groups, groups, c, image.copy(), dw, db, 1)

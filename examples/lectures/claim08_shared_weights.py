@@ -1,5 +1,5 @@
-"""Claim 8: the gradient of a convolution's weight is the sum of those of a locally connected layer, which does not share
-its weights."""
+"""Claim 8: the gradient of a convolution's weight is the sum of those of a locally connected layer, which does not
+share its weights."""
 import numpy as np
 from common import SEEDS, figure, save
 

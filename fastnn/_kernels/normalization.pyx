@@ -1,7 +1,7 @@
-"""Batch normalization: statistics of each channel over all rows, and the element-wise passes around them.
+"""Normalization: batch and group norm, with statistics of channels over rows, layer and RMS norm, with those of rows.
 
-An array is R rows (R = N, or N·H·W) of C adjacent channels. It is walked in wide rows, max(1, LANES // C) rows side
-by side, so that inner loops (norm.h) are long, contiguous and vectorized however few channels there are. DEPTH wide
+For batch norm an array is R rows (R = N, or N·H·W) of C adjacent channels, walked in wide rows, max(1, LANES // C) of
+them side by side, so that inner loops (norm.h) are long, contiguous and vectorized however few channels. DEPTH wide
 rows make a block, the unit of work. Bandwidth is the limit: forward reads x twice and writes y, backward reads dy and x
 twice and writes dx. A residual that is added and a ReLU behind cost no pass of their own. ReLU's mask is found again
 from x in the backward pass, or if a residual was added, from y by the pass of the sums, which writes the masked dy.
@@ -10,10 +10,17 @@ Sums run down a block in the array's dtype, lane by lane, then over lanes and bl
 deviations from a shift, the mean of the block's first wide row: with s = Σ(x − shift) and q = Σ(x − shift)² over n
 rows, the mean is shift + s/n, the sum of squared deviations q − s²/n. As n is at most DEPTH times the rows behind the
 shift, cancellation costs at most a factor DEPTH + 1, whatever the data. Blocks are merged in pairs in an order fixed
-by shape (Chan, Golub, LeVeque, "Updating formulae and a pairwise algorithm for computing sample variances", 1979)."""
+by shape (Chan, Golub, LeVeque, "Updating formulae and a pairwise algorithm for computing sample variances", 1979).
+
+Group norm is the same done image by image, with groups of channels merged; instance norm has groups of one channel.
+Threads share the images, so that an image is still in the cache when it is read again, or one image's blocks if there
+are fewer images than threads. Sums of the images are added in order.
+
+Layer norm takes each row, then in the first-level cache, three times: mean, deviations from it, outputs. Backward, two
+sums along each row give its gradient, and leave x̂ of a few rows, whose sums down columns are a block's as above."""
 cimport numpy as cnp
 from cython cimport floating
-from libc.math cimport sqrt
+from libc.math cimport isfinite, sqrt
 from libc.string cimport memcpy, memset
 from fastnn._kernels.kernel cimport *
 
@@ -31,17 +38,26 @@ cdef extern from "norm.h" nogil:
     void norm_map_f(int kind, const NormRows* rows, Py_ssize_t lanes, Py_ssize_t size)
     void norm_map_d(int kind, const NormRows* rows, Py_ssize_t lanes, Py_ssize_t size)
 
+cdef extern from "rows.h" nogil:
+    enum: ROW_SUM, ROW_DOT
+    double row(int op, const void* a, const void* b, Py_ssize_t n)  # a macro: by a's type
+
 cdef enum:
     LANES = 512  # numbers in a wide row, if C allows
     DEPTH = 64  # wide rows in a block
+    FEW = 4  # wide rows that layer norm takes together, if they are not longer than LONG,
+    LONG = 512
+    SHORT = 256  # and as wide as this if D allows
+    OWN = 2 + 2 * FEW  # wide rows of working memory for each thread
 
 ctypedef struct Norm:
-    Py_ssize_t rows, C, lanes, height, blocks  # lanes of a wide row, rows of a block
+    Py_ssize_t images, rows, C, size  # channels of a group
+    Py_ssize_t lanes, height, step, blocks  # of a wide row; rows of a block, and of those taken together
     int sums_kind, map_kind
-    bint relu, training
+    bint learns, layered, relu, training
     Bytes dy, x, y, out, g, mean, rstd, weight, bias, dweight, dbias, running_mean, running_var
-    double* sums  # two numbers a channel for each block, at least one block; those of the first are the result
-    Bytes wide  # six wide rows, the parameters of a pass, then three for each thread
+    double* sums  # two numbers a channel for each block, at least one block an image; those of the first are the result
+    Bytes wide  # six wide rows, the parameters of a pass, then OWN for each thread; or both for each thread's image
     double eps, momentum
     int threads
 
@@ -63,14 +79,40 @@ cdef NormRows rows_of(const Norm* b, Py_ssize_t block, Bytes dy, Bytes out, floa
     rows.out = <floating*> out + start
     rows.m, rows.s, rows.t = wide, wide + b.lanes, wide + 2 * b.lanes
     rows.u, rows.a, rows.c = wide + 3 * b.lanes, wide + 4 * b.lanes, wide + 5 * b.lanes
-    rows.sum = wide + (6 + 3 * omp_get_thread_num()) * b.lanes
+    rows.sum = wide + (6 + OWN * (omp_get_thread_num() if b.threads > 1 else 0)) * b.lanes
     rows.dot = <floating*> rows.sum + b.lanes
     return rows
 
 
+cdef void layer_back(const Norm* b, Py_ssize_t first, Py_ssize_t rows, floating* normalized) noexcept nogil:
+    """The gradients of a few rows of layer norm, and these rows normalized."""
+    cdef const floating* x = <floating*> b.x + first * b.C
+    cdef const floating* dy = <floating*> b.dy + first * b.C
+    cdef const floating* weight = <floating*> b.weight
+    cdef floating* g = normalized + FEW * b.lanes  # not in dx, where a miss would hold up the sums
+    cdef floating* dx = <floating*> b.out + first * b.C
+    cdef floating a[FEW * SHORT]
+    cdef floating c[FEW * SHORT]
+    cdef floating m, s
+    cdef Py_ssize_t r, j, C = b.C
+    for r in range(rows):
+        m, s = (<floating*> b.mean)[first + r] if b.mean != NULL else 0, (<floating*> b.rstd)[first + r]
+        for j in range(C):
+            normalized[r * C + j] = (x[r * C + j] - m) * s
+            if b.out != NULL:
+                g[r * C + j] = dy[r * C + j] * (weight[j] if weight != NULL else 1)
+    for r in range(rows if b.out != NULL else 0):
+        a[r] = <floating> row(ROW_DOT, g + r * C, normalized + r * C, C) / C
+        c[r] = <floating> row(ROW_SUM, g + r * C, g, C) / C if b.mean != NULL else 0
+    for r in range(rows if b.out != NULL else 0):
+        s = (<floating*> b.rstd)[first + r]
+        for j in range(r * C, (r + 1) * C):
+            dx[j] = (g[j] - c[r] - normalized[j] * a[r]) * s
+
+
 cdef void sum_unit(const Norm* b, Py_ssize_t block, floating* kind) noexcept nogil:
     """Of one block and each channel: Σ dy and Σ dy·(x − mean), or the mean and squared deviations."""
-    cdef Py_ssize_t C = b.C, rows = min(b.height, b.rows - block * b.height), c, i
+    cdef Py_ssize_t C = b.C, rows = min(b.height, b.rows - block * b.height), step = b.step, c, i
     cdef Py_ssize_t first = min(b.lanes // C, rows)
     cdef NormRows p = rows_of(b, block, b.dy, b.g, kind)
     cdef const floating* x = <floating*> p.x
@@ -88,10 +130,14 @@ cdef void sum_unit(const Norm* b, Py_ssize_t block, floating* kind) noexcept nog
         repeat(shift, b)
         p.m = shift
     memset(s, 0, 2 * b.lanes * sizeof(floating))
-    if floating is float:
-        norm_sums_f(b.sums_kind, &p, b.lanes, rows * C)
-    else:
-        norm_sums_d(b.sums_kind, &p, b.lanes, rows * C)
+    for i in range(parts(rows, step)):
+        if b.layered:
+            layer_back(b, block * b.height + i * step, min(step, rows - i * step), shift)
+            p.x, p.dy = shift, <floating*> b.dy + (block * b.height + i * step) * C
+        if floating is float:
+            norm_sums_f(b.sums_kind, &p, b.lanes, min(step, rows - i * step) * C)
+        else:
+            norm_sums_d(b.sums_kind, &p, b.lanes, min(step, rows - i * step) * C)
     memset(total, 0, 2 * C * sizeof(double))
     for i in range(b.lanes // C):
         for c in range(C):
@@ -144,60 +190,145 @@ cdef void map_unit(const Norm* b, Py_ssize_t block, floating* kind) noexcept nog
         norm_map_d(b.map_kind, &p, b.lanes, size)
 
 
-cdef void learn(Norm* b, Py_ssize_t _, floating* kind) noexcept nogil:
-    """Statistics."""
-    cdef Py_ssize_t c
-    cdef double var, keep = 1 - b.momentum
-    cdef floating* mean = <floating*> b.running_mean
+cdef void learn(Norm* b, floating* kind) noexcept nogil:
+    """Statistics of an image: those of its channels, merged in each group."""
+    cdef Py_ssize_t g, c, n = b.rows * b.size
+    cdef double mean, square, keep = 1 - b.momentum
+    cdef floating* running_mean = <floating*> b.running_mean
     cdef floating* running_var = <floating*> b.running_var
+    b.sums_kind = MOMENTS
     sum_all(b, kind)
-    for c in range(b.C):
-        var = b.sums[b.C + c] / b.rows
-        (<floating*> b.mean)[c] = <floating> b.sums[c]
-        (<floating*> b.rstd)[c] = <floating> (1 / sqrt(var + b.eps))
-        if mean != NULL:
-            mean[c] = <floating> (keep * mean[c] + b.momentum * b.sums[c])
+    for g in range(b.C // b.size):
+        mean, square = 0, 0
+        for c in range(g * b.size, (g + 1) * b.size):
+            mean += b.sums[c]
+        mean /= b.size
+        for c in range(g * b.size, (g + 1) * b.size):
+            square += b.sums[b.C + c] + (b.sums[c] - mean) * (b.sums[c] - mean) * b.rows
+        (<floating*> b.mean)[g] = <floating> mean
+        (<floating*> b.rstd)[g] = <floating> (1 / sqrt(square / n + b.eps))
+        if running_mean != NULL:
+            running_mean[g] = <floating> (keep * running_mean[g] + b.momentum * mean)
         if running_var != NULL:
-            running_var[c] = <floating> (keep * running_var[c] + b.momentum * (b.sums[b.C + c] / (b.rows - 1)))
+            running_var[g] = <floating> (keep * running_var[g] + b.momentum * (square / (n - 1)))
 
 
-cdef void apply(Norm* b, Py_ssize_t _, floating* kind) noexcept nogil:
-    """Derive the wide rows m, s, t and map x, or sum dy, derive u, a, c and map dy."""
-    cdef Py_ssize_t c, C = b.C
+cdef void apply(Norm* b, floating* kind) noexcept nogil:
+    """Derive an image's wide rows m, s, t and map x, or sum dy, derive u, a, c and map dy."""
+    cdef Py_ssize_t g, c, C = b.C
     cdef floating* m = <floating*> b.wide
     cdef floating* s = m + b.lanes
     cdef floating* t = s + b.lanes
     cdef floating* u = t + b.lanes
     cdef floating* a = u + b.lanes
     cdef floating* shift = a + b.lanes
-    cdef double rstd, scale
-    for c in range(C):
-        m[c], t[c] = (<floating*> b.mean)[c], (<floating*> b.bias)[c] if b.bias != NULL else 0
-        s[c] = <floating> (<double> (<floating*> b.rstd)[c] * ((<floating*> b.weight)[c] if b.weight != NULL else 1))
+    cdef const floating* weight = <floating*> b.weight
+    cdef double rstd, scale, total, product
+    for g in range(C // b.size):
+        rstd = (<floating*> b.rstd)[g]
+        for c in range(g * b.size, (g + 1) * b.size):
+            m[c], t[c] = (<floating*> b.mean)[g], (<floating*> b.bias)[c] if b.bias != NULL else 0
+            s[c] = <floating> (rstd * (weight[c] if weight != NULL else 1))
     for c in range(3):
         repeat(m + c * b.lanes, b)
     b.map_kind = (ADD if b.y != NULL else 0) + (RELU if b.relu else 0)
     if b.dy != NULL:
         b.sums_kind = GRADIENTS_BY_Y if b.y != NULL else GRADIENTS_OF_RELU if b.relu else GRADIENTS
         b.map_kind = BACKWARD + (RELU if b.relu and b.y == NULL else 0) + (0 if b.training else FIXED)
-        if b.dweight != NULL or b.y != NULL:
+        if b.training or b.dweight != NULL or b.y != NULL:
             sum_all(b, kind)
-        for c in range(C):
-            rstd = (<floating*> b.rstd)[c]
-            scale = rstd * ((<floating*> b.weight)[c] if b.weight != NULL else 1)
-            if b.dweight != NULL:
-                (<floating*> b.dbias)[c] = <floating> b.sums[c]
-                (<floating*> b.dweight)[c] = <floating> (b.sums[C + c] * rstd)
-            if b.training:
-                a[c] = <floating> (-scale * rstd * rstd * b.sums[C + c] / b.rows)
-                shift[c] = <floating> (-scale * b.sums[c] / b.rows)
-            u[c] = s[c]
+        for g in range(C // b.size):
+            rstd, total, product = (<floating*> b.rstd)[g], 0, 0
+            for c in range(g * b.size, (g + 1) * b.size):
+                scale = weight[c] if weight != NULL else 1
+                total += scale * b.sums[c]
+                product += scale * b.sums[C + c]
+                b.sums[C + c] *= rstd
+            for c in range(g * b.size, (g + 1) * b.size):
+                u[c] = s[c]
+                if b.training:
+                    a[c] = <floating> (-rstd * rstd * rstd * product / (b.rows * b.size))
+                    shift[c] = <floating> (-rstd * total / (b.rows * b.size))
         for c in range(3, 6 if b.training else 4):
             repeat(m + c * b.lanes, b)
         if b.y != NULL:
             b.dy = b.g
     if b.out != NULL:
         share(<Unit> map_unit[floating], b, b.blocks, b.threads)
+
+
+cdef void image(const Norm* b, Py_ssize_t n, floating* kind) noexcept nogil:
+    """One image's statistics, outputs or gradients. (Batch norm takes a batch for one image.)"""
+    cdef Norm own = b[0]
+    cdef Py_ssize_t start = n * b.rows * b.C * sizeof(floating), groups = n * (b.C // b.size) * sizeof(floating)
+    if b.images >= b.threads:
+        own.threads, own.wide = 1, b.wide + omp_get_thread_num() * (6 + OWN) * b.lanes * <Py_ssize_t> sizeof(floating)
+    own.sums += n * max(<Py_ssize_t> 1, b.blocks) * 2 * b.C
+    own.x, own.mean, own.rstd = b.x + start, b.mean + groups, b.rstd + groups
+    own.dy = NULL if b.dy == NULL else b.dy + start
+    own.out = NULL if b.out == NULL else b.out + start
+    if b.learns:
+        learn(&own, kind)
+    if not b.learns or b.out != NULL:
+        apply(&own, kind)
+
+
+cdef void add_images(const Norm* b, floating* kind) noexcept nogil:
+    """The gradients of weight and bias, of those that are wanted."""
+    cdef Py_ssize_t n, c, step = max(<Py_ssize_t> 1, b.blocks) * 2 * b.C
+    for n in range(1, b.images if b.dbias != NULL or b.dweight != NULL else 0):
+        for c in range(2 * b.C):
+            b.sums[c] += b.sums[n * step + c]
+    for c in range(b.C):
+        if b.dbias != NULL:
+            (<floating*> b.dbias)[c] = <floating> b.sums[c]
+        if b.dweight != NULL:
+            (<floating*> b.dweight)[c] = <floating> b.sums[b.C + c]
+
+
+cdef void layer_unit(const Norm* b, Py_ssize_t unit, floating* kind) noexcept nogil:
+    """A few rows' outputs of layer norm."""
+    cdef Py_ssize_t first = unit * b.step, rows = min(b.step, b.rows - first), r, j, C = b.C
+    cdef const floating* x = <floating*> b.x + first * C
+    cdef const floating* weight = <floating*> b.weight
+    cdef const floating* bias = <floating*> b.bias
+    cdef floating* y = <floating*> b.out + first * C
+    cdef floating* d = <floating*> rows_of(b, 0, b.x, b.out, kind).dot + b.lanes
+    cdef floating* rstd = <floating*> b.rstd + first
+    cdef floating m[FEW * SHORT]
+    cdef floating shift[FEW * SHORT]
+    cdef double square
+    for r in range(rows):
+        m[r] = <floating> row(ROW_SUM, x + r * C, x, C) / C if b.mean != NULL else 0
+    for r in range(rows):
+        for j in range(r * C, (r + 1) * C):
+            d[j] = x[j] - m[r]
+    for r in range(rows):
+        shift[r] = <floating> row(ROW_SUM, d + r * C, d, C) / C if b.mean != NULL else 0  # what rounding left of it
+        rstd[r] = <floating> row(ROW_DOT, d + r * C, d + r * C, C)
+    for r in range(rows):
+        if b.mean != NULL:
+            (<floating*> b.mean)[first + r] = m[r] + (shift[r] if isfinite(shift[r]) else 0)
+        square = rstd[r] if b.mean == NULL else max(rstd[r] - <double> shift[r] * shift[r] * C, 0.)  # NaN stays
+        rstd[r] = <floating> (1 / sqrt(square / C + b.eps))
+    for r in range(rows):
+        for j in range(C):
+            y[r * C + j] = ((d[r * C + j] - shift[r]) * rstd[r] * (weight[j] if weight != NULL else 1)
+                            + (bias[j] if bias != NULL else 0))
+
+
+cdef void all_images(const Norm* b, Py_ssize_t _, floating* kind) noexcept nogil:
+    """Everything that is asked for."""
+    cdef Norm own = b[0]
+    if not b.layered:
+        share(<Unit> image[floating], b, b.images, b.threads if b.images >= b.threads else 1)
+    elif b.dy == NULL:
+        share(<Unit> layer_unit[floating], b, parts(b.rows, b.step), b.threads)
+    else:
+        own.sums_kind = GRADIENTS
+        memset(b.wide, 0, b.lanes * sizeof(floating))  # x̂ has a mean of 0
+        sum_all(&own, kind)
+    add_images(b, kind)
 
 
 cdef Bytes data(cnp.ndarray a, cnp.ndarray x, bint whole) except? NULL:
@@ -211,33 +342,48 @@ cdef Bytes data(cnp.ndarray a, cnp.ndarray x, bint whole) except? NULL:
     return a.data
 
 
-cdef int begin(Norm* b, cnp.ndarray x, cnp.ndarray mean, cnp.ndarray rstd) except -1:
-    """Check the arguments that all kernels of batch norm have, and cut x into blocks."""
-    if x is None or mean is None or rstd is None:
-        raise ValueError("kernel: batch norm needs an input, mean and rstd")
-    cut_up(b, x)
-    b.x, b.mean, b.rstd = x.data, data(mean, x, False), data(rstd, x, False)
+cdef int begin(Norm* b, cnp.ndarray x, cnp.ndarray mean, cnp.ndarray rstd, bint layered) except -1:
+    """Check x, mean and rstd, and cut x into blocks. Statistics are of rows if `layered`, with two axes of groups of an
+    image, else of channels."""
+    cdef bint grouped = rstd is not None and rstd.ndim == 2
+    if (x is None or rstd is None or mean is None and not layered or grouped and (layered or x.ndim != 4)
+            or layered and x.ndim != 2 or (layered or grouped) and not x.size):
+        raise ValueError("kernel: a norm needs an input, mean and rstd: batch norm (C,); group norm (N, G) and layer "
+                         "norm (M,) of a 4-D and a 2-D input that are not empty")
+    cut_up(b, x, x.shape[0] if grouped else 1, SHORT if layered else LANES)
+    if grouped:
+        check_plain(rstd)
+        check_same(rstd, mean)
+        if rstd.shape[0] != b.images or b.C % max(rstd.shape[1], 1) or is_f32(rstd) != is_f32(x):
+            raise ValueError("kernel: mean and rstd must have a number of x's dtype for each image and group")
+        b.size = b.C // rstd.shape[1]
+    for a in (mean, rstd) if not grouped else ():
+        if a is not None:
+            check_vector(a, b.rows if layered else b.C, x)
+    if layered:
+        b.layered, b.step = True, b.lanes // b.C * (FEW if b.lanes <= LONG else 1)
+    b.x, b.mean, b.rstd = x.data, NULL if mean is None else mean.data, rstd.data
     return 0
 
 
-cdef int cut_up(Norm* b, cnp.ndarray x) except -1:
-    """Cut x into blocks."""
+cdef int cut_up(Norm* b, cnp.ndarray x, Py_ssize_t images, Py_ssize_t width) except -1:
+    """Cut x, or each of its images, into blocks of wide rows, of about `width` numbers."""
     cdef Py_ssize_t group
     check_rows(x)
     memset(b, 0, sizeof(Norm))
-    b.C = x.shape[1]
-    b.rows = x.size // b.C if b.C > 0 else 0
-    group = max(<Py_ssize_t> 1, LANES // max(<Py_ssize_t> 1, b.C))
-    b.lanes, b.height = group * b.C, DEPTH * group
+    b.images, b.C, b.size = images, x.shape[1], 1
+    b.rows = x.size // b.C // images if b.C > 0 else 0
+    group = max(<Py_ssize_t> 1, min(width // max(<Py_ssize_t> 1, b.C), b.rows // 8))
+    b.lanes, b.height, b.step = group * b.C, DEPTH * group, DEPTH * group
     b.blocks = parts(b.rows, b.height)
     return 0
 
 
 cdef int run(Unit single, Unit double_, Norm* b, cnp.ndarray x, int n_threads) except -1:
     """Get working memory, and start."""
-    cdef Py_ssize_t n_sums = parts(2 * b.C * max(<Py_ssize_t> 1, b.blocks), 8) * 8  # wide rows are aligned
-    b.threads = threads_for(2 * b.rows * b.C, n_threads)
-    b.sums = <double*> scratch_acquire(8 * n_sums + (6 + 3 * b.threads) * b.lanes * cnp.PyArray_ITEMSIZE(x))
+    cdef Py_ssize_t n_sums = parts(2 * b.C * max(<Py_ssize_t> 1, b.blocks) * b.images, 8) * 8  # wide rows are aligned
+    b.threads = threads_for(2 * b.images * b.rows * b.C, n_threads)
+    b.sums = <double*> scratch_acquire(8 * n_sums + (6 + OWN) * b.threads * b.lanes * cnp.PyArray_ITEMSIZE(x))
     b.wide = <Bytes> (b.sums + n_sums)
     start(single, double_, x, b, 1, 1)
     scratch_release(b.sums)
@@ -260,7 +406,7 @@ def channel_sum(x, sum_out, int n_threads):
     cdef Norm b
     if x is None or sum_out is None:
         raise ValueError("kernel: a sum needs its arrays")
-    cut_up(&b, x)
+    cut_up(&b, x, 1, LANES)
     b.dy, b.dbias = (<cnp.ndarray> x).data, data(sum_out, x, False)
     run(<Unit> add_up[float], <Unit> add_up[double], &b, x, n_threads)
 
@@ -272,12 +418,12 @@ def batch_norm_statistics(x, double eps, double momentum, mean_out, rstd_out, ru
 
     x: (N, C) or (N, C, H, W), at least one row; the rest: (C,)."""
     cdef Norm b
-    begin(&b, x, mean_out, rstd_out)
+    begin(&b, x, mean_out, rstd_out, False)
     if b.rows == 0:
         raise ValueError("kernel: batch norm's statistics need a row")
     b.running_mean, b.running_var = data(running_mean_out, x, False), data(running_var_out, x, False)
-    b.eps, b.momentum = eps, momentum
-    run(<Unit> learn[float], <Unit> learn[double], &b, x, n_threads)
+    b.eps, b.momentum, b.learns = eps, momentum, True
+    run(<Unit> all_images[float], <Unit> all_images[double], &b, x, n_threads)
 
 
 def batch_norm(x, mean, rstd, weight, bias, residual, bint relu, y_out, int n_threads):
@@ -285,10 +431,10 @@ def batch_norm(x, mean, rstd, weight, bias, residual, bint relu, y_out, int n_th
 
     residual is like x; it, weight and bias may be None."""
     cdef Norm b
-    begin(&b, x, mean, rstd)
+    begin(&b, x, mean, rstd, False)
     b.weight, b.bias, b.relu = data(weight, x, False), data(bias, x, False), relu
     b.y, b.out = data(residual, x, True), data(y_out, x, True)
-    run(<Unit> apply[float], <Unit> apply[double], &b, x, n_threads)
+    run(<Unit> all_images[float], <Unit> all_images[double], &b, x, n_threads)
 
 
 def batch_norm_backward(dy, x, mean, rstd, weight, bias, y, bint relu, bint training, dx_out, dweight_out, dbias_out,
@@ -305,8 +451,57 @@ def batch_norm_backward(dy, x, mean, rstd, weight, bias, y, bint relu, bint trai
             or (y is None) != (g_out is None) or dy is None):
         raise ValueError("kernel: batch norm's gradient needs dy, dweight_out with dbias_out, in training both, and y "
                          "with g_out")
-    begin(&b, x, mean, rstd)
+    begin(&b, x, mean, rstd, False)
     b.weight, b.bias, b.relu, b.training = data(weight, x, False), data(bias, x, False), relu, training
     b.dy, b.y, b.g, b.out = data(dy, x, True), data(y, x, True), data(g_out, x, True), data(dx_out, x, True)
     b.dweight, b.dbias = data(dweight_out, x, False), data(dbias_out, x, False)
-    run(<Unit> apply[float], <Unit> apply[double], &b, x, n_threads)
+    run(<Unit> all_images[float], <Unit> all_images[double], &b, x, n_threads)
+
+
+def group_norm(x, weight, bias, double eps, y_out, mean_out, rstd_out, int n_threads):
+    """y = (x − mean)·rstd·weight + bias with mean and rstd = 1/√(var + eps), var biased, of each image and group of C/G
+    channels that follow one another.
+
+    x: (N, C, H, W), not empty; weight, bias: (C,) or None; mean, rstd: (N, G)."""
+    cdef Norm b
+    begin(&b, x, mean_out, rstd_out, False)
+    b.weight, b.bias, b.out = data(weight, x, False), data(bias, x, False), data(y_out, x, True)
+    b.eps, b.learns = eps, True
+    run(<Unit> all_images[float], <Unit> all_images[double], &b, x, n_threads)
+
+
+def group_norm_backward(dy, x, mean, rstd, weight, dx_out, dweight_out, dbias_out, int n_threads):
+    """dbias = Σ dy and dweight = Σ dy·x̂ over images and rows, x̂ = (x − mean)·rstd, and with means over each group of
+    g = weight·dy, dx = rstd·(g − mean(g) − x̂·mean(g·x̂)). dx_out may be None; so may dweight_out with dbias_out."""
+    cdef Norm b
+    if (dweight_out is None) != (dbias_out is None) or dy is None:
+        raise ValueError("kernel: group norm's gradient needs dy, and dweight_out with dbias_out")
+    begin(&b, x, mean, rstd, False)
+    b.weight, b.dy, b.out, b.training = data(weight, x, False), data(dy, x, True), data(dx_out, x, True), True
+    b.dweight, b.dbias = data(dweight_out, x, False), data(dbias_out, x, False)
+    run(<Unit> all_images[float], <Unit> all_images[double], &b, x, n_threads)
+
+
+def layer_norm(x, weight, bias, double eps, y_out, mean_out, rstd_out, int n_threads):
+    """y = (x − mean)·rstd·weight + bias with mean and rstd = 1/√(var + eps), var biased, of each row; if mean_out is
+    None RMS norm, in which 0 stands for the mean.
+
+    x: (M, D), not empty; weight, bias: (D,) or None; mean, rstd: (M,)."""
+    cdef Norm b
+    begin(&b, x, mean_out, rstd_out, True)
+    if y_out is None:
+        raise ValueError("kernel: layer norm needs y_out")
+    b.weight, b.bias, b.out, b.eps = data(weight, x, False), data(bias, x, False), data(y_out, x, True), eps
+    run(<Unit> all_images[float], <Unit> all_images[double], &b, x, n_threads)
+
+
+def layer_norm_backward(dy, x, mean, rstd, weight, dx_out, dweight_out, dbias_out, int n_threads):
+    """dbias, dweight and dx as group norm's, the means over each row; if mean is None RMS norm's, without the term
+    mean(g). Outputs may be None."""
+    cdef Norm b
+    if dy is None:
+        raise ValueError("kernel: layer norm's gradient needs dy")
+    begin(&b, x, mean, rstd, True)
+    b.weight, b.dy, b.out = data(weight, x, False), data(dy, x, True), data(dx_out, x, True)
+    b.dweight, b.dbias = data(dweight_out, x, False), data(dbias_out, x, False)
+    run(<Unit> all_images[float], <Unit> all_images[double], &b, x, n_threads)

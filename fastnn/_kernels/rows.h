@@ -18,6 +18,10 @@
 
 enum { ROW_SUM, ROW_DOT, ROW_MAX };
 
+/* Fold lanes w to 2·w − 1 into the first w; with w a literal these are vectors, too. */
+#define ROWS_HALVE(w, lanes)                                                                                              \
+    UNROLLED for (int j = 0; j < ((lanes) > w ? w : 0); j++)                                                              \
+        lane[j] = op == ROW_MAX ? (lane[j + w] > lane[j] ? lane[j + w] : lane[j]) : lane[j] + lane[j + w];
 /* Fold what begins at i into `total`, by `lanes` at a time; returns where it stopped. */
 #define ROWS_STEP(name, real, whole, lanes)                                                                               \
     TILE_INLINE ptrdiff_t name(int op, const real *a, const real *b, ptrdiff_t i, ptrdiff_t n, real *total) {             \
@@ -38,9 +42,7 @@ enum { ROW_SUM, ROW_DOT, ROW_MAX };
         else s[0] += s[1];                                                                                                \
         real lane[lanes];                                                                                                 \
         memcpy(lane, s, sizeof lane);                                                                                     \
-        for (int w = (lanes) / 2; w > 0; w /= 2)                                                                          \
-            UNROLLED for (int j = 0; j < w; j++)                                                                          \
-                lane[j] = op == ROW_MAX ? (lane[j + w] > lane[j] ? lane[j + w] : lane[j]) : lane[j] + lane[j + w];        \
+        ROWS_HALVE(8, lanes) ROWS_HALVE(4, lanes) ROWS_HALVE(2, lanes) ROWS_HALVE(1, lanes)                               \
         *total = op == ROW_MAX ? (lane[0] > *total ? lane[0] : *total) : *total + lane[0];                                \
         return i;                                                                                                         \
     }

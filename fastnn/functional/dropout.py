@@ -1,19 +1,25 @@
 """Dropout of elements and of whole channels (Srivastava et al. 2014, "Dropout: a simple way to prevent neural networks
-from overfitting"; Tompson et al. 2015 for channels).
+from overfitting"; Tompson et al. 2015 for channels), its form for SELU (Klambauer et al. 2017), stochastic depth (Huang
+et al. 2016) and noise.
 
 The mask is drawn by a counter-based generator whose key comes from the seeded stream (`manual_seed`); it depends on the
 key and on the position in memory, not on threads or instruction set. Inputs are float32 or float64, else DTypeError;
 ValueError unless 0 <= p <= 1; `inplace=True` writes into the input and returns it. The input itself comes back
 when not training."""
+from collections.abc import Callable
+
 import numpy as np
 
 from fastnn import backend, layout
 from fastnn.errors import ShapeError
 from fastnn.functional.arguments import same_float
+from fastnn.functional.elementwise import add, mul, sub
 from fastnn.tensor import Array, Tensor, record
 from fastnn.tensor import inplace as write_into
 
-__all__ = ["dropout", "dropout2d"]
+__all__ = ["alpha_dropout", "dropout", "dropout1d", "dropout2d", "feature_alpha_dropout", "gaussian_noise",
+           "stochastic_depth"]  # fmt: skip
+SATURATION = -1.7580993408473766  # of SELU far below 0: −λ·α
 
 
 def check_probability(op: str, p: float) -> None:
@@ -49,23 +55,85 @@ def dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool 
     return write_into(input, out) if inplace else out
 
 
-def dropout2d(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
-    """Like `dropout`, but drawn for each channel of each image: input (N, C, H, W), else ShapeError."""
-    check_probability("dropout2d", p)
-    a = same_float("dropout2d", input=input)
-    if a.ndim != 4:
-        raise ShapeError(f"dropout2d: input must be (N, C, H, W), but has shape {a.shape}")
+def _drop_units(op: str, input: Tensor, p: float, training: bool, inplace: bool, axes: int, sizes: range,
+                shapes: str) -> Tensor:
+    """`dropout` of whole units: all in one, images or channels of each, for 0, 1 or 2 `axes`; −1: all but the last. The
+    number of dimensions must be one of `sizes`."""
+    check_probability(op, p)
+    a = layout.dense(same_float(op, input=input))
+    if a.ndim not in sizes:
+        raise ShapeError(f"{op}: input must be {shapes}, but has shape {a.shape}")
     if not training or p == 0:
         return input
-    factor, a = _drop(np.ones(a.shape[:2], a.dtype), p)[0], layout.dense(a)
+    factor = _drop(np.ones(a.shape[:axes], a.dtype), p)[0]
+    channels_last, shape = not a.flags.c_contiguous, (1, factor.size, a.size // max(factor.size, 1), 1)
+    if channels_last:
+        factor = layout.contiguous(np.broadcast_to(factor.reshape(*factor.shape, *(1,) * (2 - axes)), a.shape[:2]))
 
     def scaled(a: Array) -> Array:
         y = layout.empty_like(a)
-        backend.elementwise.scale_channels(a, factor, y, backend.n_threads())
+        arrays = (a, factor, y) if channels_last else (a.reshape(shape), factor.reshape(1, -1), y.reshape(shape))
+        backend.elementwise.scale_channels(*arrays, backend.n_threads())
         return y
 
-    def dropout2d(grad: Array) -> tuple[Array]:
-        return (scaled(layout.dense(grad)),)
+    def backward(grad: Array) -> tuple[Array]:
+        return (scaled(layout.match(grad, y)),)
 
-    out = record(scaled(a), (input,), dropout2d)
+    y, backward.__qualname__ = scaled(a), op
+    out = record(y, (input,), backward)
     return write_into(input, out) if inplace else out
+
+
+def dropout1d(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
+    """Like `dropout`, but drawn for each channel: input (N, C, L) or (C, L), else ShapeError."""
+    return _drop_units("dropout1d", input, p, training, inplace, -1, range(2, 4), "(N, C, L) or (C, L)")
+
+
+def dropout2d(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
+    """Like `dropout`, but drawn for each channel of each image: input (N, C, H, W), else ShapeError."""
+    return _drop_units("dropout2d", input, p, training, inplace, 2, range(4, 5), "(N, C, H, W)")
+
+
+def stochastic_depth(input: Tensor, p: float, mode: str, training: bool = True) -> Tensor:
+    """Like `dropout`, but drawn for the input as a whole (mode "batch") or for each of its rows (mode "row"): it leaves
+    out the branch of a residual block. ValueError for another mode."""
+    if mode not in ("batch", "row"):
+        raise ValueError(f"stochastic_depth: mode must be 'batch' or 'row', but {mode!r} came")
+    axes = int(mode == "row")
+    return _drop_units("stochastic_depth", input, p, training, False, axes, range(axes, 65), "(N, ...)")
+
+
+def _alpha(op: str, input: Tensor, p: float, training: bool, inplace: bool, drop: Callable) -> Tensor:
+    """With the mask m and α' the saturation, a·(x·m + α'·(1 − m)) + b, written as a dropout between two affine maps."""
+    check_probability(op, p)
+    same_float(op, input=input)
+    if not training or p == 0:
+        return input
+    dropped = drop(sub(input, SATURATION))
+    scale = ((1 - p) / (1 + p * SATURATION**2)) ** 0.5
+    out = mul(add(dropped, SATURATION), scale) if p < 1 else mul(input, 0.0)
+    return write_into(input, out) if inplace else out
+
+
+def alpha_dropout(input: Tensor, p: float = 0.5, training: bool = False, inplace: bool = False) -> Tensor:
+    """Elements become SELU's value at −∞ with probability p, then all are scaled and shifted: if mean and variance were
+    0 and 1, they remain so."""
+    return _alpha("alpha_dropout", input, p, training, inplace, lambda x: dropout(x, p))
+
+
+def feature_alpha_dropout(input: Tensor, p: float = 0.5, training: bool = False, inplace: bool = False) -> Tensor:
+    """Like `alpha_dropout`, but drawn for each channel of each image: input (N, C, ...), else ShapeError."""
+    op = "feature_alpha_dropout"
+    drop = lambda x: _drop_units(op, x, p, True, False, 2, range(2, 65), "(N, C, ...)")  # noqa: E731
+    return _alpha(op, input, p, training, inplace, drop)
+
+
+def gaussian_noise(input: Tensor, std: float = 0.1, relative: bool = False, training: bool = True) -> Tensor:
+    """x + std·z or, if `relative`, x + std·|x|·z, with z from N(0, 1) for each element. ValueError if std < 0."""
+    if not std >= 0:
+        raise ValueError(f"gaussian_noise: std must not be negative, but {std} came")
+    same_float("gaussian_noise", input=input)
+    if not training or std == 0:
+        return input
+    noise = mul(Tensor(np.asarray(backend.generator.standard_normal(input.shape, input.dtype))), std)
+    return mul(input, add(noise, 1.0)) if relative else add(input, noise)

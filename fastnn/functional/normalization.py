@@ -1,9 +1,13 @@
-"""Batch normalization (Ioffe and Szegedy, 2015; CS231n, lecture 7).
+"""Batch normalization (Ioffe and Szegedy, 2015; CS231n, lecture 7) and its kin: layer norm (Ba et al., 2016), RMS norm
+(Zhang and Sennrich, 2019), group norm (Wu and He, 2018), instance norm (Ulyanov et al., 2016).
 
-In training the statistics are computed at once. The output is pending: an addition and a ReLU behind join its pass over
-memory (`Normalized`), and on the way back ReLU hands over its gradient unmasked (`activation.Masked`). So between two
-convolutions there is one pass forward and a pair of passes backward. The graph has the nodes that it would have anyway,
-and whoever looks at a tensor or a gradient in between finds the same bits."""
+In training batch norm computes its statistics at once. Its output is pending: an addition and a ReLU behind join its
+pass over memory (`Normalized`), and on the way back ReLU hands over its gradient unmasked (`activation.Masked`). So
+between two convolutions there is one pass forward and a pair of passes backward. The graph has the nodes that it would
+have anyway, and whoever looks at a tensor or a gradient in between finds the same bits."""
+import math
+from collections.abc import Callable, Sequence
+
 import numpy as np
 
 from fastnn import backend, layout
@@ -11,9 +15,12 @@ from fastnn.errors import ArgumentError, ShapeError
 from fastnn.functional.activation import Masked
 from fastnn.functional.arguments import check_float
 from fastnn.functional.conv import Convolved
-from fastnn.tensor import Array, Tensor, changing, exclusive, is_grad_enabled, lasting, pending, recipe_of, record
+from fastnn.functional.elementwise import clamp, div, mul, pow, square
+from fastnn.functional.reduction import norm
+from fastnn.functional.shape import cat
+from fastnn.tensor import Array, Tensor, changing, exclusive, ints, is_grad_enabled, lasting, pending, recipe_of, record
 
-__all__ = ["batch_norm"]
+__all__ = ["batch_norm", "group_norm", "instance_norm", "layer_norm", "local_response_norm", "normalize", "rms_norm"]
 
 
 def _rows(a: Array) -> Array:
@@ -24,6 +31,18 @@ def _rows(a: Array) -> Array:
 def _like(rows: Array, shape: tuple[int, ...]) -> Array:
     """The way back from `_rows` to an array of that shape."""
     return rows if rows.ndim == len(shape) else layout.contiguous(rows[..., 0])
+
+
+def _check_channels(op: str, input: Tensor, channels: dict[str, Tensor | None]) -> int:
+    """The number of channels, after a check that `channels` have as many."""
+    check_float(op, channels, input=input)
+    if input.ndim < 2:
+        raise ShapeError(f"{op}: input must be (N, C) or (N, C, ...), but its shape is {input.shape}")
+    C = input.shape[1]
+    for name, t in channels.items():
+        if t is not None and t.shape != (C,):
+            raise ShapeError(f"{op}: input of shape {input.shape} has {C} channels, {name} has shape {t.shape}")
+    return C
 
 
 def batch_norm(input: Tensor, running_mean: Tensor | None, running_var: Tensor | None, weight: Tensor | None = None,
@@ -42,13 +61,9 @@ def batch_norm(input: Tensor, running_mean: Tensor | None, running_var: Tensor |
             [ 1.]])
     """
     channels = {"running_mean": running_mean, "running_var": running_var, "weight": weight, "bias": bias}
-    check_float("batch_norm", channels, input=input)
-    if input.ndim not in (2, 3, 4):
+    if isinstance(input, Tensor) and input.ndim not in (2, 3, 4):
         raise ShapeError(f"batch_norm: input must be (N, C), (N, C, L) or (N, C, H, W), but its shape is {input.shape}")
-    C = input.shape[1]
-    for name, t in channels.items():
-        if t is not None and t.shape != (C,):
-            raise ShapeError(f"batch_norm: input of shape {input.shape} has {C} channels, {name} has shape {t.shape}")
+    C = _check_channels("batch_norm", input, channels)
     if (running_mean is None) != (running_var is None):
         raise ArgumentError("batch_norm: running_mean and running_var must be given both or neither")
     if running_mean is None and not training:
@@ -102,6 +117,143 @@ def batch_norm(input: Tensor, running_mean: Tensor | None, running_var: Tensor |
     if lasting(input):
         return pending(recipe, inputs, backward, saved)
     return record(recipe.compute(), inputs, backward, saved)
+
+
+def _normalized(op: str, input: Tensor, weight: Tensor | None, bias: Tensor | None, enter: Callable[[Array], Array],
+                leave: Callable[[Array], Array], size: Sequence[int], kernel: str, eps: float,
+                centred: bool = True) -> tuple[Tensor, Array]:
+    """The operation of a kernel whose mean and rstd have the shape `size`, and these two; `enter` brings arrays into
+    the order that it takes, `leave` brings them back."""
+    x, inputs = enter(input.array), tuple([t for t in (input, weight, bias) if t is not None])
+    w, b = (None if t is None else np.array(t.array, order="C").reshape(-1) for t in (weight, bias))
+    needed = [t is not None and t.requires_grad for t in (input, weight, bias)]
+    y, (mean, rstd) = layout.empty(x.shape, x.dtype, x.ndim == 4), np.zeros((2, *size), x.dtype)
+    given = mean if centred else None
+    if x.size:
+        getattr(backend.normalization, kernel)(x, w, b, eps, y, given, rstd, backend.n_threads())
+
+    def backward(grad: Array) -> tuple[Array | None, ...]:
+        dx = layout.empty(x.shape, x.dtype, x.ndim == 4) if needed[0] else None
+        sums = np.zeros((2, x.shape[1]), x.dtype) if any(needed[1:]) else (None, None)
+        if x.size:
+            run = getattr(backend.normalization, f"{kernel}_backward")
+            run(enter(grad), x, given, rstd, w, dx, *sums, backend.n_threads())
+        grads = [None if dx is None else leave(dx)]
+        grads += [g.reshape(t.shape) if need else None  # type: ignore[union-attr]
+                  for t, need, g in zip((weight, bias), needed[1:], sums, strict=True) if t is not None]
+        return tuple(grads)
+
+    backward.__qualname__ = op
+    return record(leave(y), inputs, backward, inputs[:1 + (weight is not None)]), np.stack((mean, rstd))
+
+
+def _over_last(op: str, input: Tensor, normalized_shape: Sequence[int], weight: Tensor | None, bias: Tensor | None,
+               eps: float | None, centred: bool) -> Tensor:
+    """Layer norm or, if not `centred`, RMS norm."""
+    check_float(op, {"weight": weight, "bias": bias}, input=input)
+    over, shape = ints(op, normalized_shape), input.shape
+    if not over or shape[max(len(shape) - len(over), 0):] != over:
+        raise ShapeError(f"{op}: normalized_shape must be the last sizes of input's shape {shape}, but {over} came")
+    for name, t in ("weight", weight), ("bias", bias):
+        if t is not None and t.shape != over:
+            raise ShapeError(f"{op}: {name} must have the normalized_shape {over}, but its shape is {t.shape}")
+    D, channels_last = math.prod(over), not input.array.flags.c_contiguous and layout.is_channels_last(input.array)
+    M, eps = input.numel() // max(D, 1), float(np.finfo(input.dtype).eps) if eps is None else eps
+
+    def leave(rows: Array) -> Array:
+        a = rows.reshape(shape)
+        return layout.channels_last(a) if channels_last else a
+
+    return _normalized(op, input, weight, bias, lambda a: layout.contiguous(a).reshape(M, D), leave, (M,), "layer_norm",
+                       eps, centred)[0]
+
+
+def layer_norm(input: Tensor, normalized_shape: Sequence[int], weight: Tensor | None = None,
+               bias: Tensor | None = None, eps: float = 1e-5) -> Tensor:
+    """y = (x − μ) / √(σ² + eps) · weight + bias, with mean and biased variance over the last axes, of the sizes
+    `normalized_shape`, which is also the shape of weight and bias. ShapeError if these do not fit.
+
+    >>> layer_norm(fastnn.tensor([[1.0, 3.0], [0.0, 8.0]]), (2,), eps=0.0)
+    tensor([[-1.,  1.],
+            [-1.,  1.]])
+    """
+    return _over_last("layer_norm", input, normalized_shape, weight, bias, eps, True)
+
+
+def rms_norm(input: Tensor, normalized_shape: Sequence[int], weight: Tensor | None = None,
+             eps: float | None = None) -> Tensor:
+    """y = x / √(mean of x² + eps) · weight, the mean over the last axes, as in `layer_norm`; eps None: the dtype's."""
+    return _over_last("rms_norm", input, normalized_shape, weight, None, eps, False)
+
+
+def _by_groups(op: str, input: Tensor, groups: int, weight: Tensor | None, bias: Tensor | None,
+               eps: float) -> tuple[Tensor, Array]:
+    """Group norm, and its mean and rstd, (2, N, groups)."""
+    shape = input.shape
+    four = shape if len(shape) == 4 else (*shape[:2], math.prod(shape[2:]), 1)
+    return _normalized(op, input, weight, bias, lambda a: layout.channels_last(a.reshape(four)),
+                       lambda y: y if four is shape else layout.contiguous(y).reshape(shape), (shape[0], groups),
+                       "group_norm", eps)
+
+
+def group_norm(input: Tensor, num_groups: int, weight: Tensor | None = None, bias: Tensor | None = None,
+               eps: float = 1e-5) -> Tensor:
+    """y = (x − μ) / √(σ² + eps) · weight + bias, μ and σ² over each image's groups of C / num_groups channels.
+
+    Shape: input and output (N, C, ...), weight and bias (C,). ShapeError if these do not fit or there is one value in
+    all, ArgumentError unless num_groups divides C."""
+    C = _check_channels("group_norm", input, {"weight": weight, "bias": bias})
+    if num_groups < 1 or C % num_groups:
+        raise ArgumentError(f"group_norm: num_groups must divide the {C} channels, but {num_groups} came")
+    if input.numel() == num_groups == 1:
+        raise ShapeError(f"group_norm: more than one value is needed, but input has shape {input.shape}")
+    return _by_groups("group_norm", input, num_groups, weight, bias, eps)[0]
+
+
+def instance_norm(input: Tensor, running_mean: Tensor | None = None, running_var: Tensor | None = None,
+                  weight: Tensor | None = None, bias: Tensor | None = None, use_input_stats: bool = True,
+                  momentum: float = 0.1, eps: float = 1e-5) -> Tensor:
+    """`group_norm` with each channel a group. The running statistics, if given, become (1 − momentum)·old +
+    momentum·new, with the mean over the batch of means and unbiased variances; without `use_input_stats` they are used,
+    as in `batch_norm`.
+
+    Shape: input and output (N, C, L) or (N, C, H, W), the others (C,). ShapeError if these do not fit or a channel has
+    one value, ArgumentError if running statistics are needed."""
+    if not use_input_stats:
+        return batch_norm(input, running_mean, running_var, weight, bias, eps=eps)
+    running = {"running_mean": running_mean, "running_var": running_var}
+    C = _check_channels("instance_norm", input, running | {"weight": weight, "bias": bias})
+    n = math.prod(input.shape[2:])
+    if n == 1:
+        raise ShapeError(f"instance_norm: more than one value a channel is needed, but input has shape {input.shape}")
+    if (running_mean is None) != (running_var is None):
+        raise ArgumentError("instance_norm: running_mean and running_var must be given both or neither")
+
+    y, (mean, rstd) = _by_groups("instance_norm", input, C, weight, bias, eps)
+    var = (1 / np.square(rstd, dtype=np.float64) - eps) * (n / (n - 1)) if input.numel() else rstd
+    for t, new in (running_mean, mean), (running_var, var):
+        if t is not None and input.numel():
+            old = changing(t)
+            old[...] = (1 - momentum) * old + momentum * new.mean(0, np.float64)
+    return y
+
+
+def local_response_norm(input: Tensor, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0) -> Tensor:
+    """y = x / (k + alpha·mean of x²)^beta, the mean over the `size` channels around each, those beyond the ends being 0
+    (Krizhevsky et al. 2012). Shape: (N, C, ...), at least 3-D, else ShapeError."""
+    check_float("local_response_norm", input=input)
+    if input.ndim < 3 or size < 1:
+        raise ShapeError(f"local_response_norm: input must be at least 3-D, size at least 1, not {input.shape}, {size}")
+    N, C, *rest = input.shape
+    edges = [Tensor(np.zeros((N, n, *rest), input.dtype)) for n in (size // 2, (size - 1) // 2)]
+    padded = cat([edges[0], square(input), edges[1]], 1)
+    total = sum([padded[:, i:i + C] for i in range(1, size)], padded[:, :C])  # type: ignore[index]
+    return div(input, pow(mul(total, alpha / size) + k, beta))
+
+
+def normalize(input: Tensor, p: float = 2.0, dim: int = 1, eps: float = 1e-12) -> Tensor:
+    """x / max(‖x‖ₚ, eps), the norm along `dim`."""
+    return div(input, clamp(norm(input, p, dim, True), eps))
 
 
 class Normalized:

@@ -1,9 +1,12 @@
-"""Dropout as modules: active in training, the identity in evaluation. ValueError unless 0 <= p <= 1."""
+"""Dropout and its kin as modules: active in training, the identity in evaluation. ValueError unless 0 <= p <= 1."""
 from typing import Any
 
 import fastnn.functional as F
 from fastnn.functional.dropout import check_probability
-from fastnn.nn.module import FunctionModule
+from fastnn.nn.module import FunctionModule, Module
+
+__all__ = ["AlphaDropout", "DropConnect", "Dropout", "Dropout1d", "Dropout2d", "FeatureAlphaDropout", "GaussianNoise",
+           "StochasticDepth"]  # fmt: skip
 
 
 class Dropout(FunctionModule, function=F.dropout, shows=("p", "inplace")):
@@ -14,5 +17,53 @@ class Dropout(FunctionModule, function=F.dropout, shows=("p", "inplace")):
         check_probability(type(self).__name__, self.p)
 
 
+class Dropout1d(Dropout, function=F.dropout1d, shows=("p", "inplace")):
+    """Like Dropout, but drops whole channels; input (N, C, L) or (C, L)."""
+
+
 class Dropout2d(Dropout, function=F.dropout2d, shows=("p", "inplace")):
     """Like Dropout, but drops whole channels of each image; input (N, C, H, W)."""
+
+
+class AlphaDropout(Dropout, function=F.alpha_dropout, shows=("p", "inplace")):
+    """Dropout behind SELU, to its value at −∞, which keeps a mean of 0 and a variance of 1."""
+
+
+class FeatureAlphaDropout(Dropout, function=F.feature_alpha_dropout, shows=("p", "inplace")):
+    """Like AlphaDropout, but drops whole channels of each image; input (N, C, ...)."""
+
+
+class StochasticDepth(Dropout, function=F.stochastic_depth):
+    """Drops the whole input (mode "batch") or whole rows of it (mode "row"), as the branch of a residual block."""
+
+
+class GaussianNoise(FunctionModule, function=F.gaussian_noise):
+    """Adds noise of the standard deviation `std` or, if `relative`, of std·|x|."""
+
+
+class DropConnect(Module):
+    """Calls `module` with each of its weights dropped with probability p, else divided by 1 − p; `biases` too if asked
+    (Wan et al. 2013). In evaluation the weights are as they are, which is what is expected of them in training.
+
+    >>> nn.DropConnect(nn.Linear(3, 2), p=0.3)(fastnn.ones(5, 3)).shape
+    (5, 2)
+    """
+
+    def __init__(self, module: Module, p: float = 0.5, biases: bool = False) -> None:
+        super().__init__()
+        check_probability("DropConnect", p)
+        self.module, self.p, self.biases = module, p, biases
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        held = [(m.__dict__, name, weight) for m in self.module.modules() for name, weight in m._parameters.items()
+                if weight is not None and (self.biases or "bias" not in name)]
+        try:
+            for attributes, name, weight in held if self.training else ():
+                attributes[name] = F.dropout(weight, self.p)
+            return self.module(*args, **kwargs)
+        finally:
+            for attributes, name, weight in held:
+                attributes[name] = weight
+
+    def extra_repr(self) -> str:
+        return f"p={self.p}, biases={self.biases}"

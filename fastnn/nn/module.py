@@ -122,8 +122,10 @@ class Module:
             self.__dict__[registry].pop(name, None)
         self._transient_buffers.discard(name)
 
-    def __getstate__(self) -> dict[str, Any]:  # a shallow copy gets registries of its own
-        return {k: v.copy() if k[0] == "_" and isinstance(v, (dict, list, set)) else v for k, v in vars(self).items()}
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy gets registries of its own, and detached what an operation made, such as a normalized weight."""
+        return {k: v.copy() if k[0] == "_" and isinstance(v, (dict, list, set)) else
+                v.detach() if isinstance(v, Tensor) and not v.is_leaf else v for k, v in vars(self).items()}
 
     if TYPE_CHECKING:  # members are registered by name
         def __getattr__(self, name: str) -> Any: ...

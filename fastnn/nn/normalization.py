@@ -1,15 +1,30 @@
-"""BatchNorm1d and BatchNorm2d: `fastnn.functional.batch_norm` has the formula."""
+"""Normalization as modules: `fastnn.functional` has the formulae."""
+import warnings
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import fastnn.functional as F
 from fastnn import creation
-from fastnn.errors import ShapeError
+from fastnn.errors import ArgumentError, ShapeError
 from fastnn.nn import init
 from fastnn.nn.linear import Weighted
-from fastnn.tensor import Tensor, changing, int64
+from fastnn.nn.module import FunctionModule
+from fastnn.tensor import Tensor, changing, int64, ints
+
+__all__ = ["BatchNorm1d", "BatchNorm2d", "GroupNorm", "InstanceNorm1d", "InstanceNorm2d", "LayerNorm",
+           "LocalResponseNorm", "RMSNorm"]  # fmt: skip
 
 
-class _BatchNorm(Weighted):
+class _Norm(Weighted):
+    def reset_parameters(self) -> None:
+        """Weight 1, bias 0."""
+        for parameter, value in ((self.weight, 1.0), (self.bias, 0.0)):
+            if parameter is not None:
+                init.constant_(parameter, value)
+
+
+class _Tracking(_Norm):
+    """Of channels, maybe with running statistics."""
     _shapes: ClassVar[dict[int, str]]  # the input's, by number of dimensions
 
     def __init__(self, num_features: int, eps: float = 1e-5, momentum: float | None = 0.1, affine: bool = True,
@@ -31,14 +46,21 @@ class _BatchNorm(Weighted):
     def reset_parameters(self) -> None:
         """Weight 1, bias 0, no running statistics."""
         self.reset_running_stats()
-        for parameter, value in ((self.weight, 1.0), (self.bias, 0.0)):
-            if parameter is not None:
-                init.constant_(parameter, value)
+        super().reset_parameters()
 
-    def forward(self, input: Tensor) -> Tensor:
+    def _check_input(self, input: Tensor) -> None:
         if input.ndim not in self._shapes:
             shapes = " or ".join(self._shapes.values())
             raise ShapeError(f"{type(self).__name__}: input must have the shape {shapes}, but {input.shape} came")
+
+    def extra_repr(self) -> str:
+        return (f"{self.num_features}, eps={self.eps}, momentum={self.momentum}, affine={self.affine}, "
+                f"bias={self.bias is not None}, track_running_stats={self.track_running_stats}")
+
+
+class _BatchNorm(_Tracking):
+    def forward(self, input: Tensor) -> Tensor:
+        self._check_input(input)
         momentum = self.momentum
         if self.training and self.num_batches_tracked is not None:
             changing(self.num_batches_tracked)[...] += 1
@@ -49,10 +71,6 @@ class _BatchNorm(Weighted):
         return F.batch_norm(input, mean, var, self.weight, self.bias, self.training or self.running_mean is None,
                             momentum or 0.0, self.eps)
 
-    def extra_repr(self) -> str:
-        return (f"{self.num_features}, eps={self.eps}, momentum={self.momentum}, affine={self.affine}, "
-                f"bias={self.bias is not None}, track_running_stats={self.track_running_stats}")
-
 
 class BatchNorm1d(_BatchNorm):
     """Batch normalization of (N, C) or (N, C, L), C = num_features; momentum=None averages all batches evenly."""
@@ -62,3 +80,98 @@ class BatchNorm1d(_BatchNorm):
 class BatchNorm2d(_BatchNorm):
     """Batch normalization of (N, C, H, W), C = num_features; momentum=None averages all batches evenly."""
     _shapes: ClassVar[dict[int, str]] = {4: "(N, C, H, W)"}
+
+
+class _InstanceNorm(_Tracking):
+    def __init__(self, num_features: int, eps: float = 1e-5, momentum: float | None = 0.1, affine: bool = False,
+                 track_running_stats: bool = False, device: Any = None, dtype: Any = None, *,
+                 bias: bool = True) -> None:
+        super().__init__(num_features, eps, momentum, affine, track_running_stats, device, dtype, bias=bias)
+
+    def forward(self, input: Tensor) -> Tensor:
+        self._check_input(input)
+        batch = input if input.ndim == max(self._shapes) else input.unsqueeze(0)  # type: ignore[attr-defined]
+        if batch.shape[1] != self.num_features:
+            text = f"{type(self).__name__}: num_features is {self.num_features}, but input has shape {input.shape}"
+            if self.affine:
+                raise ShapeError(text)
+            warnings.warn(text, stacklevel=3)
+        y = F.instance_norm(batch, self.running_mean, self.running_var, self.weight, self.bias,
+                            self.training or not self.track_running_stats, self.momentum or 0.0, self.eps)
+        return y if batch is input else y.squeeze(0)  # type: ignore[attr-defined]
+
+
+class InstanceNorm1d(_InstanceNorm):
+    """Instance normalization of (N, C, L) or (C, L), C = num_features: mean and variance of each channel of each image;
+    with `track_running_stats`, evaluation uses their averages instead."""
+    _shapes: ClassVar[dict[int, str]] = {2: "(C, L)", 3: "(N, C, L)"}
+
+
+class InstanceNorm2d(_InstanceNorm):
+    """Instance normalization of (N, C, H, W) or (C, H, W), otherwise like InstanceNorm1d."""
+    _shapes: ClassVar[dict[int, str]] = {3: "(C, H, W)", 4: "(N, C, H, W)"}
+
+
+class GroupNorm(_Norm):
+    """Normalization of (N, C, ...), C = num_channels, over each image's num_groups groups of channels. ArgumentError
+    unless num_groups divides num_channels."""
+
+    def __init__(self, num_groups: int, num_channels: int, eps: float = 1e-5, affine: bool = True, device: Any = None,
+                 dtype: Any = None, *, bias: bool = True) -> None:
+        super().__init__()
+        if num_groups < 1 or num_channels % num_groups:
+            raise ArgumentError(f"GroupNorm: num_groups must divide num_channels={num_channels}, but {num_groups} came")
+        self.num_groups, self.num_channels, self.eps, self.affine = num_groups, num_channels, eps, affine
+        self._make_parameters((num_channels,), affine, affine and bias, device, dtype)
+        self.reset_parameters()
+
+    def forward(self, input: Tensor) -> Tensor:
+        return F.group_norm(input, self.num_groups, self.weight, self.bias, self.eps)
+
+    def extra_repr(self) -> str:
+        return (f"{self.num_groups}, {self.num_channels}, eps={self.eps}, affine={self.affine}, "
+                f"bias={self.bias is not None}")
+
+
+class _OverLast(_Norm):
+    """Of the last axes, of the sizes `normalized_shape`."""
+
+    def __init__(self, normalized_shape: int | Sequence[int], eps: Any, elementwise_affine: bool, bias: bool,
+                 device: Any, dtype: Any) -> None:
+        super().__init__()
+        self.normalized_shape, self.eps = ints(type(self).__name__, normalized_shape), eps
+        self.elementwise_affine, shape = elementwise_affine, self.normalized_shape
+        self._make_parameters(shape, elementwise_affine, elementwise_affine and bias, device, dtype, shape)
+        self.reset_parameters()
+
+    def extra_repr(self) -> str:
+        return f"{self.normalized_shape}, eps={self.eps}, elementwise_affine={self.elementwise_affine}"
+
+
+class LayerNorm(_OverLast):
+    """(x − μ) / √(σ² + eps) · weight + bias, μ and σ² over the last axes, whose sizes are `normalized_shape`."""
+
+    def __init__(self, normalized_shape: int | Sequence[int], eps: float = 1e-5, elementwise_affine: bool = True,
+                 bias: bool = True, device: Any = None, dtype: Any = None) -> None:
+        super().__init__(normalized_shape, eps, elementwise_affine, bias, device, dtype)
+
+    def forward(self, input: Tensor) -> Tensor:
+        return F.layer_norm(input, self.normalized_shape, self.weight, self.bias, self.eps)
+
+    def extra_repr(self) -> str:
+        return f"{super().extra_repr()}, bias={self.bias is not None}"
+
+
+class RMSNorm(_OverLast):
+    """x / √(mean of x² + eps) · weight, otherwise like LayerNorm; eps None is the resolution of the dtype."""
+
+    def __init__(self, normalized_shape: int | Sequence[int], eps: float | None = None, elementwise_affine: bool = True,
+                 device: Any = None, dtype: Any = None) -> None:
+        super().__init__(normalized_shape, eps, elementwise_affine, False, device, dtype)
+
+    def forward(self, input: Tensor) -> Tensor:
+        return F.rms_norm(input, self.normalized_shape, self.weight, self.eps)
+
+
+class LocalResponseNorm(FunctionModule, function=F.local_response_norm):
+    """x / (k + alpha·mean of x²)^beta, the mean over the `size` channels around each."""

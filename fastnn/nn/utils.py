@@ -1,11 +1,20 @@
-"""Helpers over the parameters of a network: clipping of gradients, and all parameters as one vector."""
+"""Helpers over networks: clipping of gradients, all parameters as one vector, weight norm, Monte-Carlo dropout."""
 import math
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 
+from fastnn.autograd import no_grad
+from fastnn.errors import ArgumentError
 from fastnn.functional.clipping import clamp_, clip_factor, scale_
-from fastnn.functional.shape import cat, reshape
+from fastnn.functional.elementwise import abs as absolute
+from fastnn.functional.elementwise import div, mul
+from fastnn.functional.reduction import mean, norm, std
+from fastnn.functional.shape import axis_of, cat, reshape, stack
+from fastnn.nn.dropout import DropConnect, Dropout
+from fastnn.nn.module import Module
+from fastnn.nn.parameter import Parameter
 from fastnn.tensor import Tensor, float32, settle
 
 
@@ -46,3 +55,74 @@ def clip_grad_value_(parameters: Tensor | Iterable[Tensor], clip_value: float) -
 def parameters_to_vector(parameters: Iterable[Tensor]) -> Tensor:
     """All elements of all parameters in one vector, each parameter in C order. Gradients flow back."""
     return cat([reshape(p, -1) for p in parameters])
+
+
+class WeightNorm:
+    """The hook of `weight_norm`, which computes a weight from its two parameters."""
+
+    def __init__(self, name: str, axes: tuple[int, ...]) -> None:
+        self.name, self.axes = name, axes
+
+    def __call__(self, module: Module, args: tuple = ()) -> None:
+        g, v = getattr(module, f"{self.name}_g"), getattr(module, f"{self.name}_v")
+        setattr(module, self.name, mul(v, div(g, self.length(v))))
+
+    def length(self, v: Tensor) -> Tensor:
+        return norm(v, 2, self.axes, len(self.axes) < v.ndim) if self.axes else absolute(v)
+
+
+def _weight_norms(module: Module, name: str) -> list[tuple]:
+    return [hook for hook in module._forward_pre_hooks if isinstance(hook[0], WeightNorm) and hook[0].name == name]
+
+
+def weight_norm(module: Any, name: str = "weight", dim: int | None = 0) -> Any:
+    """Replace the parameter `name` by two, its length g and its direction v: before each call of the module it becomes
+    g·v / ‖v‖, with a length for each index of `dim`, or one for all if that is None or −1. Returns the module.
+    RuntimeError if it has been done already (Salimans and Kingma, Weight normalization, NeurIPS 2016).
+
+    >>> list(nn.utils.weight_norm(nn.Linear(3, 2)).state_dict())
+    ['bias', 'weight_g', 'weight_v']
+    """
+    if _weight_norms(module, name):
+        raise RuntimeError(f"weight_norm: the parameter {name!r} has been replaced already")
+    weight = getattr(module, name)
+    kept = -1 if dim is None or dim == -1 else axis_of("weight_norm", dim, weight.ndim)
+    hook = WeightNorm(name, tuple([axis for axis in range(weight.ndim) if axis != kept]))
+    delattr(module, name)
+    module.register_parameter(f"{name}_g", Parameter(hook.length(weight.detach())))
+    module.register_parameter(f"{name}_v", Parameter(weight.data))
+    hook(module)
+    module.register_forward_pre_hook(hook)
+    return module
+
+
+def remove_weight_norm(module: Any, name: str = "weight") -> Any:
+    """Undo `weight_norm`: the weight as it is becomes a parameter again. ValueError if it was not done."""
+    for entry in (found := _weight_norms(module, name)):
+        entry[0](module)
+        weight = getattr(module, name).data
+        for part in (name, f"{name}_g", f"{name}_v"):
+            delattr(module, part)
+        setattr(module, name, Parameter(weight))
+        module._forward_pre_hooks.remove(entry)
+    if not found:
+        raise ValueError(f"remove_weight_norm: {type(module).__name__} has no weight norm of {name!r}")
+    return module
+
+
+def mc_dropout(model: Module, *args: Any, samples: int = 10) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of `samples` outputs model(*args), in which dropout layers (and DropConnect) are
+    active and everything else is in evaluation mode; without gradients. Modes are restored. ArgumentError for fewer
+    than two samples (Gal and Ghahramani, Dropout as a Bayesian approximation, ICML 2016)."""
+    if samples < 2:
+        raise ArgumentError(f"mc_dropout: samples must be at least 2, but {samples} came")
+    modes = [(module, module.training) for module in model.modules()]
+    try:
+        for module, _ in modes:
+            module.training = isinstance(module, (Dropout, DropConnect))
+        with no_grad():
+            draws = stack([model(*args) for _ in range(samples)])
+            return mean(draws, 0), std(draws, 0)
+    finally:
+        for module, training in modes:
+            module.training = training

@@ -1,4 +1,5 @@
-"""Twins of the batch normalization kernels. Channels are axis 1; statistics run over all other axes, in float64."""
+"""Twins of the normalization kernels. Channels are axis 1; statistics of batch norm run over all other axes, of group
+norm over those of an image and group, of layer norm over rows, in float64."""
 import numpy as np
 
 
@@ -50,3 +51,46 @@ def batch_norm_backward(dy, x, mean, rstd, weight, bias, y, relu, training, dx_o
         R = x[:, :1].size
         through = _wide(dbias / R, x) + normalized * _wide(dweight / R, x) if training else 0
         dx_out[...] = _wide(weight, x) * _wide(rstd, x) * (dy - through)
+
+
+def layer_norm(x, weight, bias, eps, y_out, mean_out, rstd_out, n_threads):
+    mean = 0 if mean_out is None else x.mean(1, np.float64, keepdims=True)
+    rstd = 1 / np.sqrt(np.square(x - mean, dtype=np.float64).mean(1, keepdims=True) + eps)
+    if mean_out is not None:
+        mean_out[...] = mean[:, 0]
+    rstd_out[...] = rstd[:, 0]
+    y_out[...] = (x - mean) * rstd * (1 if weight is None else weight) + (0 if bias is None else bias)
+
+
+def layer_norm_backward(dy, x, mean, rstd, weight, dx_out, dweight_out, dbias_out, n_threads):
+    rstd = rstd.astype(np.float64)[:, None]
+    normalized = (x if mean is None else x - mean.astype(np.float64)[:, None]) * rstd
+    g = dy if weight is None else dy * weight.astype(np.float64)
+    if dx_out is not None:
+        through = normalized * (g * normalized).mean(1, np.float64, keepdims=True)
+        dx_out[...] = rstd * (g - through - (0 if mean is None else g.mean(1, np.float64, keepdims=True)))
+    for out, terms in (dweight_out, dy * normalized), (dbias_out, dy):
+        if out is not None:
+            out[...] = terms.sum(0, np.float64)
+
+
+def _groups(x, G):
+    """x as rows (N·G, C/G·H·W), a group each."""
+    return np.ascontiguousarray(x).reshape(len(x) * G, -1)
+
+
+def group_norm(x, weight, bias, eps, y_out, mean_out, rstd_out, n_threads):
+    rows = _groups(x, mean_out.shape[1]).astype(np.float64)
+    layer_norm(rows, None, None, eps, rows, mean_out.reshape(-1), rstd_out.reshape(-1), n_threads)
+    y_out[...] = rows.reshape(x.shape) * _wide(weight, x) + _wide(bias, x, 0.0)
+
+
+def group_norm_backward(dy, x, mean, rstd, weight, dx_out, dweight_out, dbias_out, n_threads):
+    rows, scaled = (_groups(a, mean.shape[1]).astype(np.float64) for a in (x, dy * _wide(weight, x)))
+    normalized = ((rows - mean.reshape(-1, 1)) * rstd.reshape(-1, 1)).reshape(x.shape)
+    if dx_out is not None:
+        layer_norm_backward(scaled, rows, mean.reshape(-1), rstd.reshape(-1), None, dx := np.empty_like(rows), None,
+                            None, n_threads)
+        dx_out[...] = dx.reshape(x.shape)
+    if dweight_out is not None:
+        dweight_out[...], dbias_out[...] = ((a.sum(_over_rows(x), np.float64)) for a in (dy * normalized, dy))

@@ -179,7 +179,27 @@ NORMALIZED = [(2, 1), (5, 3), (200, 7), (70, 130), (33, 600), (2, 1, 5, 7), (3, 
               (1, 130, 3, 2), (5000, 1), (16, 32, 32, 32)]
 
 
+# rows and groups of channels
+NORMALIZED_ROWS = [(1, 1), (70, 3), (131, 7), (5, 31), (700, 64), (3, 130), (90, 768), (2, 4099), (1, 100_003)]
+NORMALIZED_GROUPS = [((2, 6, 4, 5), 3), ((3, 4, 1, 1), 2), ((9, 32, 7, 8), 32), ((1, 130, 3, 2), 1),
+                     ((2, 3, 61, 70), 3), ((5, 64, 9, 9), 8), ((1, 520, 2, 2), 260)]
+
+
 def normalization(name, make):
+    if name.startswith(("layer", "group")):
+        for i, case in enumerate(NORMALIZED_ROWS if "layer" in name else NORMALIZED_GROUPS):
+            shape, n = (case, (case[0],)) if "layer" in name else (case[0], (case[0][0], case[1]))
+            x, y, (weight, bias, *sums), mean = map(make.normal, (shape, shape, (4, shape[1]), n))
+            if i == 2:
+                x, y = make.special(shape), make.special(shape)
+            rms, plain = "layer" in name and i % 3 == 2, i % 4 == 3
+            dweight, dbias = (None, None) if plain else sums
+            yield {"x": x, "dy": y, "weight": None if plain else weight, "bias": None if plain or rms else bias,
+                   "eps": 0.1, "mean": None if rms else mean / 8, "y_out": make.normal(shape),
+                   "rstd": make.rng.uniform(0.5, 2, n).astype(make.dtype), "mean_out": None if rms else mean,
+                   "rstd_out": make.normal(n), "dx_out": None if i == 4 else make.normal(shape), "dweight_out": dweight,
+                   "dbias_out": None if rms and "layer" in name else dbias}, x.size // math.prod(n) + shape[0]
+        return
     for i, shape in enumerate(NORMALIZED + [(0, 3), (2, 0, 3, 1)] * (name != "batch_norm_statistics")):
         x = make.special(shape) if i == 2 or name == "batch_norm" else make.normal(shape)
         x = x + 3 * x[:1] if i == 4 else x  # a first row unlike the others
