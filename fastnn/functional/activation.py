@@ -1,6 +1,8 @@
-"""Activations, softmax and its logarithm. Backward passes read the output, which the next layer keeps anyway.
+"""Activations, softmax and its logarithm. Where it suffices, backward passes read the output, which the next layer
+keeps anyway.
 
 Inputs are float32 or float64 of any shape, else DTypeError; `inplace=True` writes into the input and returns it."""
+import inspect
 import math
 from collections.abc import Callable
 from typing import Any
@@ -8,34 +10,43 @@ from typing import Any
 import numpy as np
 
 from fastnn import backend, layout
+from fastnn.errors import ArgumentError, ShapeError
 from fastnn.functional.arguments import alike, same_float
+from fastnn.functional.elementwise import mul, named, where
 from fastnn.functional.pooling import Unpooled
-from fastnn.functional.shape import axis_of, install
-from fastnn.tensor import Array, Tensor, exclusive, float32, pending, recipe_of, record
+from fastnn.functional.shape import axis_of, chunk, install
+from fastnn.tensor import Array, Tensor, exclusive, float32, pending, recipe_of, record, shadow
 from fastnn.tensor import inplace as write_into
 
-__all__ = ["elu", "leaky_relu", "log_softmax", "relu", "sigmoid", "softmax", "tanh"]
+__all__ = [
+    "celu", "celu_", "elu", "elu_", "gelu", "glu", "hardshrink", "hardsigmoid", "hardswish", "hardtanh", "hardtanh_",
+    "leaky_relu", "leaky_relu_", "log_softmax", "logsigmoid", "mish", "prelu", "relu", "relu6", "relu_", "rrelu",
+    "rrelu_", "selu", "selu_", "sigmoid", "silu", "softmax", "softmin", "softplus", "softshrink", "softsign", "tanh",
+    "tanhshrink", "threshold", "threshold_"]  # fmt: skip
 
 
-def _activation(op: str, x: Tensor, *params: float, inplace: bool = False, read_input: bool = False) -> Tensor:
-    """The kernel `op` on x. Its backward kernel reads the output, or with `read_input` the input."""
+def _activation(op: str, x: Tensor, *params: float, inplace: bool = False, read_input: bool = False,
+                name: str = "") -> Tensor:
+    """The kernel `op` with its parameters on x. Its backward kernel reads the output, or with `read_input` the input.
+    `name`: of the operation if not op."""
     if op in ("sigmoid", "tanh") and isinstance(x, Tensor) and x.array.dtype.kind != "f":
         x = x.to(float32)
     if not alike(None, x):
-        same_float(op, input=x)
+        same_float(name or op, input=x)
+    target, x = x, shadow(x) if inplace and read_input else x
     a = layout.dense(x.array)
     y = layout.empty_like(a)
-    getattr(backend.activation, op)(a, *params, y, backend.n_threads())
+    getattr(backend.activation, op)(a, params, y, backend.n_threads())
     read, kernel = a if read_input else y, getattr(backend.activation, f"{op}_backward")
 
     def backward(grad: Array) -> tuple[Array]:
         dx = layout.empty_like(read)
-        kernel(layout.match(grad, read), read, *params, dx, backend.n_threads())
+        kernel(layout.match(grad, read), read, params, dx, backend.n_threads())
         return (dx,)
 
-    backward.__qualname__ = op
+    backward.__qualname__ = name or op
     out = record(y, (x,), backward, (x,) if read_input else (), not read_input)
-    return write_into(x, out) if inplace else out
+    return write_into(target, out) if inplace else out
 
 
 class Masked:
@@ -53,7 +64,7 @@ class Masked:
     def compute(self) -> Array:
         own, dy = exclusive(self.dy, 0), layout.match(self.dy[0], self.y)
         dx = dy if own else layout.empty_like(self.y)  # in place if nobody else has the gradient
-        backend.activation.relu_backward(dy, self.y, dx, backend.n_threads())
+        backend.activation.relu_backward(dy, self.y, (), dx, backend.n_threads())
         return dx
 
 
@@ -88,13 +99,165 @@ def leaky_relu(input: Tensor, negative_slope: float = 0.01, inplace: bool = Fals
     return _activation("leaky_relu", input, negative_slope, inplace=inplace, read_input=not negative_slope >= 0)
 
 
-def elu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
-    """x where x > 0, else alpha·(exp(x) − 1), the gradient at 0 is alpha. (Clevert, Unterthiner, Hochreiter 2016.)
+def prelu(input: Tensor, weight: Tensor) -> Tensor:
+    """x where x > 0, else weight·x, the weight being one for all or one for each channel, dimension 1. The gradient at 0
+    is that of weight·x. (He, Zhang, Ren, Sun 2015.)
 
-    ValueError if alpha is negative: the output would not tell the signs of the input."""
-    if not alpha >= 0:
-        raise ValueError(f"elu: alpha must be at least 0, but {alpha} came")
-    return _activation("elu", input, alpha, inplace=inplace)
+    Raises ShapeError unless weight is 0-d, (1,) or (C,); DTypeError unless both are of one float dtype."""
+    a, w = same_float("prelu", input=input, weight=weight), layout.contiguous(weight.array).reshape(-1)
+    C = a.shape[1] if a.ndim > 1 else 1
+    if weight.ndim > 1 or w.size not in (1, C):
+        raise ShapeError(f"prelu: weight must have 1 number or, for an input of shape {a.shape}, {C}, but its shape is "
+                         f"{weight.shape}")
+
+    def rows(a: Array) -> Array:  # the channels innermost
+        inner = w.size == 1 or a.ndim == 2
+        return layout.dense(a) if inner else layout.channels_last(a.reshape(*a.shape[:3], math.prod(a.shape[3:])))
+
+    x = rows(a)
+    y, back = layout.empty_like(x), lambda b: layout.dense(b.reshape(a.shape))
+    backend.activation.prelu(x, w, y, backend.n_threads())
+
+    def prelu(grad: Array) -> tuple[Array, Array]:
+        dx, dw = layout.empty_like(x), layout.empty(w.shape, w.dtype)
+        backend.activation.prelu_backward(layout.match(rows(grad), x), x, w, dx, dw, backend.n_threads())
+        return back(dx), dw.reshape(weight.shape)
+
+    return record(back(y), (input, weight), prelu, (input, weight))
+
+
+def rrelu(input: Tensor, lower: float = 1 / 8, upper: float = 1 / 3, training: bool = False,
+          inplace: bool = False) -> Tensor:
+    """x where x > 0, else s·x; in training s is drawn for each element, evenly from `lower` to `upper`, else their mean.
+    ArgumentError if lower > upper. (Xu, Wang, Chen, Li 2015.)"""
+    if not lower <= upper:
+        raise ArgumentError(f"rrelu: lower must be at most upper, but {lower} and {upper} came")
+    a = same_float("rrelu", input=input)
+    if not training:
+        return leaky_relu(input, (lower + upper) / 2, inplace)
+    slope = layout.empty_like(a)
+    memory = slope.transpose(0, 2, 3, 1) if layout.is_channels_last(slope) else slope
+    memory[...] = backend.generator.random(memory.shape, a.dtype) * (upper - lower) + lower
+    np.copyto(slope, 1, where=a > 0)
+    out = mul(input, Tensor(slope))
+    return write_into(input, out) if inplace else out
+
+
+def elu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
+    """x where x > 0, else alpha·(exp(x) − 1), the gradient at 0 is alpha. (Clevert, Unterthiner, Hochreiter 2016.)"""
+    if alpha < 0:  # the output would not tell the sign of the input
+        x = shadow(input) if inplace else input
+        out = where(x > 0, x, -elu(x, -alpha))  # type: ignore[operator]
+        return write_into(input, out) if inplace else out
+    return _activation("elu", input, alpha, 1.0, 1.0, inplace=inplace)
+
+
+def selu(input: Tensor, inplace: bool = False) -> Tensor:
+    """1.0507·elu(x, alpha=1.6733), which keeps mean 0 and variance 1. (Klambauer, Unterthiner, Mayr, Hochreiter 2017.)"""
+    alpha, scale = 1.6732632423543772848170429916717, 1.0507009873554804934193349852946
+    return _activation("elu", input, alpha * scale, 1.0, scale, inplace=inplace, name="selu")
+
+
+def celu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
+    """x where x > 0, else alpha·(exp(x / alpha) − 1). ArgumentError unless alpha > 0. (Barron 2017.)"""
+    if not alpha > 0:
+        raise ArgumentError(f"celu: alpha must be above 0, but {alpha} came")
+    return _activation("elu", input, alpha, 1 / alpha, 1.0, inplace=inplace, name="celu")
+
+
+def gelu(input: Tensor, approximate: str = "none") -> Tensor:
+    """x·Φ(x), Φ being the normal distribution, (1 + erf(x / √2)) / 2, or with `approximate` = "tanh"
+    x·(1 + tanh(√(2/π)·(x + 0.044715·x³))) / 2. ArgumentError for other names. (Hendrycks and Gimpel 2016.)
+
+    >>> gelu(fastnn.tensor([-10.0, 0.0, 1.0]))
+    tensor([-0.    , 0.    , 0.8413])
+    """
+    if approximate not in ("none", "tanh"):
+        raise ArgumentError(f"gelu: approximate must be 'none' or 'tanh', but {approximate!r} came")
+    if approximate == "none":
+        return _activation("gelu", input, read_input=True)
+    twice = math.sqrt(8 / math.pi)  # (1 + tanh u) / 2 is the logistic function of 2u
+    return _activation("gelu_tanh", input, twice, 0.044715 * twice, read_input=True, name="gelu")
+
+
+def silu(input: Tensor, inplace: bool = False) -> Tensor:
+    """x·sigmoid(x), also known as swish. (Elfwing, Uchibe, Doya 2017.)"""
+    return _activation("silu", input, inplace=inplace, read_input=True)
+
+
+def mish(input: Tensor, inplace: bool = False) -> Tensor:
+    """x·tanh(softplus(x)). (Misra 2019.)"""
+    return _activation("mish", input, inplace=inplace, read_input=True)
+
+
+def softplus(input: Tensor, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
+    """log(1 + exp(beta·x)) / beta, and x where beta·x > threshold."""
+    return _activation("softplus", input, beta, threshold, read_input=True)
+
+
+def logsigmoid(input: Tensor) -> Tensor:
+    """log(sigmoid(x)) = −softplus(−x), which never overflows."""
+    return _activation("softplus", input, -1.0, math.inf, read_input=True, name="logsigmoid")
+
+
+def softsign(input: Tensor) -> Tensor:
+    """x / (1 + |x|)."""
+    return _activation("softsign", input)
+
+
+def hardtanh(input: Tensor, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False) -> Tensor:
+    """x, at least min_val and at most max_val; the gradient on these bounds is 0. ArgumentError if min_val > max_val."""
+    if min_val > max_val:
+        raise ArgumentError(f"hardtanh: min_val must be at most max_val, but {min_val} and {max_val} came")
+    return _activation("hardtanh", input, min_val, max_val, inplace=inplace)
+
+
+def relu6(input: Tensor, inplace: bool = False) -> Tensor:
+    """min(max(x, 0), 6); the gradient at 0 and 6 is 0. (Krizhevsky 2010.)"""
+    return _activation("hardtanh", input, 0.0, 6.0, inplace=inplace, name="relu6")
+
+
+def hardsigmoid(input: Tensor, inplace: bool = False) -> Tensor:
+    """min(max(x + 3, 0), 6) / 6; the gradient at -3 and 3 is 0."""
+    return _activation("hardsigmoid", input, inplace=inplace)
+
+
+def hardswish(input: Tensor, inplace: bool = False) -> Tensor:
+    """x·hardsigmoid(x); the gradient at -3 is 0, at 3 it is 1. (Howard et al. 2019, "Searching for MobileNetV3".)"""
+    return _activation("hardswish", input, inplace=inplace, read_input=True)
+
+
+def hardshrink(input: Tensor, lambd: float = 0.5) -> Tensor:
+    """x where |x| > lambd, else 0."""
+    return _activation("hardshrink", input, lambd)
+
+
+def softshrink(input: Tensor, lambd: float = 0.5) -> Tensor:
+    """x − lambd where x > lambd, x + lambd where x < −lambd, else 0. ArgumentError if lambd is negative."""
+    if not lambd >= 0:
+        raise ArgumentError(f"softshrink: lambd must be at least 0, but {lambd} came")
+    return _activation("softshrink", input, lambd)
+
+
+def tanhshrink(input: Tensor) -> Tensor:
+    """x − tanh(x)."""
+    return _activation("tanhshrink", input, read_input=True)
+
+
+def threshold(input: Tensor, threshold: float, value: float, inplace: bool = False) -> Tensor:
+    """x where x > threshold, else value."""
+    # a value above the threshold looks like an input above it
+    return _activation("threshold", input, threshold, value, inplace=inplace, read_input=not value <= threshold)
+
+
+def glu(input: Tensor, dim: int = -1) -> Tensor:
+    """a·sigmoid(b), a and b being the first and second half of x along `dim`. ShapeError if its size is odd or x is 0-d.
+    (Dauphin, Fan, Auli, Grangier 2017.)"""
+    shape = same_float("glu", input=input).shape
+    if not shape or shape[axis_of("glu", dim, len(shape))] % 2:
+        raise ShapeError(f"glu: dim {dim} of the input must have an even size, but the shape is {shape}")
+    a, b = chunk(input, 2, dim)
+    return mul(a, sigmoid(b))
 
 
 def sigmoid(input: Tensor) -> Tensor:
@@ -159,4 +322,21 @@ def log_softmax(input: Tensor, dim: int, dtype: Any = None) -> Tensor:
     return _along("log_softmax", input, dim, dtype)
 
 
+def softmin(input: Tensor, dim: int, dtype: Any = None) -> Tensor:
+    """softmax(−x)."""
+    return softmax(-input, dim, dtype)  # type: ignore[operator]
+
+
+def _in_place(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """The function whose name ends in an underscore."""
+    def op(*args: Any, **kwargs: Any) -> Tensor:
+        return function(*args, **kwargs, inplace=True)
+
+    parameters = inspect.signature(function).parameters.values()
+    op.__signature__ = inspect.Signature([p for p in parameters if p.name != "inplace"])  # type: ignore[attr-defined]
+    return named(op, f"{function.__name__}_", f"`{function.__name__}`, in place.")
+
+
+celu_, elu_, hardtanh_, leaky_relu_, relu_, rrelu_, selu_, threshold_ = map(_in_place, (
+    celu, elu, hardtanh, leaky_relu, relu, rrelu, selu, threshold))
 install(relu=relu, sigmoid=sigmoid, tanh=tanh, softmax=softmax, log_softmax=log_softmax)
