@@ -138,7 +138,7 @@ def rrelu(input: Tensor, lower: float = 1 / 8, upper: float = 1 / 3, training: b
     slope = layout.empty_like(a)
     memory = slope.transpose(0, 2, 3, 1) if layout.is_channels_last(slope) else slope
     memory[...] = backend.generator.random(memory.shape, a.dtype) * (upper - lower) + lower
-    np.copyto(slope, 1, where=a > 0)
+    np.copyto(slope, 1, where=~(a <= 0))  # of NaN, too, as in PyTorch
     out = mul(input, Tensor(slope))
     return write_into(input, out) if inplace else out
 
@@ -169,8 +169,8 @@ def gelu(input: Tensor, approximate: str = "none") -> Tensor:
     """x·Φ(x), Φ being the normal distribution, (1 + erf(x / √2)) / 2, or with `approximate` = "tanh"
     x·(1 + tanh(√(2/π)·(x + 0.044715·x³))) / 2. ArgumentError for other names. (Hendrycks and Gimpel 2016.)
 
-    >>> gelu(fastnn.tensor([-10.0, 0.0, 1.0]))
-    tensor([-0.    , 0.    , 0.8413])
+    >>> gelu(fastnn.tensor([-1.0, 0.0, 1.0]))
+    tensor([-0.1587,  0.    ,  0.8413])
     """
     if approximate not in ("none", "tanh"):
         raise ArgumentError(f"gelu: approximate must be 'none' or 'tanh', but {approximate!r} came")
