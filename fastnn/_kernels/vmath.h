@@ -15,7 +15,6 @@
    1981), the square with what rounding took from it; so gelu keeps its relative accuracy far below 0, where 1 + erf has
    none. Both p have the least relative error of their degree (Remez's exchange), under 1e-8 and 1e-17. */
 #pragma once
-
 #include <math.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -28,11 +27,15 @@
 #define VM_INLINE static inline
 #define VM_UNROLLED
 #endif
+#if defined(__GNUC__) && !defined(__clang__) /* or comparisons with constants make it compute all behind them twice */
+#define VM_STRAIGHT __attribute__((optimize("no-thread-jumps")))
+#else
+#define VM_STRAIGHT
+#endif
 
 /* The polynomial of these coefficients, the constant one first, by Horner's rule */
 #define VM_POLYNOMIAL(name, real, ...)                                                                                    \
-VM_INLINE real name(real x)                                                                                               \
-{                                                                                                                         \
+VM_INLINE real name(real x) {                                                                                             \
     const real c[] = {__VA_ARGS__};                                                                                       \
     const int last = (int) (sizeof c / sizeof *c) - 1;                                                                    \
     real p = c[last];                                                                                                     \
@@ -80,13 +83,13 @@ VM_POLYNOMIAL(vm_mills_, double, 0.77376963427640677, -0.68518342057433811, 0.53
     X(sigmoid, 3, 2, VM(sigmoid, x), dy * (y * (1 - y)))                                                                  \
     X(tanh, 3, 2, VM(tanh, x), dy * (1 - y * y))                                                                          \
     X(tanhshrink, 3, 3, x - VM(tanh, x), dy * VM(tanh, x) * VM(tanh, x))                                                  \
-    X(softsign, 2, 2, x / (1 + VM(abs, x)), dy * VM(square, 1 - VM(abs, y)))                                              \
+    X(softsign, 2, 2, x / (1 + VM(abs, x)), dy * (1 - VM(abs, y)) * (1 - VM(abs, y)))                                     \
     X(softplus, 4, 3, a * x > b ? x : VM(softplus, a * x) * (1 / a), dy * (a * x > b ? 1 : VM(logistic, a * x)))          \
-    X(gelu, 4, 4, x * VM(normal, x), dy * VM(gelu_slope, x))                                                              \
+    X(gelu, 4, 4, x * VM(normal, x, 0), dy * VM(normal, x, 1))                                                            \
     X(gelu_tanh, 3, 3, x * VM(logistic, x * (a + b * x * x)),                                                             \
       dy * VM(slope, x, VM(logistic, x * (a + b * x * x)), a + 3 * b * x * x))                                            \
     X(silu, 3, 3, x * VM(logistic, x), dy * VM(slope, x, VM(logistic, x), 1))                                             \
-    X(mish, 3, 3, x * VM(mish, x), dy * VM(mish_slope, x))                                                                \
+    X(mish, 3, 3, x * VM(mish, x, 0), dy * VM(mish, x, 1))                                                                \
     X(hardtanh, 2, 2, x < a ? a : x > b ? b : x, (y > a) & (y < b) ? dy : 0)                                              \
     X(hardsigmoid, 2, 2, x <= -3 ? 0 : x >= 3 ? 1 : (x + 3) * VM_SIXTH, (y > 0) & (y < 1) ? dy * VM_SIXTH : 0)            \
     X(hardswish, 2, 2, x * (x <= -3 ? 0 : x >= 3 ? 1 : (x + 3) * VM_SIXTH),                                               \
@@ -124,8 +127,7 @@ static const VmRow vm_activations[] = {VM_ACTIVATIONS(VM_ROW)};
  * exp is 0 below LEAST, expm1 rounds to -1 below FLAT, the normal distribution is 0 below -FAR; its K. */
 #define VM_DEFINE(f, real, uint, MANTISSA, BIAS, LN2_HI, LN2_LO, LEAST, FLAT, FAR, K)                                     \
 /* expm1(r + rest), and 2^(k + shift) in *scale */                                                                        \
-VM_INLINE real vm_reduce_##f(real x, real rest, int shift, int coarse, real *scale)                                       \
-{                                                                                                                         \
+VM_INLINE real vm_reduce_##f(real x, real rest, int shift, int coarse, real *scale) {                                     \
     const real magic = (real) 1.5 * (real) ((uint) 1 << MANTISSA);                                                        \
     const real t = x * (real) 1.4426950408889634 + magic, k = t - magic;                                                  \
     const real r = (coarse ? x - k * (real) (LN2_HI + LN2_LO) : (x - k * (real) LN2_HI) - k * (real) LN2_LO) + rest;      \
@@ -135,33 +137,28 @@ VM_INLINE real vm_reduce_##f(real x, real rest, int shift, int coarse, real *sca
     memcpy(scale, &bits, sizeof t);                                                                                       \
     return r + r * r * vm_q_##f(r);                                                                                       \
 }                                                                                                                         \
-VM_INLINE real vm_exp_sum_##f(real x, real rest)                                                                          \
-{                                                                                                                         \
+VM_INLINE real vm_exp_sum_##f(real x, real rest) {                                                                        \
     real scale; /* 2^64 times too large, since 2^k may be subnormal */                                                    \
     const real p = vm_reduce_##f(x < (real) LEAST ? (real) LEAST : x, rest, 64, 0, &scale);                               \
     return ((real) 1 + p) * scale * (real) 0x1p-64;                                                                       \
 }                                                                                                                         \
 VM_INLINE real vm_exp_##f(real x) { return vm_exp_sum_##f(x, 0); }                                                        \
-VM_INLINE real vm_expm1_##f(real x)                                                                                       \
-{                                                                                                                         \
+VM_INLINE real vm_expm1_##f(real x) {                                                                                     \
     real scale;                                                                                                           \
     const real p = vm_reduce_##f(x < (real) FLAT ? (real) FLAT : x, 0, 0, 1, &scale);                                     \
     return scale * p + (scale - (real) 1);                                                                                \
 }                                                                                                                         \
 /* (a + a_rest) / (c + b + b_rest), of which the rests are small */                                                       \
-VM_INLINE real vm_divide_##f(real a, real a_rest, real c, real b, real b_rest)                                            \
-{                                                                                                                         \
+VM_INLINE real vm_divide_##f(real a, real a_rest, real c, real b, real b_rest) {                                          \
     const real d = c + b, d_rest = (c - d) + b + b_rest, r = (real) 1 / d, q = a * r;                                     \
     return q + r * (VM_FMA(f)(-q, d, a) + VM_FMA(f)(-q, d_rest, a_rest));                                                 \
 }                                                                                                                         \
 /* which neither overflows, nor loses the small values; and closer */                                                     \
-VM_INLINE real vm_logistic_##f(real x)                                                                                    \
-{                                                                                                                         \
+VM_INLINE real vm_logistic_##f(real x) {                                                                                  \
     const real z = vm_exp_##f(-fabs##f(x));                                                                               \
     return (x < (real) 0 ? z : (real) 1) / ((real) 1 + z);                                                                \
 }                                                                                                                         \
-VM_INLINE real vm_sigmoid_##f(real x)                                                                                     \
-{                                                                                                                         \
+VM_INLINE real vm_sigmoid_##f(real x) {                                                                                   \
     real s, z, rest;                                                                                                      \
     if (!VM_EXACT) return vm_logistic_##f(x);                                                                             \
     const real p = vm_reduce_##f(-fabs##f(x) < (real) LEAST ? (real) LEAST : -fabs##f(x), 0, 64, 0, &s);                  \
@@ -170,8 +167,7 @@ VM_INLINE real vm_sigmoid_##f(real x)                                           
     z *= (real) 0x1p-64;                                                                                                  \
     return vm_divide_##f(x < (real) 0 ? z : (real) 1, x < (real) 0 ? rest : (real) 0, (real) 1, z, rest);                 \
 }                                                                                                                         \
-VM_INLINE real vm_tanh_##f(real x)                                                                                        \
-{                                                                                                                         \
+VM_INLINE real vm_tanh_##f(real x) {                                                                                      \
     real s, t;                                                                                                            \
     const real a = (real) -2 * fabs##f(x), p = vm_reduce_##f(a < (real) FLAT ? (real) FLAT : a, 0, 0, !VM_EXACT, &s);     \
     t = s * p + (s - (real) 1);                                                                                           \
@@ -180,62 +176,40 @@ VM_INLINE real vm_tanh_##f(real x)                                              
     return copysign##f(vm_divide_##f(t, rest, (real) 2, t, rest), x);                                                     \
 }                                                                                                                         \
 VM_INLINE real vm_abs_##f(real x) { return fabs##f(x); }                                                                  \
-VM_INLINE real vm_square_##f(real x) { return x * x; }                                                                    \
-VM_INLINE real vm_softplus_##f(real x)                                                                                    \
-{                                                                                                                         \
+VM_INLINE real vm_softplus_##f(real x) {                                                                                  \
     const real z = vm_exp_##f(-fabs##f(x));                                                                               \
     return (x > 0 ? x : 0) + (z + z * z * vm_log_##f(z));                                                                 \
 }                                                                                                                         \
-/* The normal distribution, and exp(-x^2 / 2) in *bell */                                                                 \
-VM_INLINE real vm_normal_both_##f(real x, real *bell)                                                                     \
-{                                                                                                                         \
+/* The normal distribution or, backward, the derivative of x times it */                                                  \
+VM_INLINE real vm_normal_##f(real x, int backward) {                                                                      \
     const real z = fabs##f(x) > (real) FAR ? (real) FAR : fabs##f(x), r = 1 / (z + (real) K), h = z * z;                  \
-    *bell = vm_exp_sum_##f(h / -2, VM_EXACT ? VM_FMA(f)(z, z, -h) / -2 : 0);                                              \
-    const real tail = *bell * (r * vm_mills_##f((z - (real) K) * r));                                                     \
-    return x < 0 ? tail : 1 - tail;                                                                                       \
+    const real bell = vm_exp_sum_##f(h / -2, VM_EXACT ? VM_FMA(f)(z, z, -h) / -2 : 0);                                    \
+    const real tail = bell * (r * vm_mills_##f((z - (real) K) * r)), p = x < 0 ? tail : 1 - tail;                         \
+    return backward ? p + x * (bell * (real) 0.3989422804014327) : p;                                                     \
 }                                                                                                                         \
-VM_INLINE real vm_normal_##f(real x) { real bell; return vm_normal_both_##f(x, &bell); }                                  \
-VM_INLINE real vm_gelu_slope_##f(real x)                                                                                  \
-{                                                                                                                         \
-    real bell, p = vm_normal_both_##f(x, &bell);                                                                          \
-    return p + x * (bell * (real) 0.3989422804014327);                                                                    \
-}                                                                                                                         \
-/* s + x s (1 - s) t, the derivative of x times the logistic function s of something with the derivative t */             \
-VM_INLINE real vm_slope_##f(real x, real s, real t) { return s + x * (s * (1 - s)) * t; }                                 \
-/* tanh(softplus(x)) = q / d, with exp(-|x|) for a variable; 4 exp(x) (exp(x) + 1) / d^2 is its derivative */             \
-VM_INLINE real vm_mish_both_##f(real x, real *slope)                                                                      \
-{                                                                                                                         \
+/* tanh(softplus(x)) = q / d, in exp(-|x|), or the derivative of x times it; its own is 4 exp(x) (exp(x) + 1) / d^2 */    \
+VM_INLINE real vm_mish_##f(real x, int backward) {                                                                        \
     const real z = vm_exp_##f(-fabs##f(x)), q = x < 0 ? z * (z + 2) : 1 + 2 * z;                                          \
-    const real r = 1 / (q + (x < 0 ? 2 : 2 * z * z)), t = q * r;                                                          \
-    *slope = t + x * (4 * (x < 0 ? z : z * z) * (1 + z)) * r * r;                                                         \
-    return t;                                                                                                             \
+    const real r = 1 / (q + (x < 0 ? 2 : 2 * z * z));                                                                     \
+    return backward ? q * r + x * (4 * (x < 0 ? z : z * z) * (1 + z)) * r * r : q * r;                                    \
 }                                                                                                                         \
-VM_INLINE real vm_mish_##f(real x) { real slope; return vm_mish_both_##f(x, &slope); }                                    \
-VM_INLINE real vm_mish_slope_##f(real x) { real slope; return (vm_mish_both_##f(x, &slope), slope); }
+/* the derivative of x times the logistic function s of something with the derivative t */                                \
+VM_INLINE real vm_slope_##f(real x, real s, real t) { return s + x * (s * (1 - s)) * t; }
 
 VM_DEFINE(f, float, uint32_t, 23, 127, 0.693359375, -2.12194440e-4, -104, -18, 15, 3.5)
 VM_DEFINE(, double, uint64_t, 52, 1023, 6.93147180369123816490e-01, 1.90821492927058770002e-10, -746, -38, 39, 5.5)
 
-
 /* out from the input, or backward from the gradient of the output and what `in` keeps, input or output */
 #define VM_APPLY(f, real)                                                                                                 \
-static inline void vm_apply_##f(int op, const double *params, const real *grad, const real *in, real *out, ptrdiff_t n)   \
-{                                                                                                                         \
+VM_STRAIGHT static void vm_apply_##f(int op, const double *p, const real *grad, const real *in, real *out, ptrdiff_t n) { \
     typedef real vm_real;                                                                                                 \
-    const real a = (real) params[0], b = (real) params[1], c = (real) params[2];                                          \
+    const real a = (real) p[0], b = (real) p[1], c = (real) p[2];                                                         \
     if (vm_wide_##f(op, in, out, n)) return;                                                                              \
     switch (op) { VM_ACTIVATIONS(VM_BOTH) }                                                                               \
 }
-#if defined(__GNUC__) && !defined(__clang__)
-#pragma GCC push_options /* comparisons with a constant would make it compute all that follows twice, and then choose */
-#pragma GCC optimize("no-thread-jumps")
-#endif
 VM_APPLY(f, float)
 VM_APPLY(, double)
-#if defined(__GNUC__) && !defined(__clang__)
-#pragma GCC pop_options
-#endif
 
 /* for Cython */
 #define vm_exp(x) VM(exp, x)
-#define vm_apply(op, params, x, ...) _Generic((x), const float *: vm_apply_f, default: vm_apply_)(op, params, x, __VA_ARGS__)
+#define vm_apply(op, p, x, ...) _Generic((x), const float *: vm_apply_f, default: vm_apply_)(op, p, x, __VA_ARGS__)

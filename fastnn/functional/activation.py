@@ -2,7 +2,7 @@
 keeps anyway.
 
 Inputs are float32 or float64 of any shape, else DTypeError; `inplace=True` writes into the input and returns it."""
-import inspect
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -12,7 +12,7 @@ import numpy as np
 from fastnn import backend, layout
 from fastnn.errors import ArgumentError, ShapeError
 from fastnn.functional.arguments import alike, same_float
-from fastnn.functional.elementwise import mul, named, where
+from fastnn.functional.elementwise import gt, mul, named, neg, where
 from fastnn.functional.pooling import Unpooled
 from fastnn.functional.shape import axis_of, chunk, install
 from fastnn.tensor import Array, Tensor, exclusive, float32, pending, recipe_of, record, shadow
@@ -27,8 +27,7 @@ __all__ = [
 
 def _activation(op: str, x: Tensor, *params: float, inplace: bool = False, read_input: bool = False,
                 name: str = "") -> Tensor:
-    """The kernel `op` with its parameters on x. Its backward kernel reads the output, or with `read_input` the input.
-    `name`: of the operation if not op."""
+    """The kernel `op` on x. Its backward kernel reads the output, or with `read_input` the input. `name`: if not op."""
     if op in ("sigmoid", "tanh") and isinstance(x, Tensor) and x.array.dtype.kind != "f":
         x = x.to(float32)
     if not alike(None, x):
@@ -100,44 +99,40 @@ def leaky_relu(input: Tensor, negative_slope: float = 0.01, inplace: bool = Fals
 
 
 def prelu(input: Tensor, weight: Tensor) -> Tensor:
-    """x where x > 0, else weight·x, the weight being one for all or one for each channel, dimension 1. The gradient at 0
-    is that of weight·x. (He, Zhang, Ren, Sun 2015.)
+    """x where x > 0, else weight·x, the weight being one for all or one for each channel, dimension 1; the gradient at
+    0 is that of weight·x. (He, Zhang, Ren, Sun 2015.)
 
     Raises ShapeError unless weight is 0-d, (1,) or (C,); DTypeError unless both are of one float dtype."""
     a, w = same_float("prelu", input=input, weight=weight), layout.contiguous(weight.array).reshape(-1)
     C = a.shape[1] if a.ndim > 1 else 1
-    if weight.ndim > 1 or w.size not in (1, C):
+    if weight.ndim > 1 or w.size not in (1, C) or not w.size:
         raise ShapeError(f"prelu: weight must have 1 number or, for an input of shape {a.shape}, {C}, but its shape is "
                          f"{weight.shape}")
-
-    def rows(a: Array) -> Array:  # the channels innermost
-        inner = w.size == 1 or a.ndim == 2
-        return layout.dense(a) if inner else layout.channels_last(a.reshape(*a.shape[:3], math.prod(a.shape[3:])))
-
-    x = rows(a)
-    y, back = layout.empty_like(x), lambda b: layout.dense(b.reshape(a.shape))
-    backend.activation.prelu(x, w, y, backend.n_threads())
+    inner = w.size == 1 or a.ndim == 2  # else the channels are put there
+    x = layout.dense(a) if inner else layout.channels_last(a.reshape(*a.shape[:3], math.prod(a.shape[3:])))
+    y, wide = layout.empty_like(x), np.resize(w, max(1, 512 // w.size) * w.size)
+    backend.activation.prelu(x, wide, y, backend.n_threads())
 
     def prelu(grad: Array) -> tuple[Array, Array]:
-        dx, dw = layout.empty_like(x), layout.empty(w.shape, w.dtype)
-        backend.activation.prelu_backward(layout.match(rows(grad), x), x, w, dx, dw, backend.n_threads())
-        return back(dx), dw.reshape(weight.shape)
+        dx, sums = layout.empty_like(x), layout.empty((wide.size * min(64, 1 + a.size // 16384),), w.dtype)
+        backend.activation.prelu_backward(layout.match(grad.reshape(x.shape), x), x, wide, dx, sums, backend.n_threads())
+        dw = sums.reshape(-1, w.size).sum(axis=0, dtype=np.float64).astype(w.dtype)
+        return layout.dense(dx.reshape(a.shape)), dw.reshape(weight.shape)
 
-    return record(back(y), (input, weight), prelu, (input, weight))
+    return record(layout.dense(y.reshape(a.shape)), (input, weight), prelu, (input, weight))
 
 
 def rrelu(input: Tensor, lower: float = 1 / 8, upper: float = 1 / 3, training: bool = False,
           inplace: bool = False) -> Tensor:
-    """x where x > 0, else s·x; in training s is drawn for each element, evenly from `lower` to `upper`, else their mean.
-    ArgumentError if lower > upper. (Xu, Wang, Chen, Li 2015.)"""
+    """x where x > 0, else s·x: in training s is drawn for each element, evenly from `lower` to `upper`, else it is their
+    mean. ArgumentError if lower > upper. (Xu, Wang, Chen, Li 2015.)"""
     if not lower <= upper:
         raise ArgumentError(f"rrelu: lower must be at most upper, but {lower} and {upper} came")
     a = same_float("rrelu", input=input)
     if not training:
         return leaky_relu(input, (lower + upper) / 2, inplace)
     slope = layout.empty_like(a)
-    memory = slope.transpose(0, 2, 3, 1) if layout.is_channels_last(slope) else slope
-    memory[...] = backend.generator.random(memory.shape, a.dtype) * (upper - lower) + lower
+    slope[...] = backend.generator.random(a.shape, a.dtype) * (upper - lower) + lower
     np.copyto(slope, 1, where=~(a <= 0))  # of NaN, too, as in PyTorch
     out = mul(input, Tensor(slope))
     return write_into(input, out) if inplace else out
@@ -147,15 +142,9 @@ def elu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
     """x where x > 0, else alpha·(exp(x) − 1), the gradient at 0 is alpha. (Clevert, Unterthiner, Hochreiter 2016.)"""
     if alpha < 0:  # the output would not tell the sign of the input
         x = shadow(input) if inplace else input
-        out = where(x > 0, x, -elu(x, -alpha))  # type: ignore[operator]
+        out = where(gt(x, 0), x, neg(elu(x, -alpha)))
         return write_into(input, out) if inplace else out
     return _activation("elu", input, alpha, 1.0, 1.0, inplace=inplace)
-
-
-def selu(input: Tensor, inplace: bool = False) -> Tensor:
-    """1.0507·elu(x, alpha=1.6733), which keeps mean 0 and variance 1. (Klambauer, Unterthiner, Mayr, Hochreiter 2017.)"""
-    alpha, scale = 1.6732632423543772848170429916717, 1.0507009873554804934193349852946
-    return _activation("elu", input, alpha * scale, 1.0, scale, inplace=inplace, name="selu")
 
 
 def celu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
@@ -180,51 +169,16 @@ def gelu(input: Tensor, approximate: str = "none") -> Tensor:
     return _activation("gelu_tanh", input, twice, 0.044715 * twice, read_input=True, name="gelu")
 
 
-def silu(input: Tensor, inplace: bool = False) -> Tensor:
-    """x·sigmoid(x), also known as swish. (Elfwing, Uchibe, Doya 2017.)"""
-    return _activation("silu", input, inplace=inplace, read_input=True)
-
-
-def mish(input: Tensor, inplace: bool = False) -> Tensor:
-    """x·tanh(softplus(x)). (Misra 2019.)"""
-    return _activation("mish", input, inplace=inplace, read_input=True)
-
-
 def softplus(input: Tensor, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
     """log(1 + exp(beta·x)) / beta, and x where beta·x > threshold."""
     return _activation("softplus", input, beta, threshold, read_input=True)
 
 
-def logsigmoid(input: Tensor) -> Tensor:
-    """log(sigmoid(x)) = −softplus(−x), which never overflows."""
-    return _activation("softplus", input, -1.0, math.inf, read_input=True, name="logsigmoid")
-
-
-def softsign(input: Tensor) -> Tensor:
-    """x / (1 + |x|)."""
-    return _activation("softsign", input)
-
-
 def hardtanh(input: Tensor, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False) -> Tensor:
-    """x, at least min_val and at most max_val; the gradient on these bounds is 0. ArgumentError if min_val > max_val."""
+    """min(max(x, min_val), max_val); the gradient on these bounds is 0. ArgumentError if min_val > max_val."""
     if min_val > max_val:
         raise ArgumentError(f"hardtanh: min_val must be at most max_val, but {min_val} and {max_val} came")
     return _activation("hardtanh", input, min_val, max_val, inplace=inplace)
-
-
-def relu6(input: Tensor, inplace: bool = False) -> Tensor:
-    """min(max(x, 0), 6); the gradient at 0 and 6 is 0. (Krizhevsky 2010.)"""
-    return _activation("hardtanh", input, 0.0, 6.0, inplace=inplace, name="relu6")
-
-
-def hardsigmoid(input: Tensor, inplace: bool = False) -> Tensor:
-    """min(max(x + 3, 0), 6) / 6; the gradient at -3 and 3 is 0."""
-    return _activation("hardsigmoid", input, inplace=inplace)
-
-
-def hardswish(input: Tensor, inplace: bool = False) -> Tensor:
-    """x·hardsigmoid(x); the gradient at -3 is 0, at 3 it is 1. (Howard et al. 2019, "Searching for MobileNetV3".)"""
-    return _activation("hardswish", input, inplace=inplace, read_input=True)
 
 
 def hardshrink(input: Tensor, lambd: float = 0.5) -> Tensor:
@@ -239,11 +193,6 @@ def softshrink(input: Tensor, lambd: float = 0.5) -> Tensor:
     return _activation("softshrink", input, lambd)
 
 
-def tanhshrink(input: Tensor) -> Tensor:
-    """x − tanh(x)."""
-    return _activation("tanhshrink", input, read_input=True)
-
-
 def threshold(input: Tensor, threshold: float, value: float, inplace: bool = False) -> Tensor:
     """x where x > threshold, else value."""
     # a value above the threshold looks like an input above it
@@ -251,8 +200,8 @@ def threshold(input: Tensor, threshold: float, value: float, inplace: bool = Fal
 
 
 def glu(input: Tensor, dim: int = -1) -> Tensor:
-    """a·sigmoid(b), a and b being the first and second half of x along `dim`. ShapeError if its size is odd or x is 0-d.
-    (Dauphin, Fan, Auli, Grangier 2017.)"""
+    """a·sigmoid(b), a and b being the halves of x along `dim`. ShapeError if its size is odd or x is 0-d. (Dauphin, Fan,
+    Auli, Grangier 2017.)"""
     shape = same_float("glu", input=input).shape
     if not shape or shape[axis_of("glu", dim, len(shape))] % 2:
         raise ShapeError(f"glu: dim {dim} of the input must have an even size, but the shape is {shape}")
@@ -269,9 +218,32 @@ def sigmoid(input: Tensor) -> Tensor:
     return _activation("sigmoid", input)
 
 
-def tanh(input: Tensor) -> Tensor:
-    """(exp(x) − exp(−x)) / (exp(x) + exp(−x)); integers become float32."""
-    return _activation("tanh", input)
+def _plain(name: str, doc: str, *params: float, op: str = "", reads: str = "y",
+           inplace: bool = False) -> Callable[..., Tensor]:
+    """An activation without settings, by the kernel `op` if that is not `name`; its gradient `reads` the input x or the
+    output y; `inplace`: whether it has the argument."""
+    def plain(input: Tensor) -> Tensor:
+        return _activation(op or name, input, *params, read_input=reads == "x", name=name)
+
+    def changing(input: Tensor, inplace: bool = False) -> Tensor:
+        return _activation(op or name, input, *params, inplace=inplace, read_input=reads == "x", name=name)
+
+    return named(changing if inplace else plain, name, doc)
+
+
+_ALPHA, _SCALE = 1.6732632423543772848170429916717, 1.0507009873554804934193349852946
+selu = _plain("selu", "1.0507·elu(x, alpha=1.6733), to keep mean 0 and variance 1. (Klambauer et al. 2017.)",
+              _ALPHA * _SCALE, 1.0, _SCALE, op="elu", inplace=True)
+silu = _plain("silu", "x·sigmoid(x), or swish. (Elfwing, Uchibe, Doya 2017.)", reads="x", inplace=True)
+mish = _plain("mish", "x·tanh(softplus(x)). (Misra 2019.)", reads="x", inplace=True)
+tanh = _plain("tanh", "(exp(x) − exp(−x)) / (exp(x) + exp(−x)); integers become float32.")
+tanhshrink = _plain("tanhshrink", "x − tanh(x).", reads="x")
+softsign = _plain("softsign", "x / (1 + |x|).")
+logsigmoid = _plain("logsigmoid", "log(sigmoid(x)), which never overflows.", -1.0, math.inf, op="softplus", reads="x")
+relu6 = _plain("relu6", "min(max(x, 0), 6); the gradient at 0 and 6 is 0.", 0.0, 6.0, op="hardtanh", inplace=True)
+hardsigmoid = _plain("hardsigmoid", "min(max(x + 3, 0), 6) / 6; the gradient at -3 and 3 is 0.", inplace=True)
+hardswish = _plain("hardswish", "x·hardsigmoid(x), with slope 0 at -3 and 1 at 3. (Howard et al. 2019, MobileNetV3.)",
+                   reads="x", inplace=True)
 
 
 def rows(a: Array, dim: int) -> tuple[Array, Callable[[Array], Array]]:
@@ -324,19 +296,10 @@ def log_softmax(input: Tensor, dim: int, dtype: Any = None) -> Tensor:
 
 def softmin(input: Tensor, dim: int, dtype: Any = None) -> Tensor:
     """softmax(−x)."""
-    return softmax(-input, dim, dtype)  # type: ignore[operator]
+    return softmax(neg(input), dim, dtype)
 
 
-def _in_place(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """The function whose name ends in an underscore."""
-    def op(*args: Any, **kwargs: Any) -> Tensor:
-        return function(*args, **kwargs, inplace=True)
-
-    parameters = inspect.signature(function).parameters.values()
-    op.__signature__ = inspect.Signature([p for p in parameters if p.name != "inplace"])  # type: ignore[attr-defined]
-    return named(op, f"{function.__name__}_", f"`{function.__name__}`, in place.")
-
-
-celu_, elu_, hardtanh_, leaky_relu_, relu_, rrelu_, selu_, threshold_ = map(_in_place, (
-    celu, elu, hardtanh, leaky_relu, relu, rrelu, selu, threshold))
+celu_, elu_, hardtanh_, leaky_relu_, relu_, rrelu_, selu_, threshold_ = (
+    named(functools.partial(function, inplace=True), f"{function.__name__}_", f"`{function.__name__}`, in place.")
+    for function in (celu, elu, hardtanh, leaky_relu, relu, rrelu, selu, threshold))
 install(relu=relu, sigmoid=sigmoid, tanh=tanh, softmax=softmax, log_softmax=log_softmax)

@@ -1,21 +1,40 @@
-"""Activations as modules; `fastnn.functional` has their formulae, arguments and errors."""
+"""Activations as modules, with the docstrings of their functions in `fastnn.functional`."""
 from typing import Any
 
 import fastnn.functional as F
 from fastnn import creation
 from fastnn.errors import ShapeError
-from fastnn.nn import init as initialize
 from fastnn.nn.module import FunctionModule, Module
 from fastnn.nn.parameter import Parameter
 from fastnn.tensor import Tensor
 
 
-class ReLU(FunctionModule, function=F.relu):
-    """max(x, 0)."""
-
-
-class LeakyReLU(FunctionModule, function=F.leaky_relu):
-    """x where x > 0, else negative_slope·x."""
+class ReLU(FunctionModule, function=F.relu): ...
+class LeakyReLU(FunctionModule, function=F.leaky_relu): ...
+class RReLU(FunctionModule, function=F.rrelu): ...
+class ELU(FunctionModule, function=F.elu): ...
+class SELU(FunctionModule, function=F.selu): ...
+class CELU(FunctionModule, function=F.celu): ...
+class GELU(FunctionModule, function=F.gelu): ...
+class SiLU(FunctionModule, function=F.silu): ...
+class Mish(FunctionModule, function=F.mish): ...
+class Sigmoid(FunctionModule, function=F.sigmoid): ...
+class LogSigmoid(FunctionModule, function=F.logsigmoid): ...
+class Tanh(FunctionModule, function=F.tanh): ...
+class Softplus(FunctionModule, function=F.softplus): ...
+class Softsign(FunctionModule, function=F.softsign): ...
+class Hardtanh(FunctionModule, function=F.hardtanh): ...
+class ReLU6(FunctionModule, function=F.relu6): ...
+class Hardswish(FunctionModule, function=F.hardswish): ...
+class Hardsigmoid(FunctionModule, function=F.hardsigmoid): ...
+class Hardshrink(FunctionModule, function=F.hardshrink): ...
+class Softshrink(FunctionModule, function=F.softshrink): ...
+class Tanhshrink(FunctionModule, function=F.tanhshrink): ...
+class Threshold(FunctionModule, function=F.threshold): ...
+class GLU(FunctionModule, function=F.glu): ...
+class Softmax(FunctionModule, function=F.softmax): ...
+class LogSoftmax(FunctionModule, function=F.log_softmax): ...
+class Softmin(FunctionModule, function=F.softmin): ...
 
 
 class PReLU(Module):
@@ -23,11 +42,7 @@ class PReLU(Module):
     def __init__(self, num_parameters: int = 1, init: float = 0.25, device: Any = None, dtype: Any = None) -> None:
         super().__init__()
         self.num_parameters, self.init = num_parameters, init
-        self.weight = Parameter(creation.empty(num_parameters, dtype=dtype, device=device))
-        self.reset_parameters()
-
-    def reset_parameters(self) -> None:
-        initialize.constant_(self.weight, self.init)
+        self.weight = Parameter(creation.full((num_parameters,), float(init), dtype=dtype, device=device))
 
     def forward(self, input: Tensor) -> Tensor:
         return F.prelu(input, self.weight)
@@ -36,105 +51,9 @@ class PReLU(Module):
         return f"num_parameters={self.num_parameters}"
 
 
-class RReLU(FunctionModule, function=F.rrelu):
-    """x where x > 0, else s·x, s drawn from `lower` to `upper` in training, else their mean."""
-
-
-class ELU(FunctionModule, function=F.elu):
-    """x where x > 0, else alpha·(exp(x) − 1)."""
-
-
-class SELU(FunctionModule, function=F.selu):
-    """1.0507·elu(x, alpha=1.6733)."""
-
-
-class CELU(FunctionModule, function=F.celu):
-    """x where x > 0, else alpha·(exp(x / alpha) − 1)."""
-
-
-class GELU(FunctionModule, function=F.gelu):
-    """x·Φ(x), Φ being the normal distribution."""
-
-
-class SiLU(FunctionModule, function=F.silu):
-    """x·sigmoid(x)."""
-
-
-class Mish(FunctionModule, function=F.mish):
-    """x·tanh(softplus(x))."""
-
-
-class Sigmoid(FunctionModule, function=F.sigmoid):
-    """1 / (1 + exp(−x))."""
-
-
-class LogSigmoid(FunctionModule, function=F.logsigmoid):
-    """log(sigmoid(x))."""
-
-
-class Tanh(FunctionModule, function=F.tanh):
-    """tanh(x)."""
-
-
-class Softplus(FunctionModule, function=F.softplus):
-    """log(1 + exp(beta·x)) / beta."""
-
-
-class Softsign(FunctionModule, function=F.softsign):
-    """x / (1 + |x|)."""
-
-
-class Hardtanh(FunctionModule, function=F.hardtanh):
-    """x, at least min_val and at most max_val."""
-
-
-class ReLU6(FunctionModule, function=F.relu6):
-    """min(max(x, 0), 6)."""
-
-
-class Hardswish(FunctionModule, function=F.hardswish):
-    """x·hardsigmoid(x)."""
-
-
-class Hardsigmoid(FunctionModule, function=F.hardsigmoid):
-    """min(max(x + 3, 0), 6) / 6."""
-
-
-class Hardshrink(FunctionModule, function=F.hardshrink):
-    """x where |x| > lambd, else 0."""
-
-
-class Softshrink(FunctionModule, function=F.softshrink):
-    """x − lambd where x > lambd, x + lambd where x < −lambd, else 0."""
-
-
-class Tanhshrink(FunctionModule, function=F.tanhshrink):
-    """x − tanh(x)."""
-
-
-class Threshold(FunctionModule, function=F.threshold):
-    """x where x > threshold, else value."""
-
-
-class GLU(FunctionModule, function=F.glu):
-    """a·sigmoid(b), a and b being the halves of x along `dim`."""
-
-
-class Softmax(FunctionModule, function=F.softmax):
-    """exp(x) / Σ exp(x), the sum along `dim`."""
-
-
 class Softmax2d(Module):
     """Softmax over the channels of images (N, C, H, W) or (C, H, W), else ValueError."""
     def forward(self, input: Tensor) -> Tensor:
         if input.ndim not in (3, 4):
             raise ShapeError(f"Softmax2d: input must be (N, C, H, W) or (C, H, W), but its shape is {input.shape}")
         return F.softmax(input, -3)
-
-
-class LogSoftmax(FunctionModule, function=F.log_softmax):
-    """x − log Σ exp(x), the sum along `dim`."""
-
-
-class Softmin(FunctionModule, function=F.softmin):
-    """softmax(−x) along `dim`."""

@@ -277,7 +277,8 @@ class FunctionModule(Module):
 
     A subclass names beside its base the `function`, with how many `inputs` it begins, and the settings that its repr
     `shows` (by default all, but inplace only if true). The constructor takes the function's other arguments, in their
-    order and with their defaults, but `training`, which is the module's; tensors among them become buffers."""
+    order and with their defaults, but `training`, which is the module's; tensors among them become buffers. A subclass
+    without a docstring takes the function's, but for its examples."""
 
     _function: ClassVar[Callable[..., Any]]
     _shows: ClassVar[tuple[str, ...] | None]
@@ -290,6 +291,7 @@ class FunctionModule(Module):
         if function:
             parameters = [*inspect.signature(function).parameters.values()][inputs:]
             cls._function, cls._shows = staticmethod(function), shows
+            cls.__doc__ = cls.__doc__ or (function.__doc__ or "").partition("\n\n    >>>")[0]
             cls.__signature__ = inspect.Signature([p for p in parameters if p.name != "training"])
             cls._trains = len(cls.__signature__.parameters) < len(parameters)
 

@@ -55,12 +55,13 @@ def activation(name, make):
                   "elu_backward": (-sum(params[:1]), np.inf)}
         kept = np.clip(x, *ranges.get(name, (-np.inf, np.inf)), out=make.normal(x.shape))
         dy = (make.special if i < len(ELEMENTS) else make.normal)(x.shape)  # ∞·0 where the derivative vanishes early
-        weight = make.normal((x.shape[1] if x.ndim > 1 and i % 3 else 1,))
+        weight = make.normal(((1, 5, 64)[i % 3],))
         if name == "prelu_backward":
             x, dy = make.normal(x.shape), make.normal(x.shape)  # a sum of unlike infinities is NaN
         yield {"x": x, "kept": kept, "dy": dy, "params": params, "weight": weight,
                "y_out": make.normal(x.shape), "dx_out": make.normal(x.shape),
-               "dweight_out": weight}, x.size // weight.size if name == "prelu_backward" else 1
+               "sums_out": make.normal((weight.size * (1 + i % 4),))}, {
+                   "prelu_backward": x.size // weight.size, "gelu_tanh_backward": 4}.get(name, 1)
 
 
 # N, C, H, W; F; kernel, stride, padding, dilation; groups: nothing square, borders beyond the kernel, depthwise
