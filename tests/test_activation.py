@@ -274,7 +274,7 @@ def test_dtypes():
     (lambda x: F.softshrink(x, -1), "softshrink: lambd must be at least 0, but -1 came"),
     (lambda x: F.rrelu(x, 0.5, 0.1), "rrelu: lower must be at most upper, but 0.5 and 0.1 came"),
     (lambda x: F.glu(x, 0), "glu: dim 0 of the input must have an even size"),
-    (lambda x: F.prelu(x, fastnn.ones(2)), r"an input of shape \(3, 4\), 4, but its shape is \(2,\)"),
+    (lambda x: F.prelu(x, fastnn.ones(2)), r"must have 1 or 4 numbers for input \(3, 4\), but has shape \(2,\)"),
 ])  # fmt: skip
 def test_bad_arguments(call, message):
     with pytest.raises(ValueError, match=message):

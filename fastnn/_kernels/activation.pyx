@@ -74,7 +74,7 @@ cdef struct Slopes:
     Py_ssize_t size, lanes, together  # numbers in all, in a wide row, and in a unit
 
 
-cdef void prelu_unit(const Slopes* s, Py_ssize_t unit, floating* kind) noexcept nogil:
+cdef void walk(const Slopes* s, Py_ssize_t unit, floating* kind) noexcept nogil:
     cdef Py_ssize_t i = unit * s.together, end = min(s.size, i + s.together), j, n
     cdef const floating* w = <floating*> s.weight
     cdef const floating* x = <floating*> s.x
@@ -98,29 +98,26 @@ cdef void prelu_unit(const Slopes* s, Py_ssize_t unit, floating* kind) noexcept 
 cdef int run_prelu(cnp.ndarray x, cnp.ndarray weight, cnp.ndarray dy, cnp.ndarray out, cnp.ndarray sums,
                    int n_threads) except -1:
     """Forward passes have x for dy."""
-    cdef Py_ssize_t lanes = max(weight.size, 1), wides = parts(x.size, lanes)
+    cdef Py_ssize_t lanes = max(weight.size, 1)
     cdef Py_ssize_t units = parts(x.size, CHUNK) if sums is None else sums.size // lanes
     check_order(x, True, True)
     check_vector(weight, lanes, x)
     check_same(x, dy)
     check_same(x, out)
     cdef Slopes s = Slopes(x.data, weight.data, dy.data, out.data, NULL, x.size, lanes,
-                           parts(wides, max(units, 1)) * lanes)
+                           parts(parts(x.size, lanes), max(units, 1)) * lanes)
     if sums is not None:
         check_vector(sums, units * lanes, x)
         s.sums = sums.data
-    return start(<Unit> prelu_unit[float], <Unit> prelu_unit[double], x, &s, units,
-                 threads_for(x.size // STREAM, n_threads))
+    return start(<Unit> walk[float], <Unit> walk[double], x, &s, units, threads_for(x.size // STREAM, n_threads))
 
 
 def prelu(cnp.ndarray x not None, cnp.ndarray weight not None, cnp.ndarray y_out not None, int n_threads):
-    """y = x where x > 0, else weight·x; the weights (L,), those of the channels as often as one likes, are repeated
-    along memory."""
+    """y = x where x > 0, else weight·x, the weights (L,) being repeated along memory."""
     run_prelu(x, weight, x, y_out, None, n_threads)
 
 
 def prelu_backward(cnp.ndarray dy not None, cnp.ndarray x not None, cnp.ndarray weight not None,
                    cnp.ndarray dx_out not None, cnp.ndarray sums_out not None, int n_threads):
-    """dx = dy where x > 0, else weight·dy; sums (U·L,): of x·dy over x <= 0 for each weight, in each of U runs of memory,
-    which are ⌈⌈size / L⌉ / U⌉·L long."""
+    """dx = dy where x > 0, else weight·dy; sums (U·L,): Σ x·dy over x <= 0 for each weight in each of U runs of memory."""
     run_prelu(x, weight, dy, dx_out, sums_out, n_threads)

@@ -5,15 +5,13 @@
    in two parts, the first with trailing zeros, so that k times it is exact). Adding MAGIC = 1.5 * 2^(mantissa bits)
    rounds to the integer k and leaves it in the low bits of the sum. Then expm1(r) = r + r^2 q(r), q by Chebyshev
    interpolation. NaN passes through every step. Of exp's argument k may be large; expm1 does with one part of ln 2, since
-   what the other adds is k 2^k times it at most. Errors stay under 1.2 ulp for exp and expm1. The logistic function and
-   tanh are quotients whose numerator and denominator are kept with what rounding took from them; fused multiply-adds find
-   it again, and correct the quotient by it: 1.1 and 1.6 ulp in float32, where the processor has them, else 2.4 and 2.5.
-   AVX-512 goes another way (vmath512.h).
-
-   log1p(z) = z + z^2 p(z). The normal distribution below 0 is exp(-x^2 / 2) r p((z - K) r), r = 1 / (z + K), z = -x
-   (Mills's ratio, in the variable of Shepherd and Laframboise, "Chebyshev approximation of (1 + 2x) exp(x^2) erfc x",
-   1981), the square with what rounding took from it; so gelu keeps its relative accuracy far below 0, where 1 + erf has
-   none. Both p have the least relative error of their degree (Remez's exchange), under 1e-8 and 1e-17. */
+   what the other adds is k 2^k times it at most. Errors stay under 1.2 ulp for both. The logistic function and tanh are
+   quotients whose numerator and denominator are kept with what rounding took from them; fused multiply-adds find it
+   again, and correct the quotient by it: 1.1 and 1.6 ulp in float32, where the processor has them, else 2.4 and 2.5.
+   AVX-512 goes another way (vmath512.h). log1p(z) = z + z^2 p(z). The normal distribution at -z < 0 is exp(-z^2 / 2) r
+   p((z - K) r), r = 1 / (z + K) (Shepherd and Laframboise, "Chebyshev approximation of (1 + 2x) exp(x^2) erfc x", 1981),
+   z^2 with what rounding took from it: gelu is exact to 4 ulp where 1 + erf has no digit left. Both p have the least
+   relative error of their degree (Remez), under 1e-8 in float32, 1e-17 in float64. */
 #pragma once
 #include <math.h>
 #include <stddef.h>
@@ -22,10 +20,8 @@
 
 #if defined(__GNUC__)
 #define VM_INLINE static inline __attribute__((always_inline))
-#define VM_UNROLLED _Pragma("GCC unroll 32")
 #else
 #define VM_INLINE static inline
-#define VM_UNROLLED
 #endif
 #if defined(__GNUC__) && !defined(__clang__) /* or comparisons with constants make it compute all behind them twice */
 #define VM_STRAIGHT __attribute__((optimize("no-thread-jumps")))
@@ -33,35 +29,33 @@
 #define VM_STRAIGHT
 #endif
 
-/* The polynomial of these coefficients, the constant one first, by Horner's rule */
-#define VM_POLYNOMIAL(name, real, ...)                                                                                    \
+#define VM_POLYNOMIAL(name, real, ...) /* coefficients, the constant one first */                                         \
 VM_INLINE real name(real x) {                                                                                             \
     const real c[] = {__VA_ARGS__};                                                                                       \
     const int last = (int) (sizeof c / sizeof *c) - 1;                                                                    \
     real p = c[last];                                                                                                     \
-    VM_UNROLLED for (int k = last - 1; k >= 0; k--) p = c[k] + x * p;                                                     \
+    _Pragma("GCC unroll 32") for (int k = last - 1; k >= 0; k--) p = c[k] + x * p;                                        \
     return p;                                                                                                             \
 }
 VM_POLYNOMIAL(vm_q_f, float, 0.5f, 0.16666576305560638f, 0.041666553762567638f, 0.0083632927530306023f,
-              0.00139263256181334621f)
+    0.00139263256181334621f)
 VM_POLYNOMIAL(vm_q_, double, 0.5, 0.16666666666666671, 0.041666666666666670, 0.0083333333333260250,
-              0.0013888888888883670, 0.00019841269875205077, 2.4801587325822281e-5, 2.7557254913486702e-6,
-              2.7557273295539724e-7, 2.5105419192016336e-8, 2.0914831351380410e-9)
+    0.0013888888888883670, 0.00019841269875205077, 2.4801587325822281e-5, 2.7557254913486702e-6, 2.7557273295539724e-7,
+    2.5105419192016336e-8, 2.0914831351380410e-9)
 VM_POLYNOMIAL(vm_log_f, float, -0.499999328f, 0.333305114f, -0.249585879f, 0.196954026f, -0.153554015f, 0.106805636f,
-              -0.0576645181f, 0.0202046216f, -0.00331848017f)
+    -0.0576645181f, 0.0202046216f, -0.00331848017f)
 VM_POLYNOMIAL(vm_log_, double, -0.4999999999999946, 0.33333333333235051, -0.2499999999367696, 0.19999999791333535,
-              -0.16666662498672778, 0.14285658898933824, -0.12499479624536677, 0.11107506054657087,
-              -0.099810151474821137, 0.090131543570844236, -0.080812133882165007, 0.07035546444952644,
-              -0.057502093911802415, 0.042300221242121457, -0.026744063841988549, 0.013838657681878873,
-              -0.0055431413336199415, 0.001595751624545369, -0.00029176330880116707, 2.5330131490935307e-5)
-VM_POLYNOMIAL(vm_mills_f, float, 0.744416074f, -0.565561739f, 0.315425091f, -0.116053175f, 0.017405821f,
-              0.00649372679f, -0.00317282777f, -0.00049503921f, 0.000418322297f, 0.000108692884f)
-VM_POLYNOMIAL(vm_mills_, double, 0.77376963427640677, -0.68518342057433811, 0.53559648906249469,
-              -0.36704906529361979, 0.21787243285795867, -0.10970308995871821, 0.045097580814909536,
-              -0.013923510565679242, 0.0024429826743545839, 0.00026960400087299126, -0.00032452265085166865,
-              7.141485103093802e-5, 1.6319979487964332e-5, -1.2118899378999523e-5, 4.4635261190285355e-7,
-              1.4838656353190234e-6, -2.6777544473928215e-7, -1.7759534737000625e-7, 5.0251119414861794e-8,
-              2.2939765280665699e-8, -5.6528220958600146e-9, -2.579997797556424e-9)
+    -0.16666662498672778, 0.14285658898933824, -0.12499479624536677, 0.11107506054657087, -0.099810151474821137,
+    0.090131543570844236, -0.080812133882165007, 0.07035546444952644, -0.057502093911802415, 0.042300221242121457,
+    -0.026744063841988549, 0.013838657681878873, -0.0055431413336199415, 0.001595751624545369, -0.00029176330880116707,
+    2.5330131490935307e-5)
+VM_POLYNOMIAL(vm_mills_f, float, 0.744416074f, -0.565561739f, 0.315425091f, -0.116053175f, 0.017405821f, 0.00649372679f,
+    -0.00317282777f, -0.00049503921f, 0.000418322297f, 0.000108692884f)
+VM_POLYNOMIAL(vm_mills_, double, 0.77376963427640677, -0.68518342057433811, 0.53559648906249469, -0.36704906529361979,
+    0.21787243285795867, -0.10970308995871821, 0.045097580814909536, -0.013923510565679242, 0.0024429826743545839,
+    0.00026960400087299126, -0.00032452265085166865, 7.141485103093802e-5, 1.6319979487964332e-5,
+    -1.2118899378999523e-5, 4.4635261190285355e-7, 1.4838656353190234e-6, -2.6777544473928215e-7,
+    -1.7759534737000625e-7, 5.0251119414861794e-8, 2.2939765280665699e-8, -5.6528220958600146e-9, -2.579997797556424e-9)
 
 #if defined(__FMA__) || defined(__ARM_FEATURE_FMA)
 #define VM_EXACT 1
@@ -72,9 +66,8 @@ VM_POLYNOMIAL(vm_mills_, double, 0.77376963427640677, -0.68518342057433811, 0.53
 #define vm_no_fma(a, b, c) ((a) * (b) + (c))
 #endif
 
-/* Each activation: its name; what an element costs forward and backward, in halves of one streamed; y; dx. The gradient
-   is written in y where the output suffices for it, else in x. a, b and c are parameters. NaN fails comparisons, which
-   are written so that it goes where PyTorch lets it go. */
+/* Each activation: its name; what an element costs forward and backward, in halves of one streamed; y; dx,
+   in y where the output suffices, else in x. a, b and c are parameters. NaN goes where it does in PyTorch's vectors. */
 #define VM_ACTIVATIONS(X)                                                                                                 \
     X(relu, 2, 2, x <= 0 ? 0 : x, y <= 0 ? 0 : dy)                                                                        \
     X(threshold, 2, 2, x <= a ? b : x, y <= a ? 0 : dy)                                                                   \
@@ -210,6 +203,5 @@ VM_STRAIGHT static void vm_apply_##f(int op, const double *p, const real *grad, 
 VM_APPLY(f, float)
 VM_APPLY(, double)
 
-/* for Cython */
 #define vm_exp(x) VM(exp, x)
 #define vm_apply(op, p, x, ...) _Generic((x), const float *: vm_apply_f, default: vm_apply_)(op, p, x, __VA_ARGS__)

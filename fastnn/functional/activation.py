@@ -1,5 +1,4 @@
-"""Activations, softmax and its logarithm. Where it suffices, backward passes read the output, which the next layer
-keeps anyway.
+"""Activations, softmax and its logarithm. Most backward passes read the output, which the next layer keeps anyway.
 
 Inputs are float32 or float64 of any shape, else DTypeError; `inplace=True` writes into the input and returns it."""
 import functools
@@ -106,8 +105,7 @@ def prelu(input: Tensor, weight: Tensor) -> Tensor:
     a, w = same_float("prelu", input=input, weight=weight), layout.contiguous(weight.array).reshape(-1)
     C = a.shape[1] if a.ndim > 1 else 1
     if weight.ndim > 1 or w.size not in (1, C) or not w.size:
-        raise ShapeError(f"prelu: weight must have 1 number or, for an input of shape {a.shape}, {C}, but its shape is "
-                         f"{weight.shape}")
+        raise ShapeError(f"prelu: weight must have 1 or {C} numbers for input {a.shape}, but has shape {weight.shape}")
     inner = w.size == 1 or a.ndim == 2  # else the channels are put there
     x = layout.dense(a) if inner else layout.channels_last(a.reshape(*a.shape[:3], math.prod(a.shape[3:])))
     y, wide = layout.empty_like(x), np.resize(w, max(1, 512 // w.size) * w.size)
@@ -115,7 +113,8 @@ def prelu(input: Tensor, weight: Tensor) -> Tensor:
 
     def prelu(grad: Array) -> tuple[Array, Array]:
         dx, sums = layout.empty_like(x), layout.empty((wide.size * min(64, 1 + a.size // 16384),), w.dtype)
-        backend.activation.prelu_backward(layout.match(grad.reshape(x.shape), x), x, wide, dx, sums, backend.n_threads())
+        dy = layout.match(grad.reshape(x.shape), x)
+        backend.activation.prelu_backward(dy, x, wide, dx, sums, backend.n_threads())
         dw = sums.reshape(-1, w.size).sum(axis=0, dtype=np.float64).astype(w.dtype)
         return layout.dense(dx.reshape(a.shape)), dw.reshape(weight.shape)
 
@@ -124,8 +123,7 @@ def prelu(input: Tensor, weight: Tensor) -> Tensor:
 
 def rrelu(input: Tensor, lower: float = 1 / 8, upper: float = 1 / 3, training: bool = False,
           inplace: bool = False) -> Tensor:
-    """x where x > 0, else s·x: in training s is drawn for each element, evenly from `lower` to `upper`, else it is their
-    mean. ArgumentError if lower > upper. (Xu, Wang, Chen, Li 2015.)"""
+    """x where x > 0, else s·x, s drawn for each x from `lower` to `upper` in training, else their mean. (Xu 2015.)"""
     if not lower <= upper:
         raise ArgumentError(f"rrelu: lower must be at most upper, but {lower} and {upper} came")
     a = same_float("rrelu", input=input)
@@ -156,11 +154,7 @@ def celu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
 
 def gelu(input: Tensor, approximate: str = "none") -> Tensor:
     """x·Φ(x), Φ being the normal distribution, (1 + erf(x / √2)) / 2, or with `approximate` = "tanh"
-    x·(1 + tanh(√(2/π)·(x + 0.044715·x³))) / 2. ArgumentError for other names. (Hendrycks and Gimpel 2016.)
-
-    >>> gelu(fastnn.tensor([-1.0, 0.0, 1.0]))
-    tensor([-0.1587,  0.    ,  0.8413])
-    """
+    x·(1 + tanh(√(2/π)·(x + 0.044715·x³))) / 2. ArgumentError for other names. (Hendrycks and Gimpel 2016.)"""
     if approximate not in ("none", "tanh"):
         raise ArgumentError(f"gelu: approximate must be 'none' or 'tanh', but {approximate!r} came")
     if approximate == "none":
@@ -200,8 +194,7 @@ def threshold(input: Tensor, threshold: float, value: float, inplace: bool = Fal
 
 
 def glu(input: Tensor, dim: int = -1) -> Tensor:
-    """a·sigmoid(b), a and b being the halves of x along `dim`. ShapeError if its size is odd or x is 0-d. (Dauphin, Fan,
-    Auli, Grangier 2017.)"""
+    """a·sigmoid(b), a and b being the halves of x along `dim`; ShapeError if its size is odd. (Dauphin et al. 2017.)"""
     shape = same_float("glu", input=input).shape
     if not shape or shape[axis_of("glu", dim, len(shape))] % 2:
         raise ShapeError(f"glu: dim {dim} of the input must have an even size, but the shape is {shape}")
@@ -218,10 +211,8 @@ def sigmoid(input: Tensor) -> Tensor:
     return _activation("sigmoid", input)
 
 
-def _plain(name: str, doc: str, *params: float, op: str = "", reads: str = "y",
-           inplace: bool = False) -> Callable[..., Tensor]:
-    """An activation without settings, by the kernel `op` if that is not `name`; its gradient `reads` the input x or the
-    output y; `inplace`: whether it has the argument."""
+def _plain(name: str, doc: str, *params: float, op: str = "", reads: str = "y", inplace: bool = False) -> Any:
+    """An activation without settings but, if so, inplace; by the kernel `op` or `name`; its gradient reads x or y."""
     def plain(input: Tensor) -> Tensor:
         return _activation(op or name, input, *params, read_input=reads == "x", name=name)
 
@@ -231,9 +222,8 @@ def _plain(name: str, doc: str, *params: float, op: str = "", reads: str = "y",
     return named(changing if inplace else plain, name, doc)
 
 
-_ALPHA, _SCALE = 1.6732632423543772848170429916717, 1.0507009873554804934193349852946
 selu = _plain("selu", "1.0507·elu(x, alpha=1.6733), to keep mean 0 and variance 1. (Klambauer et al. 2017.)",
-              _ALPHA * _SCALE, 1.0, _SCALE, op="elu", inplace=True)
+              1.7580993408473768599, 1.0, 1.0507009873554804934, op="elu", inplace=True)
 silu = _plain("silu", "x·sigmoid(x), or swish. (Elfwing, Uchibe, Doya 2017.)", reads="x", inplace=True)
 mish = _plain("mish", "x·tanh(softplus(x)). (Misra 2019.)", reads="x", inplace=True)
 tanh = _plain("tanh", "(exp(x) − exp(−x)) / (exp(x) + exp(−x)); integers become float32.")
@@ -242,8 +232,7 @@ softsign = _plain("softsign", "x / (1 + |x|).")
 logsigmoid = _plain("logsigmoid", "log(sigmoid(x)), which never overflows.", -1.0, math.inf, op="softplus", reads="x")
 relu6 = _plain("relu6", "min(max(x, 0), 6); the gradient at 0 and 6 is 0.", 0.0, 6.0, op="hardtanh", inplace=True)
 hardsigmoid = _plain("hardsigmoid", "min(max(x + 3, 0), 6) / 6; the gradient at -3 and 3 is 0.", inplace=True)
-hardswish = _plain("hardswish", "x·hardsigmoid(x), with slope 0 at -3 and 1 at 3. (Howard et al. 2019, MobileNetV3.)",
-                   reads="x", inplace=True)
+hardswish = _plain("hardswish", "x·hardsigmoid(x), of slope 0 at -3, 1 at 3. (Howard 2019.)", reads="x", inplace=True)
 
 
 def rows(a: Array, dim: int) -> tuple[Array, Callable[[Array], Array]]:

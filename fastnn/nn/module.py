@@ -275,10 +275,9 @@ _KINDS: dict[str, tuple[str, Any]] = {
 class FunctionModule(Module):
     """A module that calls a function with its inputs and its settings, which are attributes.
 
-    A subclass names beside its base the `function`, with how many `inputs` it begins, and the settings that its repr
-    `shows` (by default all, but inplace only if true). The constructor takes the function's other arguments, in their
-    order and with their defaults, but `training`, which is the module's; tensors among them become buffers. A subclass
-    without a docstring takes the function's, but for its examples."""
+    A subclass names beside its base the `function`, whose docstring it takes if it has none, with how many `inputs`
+    that begins, and the settings that its repr `shows` (by default all, but inplace only if true). The constructor takes the function's other arguments, in their
+    order and with their defaults, but `training`, which is the module's; tensors among them become buffers."""
 
     _function: ClassVar[Callable[..., Any]]
     _shows: ClassVar[tuple[str, ...] | None]
