@@ -6,7 +6,7 @@ that the compiler vectorizes the loops: most are bound by bandwidth, the others 
 element. The derivatives are had from the output where it suffices, as the next layer keeps that anyway.
 
 PReLU has a slope a channel. Its caller repeats the slopes to some hundreds, so that inner loops are long however few
-channels there are; sums for their gradients run down such wide rows in each unit of work, and the caller adds them up."""
+channels there are. Sums for their gradients run down such wide rows in each unit of work; the caller adds them up."""
 cimport numpy as cnp
 from cython cimport floating
 from fastnn._kernels.kernel cimport *
@@ -119,5 +119,5 @@ def prelu(cnp.ndarray x not None, cnp.ndarray weight not None, cnp.ndarray y_out
 
 def prelu_backward(cnp.ndarray dy not None, cnp.ndarray x not None, cnp.ndarray weight not None,
                    cnp.ndarray dx_out not None, cnp.ndarray sums_out not None, int n_threads):
-    """dx = dy where x > 0, else weight·dy; sums (U·L,): Σ x·dy over x <= 0 for each weight in each of U runs of memory."""
+    """dx = dy where x > 0, else weight·dy; sums (U·L,): Σ x·dy over x <= 0 for each weight, in each of U runs."""
     run_prelu(x, weight, dy, dx_out, sums_out, n_threads)

@@ -24,9 +24,9 @@
 #define VM_INLINE static inline
 #endif
 #if defined(__GNUC__) && !defined(__clang__) /* or comparisons with constants make it compute all behind them twice */
-#define VM_STRAIGHT __attribute__((optimize("no-thread-jumps")))
+#define VM_STRAIGHT static inline __attribute__((optimize("no-thread-jumps")))
 #else
-#define VM_STRAIGHT
+#define VM_STRAIGHT static inline
 #endif
 
 #define VM_POLYNOMIAL(name, real, ...) /* coefficients, the constant one first */                                         \
@@ -146,10 +146,9 @@ VM_INLINE real vm_divide_##f(real a, real a_rest, real c, real b, real b_rest) {
     const real d = c + b, d_rest = (c - d) + b + b_rest, r = (real) 1 / d, q = a * r;                                     \
     return q + r * (VM_FMA(f)(-q, d, a) + VM_FMA(f)(-q, d_rest, a_rest));                                                 \
 }                                                                                                                         \
-/* which neither overflows, nor loses the small values; and closer */                                                     \
 VM_INLINE real vm_logistic_##f(real x) {                                                                                  \
     const real z = vm_exp_##f(-fabs##f(x));                                                                               \
-    return (x < (real) 0 ? z : (real) 1) / ((real) 1 + z);                                                                \
+    return (x < (real) 0 ? z : (real) 1) / ((real) 1 + z); /* neither overflows, nor loses the small values */            \
 }                                                                                                                         \
 VM_INLINE real vm_sigmoid_##f(real x) {                                                                                   \
     real s, z, rest;                                                                                                      \
@@ -194,7 +193,7 @@ VM_DEFINE(, double, uint64_t, 52, 1023, 6.93147180369123816490e-01, 1.9082149292
 
 /* out from the input, or backward from the gradient of the output and what `in` keeps, input or output */
 #define VM_APPLY(f, real)                                                                                                 \
-VM_STRAIGHT static void vm_apply_##f(int op, const double *p, const real *grad, const real *in, real *out, ptrdiff_t n) { \
+VM_STRAIGHT void vm_apply_##f(int op, const double *p, const real *grad, const real *in, real *out, ptrdiff_t n) {        \
     typedef real vm_real;                                                                                                 \
     const real a = (real) p[0], b = (real) p[1], c = (real) p[2];                                                         \
     if (vm_wide_##f(op, in, out, n)) return;                                                                              \

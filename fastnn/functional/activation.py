@@ -24,26 +24,25 @@ __all__ = [
     "tanhshrink", "threshold", "threshold_"]  # fmt: skip
 
 
-def _activation(op: str, x: Tensor, *params: float, inplace: bool = False, read_input: bool = False,
-                name: str = "") -> Tensor:
-    """The kernel `op` on x. Its backward kernel reads the output, or with `read_input` the input. `name`: if not op."""
+def _activation(op: str, x: Tensor, *abc: float, inplace: bool = False, read_x: bool = False, name: str = "") -> Tensor:
+    """The kernel `op` on x. Its backward kernel reads the output, or with `read_x` the input. `name`: if not op."""
     if op in ("sigmoid", "tanh") and isinstance(x, Tensor) and x.array.dtype.kind != "f":
         x = x.to(float32)
     if not alike(None, x):
         same_float(name or op, input=x)
-    target, x = x, shadow(x) if inplace and read_input else x
+    target, x = x, shadow(x) if inplace and read_x else x
     a = layout.dense(x.array)
     y = layout.empty_like(a)
-    getattr(backend.activation, op)(a, params, y, backend.n_threads())
-    read, kernel = a if read_input else y, getattr(backend.activation, f"{op}_backward")
+    getattr(backend.activation, op)(a, abc, y, backend.n_threads())
+    read, kernel = a if read_x else y, getattr(backend.activation, f"{op}_backward")
 
     def backward(grad: Array) -> tuple[Array]:
         dx = layout.empty_like(read)
-        kernel(layout.match(grad, read), read, params, dx, backend.n_threads())
+        kernel(layout.match(grad, read), read, abc, dx, backend.n_threads())
         return (dx,)
 
     backward.__qualname__ = name or op
-    out = record(y, (x,), backward, (x,) if read_input else (), not read_input)
+    out = record(y, (x,), backward, (x,) if read_x else (), not read_x)
     return write_into(target, out) if inplace else out
 
 
@@ -94,7 +93,7 @@ def relu(input: Tensor, inplace: bool = False) -> Tensor:
 def leaky_relu(input: Tensor, negative_slope: float = 0.01, inplace: bool = False) -> Tensor:
     """x where x > 0, else negative_slope·x. The gradient at 0 is negative_slope. (Maas, Hannun, Ng 2013.)"""
     # a negative slope turns signs round, so the output does not tell them any more
-    return _activation("leaky_relu", input, negative_slope, inplace=inplace, read_input=not negative_slope >= 0)
+    return _activation("leaky_relu", input, negative_slope, inplace=inplace, read_x=not negative_slope >= 0)
 
 
 def prelu(input: Tensor, weight: Tensor) -> Tensor:
@@ -139,8 +138,8 @@ def rrelu(input: Tensor, lower: float = 1 / 8, upper: float = 1 / 3, training: b
 def elu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
     """x where x > 0, else alpha·(exp(x) − 1), the gradient at 0 is alpha. (Clevert, Unterthiner, Hochreiter 2016.)"""
     if alpha < 0:  # the output would not tell the sign of the input
-        x = shadow(input) if inplace else input
-        out = where(gt(x, 0), x, neg(elu(x, -alpha)))
+        low = neg(elu(input, -alpha))
+        out = where(gt(input, 0), input, low)
         return write_into(input, out) if inplace else out
     return _activation("elu", input, alpha, 1.0, 1.0, inplace=inplace)
 
@@ -158,14 +157,14 @@ def gelu(input: Tensor, approximate: str = "none") -> Tensor:
     if approximate not in ("none", "tanh"):
         raise ArgumentError(f"gelu: approximate must be 'none' or 'tanh', but {approximate!r} came")
     if approximate == "none":
-        return _activation("gelu", input, read_input=True)
+        return _activation("gelu", input, read_x=True)
     twice = math.sqrt(8 / math.pi)  # (1 + tanh u) / 2 is the logistic function of 2u
-    return _activation("gelu_tanh", input, twice, 0.044715 * twice, read_input=True, name="gelu")
+    return _activation("gelu_tanh", input, twice, 0.044715 * twice, read_x=True, name="gelu")
 
 
 def softplus(input: Tensor, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
     """log(1 + exp(beta·x)) / beta, and x where beta·x > threshold."""
-    return _activation("softplus", input, beta, threshold, read_input=True)
+    return _activation("softplus", input, beta, threshold, read_x=True)
 
 
 def hardtanh(input: Tensor, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False) -> Tensor:
@@ -190,7 +189,7 @@ def softshrink(input: Tensor, lambd: float = 0.5) -> Tensor:
 def threshold(input: Tensor, threshold: float, value: float, inplace: bool = False) -> Tensor:
     """x where x > threshold, else value."""
     # a value above the threshold looks like an input above it
-    return _activation("threshold", input, threshold, value, inplace=inplace, read_input=not value <= threshold)
+    return _activation("threshold", input, threshold, value, inplace=inplace, read_x=not value <= threshold)
 
 
 def glu(input: Tensor, dim: int = -1) -> Tensor:
@@ -214,10 +213,10 @@ def sigmoid(input: Tensor) -> Tensor:
 def _plain(name: str, doc: str, *params: float, op: str = "", reads: str = "y", inplace: bool = False) -> Any:
     """An activation without settings but, if so, inplace; by the kernel `op` or `name`; its gradient reads x or y."""
     def plain(input: Tensor) -> Tensor:
-        return _activation(op or name, input, *params, read_input=reads == "x", name=name)
+        return _activation(op or name, input, *params, read_x=reads == "x", name=name)
 
     def changing(input: Tensor, inplace: bool = False) -> Tensor:
-        return _activation(op or name, input, *params, inplace=inplace, read_input=reads == "x", name=name)
+        return _activation(op or name, input, *params, inplace=inplace, read_x=reads == "x", name=name)
 
     return named(changing if inplace else plain, name, doc)
 

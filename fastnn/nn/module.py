@@ -275,9 +275,10 @@ _KINDS: dict[str, tuple[str, Any]] = {
 class FunctionModule(Module):
     """A module that calls a function with its inputs and its settings, which are attributes.
 
-    A subclass names beside its base the `function`, whose docstring it takes if it has none, with how many `inputs`
-    that begins, and the settings that its repr `shows` (by default all, but inplace only if true). The constructor takes the function's other arguments, in their
-    order and with their defaults, but `training`, which is the module's; tensors among them become buffers."""
+    A subclass names beside its base the `function`, whose docstring it takes if it has none, how many `inputs` that
+    begins with, and the settings that its repr `shows` (by default all, inplace only if true). The constructor takes
+    the function's other arguments, in their order and with their defaults, but `training`, which is the module's;
+    tensors among them become buffers."""
 
     _function: ClassVar[Callable[..., Any]]
     _shows: ClassVar[tuple[str, ...] | None]
