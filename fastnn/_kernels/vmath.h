@@ -119,23 +119,23 @@ static const VmRow vm_activations[] = {VM_ACTIVATIONS(VM_ROW)};
 /* Per dtype (f: C's suffix of its functions): number type and its bits, mantissa bits, exponent bias, ln 2 in two parts;
  * exp is 0 below LEAST, expm1 rounds to -1 below FLAT, the normal distribution is 0 below -FAR; its K. */
 #define VM_DEFINE(f, real, uint, MANTISSA, BIAS, LN2_HI, LN2_LO, LEAST, FLAT, FAR, K)                                     \
-/* expm1(r + rest), and 2^(k + shift) in *scale */                                                                        \
+/* expm1(r - rest), and 2^(k + shift) in *scale */                                                                        \
 VM_INLINE real vm_reduce_##f(real x, real rest, int shift, int coarse, real *scale) {                                     \
-    const real magic = (real) 1.5 * (real) ((uint) 1 << MANTISSA);                                                        \
+    const real magic = (real) 1.5 * (real) ((uint) 1 << MANTISSA) + (BIAS + shift);                                       \
     const real t = x * (real) 1.4426950408889634 + magic, k = t - magic;                                                  \
-    const real r = (coarse ? x - k * (real) (LN2_HI + LN2_LO) : (x - k * (real) LN2_HI) - k * (real) LN2_LO) + rest;      \
+    const real r = (coarse ? x - k * (real) (LN2_HI + LN2_LO) : (x - k * (real) LN2_HI) - k * (real) LN2_LO) - rest;      \
     uint bits;                                                                                                            \
     memcpy(&bits, &t, sizeof t);                                                                                          \
-    bits = (bits + (BIAS + shift)) << MANTISSA; /* magic's low bits are 0, its others are shifted out */                  \
+    bits <<= MANTISSA; /* k, biased; the others are shifted out */                                                        \
     memcpy(scale, &bits, sizeof t);                                                                                       \
     return r + r * r * vm_q_##f(r);                                                                                       \
 }                                                                                                                         \
-VM_INLINE real vm_exp_sum_##f(real x, real rest) {                                                                        \
+VM_INLINE real vm_exp_less_##f(real x, real rest) {                                                                       \
     real scale; /* 2^64 times too large, since 2^k may be subnormal */                                                    \
     const real p = vm_reduce_##f(x < (real) LEAST ? (real) LEAST : x, rest, 64, 0, &scale);                               \
     return ((real) 1 + p) * scale * (real) 0x1p-64;                                                                       \
 }                                                                                                                         \
-VM_INLINE real vm_exp_##f(real x) { return vm_exp_sum_##f(x, 0); }                                                        \
+VM_INLINE real vm_exp_##f(real x) { return vm_exp_less_##f(x, 0); }                                                       \
 VM_INLINE real vm_expm1_##f(real x) {                                                                                     \
     real scale;                                                                                                           \
     const real p = vm_reduce_##f(x < (real) FLAT ? (real) FLAT : x, 0, 0, 1, &scale);                                     \
@@ -175,7 +175,7 @@ VM_INLINE real vm_softplus_##f(real x) {                                        
 /* The normal distribution or, backward, the derivative of x times it */                                                  \
 VM_INLINE real vm_normal_##f(real x, int backward) {                                                                      \
     const real z = fabs##f(x) > (real) FAR ? (real) FAR : fabs##f(x), r = 1 / (z + (real) K), h = z * z;                  \
-    const real bell = vm_exp_sum_##f(h / -2, VM_EXACT ? VM_FMA(f)(z, z, -h) / -2 : 0);                                    \
+    const real bell = vm_exp_less_##f(h / -2, VM_EXACT ? VM_FMA(f)(z, z, -h) / 2 : 0);                                    \
     const real tail = bell * (r * vm_mills_##f((z - (real) K) * r)), p = x < 0 ? tail : 1 - tail;                         \
     return backward ? p + x * (bell * (real) 0.3989422804014327) : p;                                                     \
 }                                                                                                                         \
