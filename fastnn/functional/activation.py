@@ -97,17 +97,18 @@ def leaky_relu(input: Tensor, negative_slope: float = 0.01, inplace: bool = Fals
 
 
 def prelu(input: Tensor, weight: Tensor) -> Tensor:
-    """x where x > 0, else weight·x, the weight being one for all or one for each channel, dimension 1; the gradient at
-    0 is that of weight·x. (He, Zhang, Ren, Sun 2015.)
+    """x where x > 0, else weight·x, weight being one for all or one for each channel, dimension 1; weight·dy at 0.
 
-    Raises ShapeError unless weight is 0-d, (1,) or (C,); DTypeError unless both are of one float dtype."""
-    a, w = same_float("prelu", input=input, weight=weight), layout.contiguous(weight.array).reshape(-1)
+    ShapeError unless weight is 0-d, (1,) or (C,); DTypeError unless both are of one float dtype. (He et al. 2015.)"""
+    if not alike(None, input, weight):
+        same_float("prelu", input=input, weight=weight)
+    a, w = input.array, layout.contiguous(weight.array).reshape(-1)
     C = a.shape[1] if a.ndim > 1 else 1
     if weight.ndim > 1 or w.size not in (1, C) or not w.size:
         raise ShapeError(f"prelu: weight must have 1 or {C} numbers for input {a.shape}, but has shape {weight.shape}")
     inner = w.size == 1 or a.ndim == 2  # else the channels are put there
     x = layout.dense(a) if inner else layout.channels_last(a.reshape(*a.shape[:3], math.prod(a.shape[3:])))
-    y, wide = layout.empty_like(x), np.resize(w, max(1, 512 // w.size) * w.size)
+    y, wide = layout.empty_like(x), w if w.size > 127 else np.tile(w, 256 // w.size)
     backend.activation.prelu(x, wide, y, backend.n_threads())
 
     def prelu(grad: Array) -> tuple[Array, Array]:
@@ -187,8 +188,7 @@ def softshrink(input: Tensor, lambd: float = 0.5) -> Tensor:
 
 
 def threshold(input: Tensor, threshold: float, value: float, inplace: bool = False) -> Tensor:
-    """x where x > threshold, else value."""
-    # a value above the threshold looks like an input above it
+    """x where x > threshold, else value, which the output may not tell from x if it is above the threshold."""
     return _activation("threshold", input, threshold, value, inplace=inplace, read_x=not value <= threshold)
 
 
