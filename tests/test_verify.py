@@ -39,8 +39,8 @@ def test_all_is_well_with_a_kernel():
 def test_a_disturbance_of_a_thousandth_is_seen(relu, dtype, capsys):
     kernel, replace = relu
 
-    def disturbed(x, y_out, n_threads):
-        kernel(x, y_out, n_threads)
+    def disturbed(x, params, y_out, n_threads):
+        kernel(x, params, y_out, n_threads)
         if x.dtype == dtype:
             y_out *= 1.001
 
@@ -55,8 +55,8 @@ def test_a_disturbance_of_a_thousandth_is_seen(relu, dtype, capsys):
 def test_bits_that_depend_on_threads_are_seen(relu):
     kernel, replace = relu
 
-    def disturbed(x, y_out, n_threads):
-        kernel(x, y_out, n_threads)
+    def disturbed(x, params, y_out, n_threads):
+        kernel(x, params, y_out, n_threads)
         if n_threads == 3 and y_out.size:
             y_out.flat[0] = np.nextafter(y_out.flat[0], 2)  # by one unit in the last place
 
@@ -67,8 +67,8 @@ def test_bits_that_depend_on_threads_are_seen(relu):
 def test_a_kernel_that_writes_to_its_input_is_seen(relu):
     kernel, replace = relu
 
-    def disturbed(x, y_out, n_threads):
-        kernel(x, y_out, n_threads)
+    def disturbed(x, params, y_out, n_threads):
+        kernel(x, params, y_out, n_threads)
         x[...] = 0
 
     replace(disturbed)
@@ -78,8 +78,8 @@ def test_a_kernel_that_writes_to_its_input_is_seen(relu):
 def test_a_kernel_that_loses_nan_is_seen(relu):
     kernel, replace = relu
 
-    def disturbed(x, y_out, n_threads):
-        kernel(x, y_out, n_threads)
+    def disturbed(x, params, y_out, n_threads):
+        kernel(x, params, y_out, n_threads)
         np.nan_to_num(y_out, copy=False, posinf=np.inf)
 
     replace(disturbed)
@@ -87,7 +87,7 @@ def test_a_kernel_that_loses_nan_is_seen(relu):
 
 
 def test_a_kernel_that_raises_fails_alone(relu):
-    def disturbed(x, y_out, n_threads):
+    def disturbed(x, params, y_out, n_threads):
         raise ValueError("no")
 
     relu[1](disturbed)
@@ -140,6 +140,8 @@ def test_every_kernel_in_the_sources_is_found():
         pytest.skip("an installed package has no kernel sources")
     public = re.compile(r"(?m)^def ([a-z]\w*)\(")
     found = {f"{path.stem}.{name}" for path in sources for name in public.findall(path.read_text())}
+    table = re.findall(r"(?m)^ +X\((\w+),", (sources[0].parent / "vmath.h").read_text())
+    found |= {f"activation.{name}{suffix}" for name in table for suffix in ("", "_backward")}
     assert found == set(verify.kernels())
 
 

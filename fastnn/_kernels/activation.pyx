@@ -1,9 +1,12 @@
 """Activations and their derivatives, element by element.
 
 Memory is walked in the order in which it lies, whatever the shape, in chunks of fixed length shared out to the
-threads. Each element is read and written once, and the bodies (vmath.h) are branch-free, so that the compiler
-vectorizes the loops: ReLU and leaky ReLU are bound by bandwidth, the others by it or by some twenty
-multiply-adds an element. The derivatives are had from the output, which the next layer keeps anyway."""
+threads. Each element is read and written once, and the bodies, a table of formulae in vmath.h, are branch-free, so
+that the compiler vectorizes the loops: most are bound by bandwidth, the others by some twenty to forty multiply-adds an
+element. The derivatives are had from the output where it suffices, as the next layer keeps that anyway.
+
+PReLU has a slope a channel. Its caller repeats the slopes to some hundreds, so that inner loops are long however few
+channels there are. Sums for their gradients run down such wide rows in each unit of work; the caller adds them up."""
 cimport numpy as cnp
 from cython cimport floating
 from fastnn._kernels.kernel cimport *
@@ -11,78 +14,110 @@ from fastnn._kernels.kernel cimport *
 cnp.import_array()
 
 cdef extern from "vmath.h" nogil:
-    enum: RELU, LEAKY_RELU, SIGMOID, TANH, ELU, BACKWARD
-    void vm_apply(int op, double a, const void* dy, const void* x, void* out, Py_ssize_t n)  # a macro: by a's type
+    ctypedef struct VmRow:
+        const char* name
+        int[2] cost  # of an element, forward and backward, in halves of one streamed
+        const char* formula[2]
+    enum: BACKWARD
+    const VmRow* vm_activations
+    void vm_apply(int op, const double* params, const void* dy, const void* x, void* out, Py_ssize_t n)  # by dy's type
 
 cdef struct Job:
     int op
-    double a
+    double[3] params
     Bytes dy, x, out
     Py_ssize_t size
 
 
 cdef void chunk(const Job* job, Py_ssize_t i, floating* kind) noexcept nogil:
-    vm_apply(job.op, <floating> job.a, <const floating*> job.dy + i * CHUNK, <const floating*> job.x + i * CHUNK,
+    vm_apply(job.op, job.params, <const floating*> job.dy + i * CHUNK, <const floating*> job.x + i * CHUNK,
              <floating*> job.out + i * CHUNK, min(<Py_ssize_t> CHUNK, job.size - i * CHUNK))
 
 
-cdef int run(int op, double a, int cost, cnp.ndarray dy, cnp.ndarray x, cnp.ndarray out, int n_threads) except -1:
-    """`a`: the slope or alpha. `cost` of an element in halves of one streamed. Forward passes have x for dy."""
+cdef int run(int op, int cost, cnp.ndarray dy, cnp.ndarray x, tuple params, cnp.ndarray out, int n_threads) except -1:
+    """Forward passes have x for dy."""
     check_order(x, True, True)
     check_same(x, dy)
     check_same(x, out)
-    cdef Job job = Job(op, a, dy.data, x.data, out.data, x.size)
+    cdef Job job
+    cdef int i
+    if len(params) > 3:
+        raise ValueError(f"kernel: an activation has up to three parameters, but {len(params)} came")
+    for i in range(3):
+        job.params[i] = params[i] if i < len(params) else 0
+    job.op, job.dy, job.x, job.out, job.size = op, dy.data, x.data, out.data, x.size
     return start(<Unit> chunk[float], <Unit> chunk[double], x, &job, parts(job.size, CHUNK),
                  threads_for(cost * job.size // (2 * STREAM), n_threads))
 
 
-def relu(cnp.ndarray x not None, cnp.ndarray y_out not None, int n_threads):
-    """y = max(x, 0)."""
-    run(RELU, 0, 2, x, x, y_out, n_threads)
+def _make(int op):
+    """The kernels of a row of the table; `kept` is the output or, where dx is written in x, the input."""
+    def forward(cnp.ndarray x not None, tuple params not None, cnp.ndarray y_out not None, int n_threads):
+        run(op, vm_activations[op].cost[0], x, x, params, y_out, n_threads)
+
+    def backward(cnp.ndarray dy not None, cnp.ndarray kept not None, tuple params not None,
+                 cnp.ndarray dx_out not None, int n_threads):
+        run(op + BACKWARD, vm_activations[op].cost[1], dy, kept, params, dx_out, n_threads)
+
+    for i, (kernel, suffix, result) in enumerate(((forward, "", "y"), (backward, "_backward", "dx"))):
+        kernel.__name__ = kernel.__qualname__ = vm_activations[op].name.decode() + suffix
+        kernel.__doc__ = f"{result} = {vm_activations[op].formula[<int> i].decode()}; `params` are a, b, c, or 0."
+        globals()[kernel.__name__] = kernel
 
 
-def relu_backward(cnp.ndarray dy not None, cnp.ndarray y not None, cnp.ndarray dx_out not None, int n_threads):
-    """dx = dy where y > 0, else 0."""
-    run(RELU + BACKWARD, 0, 2, dy, y, dx_out, n_threads)
+for _op in range(BACKWARD):
+    _make(_op)
 
 
-def leaky_relu(cnp.ndarray x not None, double negative_slope, cnp.ndarray y_out not None, int n_threads):
-    """y = x where x > 0, else negative_slope·x."""
-    run(LEAKY_RELU, negative_slope, 2, x, x, y_out, n_threads)
+cdef struct Slopes:
+    Bytes x, weight, dy, out, sums  # no sums: NULL
+    Py_ssize_t size, lanes, together  # numbers in all, in a wide row, and in a unit
 
 
-def leaky_relu_backward(cnp.ndarray dy not None, cnp.ndarray y not None, double negative_slope,
-                        cnp.ndarray dx_out not None, int n_threads):
-    """dx = dy where y > 0, else negative_slope·dy; if the slope is negative, y must be the input instead."""
-    run(LEAKY_RELU + BACKWARD, negative_slope, 2, dy, y, dx_out, n_threads)
+cdef void walk(const Slopes* s, Py_ssize_t unit, floating* kind) noexcept nogil:
+    cdef Py_ssize_t i = unit * s.together, end = min(s.size, i + s.together), j, n
+    cdef const floating* w = <floating*> s.weight
+    cdef const floating* x = <floating*> s.x
+    cdef const floating* dy = <floating*> s.dy
+    cdef floating* out = <floating*> s.out
+    cdef floating* sum = <floating*> s.sums + unit * s.lanes
+    cdef floating slope  # read in any case, or only masked loads would do it in vectors
+    for j in range(s.lanes if s.sums != NULL else 0):
+        sum[j] = 0
+    while i < end:
+        n = min(s.lanes, end - i)
+        for j in range(n):
+            slope = w[j]
+            out[i + j] = dy[i + j] * (1 if x[i + j] > 0 else slope)
+        for j in range(n if s.sums != NULL else 0):
+            slope = x[i + j] * dy[i + j]
+            sum[j] += 0 if x[i + j] > 0 else slope
+        i += n
 
 
-def sigmoid(cnp.ndarray x not None, cnp.ndarray y_out not None, int n_threads):
-    """y = 1 / (1 + exp(−x))."""
-    run(SIGMOID, 0, 3, x, x, y_out, n_threads)
+cdef int run_prelu(cnp.ndarray x, cnp.ndarray weight, cnp.ndarray dy, cnp.ndarray out, cnp.ndarray sums,
+                   int n_threads) except -1:
+    """Forward passes have x for dy."""
+    cdef Py_ssize_t lanes = max(weight.size, 1)
+    cdef Py_ssize_t units = parts(x.size, CHUNK) if sums is None else sums.size // lanes
+    check_order(x, True, True)
+    check_vector(weight, lanes, x)
+    check_same(x, dy)
+    check_same(x, out)
+    cdef Slopes s = Slopes(x.data, weight.data, dy.data, out.data, NULL, x.size, lanes,
+                           parts(parts(x.size, lanes), max(units, 1)) * lanes)
+    if sums is not None:
+        check_vector(sums, units * lanes, x)
+        s.sums = sums.data
+    return start(<Unit> walk[float], <Unit> walk[double], x, &s, units, threads_for(x.size // STREAM, n_threads))
 
 
-def sigmoid_backward(cnp.ndarray dy not None, cnp.ndarray y not None, cnp.ndarray dx_out not None, int n_threads):
-    """dx = dy·y·(1 − y)."""
-    run(SIGMOID + BACKWARD, 0, 2, dy, y, dx_out, n_threads)
+def prelu(cnp.ndarray x not None, cnp.ndarray weight not None, cnp.ndarray y_out not None, int n_threads):
+    """y = x where x > 0, else weight·x, the weights (L,) being repeated along memory."""
+    run_prelu(x, weight, x, y_out, None, n_threads)
 
 
-def tanh(cnp.ndarray x not None, cnp.ndarray y_out not None, int n_threads):
-    """y = tanh(x)."""
-    run(TANH, 0, 3, x, x, y_out, n_threads)
-
-
-def tanh_backward(cnp.ndarray dy not None, cnp.ndarray y not None, cnp.ndarray dx_out not None, int n_threads):
-    """dx = dy·(1 − y²)."""
-    run(TANH + BACKWARD, 0, 2, dy, y, dx_out, n_threads)
-
-
-def elu(cnp.ndarray x not None, double alpha, cnp.ndarray y_out not None, int n_threads):
-    """y = x where x >= 0, else alpha·(exp(x) − 1)."""
-    run(ELU, alpha, 3, x, x, y_out, n_threads)
-
-
-def elu_backward(cnp.ndarray dy not None, cnp.ndarray y not None, double alpha, cnp.ndarray dx_out not None,
-                 int n_threads):
-    """dx = dy where y > 0, else dy·(y + alpha); alpha >= 0."""
-    run(ELU + BACKWARD, alpha, 2, dy, y, dx_out, n_threads)
+def prelu_backward(cnp.ndarray dy not None, cnp.ndarray x not None, cnp.ndarray weight not None,
+                   cnp.ndarray dx_out not None, cnp.ndarray sums_out not None, int n_threads):
+    """dx = dy where x > 0, else weight·dy; sums (U·L,): Σ x·dy over x <= 0 for each weight, in each of U runs."""
+    run_prelu(x, weight, dy, dx_out, sums_out, n_threads)

@@ -1,8 +1,7 @@
-/* The logistic function, tanh and ELU in float32 with AVX-512. Six vectors go side by side: enough for the multiply-adds
-   of one to fill the latency of another's, and as many as the registers hold. vpermps looks 16 numbers up in a register:
-   polynomials are shorter, and nothing is divided. Of some 20 instructions a vector 10, 6 and 10 go to the two ports
-   that multiply: 5 cycles at best, where the third-level cache takes 4. Errors stay under 1.7, 1.2 and 1.2 ulp. ELU's
-   expm1 is vmath.h's.
+/* The logistic function and tanh in float32 with AVX-512. Six vectors go side by side: enough for the multiply-adds of
+   one to fill the latency of another's, and as many as the registers hold. vpermps looks 16 numbers up in a register:
+   polynomials are shorter, and nothing is divided. Of some 20 instructions a vector 10 and 6 go to the two ports that
+   multiply: 5 cycles at best, where the third-level cache takes 4. Errors stay under 1.7 and 1.2 ulp.
 
    Logistic: exp(-x) = 2^-n 2^(-j/16) exp(r) with |r| < 0.024, and y = s / (s + t), s = 2^n, t = 2^(-j/16) exp(r), so
    that no power overflows. Both are 2^32 times larger, so that s is normal where y is subnormal. One step of Newton's
@@ -44,7 +43,6 @@ static const float vm_tanh_table[8][16] = { /* points, tanh there, and the coeff
 
 #define VM_ALL(...) _Pragma("GCC unroll 6") for (int v = 0; v < n; v++) { __VA_ARGS__; }
 #define VM_LOOKUP(row, j) _mm512_permutexvar_ps(_mm512_castps_si512(j), _mm512_loadu_ps(row))
-#define VM_INLINE static inline __attribute__((always_inline))
 #define vm_all _mm512_set1_ps
 #define vm_fma _mm512_fmadd_ps
 
@@ -87,45 +85,23 @@ VM_INLINE void vm_tanh_wide(const int n, const float *in, float *out)
         _mm512_castps_si512(p[v]), _mm512_castps_si512(_mm512_loadu_ps(in + 16 * v)), _mm512_castps_si512(sign), 0xf8))))
 }
 
-VM_INLINE void vm_elu_wide(const int n, float a, const float *in, float *out)
-{
-    const __m512 magic = vm_all(0x1.8p23f + 127);
-    __m512 x[6], k[6], r[6], s[6], p[6];
-    VM_ALL(x[v] = _mm512_loadu_ps(in + 16 * v))
-    VM_ALL(r[v] = _mm512_max_ps(vm_all(-18), x[v]))
-    VM_ALL(s[v] = vm_fma(r[v], vm_all(1.44269504f), magic))
-    VM_ALL(k[v] = _mm512_sub_ps(s[v], magic))
-    VM_ALL(r[v] = _mm512_fnmadd_ps(k[v], vm_all(0.693147181f), r[v]))
-    VM_ALL(p[v] = vm_fma(r[v], vm_all(VM_Q4_f), vm_all(VM_Q3_f)))
-    VM_ALL(p[v] = vm_fma(r[v], p[v], vm_all(VM_Q2_f)))
-    VM_ALL(p[v] = vm_fma(r[v], p[v], vm_all(VM_Q1_f)))
-    VM_ALL(p[v] = vm_fma(r[v], p[v], vm_all(0.5f)))
-    VM_ALL(p[v] = vm_fma(_mm512_mul_ps(r[v], r[v]), p[v], r[v]))
-    VM_ALL(s[v] = _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_castps_si512(s[v]), 23)))
-    VM_ALL(p[v] = vm_fma(s[v], p[v], _mm512_sub_ps(s[v], vm_all(1))))
-    VM_ALL(x[v] = _mm512_mask_mul_ps(x[v], _mm512_cmp_ps_mask(x[v], _mm512_setzero_ps(), _CMP_LT_OQ), p[v], vm_all(a)))
-    VM_ALL(_mm512_storeu_ps(out + 16 * v, x[v]))
-}
-
-#define VM_WIDE(kind, f, ...)                                                                                         \
+#define VM_WIDE(kind, f)                                                                                              \
     case kind:                                                                                                        \
-        for (; i + 16 * 6 <= n; i += 16 * 6) f(6, __VA_ARGS__ in + i, out + i);                                       \
-        for (; i + 16 <= n; i += 16) f(1, __VA_ARGS__ in + i, out + i);                                               \
-        if (i == n) return 1;                                                                                         \
+        for (; i + 16 * 6 <= n; i += 16 * 6) f(6, in + i, out + i);                                                   \
+        for (; i + 16 <= n; i += 16) f(1, in + i, out + i);                                                           \
         memcpy(last, in + i, (size_t) (n - i) * sizeof(float));                                                       \
-        f(1, __VA_ARGS__ last, last);                                                                                 \
+        f(1, last, last);                                                                                             \
         memcpy(out + i, last, (size_t) (n - i) * sizeof(float));                                                      \
         return 1;
 
-/* whether `op` is one of these three, which then is done; `out` may be `in` */
-static inline int vm_wide_f(int op, float a, const float *in, float *out, ptrdiff_t n)
+/* whether `op` is one of these two, which then is done; `out` may be `in` */
+static inline int vm_wide_f(int op, const float *in, float *out, ptrdiff_t n)
 {
     float last[16] = {0};
     ptrdiff_t i = 0;
     switch (op) {
-    VM_WIDE(SIGMOID, vm_sigmoid_wide)
-    VM_WIDE(TANH, vm_tanh_wide)
-    VM_WIDE(ELU, vm_elu_wide, a,)
+    VM_WIDE(VM_sigmoid, vm_sigmoid_wide)
+    VM_WIDE(VM_tanh, vm_tanh_wide)
     }
     return 0;
 }

@@ -47,7 +47,7 @@ class Unpooled:
         dy = layout.channels_last(self.dy if self.dy.ndim == 4 else self.dy[None])
         if relu:
             masked = layout.empty_like(self.y)  # type: ignore[arg-type]
-            backend.activation.relu_backward(dy, self.y, masked, backend.n_threads())
+            backend.activation.relu_backward(dy, self.y, (), masked, backend.n_threads())
             dy = masked
         dx = layout.empty((*dy.shape[:2], *self.shape[-2:]), dy.dtype, True)
         self.fill(dy, dx, backend.n_threads())

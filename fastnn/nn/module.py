@@ -277,9 +277,10 @@ _KINDS: dict[str, tuple[str, Any]] = {
 class FunctionModule(Module):
     """A module that calls a function with its inputs and its settings, which are attributes.
 
-    A subclass names beside its base the `function`, with how many `inputs` it begins, and the settings that its repr
-    `shows` (by default all, but inplace only if true). The constructor takes the function's other arguments, in their
-    order and with their defaults, but `training`, which is the module's; tensors among them become buffers."""
+    A subclass names beside its base the `function`, whose docstring it takes if it has none, how many `inputs` that
+    begins with, and the settings that its repr `shows` (by default all, inplace only if true). The constructor takes
+    the function's other arguments, in their order and with their defaults, but `training`, which is the module's;
+    tensors among them become buffers."""
 
     _function: ClassVar[Callable[..., Any]]
     _shows: ClassVar[tuple[str, ...] | None]
@@ -292,6 +293,7 @@ class FunctionModule(Module):
         if function:
             parameters = [*inspect.signature(function).parameters.values()][inputs:]
             cls._function, cls._shows = staticmethod(function), shows
+            cls.__doc__ = cls.__doc__ or (function.__doc__ or "").partition("\n\n    >>>")[0]
             cls.__signature__ = inspect.Signature([p for p in parameters if p.name != "training"])
             cls._trains = len(cls.__signature__.parameters) < len(parameters)
 

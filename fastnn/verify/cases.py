@@ -38,16 +38,30 @@ class Arrays:
 ELEMENTS = [(), (0, 3), (1,), (7,), (16,), (33,), (5, 3), (2, 1, 5, 7), (3, 5, 4, 3), (2, 130, 3, 3), (40_001,)]
 
 
+PARAMS = {  # exact in both dtypes, so that comparisons with them come out alike, and y + a vanishes in both
+    "threshold": [(0.5, -1.0), (-0.5, 2.0)], "leaky_relu": [(0.25,), (0.0,), (-0.5,)],
+    "elu": [(1.0, 1.0, 1.0), (0.25, 4.0, 1.0), (0.0, 1.0, 1.0), (1.75, 1.0, 1.0625)],
+    "softplus": [(1.0, 20.0), (-1.0, np.inf), (4.0, 1.0)], "gelu_tanh": [(1.625, 0.0625)],
+    "hardtanh": [(-1.0, 1.0), (0.0, 6.0)], "hardshrink": [(0.5,), (0.0,), (-1.0,)], "softshrink": [(0.5,), (0.0,)]}
+
+
 def activation(name, make):
     # every magnitude at which the exponential does something else: tiny, steps of its reduction, overflow
-    finfo = np.finfo(make.dtype)
+    finfo, choices = np.finfo(make.dtype), PARAMS.get(name.removesuffix("_backward"), [()])
     wide = np.concatenate([np.geomspace(finfo.tiny / 8, 1, 2000), np.linspace(1, 2 * np.log(finfo.max), 5000)])
     for i, x in enumerate([*map(make.special, ELEMENTS), np.concatenate([wide, -wide]).astype(make.dtype)]):
-        alpha = (1.0, 0.25, 0.0)[i % 3]  # exact in both dtypes, so that y + alpha vanishes in both
-        ranges = {"sigmoid_backward": (0, 1), "tanh_backward": (-1, 1), "elu_backward": (-alpha, np.inf)}
-        y = np.clip(make.special(x.shape), *ranges.get(name, (-np.inf, np.inf)), out=make.normal(x.shape))
-        yield {"x": x, "y": y, "dy": make.special(x.shape), "negative_slope": (0.01, 0.0, -0.5)[i % 3], "alpha": alpha,
-               "y_out": make.normal(x.shape), "dx_out": make.normal(x.shape)}, 1
+        params = choices[i % len(choices)]
+        ranges = {"sigmoid_backward": (0, 1), "tanh_backward": (-1, 1), "softsign_backward": (-1, 1),
+                  "elu_backward": (-sum(params[:1]), np.inf)}
+        kept = np.clip(x, *ranges.get(name, (-np.inf, np.inf)), out=make.normal(x.shape))
+        dy = (make.special if i < len(ELEMENTS) else make.normal)(x.shape)  # ∞·0 where the derivative vanishes early
+        weight = make.normal(((1, 5, 64)[i % 3],))
+        if name == "prelu_backward":
+            x, dy = make.normal(x.shape), make.normal(x.shape)  # a sum of unlike infinities is NaN
+        yield {"x": x, "kept": kept, "dy": dy, "params": params, "weight": weight,
+               "y_out": make.normal(x.shape), "dx_out": make.normal(x.shape),
+               "sums_out": make.normal((weight.size * (1 + i % 4),))}, {
+                   "prelu_backward": x.size // weight.size, "gelu_tanh_backward": 4}.get(name, 1)
 
 
 # N, C, H, W; F; kernel, stride, padding, dilation; groups: nothing square, borders beyond the kernel, depthwise
