@@ -9,4 +9,4 @@ from fastnn.nn.loss import CrossEntropyLoss, MSELoss, NLLLoss
 from fastnn.nn.module import Module
 from fastnn.nn.normalization import BatchNorm1d, BatchNorm2d
 from fastnn.nn.parameter import Parameter
-from fastnn.nn.pooling import AdaptiveAvgPool2d, AvgPool2d, MaxPool2d
+from fastnn.nn.pooling import *
