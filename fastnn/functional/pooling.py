@@ -19,7 +19,17 @@ import numpy as np
 
 from fastnn import backend, layout
 from fastnn.errors import ArgumentError, DTypeError, ShapeError
-from fastnn.functional.arguments import Geometry, IntOrPair, alike, geometry, images, n_windows, pair, same_float
+from fastnn.functional.arguments import (
+    Geometry,
+    IntOrPair,
+    alike,
+    check_float,
+    geometry,
+    images,
+    n_windows,
+    pair,
+    same_float,
+)
 from fastnn.functional.elementwise import abs as absolute
 from fastnn.functional.elementwise import pow as power
 from fastnn.functional.elementwise import sign
@@ -181,6 +191,16 @@ def adaptive_max_pool2d(input: Tensor, output_size: Sizes, return_indices: bool 
                    (lambda: place) if return_indices else None)
 
 
+def check_ratio(op: str, output_size: Any, output_ratio: Any) -> Sequence[float] | None:
+    """The two ratios; ArgumentError unless one of the arguments is given, and ratios lie between 0 and 1."""
+    ratios = output_ratio if isinstance(output_ratio, (tuple, list)) else (output_ratio,) * 2
+    if (output_size is None) == (output_ratio is None) or (
+            output_ratio is not None and not (len(ratios) == 2 and all(0 < r < 1 for r in ratios))):
+        raise ArgumentError(f"{op}: either output_size, or an output_ratio between 0 and 1, is needed, but "
+                            f"output_size={output_size}, output_ratio={output_ratio} came")
+    return None if output_ratio is None else ratios
+
+
 def fractional_max_pool2d(input: Tensor, kernel_size: IntOrPair, output_size: IntOrPair | None = None,
                           output_ratio: float | Sequence[float] | None = None, return_indices: bool = False,
                           _random_samples: Tensor | None = None, *, training: bool = True, draws: int = 0) -> Maxima:
@@ -189,40 +209,33 @@ def fractional_max_pool2d(input: Tensor, kernel_size: IntOrPair, output_size: In
     image and channel, or taken from `_random_samples` (N, C, 2), for W and for H.
 
     Either `output_size` or `output_ratio`, which is output / input size, is given. Unless `training`, u = 1/2 always,
-    or the output is the mean of those of that many `draws`.
+    or the output is the mean of those of that many `draws` (which have no indices).
 
     Reference: Graham 2014, "Fractional max-pooling" (arXiv 1412.6071)."""
     op = "fractional_max_pool2d"
     x = _input(op, input)
-    if (output_size is None) == (output_ratio is None):
-        raise ArgumentError(f"{op}: either output_size or output_ratio must be given")
-    if output_size is None:
-        ratios = output_ratio if isinstance(output_ratio, (tuple, list)) else (output_ratio,) * 2
-        if len(ratios) != 2 or not all(0 < ratio < 1 for ratio in ratios):
-            raise ArgumentError(f"{op}: output_ratio must be one or two numbers between 0 and 1, not {output_ratio!r}")
-        output_size = [int(size * ratio) for size, ratio in zip(x.shape[2:], ratios, strict=True)]
-    kernel, out = pair(kernel_size, op, "kernel_size", 1), pair(output_size, op, "output_size", 1)
     N, C, *sizes = x.shape
-    if any(o + k - 1 > size for o, k, size in zip(out, kernel, sizes, strict=True)):
-        raise ShapeError(f"{op}: {out} windows of {kernel} need an input of at least that many pixels - 1, not {sizes}")
-    if not training and draws and _random_samples is None:
-        if return_indices:
-            raise ArgumentError(f"{op}: a mean of several draws has no indices; use draws=0")
-        several: list[Any] = [fractional_max_pool2d(input, kernel, out) for _ in range(draws)]
-        return sum(several[1:], several[0]) / draws
+    ratios = check_ratio(op, output_size, output_ratio)
+    kernel = pair(kernel_size, op, "kernel_size", 1)
+    out = pair([int(n * r) for n, r in zip(sizes, ratios, strict=True)] if ratios else output_size, op, "output_size", 1)
+    if any(o + k - 1 > n for o, k, n in zip(out, kernel, sizes, strict=True)):
+        raise ShapeError(f"{op}: {out} windows of {kernel} need an input of as many pixels less 1, not {sizes}")
     if _random_samples is not None:
-        u = same_float(op, input=input, _random_samples=_random_samples) and _random_samples.array
+        u = check_float(op, input=input, _random_samples=_random_samples) or _random_samples.array
     elif training:
         u = backend.generator.random((N, C, 2), x.dtype)
+    elif draws and not return_indices:
+        several: list[Any] = [fractional_max_pool2d(input, kernel, out) for _ in range(draws)]
+        return sum(several[1:], several[0]) / draws
     else:
         u = np.full((N, C, 2), 0.5, x.dtype)
     if u.shape != (N, C, 2) or not np.all((u >= 0) & (u <= 1)):
         raise ShapeError(f"{op}: _random_samples must be ({N}, {C}, 2) numbers from 0 to 1, but shape {u.shape} came")
     tables = []
-    for axis, (k, o, size) in enumerate(zip(kernel, out, sizes, strict=True)):
-        sample, alpha = u[:, :, 1 - axis, None], x.dtype.type(size - k) / x.dtype.type(max(o - 1, 1))
-        starts = ((np.arange(o, dtype=x.dtype) + sample) * alpha).astype(np.int32) - (sample * alpha).astype(np.int32)
-        starts[..., -1] = size - k
+    for axis, (k, o, n) in enumerate(zip(kernel, out, sizes, strict=True)):
+        sample, step = u[:, :, 1 - axis, None], x.dtype.type(n - k) / x.dtype.type(max(o - 1, 1))
+        starts = ((np.arange(o, dtype=x.dtype) + sample) * step).astype(np.int32) - (sample * step).astype(np.int32)
+        starts[..., -1] = n - k
         tables.append(starts)
     y, place = layout.empty((N, C, *out), x.dtype, True), layout.empty((N, C, *out), np.int32, True)
     backend.pooling.fractional_max_pool2d(x, *tables, kernel, y, place, backend.n_threads())

@@ -2,6 +2,7 @@
 from typing import Any
 
 import fastnn.functional as F
+from fastnn.functional.pooling import check_ratio
 from fastnn.nn.module import FunctionModule
 
 __all__ = ["AdaptiveAvgPool1d", "AdaptiveAvgPool2d", "AdaptiveMaxPool1d", "AdaptiveMaxPool2d", "AvgPool1d", "AvgPool2d",
@@ -69,3 +70,7 @@ class AdaptiveMaxPool1d(FunctionModule, function=F.adaptive_max_pool1d, shows=("
 
 class FractionalMaxPool2d(FunctionModule, function=F.fractional_max_pool2d):
     """Maxima of windows at random places (Graham 2014); in evaluation at fixed ones, or the mean of `draws` draws."""
+
+    def __init__(self, *args: Any, **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        check_ratio("FractionalMaxPool2d", self.output_size, self.output_ratio)
