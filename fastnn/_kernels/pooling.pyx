@@ -50,15 +50,9 @@ cdef enum:
 ctypedef struct Axis:
     Py_ssize_t size, out, kernel, stride, padding, dilation  # kernel 0: windows cover the axis evenly
 
-ctypedef struct Scatter:
+ctypedef struct Job:
     Pool pool
     Axis h, w
-
-
-ctypedef struct Fractional:
-    Py_ssize_t C, H, W, oH, oW, kH, kW
-    Bytes x, y
-    int32_t* place
     const int32_t* top
     const int32_t* left
 
@@ -91,7 +85,7 @@ cdef bint lay(const Axis* a, bint backward, bint padded, Py_ssize_t divisor, Win
     return uniform
 
 
-cdef void scatter(const Scatter* s, Py_ssize_t n, floating* kind) noexcept nogil:
+cdef void scatter(const Job* s, Py_ssize_t n, floating* kind) noexcept nogil:
     """Of one image: the gradient of each maximum, added where it was found. (A place that is none goes nowhere.)"""
     cdef const Pool* p = &s.pool
     cdef Py_ssize_t C = p.C, row = p.width * C, size = p.height * row, before = n * p.tall * p.wide * C, i, j, c, at
@@ -121,23 +115,26 @@ cdef void scatter(const Scatter* s, Py_ssize_t n, floating* kind) noexcept nogil
             place += C
 
 
-cdef void fractional(const Fractional* f, Py_ssize_t row, floating* kind) noexcept nogil:
-    cdef Py_ssize_t n = row // f.oH, oh = row % f.oH, ow, c, i, j, at, o = row * f.oW * f.C
-    cdef const floating* x = <const floating*> f.x + n * f.H * f.W * f.C
+cdef void fractional(const Job* s, Py_ssize_t row, floating* kind) noexcept nogil:
+    """A row of maxima of windows that begin anywhere."""
+    cdef const Pool* p = &s.pool
+    cdef Py_ssize_t C = p.C, W = p.wide, oW = p.width, image = row // p.height * C, ow, c, i, j, first, at, now, o
+    cdef const int32_t* top = s.top + image * p.height + row % p.height
+    cdef const int32_t* left = s.left + image * oW
+    cdef const floating* x = <floating*> p.x + image * p.tall * W
     cdef floating best, v
-    for ow in range(f.oW):
-        for c in range(f.C):
-            at = f.top[(n * f.C + c) * f.oH + oh] * f.W + f.left[(n * f.C + c) * f.oW + ow]
-            best = x[at * f.C + c]
-            f.place[o] = <int32_t> at
-            for i in range(f.kH):
-                for j in range(f.kW):
-                    v = x[(at + i * f.W + j) * f.C + c]
+    for ow in range(oW):
+        for c in range(C):
+            first = at = top[c * p.height] * W + left[c * oW + ow]
+            best = x[at * C + c]
+            for i in range(s.h.kernel):
+                for j in range(s.w.kernel):
+                    now = first + i * W + j
+                    v = x[now * C + c]
                     if v > best or v != v:
-                        best = v
-                        f.place[o] = <int32_t> (at + i * f.W + j)
-            (<floating*> f.y)[o] = best
-            o += 1
+                        best, at = v, now
+            o = (row * oW + ow) * C + c
+            (<floating*> p.y)[o], (<int32_t*> p.to)[o] = best, <int32_t> at
 
 
 cdef bint fits(const Axis* a) noexcept:
@@ -148,7 +145,7 @@ cdef bint fits(const Axis* a) noexcept:
 cdef int run(cnp.ndarray x, cnp.ndarray y, cnp.ndarray place, tuple geometry, bint padded, Py_ssize_t divisor,
              bint backward, int n_threads) except -1:
     """x to y, or dy in `y` to dx in `x`. geometry: kernel, stride, padding, dilation; None: y's shape decides."""
-    cdef Scatter s
+    cdef Job s
     cdef Pool* p = &s.pool
     cdef Axis* h = &s.h
     cdef Axis* w = &s.w
@@ -270,20 +267,20 @@ def adaptive_max_pool2d_backward(dy, cnp.ndarray place not None, dx_out, n_threa
 def fractional_max_pool2d(cnp.ndarray x not None, cnp.ndarray top not None, cnp.ndarray left not None, kernel,
                           cnp.ndarray y_out not None, cnp.ndarray place_out not None, n_threads):
     """The maxima of windows kH·kW that begin at top[n, c, oh] and left[n, c, ow]; place as in adaptive_max_pool2d."""
-    cdef Fractional f
+    cdef Job s
+    cdef Pool* p = &s.pool
     check_rows(x)
     check_rows(y_out)
-    f.C, f.H, f.W, f.oH, f.oW, (f.kH, f.kW) = x.shape[1], x.shape[2], x.shape[3], y_out.shape[2], y_out.shape[3], kernel
-    images = (<object> x).shape[:2]
-    if not (x.ndim == y_out.ndim == 4 and is_f32(x) == is_f32(y_out)
-            and place_out.dtype == top.dtype == left.dtype == "i4"
-            and (<object> y_out).shape == (<object> place_out).shape == (*images, f.oH, f.oW)
-            and (<object> top).shape == (*images, f.oH) and (<object> left).shape == (*images, f.oW)
+    (s.h.kernel, s.w.kernel), (N, p.C, p.tall, p.wide) = kernel, (<object> x).shape
+    p.height, p.width = (<object> y_out).shape[2:]
+    if not (is_f32(x) == is_f32(y_out) and top.dtype == left.dtype == place_out.dtype == np.int32
+            and (<object> y_out).shape == (<object> place_out).shape == (N, p.C, p.height, p.width)
+            and (<object> top).shape == (N, p.C, p.height) and (<object> left).shape == (N, p.C, p.width)
             and has_order(place_out, True) and has_order(top, False) and has_order(left, False)
-            and min(f.kH, f.kW) > 0 and 0 <= np.min(top, initial=0) and np.max(top, initial=0) <= f.H - f.kH
-            and 0 <= np.min(left, initial=0) and np.max(left, initial=0) <= f.W - f.kW and f.H * f.W < LARGEST):
+            and p.tall * p.wide < LARGEST and min(s.h.kernel, s.w.kernel) > 0
+            and 0 <= np.min(top, initial=0) <= np.max(top, initial=0) <= p.tall - s.h.kernel
+            and 0 <= np.min(left, initial=0) <= np.max(left, initial=0) <= p.wide - s.w.kernel):
         raise ValueError("kernel: the arrays, windows and sizes of a pooling do not fit together")
-    f.x, f.y, f.place = x.data, y_out.data, <int32_t*> place_out.data
-    f.top, f.left = <int32_t*> top.data, <int32_t*> left.data
-    start(<Unit> fractional[float], <Unit> fractional[double], x, &f, x.shape[0] * f.oH,
-          threads_for(y_out.size * f.kH * f.kW, n_threads))
+    p.x, p.y, p.to, s.top, s.left = x.data, y_out.data, place_out.data, <int32_t*> top.data, <int32_t*> left.data
+    start(<Unit> fractional[float], <Unit> fractional[double], x, &s, N * p.height,
+          threads_for(y_out.size * s.h.kernel * s.w.kernel, n_threads))

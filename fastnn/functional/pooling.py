@@ -19,17 +19,7 @@ import numpy as np
 
 from fastnn import backend, layout
 from fastnn.errors import ArgumentError, DTypeError, ShapeError
-from fastnn.functional.arguments import (
-    Geometry,
-    IntOrPair,
-    alike,
-    check_float,
-    geometry,
-    images,
-    n_windows,
-    pair,
-    same_float,
-)
+from fastnn.functional.arguments import Geometry, IntOrPair, alike, geometry, images, n_windows, pair, same_float
 from fastnn.functional.elementwise import abs as absolute
 from fastnn.functional.elementwise import pow as power
 from fastnn.functional.elementwise import sign
@@ -217,11 +207,12 @@ def fractional_max_pool2d(input: Tensor, kernel_size: IntOrPair, output_size: In
     N, C, *sizes = x.shape
     ratios = check_ratio(op, output_size, output_ratio)
     kernel = pair(kernel_size, op, "kernel_size", 1)
-    out = pair([int(n * r) for n, r in zip(sizes, ratios, strict=True)] if ratios else output_size, op, "output_size", 1)
+    given: Any = [int(n * r) for n, r in zip(sizes, ratios, strict=True)] if ratios else output_size
+    out = pair(given, op, "output_size", 1)
     if any(o + k - 1 > n for o, k, n in zip(out, kernel, sizes, strict=True)):
         raise ShapeError(f"{op}: {out} windows of {kernel} need an input of as many pixels less 1, not {sizes}")
     if _random_samples is not None:
-        u = check_float(op, input=input, _random_samples=_random_samples) or _random_samples.array
+        u = same_float(op, _random_samples=_random_samples, input=input)
     elif training:
         u = backend.generator.random((N, C, 2), x.dtype)
     elif draws and not return_indices:

@@ -257,7 +257,7 @@ def test_lp_pool2d(shape, arguments, norm):
 
 
 @pytest.mark.parametrize("settings", [
-    {"output_size": 3}, {"output_size": (4, 2)}, {"output_ratio": 0.5}, {"output_ratio": (0.7, 0.4)},
+    {"output_size": 3}, {"output_size": (4, 2)}, {"output_ratio": (0.7, 0.4)},
     {"output_size": 1}, {"output_size": (7, 8)}, {"output_size": (6, 7)}, {}, {"output_size": 8}], ids=str)
 @pytest.mark.parametrize("kernel", [2, (3, 2), 1], ids=str)
 @pytest.mark.parametrize("shape", [(2, 3, 8, 9), (1, 17, 9, 8), (3, 8, 9)], ids=str)
@@ -266,10 +266,6 @@ def test_fractional_max_pool2d(shape, kernel, settings):
     ties = integers(0, 4, *shape).astype(float)
     for x in normal(*shape), np.where(ties == 3, math.nan, ties):
         def case(lib, x, samples):
-            if isinstance(settings.get("output_ratio"), float) and lib is not fastnn:  # PyTorch's function needs a pair
-                pair = {"output_ratio": (settings["output_ratio"],) * 2}
-                return lib.nn.functional.fractional_max_pool2d(
-                    x, kernel, **pair, return_indices=True, _random_samples=samples.detach())
             return F(lib).fractional_max_pool2d(
                 x, kernel, **settings, return_indices=True, _random_samples=samples.detach())
 
