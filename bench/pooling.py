@@ -1,4 +1,4 @@
-"""Max, average, adaptive and fractional pooling, forward and backward."""
+"""Max, average and adaptive pooling, forward and backward."""
 
 import math
 
@@ -11,7 +11,6 @@ WINDOWS = (
     ((64, 64, 32, 32), (3, 3), (2, 2), (1, 1), True),
     ((16, 64, 112, 112), (3, 3), (2, 2), (1, 1), False),
 )
-FRACTIONAL = (((64, 64, 28, 28), (2, 2), (20, 20), True),)  # shape, kernel, output
 ADAPTIVE = (((128, 64, 8, 8), 1, True), ((64, 256, 14, 14), 3, False))
 
 
@@ -79,27 +78,6 @@ def cases() -> list[Case]:
                  args=lambda rng, shape=shape, pooled=pooled: (
                      normal(rng, *pooled), out(*pooled, dtype=np.int32), out(*shape))),
         ]  # fmt: skip
-    for shape, kernel, size_out, quick in FRACTIONAL:
-        pooled = *shape[:2], *size_out
-
-        def fractional(rng, shape=shape, pooled=pooled, kernel=kernel):
-            samples = np.full((*shape[:2], 2), 0.5)  # the regions that PyTorch makes of these samples
-            steps = [(n - k) / (o - 1) for n, k, o in zip(shape[2:], kernel, pooled[2:], strict=True)]
-            starts = [((np.arange(o) + 0.5) * a).astype(np.int32) - int(0.5 * a)
-                      for o, a in zip(pooled[2:], steps, strict=True)]
-            for table, n, k in zip(starts, shape[2:], kernel, strict=True):
-                table[-1] = n - k
-            tables = [np.ascontiguousarray(np.broadcast_to(t, (*samples.shape[:2], t.size))) for t in starts]
-            return normal(rng, *shape), *tables, kernel, out(*pooled), out(*pooled, dtype=np.int32)
-
-        def torch_fractional(torch, x, top, left, kernel, y_out, place_out):
-            samples = torch.full((*x.shape[:2], 2), 0.5)
-            call = torch.nn.functional.fractional_max_pool2d
-            return lambda: [call(x, kernel, y_out.shape[2:], _random_samples=samples), None]
-
-        rows.append(Case(family="pooling", kernel="fractional_max_pool2d", quick=quick, args=fractional,
-                         label=f"{'x'.join(map(str, shape))} to {size_out[0]}x{size_out[1]}",
-                         bytes=4 * math.prod(shape) + 8 * math.prod(pooled), torch=torch_fractional))
     return rows
 
 

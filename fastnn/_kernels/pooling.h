@@ -29,7 +29,7 @@
 #endif
 
 /* Steps of a float32 vector whose instructions GCC does not find: the larger of two, the second if they are equal or
-   not numbers; and the sum of those whose place is a number. 1: done. */
+   not numbers; and bytes as 32 bits. 1: done. */
 #if defined(__GNUC__) && defined(__SSE4_1__)
 #include <immintrin.h>
 #define POOL_HERE(v) __asm__ volatile("" : "+v"(v)) /* not earlier, not later: GCC would run out of registers */
@@ -44,26 +44,15 @@ TILE_INLINE int pool_larger(int lanes, const void *v, void *best) {
 #endif
     return lanes >= 4;
 }
-TILE_INLINE int pool_gather(int lanes, void *sum, const void *v, const void *place, int number) {
-    if (lanes == 4) {
-        int four;
-        memcpy(&four, place, sizeof four);
-        const __m128i take = _mm_cmpeq_epi32(_mm_cvtepu8_epi32(_mm_cvtsi32_si128(four)), _mm_set1_epi32(number));
-        _mm_storeu_ps(sum, _mm_add_ps(_mm_loadu_ps(sum), _mm_and_ps(_mm_castsi128_ps(take), _mm_loadu_ps(v))));
-    }
+TILE_INLINE int pool_widen(int lanes, const void *place, void *wide) {
+    int four;
+    memcpy(&four, place, sizeof four);
+    if (lanes == 4) _mm_storeu_si128(wide, _mm_cvtepu8_epi32(_mm_cvtsi32_si128(four)));
 #if defined(__AVX2__)
-    if (lanes == 8) {
-        const __m256i wide = _mm256_cvtepu8_epi32(_mm_loadl_epi64(place)), eight = _mm256_set1_epi32(number);
-        const __m256 part = _mm256_and_ps(_mm256_castsi256_ps(_mm256_cmpeq_epi32(wide, eight)), _mm256_loadu_ps(v));
-        _mm256_storeu_ps(sum, _mm256_add_ps(_mm256_loadu_ps(sum), part));
-    }
+    if (lanes == 8) _mm256_storeu_si256(wide, _mm256_cvtepu8_epi32(_mm_loadl_epi64(place)));
 #endif
-#if defined(__AVX512BW__) && defined(__AVX512VL__)
-    if (lanes == 16) {
-        const __mmask16 take = _mm_cmpeq_epi8_mask(_mm_loadu_si128(place), _mm_set1_epi8((char)number));
-        const __m512 old = _mm512_loadu_ps(sum);
-        _mm512_storeu_ps(sum, _mm512_mask_add_ps(old, take, old, _mm512_loadu_ps(v)));
-    }
+#if defined(__AVX512F__)
+    if (lanes == 16) _mm512_storeu_si512(wide, _mm512_cvtepu8_epi32(_mm_loadu_si128(place)));
 #endif
     return lanes >= 4;
 }
@@ -71,7 +60,7 @@ TILE_INLINE int pool_gather(int lanes, void *sum, const void *v, const void *pla
 #define POOL_HERE(v) (void)0
 #define POOL_POINTER(p) (void)0
 #define pool_larger(...) 0
-#define pool_gather(...) 0
+#define pool_widen(...) 0
 #endif
 
 enum { POOL_MEAN, POOL_MEAN_BACKWARD, POOL_MAXIMUM, POOL_EXACT, POOL_MAXIMUM_BACKWARD }; /* EXACT: right for NaN too */
@@ -129,9 +118,9 @@ typedef struct {
                 if (op == POOL_EXACT || sizeof(real) == 8 || !pool_larger(lanes, &v, best + u))                        \
                     best[u] = (Real)POOL_SELECT(take, v, best[u]);                                                     \
             } else {                                                                                                   \
-                if (sizeof(real) == 4 && pool_gather(lanes, best + u, &v, here + u * (lanes), (int)number)) continue;  \
-                take = POOL_BYTES(((const Narrow *)here)[u]) == (Whole){0} + number;                                   \
-                best[u] = (Real)POOL_SELECT(take, best[u] + v, best[u]);                                               \
+                if (sizeof(real) == 8 || !pool_widen(lanes, here + u * (lanes), &take))                                \
+                    take = POOL_BYTES(((const Narrow *)here)[u]);                                                      \
+                best[u] += (Real)POOL_SELECT(take == now, v, (Real){0});                                               \
             }                                                                                                          \
         }                                                                                                              \
     }
@@ -271,8 +260,9 @@ POOL(f64, double, int64_t)
    second's begin `apart` after the first's. Every tap is read once, and dx written in the order of its memory. */
 #define POOL_BLOCK(name, lanes)                                                                                        \
     TILE_INLINE void name(const Pool *p, const Window *h, const Window *w, int maximum, int first, int second,         \
-                                int apart, ptrdiff_t n, const float *x, const char *place, float *y) {                 \
+                          int apart, ptrdiff_t n, const float *x, const char *place, float *y) {                       \
         typedef POOL_TYPE(float, (lanes)) Real;                                                                        \
+        typedef POOL_TYPE(int32_t, (lanes)) Whole;                                                                     \
         typedef POOL_TYPE(uint8_t, (lanes)) Narrow;                                                                    \
         const ptrdiff_t C = p->C, row = p->row, next = p->width * C;                                                   \
         const int read = apart + second > first ? apart + second : first;                                              \
@@ -284,12 +274,13 @@ POOL(f64, double, int64_t)
             for (ptrdiff_t c = 0; c < C; c += (lanes)) {                                                               \
                 if (c + (lanes) > C) c = C - (lanes);                                                                  \
                 Real v[2][2], sum;                                                                                     \
-                Narrow at[2][2];                                                                                       \
+                Whole at[2][2];                                                                                        \
                 UNROLLED for (int i = 0; i < 2; i++)                                                                   \
                     UNROLLED for (int j = 0; j < 2; j++) {                                                             \
                         if (i >= read || j >= read) continue;                                                          \
                         v[i][j] = *(const Real *)(x + i * row + j * C + c);                                            \
-                        if (maximum) at[i][j] = *(const Narrow *)(place + i * row + j * C + c);                        \
+                        const Narrow *const here = (const Narrow *)(place + i * row + j * C + c);                      \
+                        if (maximum && !pool_widen(lanes, here, &at[i][j])) at[i][j] = POOL_CONVERT(*here, Whole);     \
                     }                                                                                                  \
                 UNROLLED for (int a = 0; a < 2; a++)                                                                   \
                     UNROLLED for (int b = 0; b < 2; b++) {                                                             \
@@ -297,8 +288,9 @@ POOL(f64, double, int64_t)
                         UNROLLED for (int i = 0; i < (a ? second : first); i++)                                        \
                             UNROLLED for (int j = 0; j < (b ? second : first); j++) {                                  \
                                 const int r = a * apart + i, s = b * apart + j;                                        \
+                                const Whole number = (Whole){0} + (base[a][b] + i * down + j * right);                 \
                                 if (!maximum) sum += v[r][s] * scale;                                                  \
-                                else pool_gather(lanes, &sum, &v[r][s], &at[r][s], base[a][b] + i * down + j * right); \
+                                else sum += (Real)POOL_SELECT(at[r][s] == number, v[r][s], (Real){0});                 \
                             }                                                                                          \
                         *(Real *)(y + a * next + b * C + c) = sum;                                                     \
                     }                                                                                                  \

@@ -12,7 +12,6 @@ to that place alone. Bandwidth is the limit, but for a maximum's forward pass ov
 cycle) and below 16 channels."""
 import math
 
-import numpy as np
 
 cimport numpy as cnp
 from cython cimport floating
@@ -53,8 +52,6 @@ ctypedef struct Axis:
 ctypedef struct Job:
     Pool pool
     Axis h, w
-    const int32_t* top
-    const int32_t* left
 
 
 cdef bint lay(const Axis* a, bint backward, bint padded, Py_ssize_t divisor, Window* windows, double* per) noexcept:
@@ -113,28 +110,6 @@ cdef void scatter(const Job* s, Py_ssize_t n, floating* kind) noexcept nogil:
                     dx[at + c + offsets[place[c]]] += dy[c]
             dy += C
             place += C
-
-
-cdef void fractional(const Job* s, Py_ssize_t row, floating* kind) noexcept nogil:
-    """A row of maxima of windows that begin anywhere."""
-    cdef const Pool* p = &s.pool
-    cdef Py_ssize_t C = p.C, W = p.wide, oW = p.width, image = row // p.height * C, ow, c, i, j, first, at, now, o
-    cdef const int32_t* top = s.top + image * p.height + row % p.height
-    cdef const int32_t* left = s.left + image * oW
-    cdef const floating* x = <floating*> p.x + image * p.tall * W
-    cdef floating best, v
-    for ow in range(oW):
-        for c in range(C):
-            first = at = top[c * p.height] * W + left[c * oW + ow]
-            best = x[at * C + c]
-            for i in range(s.h.kernel):
-                for j in range(s.w.kernel):
-                    now = first + i * W + j
-                    v = x[now * C + c]
-                    if v > best or v != v:
-                        best, at = v, now
-            o = (row * oW + ow) * C + c
-            (<floating*> p.y)[o], (<int32_t*> p.to)[o] = best, <int32_t> at
 
 
 cdef bint fits(const Axis* a) noexcept:
@@ -262,25 +237,3 @@ def adaptive_max_pool2d(x, y_out, cnp.ndarray place_out not None, n_threads):
 def adaptive_max_pool2d_backward(dy, cnp.ndarray place not None, dx_out, n_threads):
     """dx = Σ dy over the windows, of whatever kind, whose maximum was found at this pixel."""
     run(dx_out, dy, place, None, False, 0, True, n_threads)
-
-
-def fractional_max_pool2d(cnp.ndarray x not None, cnp.ndarray top not None, cnp.ndarray left not None, kernel,
-                          cnp.ndarray y_out not None, cnp.ndarray place_out not None, n_threads):
-    """The maxima of windows kH·kW that begin at top[n, c, oh] and left[n, c, ow]; place as in adaptive_max_pool2d."""
-    cdef Job s
-    cdef Pool* p = &s.pool
-    check_rows(x)
-    check_rows(y_out)
-    (s.h.kernel, s.w.kernel), (N, p.C, p.tall, p.wide) = kernel, (<object> x).shape
-    p.height, p.width = (<object> y_out).shape[2:]
-    if not (is_f32(x) == is_f32(y_out) and top.dtype == left.dtype == place_out.dtype == np.int32
-            and (<object> y_out).shape == (<object> place_out).shape == (N, p.C, p.height, p.width)
-            and (<object> top).shape == (N, p.C, p.height) and (<object> left).shape == (N, p.C, p.width)
-            and has_order(place_out, True) and has_order(top, False) and has_order(left, False)
-            and p.tall * p.wide < LARGEST and min(s.h.kernel, s.w.kernel) > 0
-            and 0 <= np.min(top, initial=0) <= np.max(top, initial=0) <= p.tall - s.h.kernel
-            and 0 <= np.min(left, initial=0) <= np.max(left, initial=0) <= p.wide - s.w.kernel):
-        raise ValueError("kernel: the arrays, windows and sizes of a pooling do not fit together")
-    p.x, p.y, p.to, s.top, s.left = x.data, y_out.data, place_out.data, <int32_t*> top.data, <int32_t*> left.data
-    start(<Unit> fractional[float], <Unit> fractional[double], x, &s, N * p.height,
-          threads_for(y_out.size * s.h.kernel * s.w.kernel, n_threads))

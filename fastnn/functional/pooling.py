@@ -78,27 +78,26 @@ class Unpooled:
         return dx if len(self.shape) == 4 else dx.reshape(self.shape)
 
 
-def _means(input: Tensor, y: Array, fill: Fill) -> Tensor:
-    """The output y of means."""
-    shape = input.shape
-    return record(y if len(shape) == 4 else layout.contiguous(y[0]), (input,),
-                  lambda grad: (Unpooled(shape, grad, fill).compute(),))
-
-
-def _maxima(input: Tensor, y: Array, fill: Fill, indices: Callable[[], Array] | None) -> Maxima:
-    """The output y of maxima, and what `indices` returns, unless it is None."""
+def _pooled(input: Tensor, y: Array, fill: Fill, indices: Callable[[], Array] | None, maxima: bool = True) -> Any:
+    """The output y, of maxima or of means, and with it what `indices` returns, unless it is None."""
     shape = input.shape
 
-    def max_pool2d(grad: Array) -> tuple[Array | Tensor]:
-        recipe = Unpooled(shape, grad, fill, y if out._version is version and version[:2] == [0, True] else None)
-        return (pending(recipe) if len(shape) == 4 else recipe.compute(),)
+    def pool2d(grad: Array) -> tuple[Array | Tensor]:
+        same = maxima and out._version is version and version[:2] == [0, True]
+        recipe = Unpooled(shape, grad, fill, y if same else None)
+        return (pending(recipe) if maxima and len(shape) == 4 else recipe.compute(),)
 
-    out = record(y if len(shape) == 4 else layout.contiguous(y[0]), (input,), max_pool2d)
+    out = record(y if len(shape) == 4 else layout.contiguous(y[0]), (input,), pool2d)
     version = out._version
     if indices is None:
         return out
     pixels = indices().astype(np.int64, copy=False)
     return out, Tensor(pixels if len(shape) == 4 else layout.contiguous(pixels[0]))
+
+
+def _to_pixels(place: Array, dy: Array, dx: Array, n_threads: int) -> None:
+    """dx of maxima that were found at these pixels."""
+    backend.pooling.adaptive_max_pool2d_backward(dy, place, dx, n_threads)
 
 
 def max_pool2d(input: Tensor, kernel_size: IntOrPair, stride: IntOrPair | None = None, padding: IntOrPair = 0,
@@ -121,7 +120,7 @@ def max_pool2d(input: Tensor, kernel_size: IntOrPair, stride: IntOrPair | None =
         top, left = np.arange(y.shape[2])[:, None] * sH - pH, np.arange(y.shape[3]) * sW - pW
         return (top + i * dH) * x.shape[3] + (left + j * dW)
 
-    return _maxima(input, y, lambda dy, dx, n: backend.pooling.max_pool2d_backward(dy, place, dx, *where, n),
+    return _pooled(input, y, lambda dy, dx, n: backend.pooling.max_pool2d_backward(dy, place, dx, *where, n),
                    indices if return_indices else None)
 
 
@@ -138,7 +137,7 @@ def avg_pool2d(input: Tensor, kernel_size: IntOrPair, stride: IntOrPair | None =
     where, y = _windows("avg_pool2d", x, kernel_size, stride, padding, 1, ceil_mode)
     settings = *where[:3], count_include_pad, divisor_override or 0
     backend.pooling.avg_pool2d(x, y, *settings, backend.n_threads())
-    return _means(input, y, lambda dy, dx, n: backend.pooling.avg_pool2d_backward(dy, dx, *settings, n))
+    return _pooled(input, y, lambda dy, dx, n: backend.pooling.avg_pool2d_backward(dy, dx, *settings, n), None, False)
 
 
 def lp_pool2d(input: Tensor, norm_type: float, kernel_size: IntOrPair, stride: IntOrPair | None = None,
@@ -168,7 +167,7 @@ def adaptive_avg_pool2d(input: Tensor, output_size: Sizes) -> Tensor:
     x = _input("adaptive_avg_pool2d", input)
     y = _adapted("adaptive_avg_pool2d", x, output_size)
     backend.pooling.adaptive_avg_pool2d(x, y, backend.n_threads())
-    return _means(input, y, backend.pooling.adaptive_avg_pool2d_backward)
+    return _pooled(input, y, backend.pooling.adaptive_avg_pool2d_backward, None, False)
 
 
 def adaptive_max_pool2d(input: Tensor, output_size: Sizes, return_indices: bool = False) -> Maxima:
@@ -177,8 +176,7 @@ def adaptive_max_pool2d(input: Tensor, output_size: Sizes, return_indices: bool 
     y = _adapted("adaptive_max_pool2d", x, output_size)
     place = layout.empty(y.shape, np.int32, True)
     backend.pooling.adaptive_max_pool2d(x, y, place, backend.n_threads())
-    return _maxima(input, y, lambda dy, dx, n: backend.pooling.adaptive_max_pool2d_backward(dy, place, dx, n),
-                   (lambda: place) if return_indices else None)
+    return _pooled(input, y, functools.partial(_to_pixels, place), (lambda: place) if return_indices else None)
 
 
 def check_ratio(op: str, output_size: Any, output_ratio: Any) -> Sequence[float] | None:
@@ -222,15 +220,21 @@ def fractional_max_pool2d(input: Tensor, kernel_size: IntOrPair, output_size: In
         u = np.full((N, C, 2), 0.5, x.dtype)
     if u.shape != (N, C, 2) or not np.all((u >= 0) & (u <= 1)):
         raise ShapeError(f"{op}: _random_samples must be ({N}, {C}, 2) numbers from 0 to 1, but shape {u.shape} came")
-    tables = []
+    begin = np.arange(N * C).reshape(N, C, 1, 1) * (sizes[0] * sizes[1])  # (N, C, oH, oW): the first pixels of windows
     for axis, (k, o, n) in enumerate(zip(kernel, out, sizes, strict=True)):
         sample, step = u[:, :, 1 - axis, None], x.dtype.type(n - k) / x.dtype.type(max(o - 1, 1))
-        starts = ((np.arange(o, dtype=x.dtype) + sample) * step).astype(np.int32) - (sample * step).astype(np.int32)
+        starts = ((np.arange(o, dtype=x.dtype) + sample) * step).astype(np.int64) - (sample * step).astype(np.int64)
         starts[..., -1] = n - k
-        tables.append(starts)
-    y, place = layout.empty((N, C, *out), x.dtype, True), layout.empty((N, C, *out), np.int32, True)
-    backend.pooling.fractional_max_pool2d(x, *tables, kernel, y, place, backend.n_threads())
-    return _maxima(input, y, lambda dy, dx, n: backend.pooling.adaptive_max_pool2d_backward(dy, place, dx, n),
+        begin = begin + (starts[:, :, None] if axis else starts[..., None] * sizes[1])
+    values = layout.contiguous(x).reshape(-1)
+    y, place = values.take(begin), begin
+    for i, j in np.ndindex(*kernel):
+        pixels = begin + (i * sizes[1] + j)
+        v = values.take(pixels)
+        wins = (v > y) | (v != v)
+        y, place = np.where(wins, v, y), np.where(wins, pixels, place)
+    place = layout.channels_last((place % (sizes[0] * sizes[1])).astype(np.int32))
+    return _pooled(input, layout.channels_last(y), functools.partial(_to_pixels, place),
                    (lambda: place) if return_indices else None)
 
 

@@ -73,20 +73,14 @@ def adaptive_avg_pool2d_backward(dy, dx_out, n_threads):
     avg_pool2d_backward(dy, dx_out, None, None, None, False, 0, n_threads)
 
 
-def _maxima(values, pixels, y_out, place_out):
-    """Of each last axis of `values` the last NaN, or else the first maximum, and its `pixels`."""
-    nan = np.isnan(values)
-    last = values.shape[-1] - 1 - nan[..., ::-1].argmax(-1)
-    winner = np.where(nan.any(-1), last, values.argmax(-1))[..., None]
-    y_out[...] = np.take_along_axis(values, winner, -1)[..., 0]
-    place_out[...] = np.take_along_axis(np.broadcast_to(pixels, values.shape), winner, -1)[..., 0]
-
-
 def adaptive_max_pool2d(x, y_out, place_out, n_threads):
     plane = np.arange(x.shape[2] * x.shape[3]).reshape(x.shape[2:])
     for o, window, _ in _windows(x, y_out):
-        pixels = plane[window]
-        _maxima(x[window].reshape(*x.shape[:2], pixels.size), pixels.ravel(), y_out[o], place_out[o])
+        pixels = plane[window].ravel()
+        values = x[window].reshape(*x.shape[:2], pixels.size)
+        nan = np.isnan(values)  # the last of them wins, else the first maximum
+        winner = np.where(nan.any(-1), pixels.size - 1 - nan[..., ::-1].argmax(-1), values.argmax(-1))
+        y_out[o], place_out[o] = np.take_along_axis(values, winner[..., None], -1)[..., 0], pixels[winner]
 
 
 def adaptive_max_pool2d_backward(dy, place, dx_out, n_threads):
@@ -94,11 +88,3 @@ def adaptive_max_pool2d_backward(dy, place, dx_out, n_threads):
     n, c = np.ogrid[: dx.shape[0], : dx.shape[1]]
     np.add.at(dx, (n[..., None, None], c[..., None, None], place), dy)
     dx_out[...] = dx.reshape(dx_out.shape)
-
-
-def fractional_max_pool2d(x, top, left, kernel, y_out, place_out, n_threads):
-    N, C, H, W = x.shape
-    rows, cols = top[..., None] + np.arange(kernel[0]), left[..., None] + np.arange(kernel[1])
-    pixels = (rows[:, :, :, None, :, None] * W + cols[:, :, None, :, None, :]).reshape(*y_out.shape, np.prod(kernel))
-    planes = x.reshape(N, C, H * W)
-    _maxima(np.take_along_axis(planes[:, :, None, None], pixels, -1), pixels, y_out, place_out)

@@ -250,12 +250,10 @@ def pooling(name, make):
         places = (K, np.uint8) if K <= 256 and name in ("max_pool2d", "max_pool2d_backward") else (
             math.prod(image), np.int32)  # in the window, or in the plane
         place = layout.channels_last(make.rng.integers(0, places[0], dy.shape, places[1]))
-        top, left = (make.rng.integers(0, n - k + 1, (N, C, o), np.int32)
-                     for n, k, o in zip(image, kernel, size, strict=True))
         yield {"x": make.special(shape) if maximum or i < 2 else make.normal(shape), "dy": dy, "place": place,
                "y_out": make.normal(dy.shape), "place_out": place, "dx_out": make.normal(shape), "kernel": kernel,
                "stride": stride, "padding": padding, "dilation": dilation, "count_include_pad": i % 2 == 0,
-               "divisor": (0, 0, 3, -2)[i % 4], "top": top, "left": left}, (
+               "divisor": (0, 0, 3, -2)[i % 4]}, (
                    1 if maximum and "back" not in name else {"adaptive_avg_pool2d_backward": 4}.get(name, K))
 
 
