@@ -4,8 +4,8 @@
    maxima stay in registers, every element is written once, and no branch depends on data but for NaN. Elements whose
    windows have as many taps make a run; backward of a stride, each phase of the pixels has runs of its own, but where
    windows of 2x2 or 3x3 places stand two apart dx is made in blocks of two by two, in the order of its memory.
-   Channels that are no multiple of a vector are covered by vectors that overlap; fewer than the least vector, by one
-   that spills over into the next pixel of the row, which is written afterwards. */
+   Channels that are no multiple of a vector are covered by vectors that overlap; fewer than the least vector has lanes,
+   by one of which the rest is dropped. */
 #pragma once
 #include <math.h>
 #include <stdint.h>
@@ -230,10 +230,8 @@ typedef struct {
     POOL_ROW(pool_##name##_wide_##sfx, 0, real, op, LANES_##sfx, pool_one_##sfx, pool_full_##sfx, pool_two_##sfx,      \
              pool_four_##sfx)                                                                                          \
     POOL_ROW(pool_##name##_few_##sfx, 1, real, op, FEW(real), pool_one_##sfx, pool_few_##sfx, pool_few_two_##sfx,      \
-             pool_few_four_##sfx)                                                                                      \
-    static int pool_##name##_##sfx(const Pool *p, ptrdiff_t n, ptrdiff_t i, ptrdiff_t begin, ptrdiff_t end) {          \
-        return (p->C >= LANES_##sfx ? pool_##name##_wide_##sfx : pool_##name##_few_##sfx)(p, n, i, begin, end);        \
-    }
+             pool_few_four_##sfx)
+#define POOL_DO(name, sfx) (p->C < LANES_##sfx ? pool_##name##_few_##sfx : pool_##name##_wide_##sfx)(p, n, i, o, end)
 #define POOL(sfx, real, whole)                                                                                         \
     POOL_LANES(pool_four_##sfx, real, whole, LANES_##sfx, 4)                                                           \
     POOL_LANES(pool_two_##sfx, real, whole, LANES_##sfx, 2)                                                            \
@@ -248,10 +246,10 @@ typedef struct {
     POOL_OP(exact, sfx, real, POOL_EXACT)                                                                              \
     POOL_OP(maximum_backward, sfx, real, POOL_MAXIMUM_BACKWARD)                                                        \
     static void pool_row_##sfx(const Pool *p, ptrdiff_t n, ptrdiff_t i, ptrdiff_t o, ptrdiff_t end) {                  \
-        if (p->maximum && p->backward) pool_maximum_backward_##sfx(p, n, i, o, end);                                   \
-        else if (p->backward) pool_mean_backward_##sfx(p, n, i, o, end);                                               \
-        else if (!p->maximum) pool_mean_##sfx(p, n, i, o, end);                                                        \
-        else if (pool_maximum_##sfx(p, n, i, o, end)) pool_exact_##sfx(p, n, i, o, end);                               \
+        if (p->maximum && p->backward) POOL_DO(maximum_backward, sfx);                                                 \
+        else if (p->backward) POOL_DO(mean_backward, sfx);                                                             \
+        else if (!p->maximum) POOL_DO(mean, sfx);                                                                      \
+        else if (POOL_DO(maximum, sfx)) POOL_DO(exact, sfx);                                                           \
     }
 POOL(f32, float, int32_t)
 POOL(f64, double, int64_t)
@@ -285,8 +283,9 @@ POOL(f64, double, int64_t)
                 UNROLLED for (int a = 0; a < 2; a++)                                                                   \
                     UNROLLED for (int b = 0; b < 2; b++) {                                                             \
                         sum = (Real){0};                                                                               \
-                        UNROLLED for (int i = 0; i < (a ? second : first); i++)                                        \
-                            UNROLLED for (int j = 0; j < (b ? second : first); j++) {                                  \
+                        UNROLLED for (int i = 0; i < 2; i++)                                                           \
+                            UNROLLED for (int j = 0; j < 2; j++) {                                                     \
+                                if (i >= (a ? second : first) || j >= (b ? second : first)) continue;                  \
                                 const int r = a * apart + i, s = b * apart + j;                                        \
                                 const Whole number = (Whole){0} + (base[a][b] + i * down + j * right);                 \
                                 if (!maximum) sum += v[r][s] * scale;                                                  \

@@ -95,9 +95,10 @@ def _pooled(input: Tensor, y: Array, fill: Fill, indices: Callable[[], Array] | 
     return out, Tensor(pixels if len(shape) == 4 else layout.contiguous(pixels[0]))
 
 
-def _to_pixels(place: Array, dy: Array, dx: Array, n_threads: int) -> None:
-    """dx of maxima that were found at these pixels."""
-    backend.pooling.adaptive_max_pool2d_backward(dy, place, dx, n_threads)
+def _found(input: Tensor, y: Array, place: Array, return_indices: bool) -> Any:
+    """The output y, of maxima at these pixels."""
+    return _pooled(input, y, lambda dy, dx, n: backend.pooling.adaptive_max_pool2d_backward(dy, place, dx, n),
+                   (lambda: place) if return_indices else None)
 
 
 def max_pool2d(input: Tensor, kernel_size: IntOrPair, stride: IntOrPair | None = None, padding: IntOrPair = 0,
@@ -176,7 +177,7 @@ def adaptive_max_pool2d(input: Tensor, output_size: Sizes, return_indices: bool 
     y = _adapted("adaptive_max_pool2d", x, output_size)
     place = layout.empty(y.shape, np.int32, True)
     backend.pooling.adaptive_max_pool2d(x, y, place, backend.n_threads())
-    return _pooled(input, y, functools.partial(_to_pixels, place), (lambda: place) if return_indices else None)
+    return _found(input, y, place, return_indices)
 
 
 def check_ratio(op: str, output_size: Any, output_ratio: Any) -> Sequence[float] | None:
@@ -213,7 +214,7 @@ def fractional_max_pool2d(input: Tensor, kernel_size: IntOrPair, output_size: In
         u = same_float(op, _random_samples=_random_samples, input=input)
     elif training:
         u = backend.generator.random((N, C, 2), x.dtype)
-    elif draws and not return_indices:
+    elif draws > 0 and not return_indices:
         several: list[Any] = [fractional_max_pool2d(input, kernel, out) for _ in range(draws)]
         return sum(several[1:], several[0]) / draws
     else:
@@ -234,8 +235,7 @@ def fractional_max_pool2d(input: Tensor, kernel_size: IntOrPair, output_size: In
         wins = (v > y) | (v != v)
         y, place = np.where(wins, v, y), np.where(wins, pixels, place)
     place = layout.channels_last((place % (sizes[0] * sizes[1])).astype(np.int32))
-    return _pooled(input, layout.channels_last(y), functools.partial(_to_pixels, place),
-                   (lambda: place) if return_indices else None)
+    return _found(input, layout.channels_last(y), place, return_indices)
 
 
 _BESIDE = {"kernel_size": 1, "stride": 1, "padding": 0, "dilation": 1, "output_size": 1}  # of a height of 1
@@ -251,7 +251,7 @@ def _along_line(pool2d: Any) -> Callable[..., Any]:
     def pool1d(*args: Any, **settings: Any) -> Any:
         given = signature.bind(*args, **settings).arguments
         input = given.pop("input")
-        if isinstance(input, Tensor) and input.ndim not in (2, 3):
+        if same_float(name, input=input).ndim not in (2, 3):
             raise ShapeError(f"{name}: input must be (N, C, L) or (C, L), but its shape is {tuple(input.shape)}")
         for key in given.keys() & _BESIDE.keys():
             value = given[key]
