@@ -177,7 +177,7 @@ cdef int run(cnp.ndarray x, cnp.ndarray y, cnp.ndarray place, tuple geometry, bi
         p.each = h.stride * w.size * p.C * size // p.width
     if geometry is None:
         h.kernel = w.kernel = 0
-    windows = <Window*> scratch_acquire((p.width + p.height) * sizeof(Window) + (h.out + w.out) * sizeof(double))
+    windows = <Window*> scratch_acquire((p.width + p.height) * sizeof(Window) + (h.out + w.out + 1) * sizeof(double))
     p.w, p.h = windows, windows + p.width
     per = <double*> (windows + p.width + p.height)
     p.per_w, p.per_h = per, per + w.out
