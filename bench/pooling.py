@@ -1,4 +1,4 @@
-"""Max, average and adaptive average pooling, forward and backward."""
+"""Max, average and adaptive pooling, forward and backward."""
 
 import math
 
@@ -69,6 +69,14 @@ def cases() -> list[Case]:
             Case(kernel="adaptive_avg_pool2d_backward", **common,
                  args=lambda rng, shape=shape, pooled=pooled: (normal(rng, *pooled), out(*shape)),
                  torch=lambda torch, dy, dx_out: lambda: [torch.ops.aten._adaptive_avg_pool2d_backward(dy, dx_out)]),
+            Case(kernel="adaptive_max_pool2d", **common,
+                 args=lambda rng, shape=shape, pooled=pooled: (
+                     normal(rng, *shape), out(*pooled), out(*pooled, dtype=np.int32)),
+                 torch=lambda torch, x, y_out, place_out: lambda: [
+                     torch.nn.functional.adaptive_max_pool2d(x, y_out.shape[2:], return_indices=True)[0], None]),
+            Case(kernel="adaptive_max_pool2d_backward", **common,
+                 args=lambda rng, shape=shape, pooled=pooled: (
+                     normal(rng, *pooled), out(*pooled, dtype=np.int32), out(*shape))),
         ]  # fmt: skip
     return rows
 

@@ -106,6 +106,117 @@ def test_adaptive_avg_pool2d_against_its_definition(rng, shape, size):
     check(F.adaptive_avg_pool2d, rng.standard_normal(shape), oracle=oracle, kwargs={"output_size": size})
 
 
+def adaptive_max_by_definition(x, output_size, return_indices=False):
+    """Over the windows of adaptive averages: floor(i H / oH) to ceil((i + 1) H / oH)."""
+    (H, W), (oH, oW), C = x.shape[-2:], output_size, x.shape[:-2]
+    y, indices = np.empty((*C, oH, oW)), np.empty((*C, oH, oW), np.int64)
+    for i in range(oH):
+        for j in range(oW):
+            pixels = [(h, w) for h in range(i * H // oH, -(-(i + 1) * H // oH))
+                      for w in range(j * W // oW, -(-(j + 1) * W // oW))]
+            values = np.stack([x[..., h, w] for h, w in pixels], -1)
+            y[..., i, j] = values.max(-1)
+            indices[..., i, j] = np.array([h * W + w for h, w in pixels])[values.argmax(-1)]
+    return (y, indices) if return_indices else y
+
+
+@pytest.mark.parametrize(("shape", "size"), [
+    ((2, 3, 7, 5), (3, 2)), ((1, 2, 3, 4), (5, 6)), ((2, 33, 6, 5), (1, 1)), ((2, 5, 4), (3, 1)),
+    ((2, 3, 5, 7), (5, 7)), ((1, 16, 20, 18), (1, 2)), ((5, 4, 6, 8), (4, 3)),
+])
+def test_adaptive_max_pool2d_against_its_definition(rng, shape, size):
+    for more in {}, {"return_indices": True}:
+        check(F.adaptive_max_pool2d, distinct(rng, shape), oracle=adaptive_max_by_definition,
+              kwargs={"output_size": size, **more})
+
+
+@pytest.mark.parametrize(("name", "oracle", "kwargs"), [
+    ("max_pool1d", max_by_definition, {"kernel_size": 3, "stride": 2, "padding": 1, "dilation": 2}),
+    ("max_pool1d", max_by_definition, {"kernel_size": 2, "ceil_mode": True, "return_indices": True}),
+    ("avg_pool1d", avg_by_definition, {"kernel_size": 3, "stride": 2, "padding": 1, "count_include_pad": False}),
+    ("adaptive_max_pool1d", adaptive_max_by_definition, {"output_size": 4, "return_indices": True}),
+])
+@pytest.mark.parametrize("shape", [(2, 3, 11), (5, 9), (1, 20, 8)])
+def test_lines_are_images_of_one_row(rng, name, oracle, kwargs, shape):
+    beside = {"kernel_size": 1, "stride": 1, "padding": 0, "dilation": 1, "output_size": 1}
+    wide = {key: (beside[key], value) if key in beside else value for key, value in kwargs.items()}
+
+    def of_image(x, **_):
+        y = oracle(x[..., None, :], **wide)
+        return tuple(part[..., 0, :] for part in y) if isinstance(y, tuple) else y[..., 0, :]
+
+    check(getattr(F, name), distinct(rng, shape), oracle=of_image, kwargs=kwargs)
+
+
+@pytest.mark.parametrize("p", [1, 2, 3, 2.5, np.inf])
+def test_power_means_against_their_definition(rng, p):
+    def by_definition(x):
+        windows = np.lib.stride_tricks.sliding_window_view(x, (3, 2), (-2, -1))[..., ::2, ::1, :, :]
+        return windows.max((-2, -1)) if p == np.inf else (windows**p).sum((-2, -1)) ** (1 / p)
+
+    x = rng.uniform(0.5, 2, (2, 5, 7, 6))
+    check(lambda x: F.lp_pool2d(x, p, (3, 2), (2, 1)), x, oracle=by_definition)
+    y = F.lp_pool1d(fastnn.tensor(x[:, :, 0]), p, 2, 1).array
+    power = np.abs(x[:, :, 0]) if p == np.inf else x[:, :, 0] ** p
+    pairs = np.stack([power[..., :-1], power[..., 1:]])
+    close(y, (pairs.max(0) if p == np.inf else pairs.sum(0) ** (1 / p)).astype(y.dtype))
+
+
+def fractional_by_definition(x, kernel, size, samples):
+    """Graham's regions, for each image and channel: increments of floor(alpha (i + u)); the last ends the axis."""
+    y, indices = np.empty((*x.shape[:2], *size)), np.empty((*x.shape[:2], *size), np.int64)
+    for n, c in np.ndindex(x.shape[:2]):
+        starts = []
+        for axis in range(2):
+            space, u = x.shape[2 + axis] - kernel[axis], samples[n, c, 1 - axis]
+            alpha = space / max(size[axis] - 1, 1)
+            starts.append([int((i + u) * alpha) - int(u * alpha) for i in range(size[axis] - 1)] + [space])
+        for oh, top in enumerate(starts[0]):
+            for ow, left in enumerate(starts[1]):
+                window = x[n, c, top : top + kernel[0], left : left + kernel[1]]
+                y[n, c, oh, ow] = window.max()
+                i, j = divmod(window.argmax(), kernel[1])
+                indices[n, c, oh, ow] = (top + i) * x.shape[3] + left + j
+    return y, indices
+
+
+@pytest.mark.parametrize(("shape", "kernel", "size"), [
+    ((2, 3, 9, 8), (2, 3), (4, 5)), ((1, 17, 7, 7), (3, 2), (1, 6)), ((5, 2, 6, 5), (1, 1), (6, 5)),
+])
+def test_fractional_max_pool2d_against_its_definition(rng, shape, kernel, size):
+    samples = rng.integers(0, 256, (*shape[:2], 2)) / 256  # so that both dtypes have the same regions
+
+    def pool(x):
+        u = fastnn.tensor(samples[: len(x)]).to(x.dtype)
+        return F.fractional_max_pool2d(x, kernel, size, return_indices=True, _random_samples=u)
+
+    check(pool, distinct(rng, shape),
+          oracle=lambda x: fractional_by_definition(x, kernel, size, samples))
+
+
+def test_fractional_regions_are_random_in_training_and_fixed_or_averaged_in_evaluation():
+    x = fastnn.randn(2, 3, 9, 10)
+    pool = nn.FractionalMaxPool2d(2, output_ratio=(0.6, 0.5))
+
+    def outputs(seed, n=2):
+        fastnn.manual_seed(seed)
+        return [pool(x).array for _ in range(n)]
+
+    assert pool(x).shape == (2, 3, 5, 5)
+    assert (outputs(1)[0] == outputs(1)[0]).all() and (outputs(1)[0] != outputs(1)[1]).any()
+    drawn = outputs(2, 4)
+    pool.eval()
+    fixed = fractional_by_definition(x.array, (2, 2), (5, 5), np.full((2, 3, 2), 0.5))[0]
+    assert all((y == fixed.astype(np.float32)).all() for y in outputs(2))
+    pool.draws = 4
+    close(outputs(2, 1)[0], np.mean(drawn, axis=0))
+    with pytest.raises(ValueError, match="either output_size"):
+        nn.FractionalMaxPool2d(2)
+    for samples in fastnn.ones(1, 3, 2), fastnn.ones(2, 3, 2) * 2:
+        with pytest.raises(ValueError, match="_random_samples must be"):
+            F.fractional_max_pool2d(x, 2, 3, _random_samples=samples)
+
+
 def test_by_hand():
     x = fastnn.tensor([[[[1.0, 5.0, 2.0], [4.0, 3.0, 6.0]]]], requires_grad=True)
     y, indices = F.max_pool2d(x, (2, 2), stride=1, return_indices=True)
@@ -197,6 +308,12 @@ def test_modules():
     pool = nn.AvgPool2d(3, padding=1, ceil_mode=True, count_include_pad=False, divisor_override=5)
     assert (pool(x).array == F.avg_pool2d(x, 3, None, 1, True, False, 5).array).all()
     assert repr(pool) == "AvgPool2d(kernel_size=3, stride=3, padding=1)"
+    assert repr(nn.LPPool1d(2, 3)) == "LPPool1d(norm_type=2, kernel_size=3, ceil_mode=False)"
+    assert repr(nn.AdaptiveMaxPool1d(3)) == "AdaptiveMaxPool1d(output_size=3)"
+    with pytest.raises(ValueError, match=r"max_pool1d: input must be \(N, C, L\) or \(C, L\)"):
+        nn.MaxPool1d(2)(x)
+    with pytest.raises(ValueError, match="avg_pool1d: a window of 9 does not fit"):
+        nn.AvgPool1d(9)(x[0, :, :, 0])
     pool = nn.AdaptiveAvgPool2d((None, 2))
     assert pool(x).shape == (2, 3, 7, 2) and repr(pool) == "AdaptiveAvgPool2d(output_size=(None, 2))"
 

@@ -1,11 +1,11 @@
 /* A row of pooling's output, all taps of a window for some channels at a time: four vectors, one, or part of one.
 
    Backward is the same walk as forward: an element of dx gathers from the outputs whose windows hold it. Sums and
-   maxima stay in registers, every element is written once, and no branch depends on data but for NaN. Outputs whose
-   taps lie alike, one step on, make a run; backward of a stride, each phase of the pixels has runs of its own, but for
-   windows of 2x2 or 3x3 places two steps apart, whose dx is made in blocks of two by two. Channels that are no multiple
-   of a vector are covered by vectors that overlap; fewer than a vector, by one that spills over into the next pixel of
-   the row, which is written afterwards. */
+   maxima stay in registers, every element is written once, and no branch depends on data but for NaN. Elements whose
+   windows have as many taps make a run; backward of a stride, each phase of the pixels has runs of its own, but where
+   windows of 2x2 or 3x3 places stand two apart dx is made in blocks of two by two, in the order of its memory.
+   Channels that are no multiple of a vector are covered by vectors that overlap; fewer than the least vector has lanes,
+   by one of which the rest is dropped. */
 #pragma once
 #include <math.h>
 #include <stdint.h>
@@ -15,7 +15,7 @@
 #if defined(__GNUC__)
 #define FEW(real) (16 / (int)sizeof(real))
 #define POOL_TYPE(type, lanes) __attribute__((vector_size(lanes * sizeof(type)), aligned(sizeof(type)), may_alias)) type
-#define POOL_SELECT(mask, a, b) (((Whole)(a) & (mask)) | ((Whole)(b) & ~(mask)))
+#define POOL_SELECT(mask, a, b) (((Whole)(a) & (mask)) + ((Whole)(b) & ~(mask))) /* + : GCC finds its blend */
 #define POOL_CONVERT __builtin_convertvector
 #define POOL_BYTES(a) POOL_CONVERT(POOL_CONVERT(POOL_CONVERT(a, Half), Wide), Whole) /* by vector instructions */
 #define POOL_APART static __attribute__((noinline))
@@ -28,159 +28,115 @@
 #define POOL_APART static
 #endif
 
-/* Steps of a float32 vector whose instructions GCC does not find: the larger of two, the first if they are equal, and a
-   number where that is the second; the sum of those whose place is a number. */
-#define pool_larger(lanes, ...) POOL_LANES_OF(lanes, pool_larger, __VA_ARGS__)
-#define pool_gather(lanes, ...) POOL_LANES_OF(lanes, pool_gather, __VA_ARGS__)
+/* Steps of a float32 vector whose instructions GCC does not find: the larger of two, the second if they are equal or
+   not numbers; and bytes as 32 bits. 1: done. */
 #if defined(__GNUC__) && defined(__SSE4_1__)
 #include <immintrin.h>
 #define POOL_HERE(v) __asm__ volatile("" : "+v"(v)) /* not earlier, not later: GCC would run out of registers */
 #define POOL_POINTER(p) __asm__ volatile("" : "+r"(p))
-#define POOL_LANES_OF(lanes, name, ...) do {                                                                           \
-        if ((lanes) == 4) name##_4(__VA_ARGS__);                                                                       \
-        if ((lanes) == 8) name##_8(__VA_ARGS__);                                                                       \
-        if ((lanes) == 16) name##_16(__VA_ARGS__);                                                                     \
-    } while (0)
-TILE_INLINE void pool_larger_4(void *best, const void *tap, void *at, const void *number) {
-    const __m128 v = _mm_loadu_ps(tap), old = _mm_loadu_ps(best);
-    _mm_storeu_ps(at, _mm_blendv_ps(_mm_loadu_ps(at), _mm_loadu_ps(number), _mm_cmpgt_ps(v, old)));
-    _mm_storeu_ps(best, _mm_max_ps(v, old));
+TILE_INLINE int pool_larger(int lanes, const void *v, void *best) {
+    if (lanes == 4) _mm_storeu_ps(best, _mm_max_ps(_mm_loadu_ps(v), _mm_loadu_ps(best)));
+#if defined(__AVX2__)
+    if (lanes == 8) _mm256_storeu_ps(best, _mm256_max_ps(_mm256_loadu_ps(v), _mm256_loadu_ps(best)));
+#endif
+#if defined(__AVX512F__)
+    if (lanes == 16) _mm512_storeu_ps(best, _mm512_max_ps(_mm512_loadu_ps(v), _mm512_loadu_ps(best)));
+#endif
+    return lanes >= 4;
 }
-TILE_INLINE void pool_gather_4(void *sum, const void *v, const void *place, int number) {
+TILE_INLINE int pool_widen(int lanes, const void *place, void *wide) {
     int four;
     memcpy(&four, place, sizeof four);
-    const __m128i take = _mm_cmpeq_epi32(_mm_cvtepu8_epi32(_mm_cvtsi32_si128(four)), _mm_set1_epi32(number));
-    _mm_storeu_ps(sum, _mm_add_ps(_mm_loadu_ps(sum), _mm_and_ps(_mm_castsi128_ps(take), _mm_loadu_ps(v))));
-}
+    if (lanes == 4) _mm_storeu_si128(wide, _mm_cvtepu8_epi32(_mm_cvtsi32_si128(four)));
 #if defined(__AVX2__)
-TILE_INLINE void pool_larger_8(void *best, const void *tap, void *at, const void *number) {
-    const __m256 v = _mm256_loadu_ps(tap), old = _mm256_loadu_ps(best);
-    const __m256 take = _mm256_cmp_ps(v, old, _CMP_GT_OQ);
-    _mm256_storeu_ps(at, _mm256_blendv_ps(_mm256_loadu_ps(at), _mm256_loadu_ps(number), take));
-    _mm256_storeu_ps(best, _mm256_max_ps(v, old));
-}
-TILE_INLINE void pool_gather_8(void *sum, const void *v, const void *place, int number) {
-    const __m256i take = _mm256_cmpeq_epi32(_mm256_cvtepu8_epi32(_mm_loadl_epi64(place)), _mm256_set1_epi32(number));
-    const __m256 part = _mm256_and_ps(_mm256_castsi256_ps(take), _mm256_loadu_ps(v));
-    _mm256_storeu_ps(sum, _mm256_add_ps(_mm256_loadu_ps(sum), part));
-}
-#else
-#define pool_larger_8(...) (void)0
-#define pool_gather_8(...) (void)0
+    if (lanes == 8) _mm256_storeu_si256(wide, _mm256_cvtepu8_epi32(_mm_loadl_epi64(place)));
 #endif
-#if defined(__AVX512BW__) && defined(__AVX512VL__)
-#define POOL_STEP 16
-TILE_INLINE void pool_larger_16(void *best, const void *tap, void *at, const void *number) {
-    const __m512 v = _mm512_loadu_ps(tap), old = _mm512_loadu_ps(best);
-    const __mmask16 take = _mm512_cmp_ps_mask(v, old, _CMP_GT_OQ);
-    _mm512_storeu_si512(at, _mm512_mask_mov_epi32(_mm512_loadu_si512(at), take, _mm512_loadu_si512(number)));
-    _mm512_storeu_ps(best, _mm512_max_ps(v, old));
-}
-TILE_INLINE void pool_gather_16(void *sum, const void *v, const void *place, int number) {
-    const __mmask16 take = _mm_cmpeq_epi8_mask(_mm_loadu_si128(place), _mm_set1_epi8((char)number));
-    const __m512 old = _mm512_loadu_ps(sum);
-    _mm512_storeu_ps(sum, _mm512_mask_add_ps(old, take, old, _mm512_loadu_ps(v)));
-}
-#else
-#define POOL_STEP (VECTOR_BYTES / 4)
-#define pool_larger_16(...) (void)0
-#define pool_gather_16(...) (void)0
+#if defined(__AVX512F__)
+    if (lanes == 16) _mm512_storeu_si512(wide, _mm512_cvtepu8_epi32(_mm_loadu_si128(place)));
 #endif
+    return lanes >= 4;
+}
 #else
-#define POOL_STEP 0 /* the most lanes that there are steps for */
 #define POOL_HERE(v) (void)0
 #define POOL_POINTER(p) (void)0
-#define POOL_LANES_OF(...) (void)0
+#define pool_larger(...) 0
+#define pool_widen(...) 0
 #endif
 
 enum { POOL_MEAN, POOL_MEAN_BACKWARD, POOL_MAXIMUM, POOL_EXACT, POOL_MAXIMUM_BACKWARD }; /* EXACT: right for NaN too */
 
-typedef struct { /* along W: the first tap of an output, how many there are, and the first's place in its window */
-    ptrdiff_t at, column, taps, first; /* at: in elements, column: in pixels */
-    ptrdiff_t run; /* how many outputs, `phases` apart, have as many taps, with a whole vector each a step on */
+typedef struct { /* of an element of the result, along H or W: its first tap, how many, the first's place in a window */
+    ptrdiff_t at, taps, first;
+    ptrdiff_t run; /* along W: how many elements, `phases` apart, have as many taps, each a step on */
 } Window;
 
 typedef struct {
     int maximum, backward;
     int narrow, uniform, blocks; /* places are bytes; all averages have one size; rows of the result come in pairs */
     int32_t kernel, down, right; /* places in a window's row; by how many they rise to the next row of taps and tap */
-    const int32_t *numbers; /* of the taps of 3x3 places */
-    ptrdiff_t C, outputs, row, col, reach; /* elements from one row of taps to the next, from tap to tap, in a row */
-    ptrdiff_t phases, step; /* of a run: pixels from output to output, and elements from tap to tap */
+    ptrdiff_t C, height, width, tall, wide; /* of the result, and of what it is read from */
+    ptrdiff_t row, col, units; /* elements from one row of taps to the next, from tap to tap; work per image */
+    ptrdiff_t phases, step; /* of a run: pixels from element to element, and elements from tap to tap */
     ptrdiff_t soon, each; /* bytes to what the next row reads, and how much of it to fetch at each output */
     ptrdiff_t tap_h, tap_w; /* averages: from tap to tap in the tables, which are 1 / a window's height and width */
-    const double *per_w;
-    const Window *windows;
-    const char *end; /* of x */
-} Row;
-
-typedef struct { /* outputs from begin to end of a row, or of several */
-    const Window *h; /* along H, of the first row */
-    const double *per_h;
-    const void *x; /* the image or, in the function of a row, where its taps begin */
-    const char *place;
-    void *y; /* where the first row begins */
-    char *to;
-    ptrdiff_t begin, end;
-} Part;
+    const double *per_h, *per_w;
+    const Window *h, *w;
+    const char *x, *place, *end; /* end: of x */
+    char *y, *to;
+} Pool;
 
 /* Forward y = the taps' maximum, and place = the number of the tap it is from; or y = their mean. Backward x is dy and
-   y is dx = the sum of those taps whose `place` is their number, or of all, each over its window's size. `w`: the
-   output's window, whose first tap is at x; `to`: where y's place goes; `sum`: of a maximum's taps, NaN if one is;
-   `u` counts vectors. `known`: all averages have one size; 2: there are as many taps as literals say, and places are
-   bytes. */
+   y is dx = the sum of those taps whose `place` is their number, or of all, each over its window's size. The first tap
+   is at x and has number `base`; `to`: where y's place goes; `sum`: of a maximum's taps, NaN if one is; `u` counts
+   vectors. `known`: all averages have one size; 2: there are as many taps as literals say, and places are bytes. */
 #define POOL_TAP(real, whole, lanes, vectors)                                                                          \
     {                                                                                                                  \
         const ptrdiff_t tap = i * row + j * col;                                                                       \
         const real *from = x + tap;                                                                                    \
-        const char *here = place + (narrow ? tap : 4 * tap);                                                           \
+        const char *here = place + tap;                                                                                \
         if (known == 2 && vectors > 1 && op != POOL_MEAN) POOL_POINTER(from);                                          \
         if (known == 2 && vectors > 1 && op == POOL_MAXIMUM_BACKWARD) POOL_POINTER(here);                              \
-        const whole number = maximum && literal ? r->numbers[3 * i + j]                                                \
-            : (whole)(i * down + j * right + (maximum ? 0 : base));                                                    \
+        const whole number = maximum && known == 2 ? i * taps + j : i * down + j * right + start;                      \
         Whole now = (Whole){0} + number;                                                                               \
-        if (maximum && by_hand && vectors > 1) POOL_HERE(now); /* else GCC loads it for each vector */                 \
+        if (maximum && vectors > 1) POOL_HERE(now); /* else GCC loads it for each vector */                            \
         const real part = op != POOL_MEAN_BACKWARD ? (real)1 : known ? scale                                           \
-            : (real)(per_h[i * r->tap_h] * r->per_w[w->column + j * r->tap_w]);                                        \
+            : (real)(per_h[i * p->tap_h] * per_w[j * p->tap_w]);                                                       \
         UNROLLED for (int u = 0; u < vectors; u++) {                                                                   \
             v = ((const Real *)from)[u];                                                                               \
             if (op == POOL_MEAN || op == POOL_MEAN_BACKWARD) best[u] += v * part;                                      \
-            else if (op == POOL_MAXIMUM && by_hand) {                                                                  \
-                POOL_HERE(v);                                                                                          \
+            else if (maximum) {                                                                                        \
+                if (lanes >= 4) POOL_HERE(v);                                                                          \
                 total[u] += v;                                                                                         \
-                POOL_HERE(total[u]);                                                                                   \
-                if (known == 2 && i + j == 0) best[u] = v;                                                             \
-                else pool_larger(lanes, best + u, &v, at + u, &now);                                                   \
-            } else if (op == POOL_MAXIMUM || op == POOL_EXACT) {                                                       \
-                total[u] += v;                                                                                         \
+                if (lanes >= 4) POOL_HERE(total[u]);                                                                   \
                 take = v > best[u]; /* a later tap wins only if it is greater or NaN, as in PyTorch */                 \
                 if (op == POOL_EXACT) take |= v != v;                                                                  \
-                best[u] = (Real)POOL_SELECT(take, v, best[u]);                                                         \
+                if (known == 2 && i + j == 0) {                                                                        \
+                    best[u] = v;                                                                                       \
+                    continue;                                                                                          \
+                }                                                                                                      \
                 at[u] = POOL_SELECT(take, now, at[u]);                                                                 \
-            } else if (by_hand && narrow) pool_gather(lanes, best + u, &v, here + u * (lanes), (int)number);           \
-            else {                                                                                                     \
-                if (!narrow) take = POOL_CONVERT(((const Wide *)here)[u], Whole);                                      \
-                else take = POOL_BYTES(((const Narrow *)here)[u]);                                                     \
-                take = take == (Whole){0} + number;                                                                    \
-                best[u] += (Real)POOL_SELECT(take, v, (Real){0});                                                      \
+                if (op == POOL_EXACT || sizeof(real) == 8 || !pool_larger(lanes, &v, best + u))                        \
+                    best[u] = (Real)POOL_SELECT(take, v, best[u]);                                                     \
+            } else {                                                                                                   \
+                if (sizeof(real) == 8 || !pool_widen(lanes, here + u * (lanes), &take))                                \
+                    take = POOL_BYTES(((const Narrow *)here)[u]);                                                      \
+                best[u] += (Real)POOL_SELECT(take == now, v, (Real){0});                                               \
             }                                                                                                          \
         }                                                                                                              \
     }
 #define POOL_LANES(name, real, whole, lanes, vectors)                                                                  \
-    TILE_INLINE void name(const Row *r, const double *per_h, int op, ptrdiff_t rows, ptrdiff_t taps, int known,        \
-                          real all, const Window *w, int32_t base, const real *x, const char *place, real *y,          \
-                          char *to, real *sum) {                                                                       \
+    TILE_INLINE void name(const Pool *p, int op, ptrdiff_t rows, ptrdiff_t taps, int known, real all,                  \
+                          const double *per_h, const double *per_w, int32_t base, const real *x, const char *place,    \
+                          real *y, char *to, real *sum) {                                                              \
         typedef POOL_TYPE(real, (lanes)) Real;                                                                         \
         typedef POOL_TYPE(whole, (lanes)) Whole;                                                                       \
         typedef POOL_TYPE(uint8_t, (lanes)) Narrow;                                                                    \
         typedef POOL_TYPE(uint16_t, (lanes)) Half;                                                                     \
         typedef POOL_TYPE(int32_t, (lanes)) Wide;                                                                      \
         const int maximum = op == POOL_MAXIMUM || op == POOL_EXACT;                                                    \
-        const int by_hand = sizeof(real) == 4 && lanes >= 4 && lanes <= POOL_STEP;                                     \
-        const int literal = sizeof(real) == 4 && known == 2, narrow = literal || r->narrow;                            \
-        const real scale = known ? all : (real)(per_h[0] * r->per_w[op == POOL_MEAN ? w - r->windows : 0]);            \
-        const ptrdiff_t row = r->row, col = r->col;                                                                    \
-        const int32_t down = r->down, right = r->right;                                                                \
+        const ptrdiff_t row = p->row, col = p->col;                                                                    \
+        const int32_t start = maximum ? 0 : base, down = p->down, right = p->right;                                    \
+        const real scale = known ? all : (real)(per_h[0] * per_w[0]);                                                  \
         Real best[vectors], total[vectors], v;                                                                         \
         Whole at[vectors], take;                                                                                       \
         UNROLLED for (int u = 0; u < vectors; u++) {                                                                   \
@@ -201,211 +157,189 @@ typedef struct { /* outputs from begin to end of a row, or of several */
             if (!maximum) continue;                                                                                    \
             at[u] += (Whole){0} + (whole)base;                                                                         \
             if (op == POOL_MAXIMUM) *(Real *)sum += total[u];                                                          \
-            if (narrow) ((Narrow *)to)[u] = POOL_CONVERT(at[u], Narrow);                                               \
+            if (known == 2 || p->narrow) ((Narrow *)to)[u] = POOL_CONVERT(at[u], Narrow);                              \
             else ((Wide *)to)[u] = POOL_CONVERT(at[u], Wide);                                                          \
         }                                                                                                              \
     }
 
-/* Literals for the taps of windows of 2x2 and 3x3 places, in float32 */
-#define POOL_SHAPES(call, ...)                                                                                         \
-    const int simple = sizeof *x == 4 && r->uniform && r->narrow && taps < 4 && op != POOL_EXACT;                      \
-    const ptrdiff_t kind = simple ? 4 * h->taps + taps : 0;                                                            \
-    if (kind == 4 + 1 && backward) call(1, 1, 2, __VA_ARGS__);                                                         \
-    else if (kind == 4 + 2 && backward) call(1, 2, 2, __VA_ARGS__);                                                    \
-    else if (kind == 8 + 1 && backward) call(2, 1, 2, __VA_ARGS__);                                                    \
-    else if (kind == 8 + 2) call(2, 2, 2, __VA_ARGS__);                                                                \
-    else if (kind == 12 + 3) call(3, 3, 2, __VA_ARGS__);                                                               \
-    else if (r->uniform && op <= POOL_MEAN_BACKWARD) call(h->taps, taps, 1, __VA_ARGS__);                              \
-    else call(h->taps, taps, 0, __VA_ARGS__);
-
-/* A run of outputs of at least a vector of channels, and one of fewer. These are written together with what follows in
-   memory, unless that lies outside the row; beyond the end of x nothing is read. */
-#define POOL_WIDE(rows, taps, known, some, two, four)                                                                  \
-    do for (; o < last; POOL_NEXT) {                                                                                   \
+/* A run of elements, all channels of each; those that are no multiple of a vector are covered by vectors that overlap,
+   fewer than the least one by way of `spare`, or one by one where x may end. */
+#define POOL_RUN(few, rows, taps, known, one, some, two, four)                                                         \
+    do for (; o < last; o += phases, from += step, here += step, y += hop, to += hop * size) {                         \
         ptrdiff_t c = 0;                                                                                               \
-        for (const char *b = soon + o * r->each, *const e = b + r->each; b < e; b += 256) {                            \
-            PREFETCH(b, 0, 2);                                                                                         \
-            PREFETCH(b + 64, 0, 2);                                                                                    \
-            PREFETCH(b + 128, 0, 2);                                                                                   \
-            PREFETCH(b + 192, 0, 2);                                                                                   \
-        }                                                                                                              \
-        for (; c + 4 * lanes <= C; c += 4 * lanes) four(POOL_ARGUMENTS(rows, taps, known, c));                         \
-        for (; c + 2 * lanes <= C; c += 2 * lanes) two(POOL_ARGUMENTS(rows, taps, known, c));                          \
-        for (; c < C; c += lanes) {                                                                                    \
+        for (const char *b = soon + o * p->each, *const e = b + p->each; b < e; b += 64) PREFETCH(b, 0, 2);            \
+        for (; c + 4 * lanes <= C; c += 4 * lanes) four(POOL_CALL(rows, taps, known), y + c, to + c * size, sum);      \
+        for (; c + 2 * lanes <= C; c += 2 * lanes) two(POOL_CALL(rows, taps, known), y + c, to + c * size, sum);       \
+        for (; (!few || C >= lanes) && c < C; c += lanes) {                                                            \
             if (c + lanes > C) c = C - lanes;                                                                          \
-            some(POOL_ARGUMENTS(rows, taps, known, c));                                                                \
+            some(POOL_CALL(rows, taps, known), y + c, to + c * size, sum);                                             \
         }                                                                                                              \
+        if (!few || C >= lanes) continue;                                                                              \
+        if (safe) some(POOL_CALL(rows, taps, known), spare, places, sum);                                              \
+        else for (; c < C; c++) one(POOL_CALL(rows, taps, known), spare + c, places + c * size, sum);                  \
+        for (c = 0; c < C; c++) y[c] = spare[c];                                                                       \
+        for (c = 0; c < C * size && (op == POOL_MAXIMUM || op == POOL_EXACT); c++) to[c] = places[c];                  \
     } while (0)
-#define POOL_NARROW(rows, taps, known, some, one, none)                                                                \
-    do for (; o < last; POOL_NEXT) {                                                                                   \
-        from = x + r->windows[o].at;                                                                                   \
-        here = place + r->windows[o].at * size;                                                                        \
-        base = (int32_t)(h->first * r->kernel + r->windows[o].first);                                                  \
-        if (!safe && (const char *)(from + (rows - 1) * r->row + (taps - 1) * r->col + lanes) > r->end)                \
-            for (ptrdiff_t c = 0; c < C; c++) one(POOL_ARGUMENTS(rows, taps, known, c));                               \
-        else if (o <= inside) some(POOL_ARGUMENTS(rows, taps, known, 0));                                              \
-        else {                                                                                                         \
-            some(r, per_h, op, rows, taps, known, all, r->windows + o, base, from, here, spare, places, sum);          \
-            memcpy(y, spare, C * sizeof *y);                                                                           \
-            if (op == POOL_MAXIMUM || op == POOL_EXACT) memcpy(to, places, C * size);                                  \
-        }                                                                                                              \
-    } while (0)
-#define POOL_NEXT o += r->phases, from += r->step, here += r->step * size, y += hop, to += hop * size
-#define POOL_ARGUMENTS(rows, taps, known, c)                                                                           \
-    r, per_h, op, rows, taps, known, all, r->windows + o, base, from + (c), here + (c) * size, y + (c),                \
-    to + (c) * size, sum
-#define POOL_ROW(name, real, lanes_, fill, ...)                                                                        \
-    TILE_INLINE int name(const Row *r, const Part *p, int op) {                                                        \
-        const Window *const h = p->h;                                                                                  \
-        const double *const per_h = p->per_h;                                                                          \
-        const real *const x = p->x;                                                                                    \
-        const char *const place = p->place;                                                                            \
-        real *const y0 = p->y;                                                                                         \
-        char *const to0 = p->to;                                                                                       \
-        const ptrdiff_t end = p->end;                                                                                  \
-        const int backward = op == POOL_MEAN_BACKWARD || op == POOL_MAXIMUM_BACKWARD;                                  \
-        const ptrdiff_t C = r->C, lanes = lanes_, size = r->narrow ? 1 : 4, hop = r->phases * C;                       \
-        const ptrdiff_t inside = C < lanes ? r->outputs - (lanes + C - 1) / C : 0;                                     \
-        const int safe = (const char *)(x + (h->taps - 1) * r->row + r->reach + lanes) <= r->end;                      \
-        const real all = (real)(per_h[0] * r->per_w[0]);                                                               \
-        const char *soon = (const char *)x + r->soon;                                                                  \
-        real spare[lanes_], sum[lanes_] = {0};                                                                         \
-        char places[4 * (lanes_)];                                                                                     \
-        (void)inside, (void)safe, (void)spare, (void)places, (void)soon;                                               \
-        for (ptrdiff_t phase = 0; phase < r->phases; phase++)                                                          \
-            for (ptrdiff_t o = p->begin + phase, last; o < end;) {                                                     \
-                const ptrdiff_t taps = r->windows[o].taps;                                                             \
-                int32_t base = (int32_t)(h->first * r->kernel + r->windows[o].first);                                  \
-                const real *from = x + r->windows[o].at;                                                               \
-                const char *here = place + r->windows[o].at * size;                                                    \
-                real *y = y0 + o * C;                                                                                  \
-                char *to = to0 + o * C * size;                                                                         \
-                last = o + r->windows[o].run * r->phases;                                                              \
-                if (last > end) last = end;                                                                            \
-                POOL_SHAPES(fill, __VA_ARGS__)                                                                         \
+#define POOL_CALL(rows, taps, known)                                                                                   \
+    p, op, rows, taps, known, all, per_h, p->per_w + (backward ? p->w[o].at : o), base, from + c, here + c
+
+/* Elements o to `end` of row i of image n, by literals for windows of 2x2 and 3x3 places. A function for each
+   operation: in one, GCC runs out of registers for addresses */
+#define POOL_ROW(name, few, real, op_, lanes_, ...)                                                                    \
+    POOL_APART int name(const Pool *p, ptrdiff_t n, ptrdiff_t i, ptrdiff_t begin, ptrdiff_t end) {                     \
+        enum { lanes = lanes_ };                                                                                       \
+        const int op = op_, backward = op == POOL_MEAN_BACKWARD || op == POOL_MAXIMUM_BACKWARD;                        \
+        const Window h = p->h[i];                                                                                      \
+        const ptrdiff_t C = p->C, size = p->narrow ? 1 : 4, phases = p->phases, hop = phases * C, step = p->step;      \
+        const ptrdiff_t at = (n * p->tall + h.at) * p->wide * C, into = (n * p->height + i) * p->width * C;            \
+        const real *const x = (const real *)p->x + at, all = (real)(p->per_h[0] * p->per_w[0]);                        \
+        const double *const per_h = p->per_h + (backward ? h.at : i);                                                  \
+        const char *const soon = (const char *)x + p->soon;                                                            \
+        const int safe = (const char *)(x + (h.taps - 1) * p->row + p->wide * C + lanes) <= p->end;                    \
+        real sum[lanes] = {0}, spare[lanes];                                                                           \
+        char places[4 * lanes];                                                                                        \
+        for (ptrdiff_t phase = 0; phase < phases; phase++)                                                             \
+            for (ptrdiff_t o = begin + phase, last; o < end;) {                                                        \
+                const Window *w = p->w + o;                                                                            \
+                const ptrdiff_t taps = w->taps;                                                                        \
+                const int32_t base = (int32_t)(h.first * p->kernel + w->first);                                        \
+                const real *from = x + w->at * C;                                                                      \
+                const char *here = p->place + at + w->at * C;                                                          \
+                real *y = (real *)p->y + into + o * C;                                                                 \
+                char *to = p->to + (into + o * C) * size;                                                              \
+                const int simple = sizeof *x == 4 && p->uniform && p->narrow && taps < 4 && op != POOL_EXACT           \
+                    && (op != POOL_MAXIMUM || p->kernel == taps);                                                      \
+                const ptrdiff_t kind = simple ? 4 * h.taps + taps : 0;                                                 \
+                last = o + w->run * phases < end ? o + w->run * phases : end;                                          \
+                if (kind == 4 + 1 && backward) POOL_RUN(few, 1, 1, 2, __VA_ARGS__);                                    \
+                else if (kind == 4 + 2 && backward) POOL_RUN(few, 1, 2, 2, __VA_ARGS__);                               \
+                else if (kind == 8 + 1 && backward) POOL_RUN(few, 2, 1, 2, __VA_ARGS__);                               \
+                else if (kind == 8 + 2) POOL_RUN(few, 2, 2, 2, __VA_ARGS__);                                           \
+                else if (kind == 12 + 3) POOL_RUN(few, 3, 3, 2, __VA_ARGS__);                                          \
+                else if (p->uniform && op <= POOL_MEAN_BACKWARD) POOL_RUN(few, h.taps, taps, 1, __VA_ARGS__);          \
+                else POOL_RUN(few, h.taps, taps, 0, __VA_ARGS__);                                                      \
             }                                                                                                          \
-        for (int half = lanes_ / 2; half > 0; half /= 2)                                                               \
+        (void)spare, (void)places, (void)safe;                                                                         \
+        for (int half = op == POOL_MAXIMUM ? lanes / 2 : 0; half > 0; half /= 2)                                       \
             UNROLLED for (int lane = 0; lane < half; lane++) sum[lane] += sum[lane + half];                            \
         return sum[0] != sum[0];                                                                                       \
     }
 
-/* Functions of their own: in one, GCC runs out of registers for addresses */
-#define POOL_OP(name, sfx, real, op)                                                                                   \
-    POOL_APART int pool_##name##_wide_##sfx(const Row *r, const Part *p) { return pool_row_wide_##sfx(r, p, op); }     \
-    POOL_APART int pool_##name##_narrow_##sfx(const Row *r, const Part *p) {                                           \
-        if (r->C <= FEW(real)) return pool_row_few_##sfx(r, p, op);                                                    \
-        if (r->C <= HALF_##sfx) return pool_row_half_##sfx(r, p, op);                                                  \
-        return pool_row_full_##sfx(r, p, op);                                                                          \
-    }                                                                                                                  \
-    static inline int pool_##name##_##sfx(const Row *r, const Part *p) {                                               \
-        return r->C >= LANES_##sfx ? pool_##name##_wide_##sfx(r, p) : pool_##name##_narrow_##sfx(r, p);                \
-    }
-
 /* A maximum is made anew if a NaN, or infinities of both signs, may be among its row's taps. */
+#define POOL_OP(name, sfx, real, op)                                                                                   \
+    POOL_ROW(pool_##name##_wide_##sfx, 0, real, op, LANES_##sfx, pool_one_##sfx, pool_full_##sfx, pool_two_##sfx,      \
+             pool_four_##sfx)                                                                                          \
+    POOL_ROW(pool_##name##_few_##sfx, 1, real, op, FEW(real), pool_one_##sfx, pool_few_##sfx, pool_few_two_##sfx,      \
+             pool_few_four_##sfx)
+#define POOL_DO(name, sfx) (p->C < LANES_##sfx ? pool_##name##_few_##sfx : pool_##name##_wide_##sfx)(p, n, i, o, end)
 #define POOL(sfx, real, whole)                                                                                         \
     POOL_LANES(pool_four_##sfx, real, whole, LANES_##sfx, 4)                                                           \
     POOL_LANES(pool_two_##sfx, real, whole, LANES_##sfx, 2)                                                            \
     POOL_LANES(pool_full_##sfx, real, whole, LANES_##sfx, 1)                                                           \
-    POOL_LANES(pool_half_##sfx, real, whole, HALF_##sfx, 1)                                                            \
+    POOL_LANES(pool_few_four_##sfx, real, whole, FEW(real), 4)                                                         \
+    POOL_LANES(pool_few_two_##sfx, real, whole, FEW(real), 2)                                                          \
     POOL_LANES(pool_few_##sfx, real, whole, FEW(real), 1)                                                              \
     POOL_LANES(pool_one_##sfx, real, whole, 1, 1)                                                                      \
-    POOL_ROW(pool_row_wide_##sfx, real, LANES_##sfx, POOL_WIDE, pool_full_##sfx, pool_two_##sfx, pool_four_##sfx)      \
-    POOL_ROW(pool_row_full_##sfx, real, LANES_##sfx, POOL_NARROW, pool_full_##sfx, pool_one_##sfx, )                   \
-    POOL_ROW(pool_row_half_##sfx, real, HALF_##sfx, POOL_NARROW, pool_half_##sfx, pool_one_##sfx, )                    \
-    POOL_ROW(pool_row_few_##sfx, real, FEW(real), POOL_NARROW, pool_few_##sfx, pool_one_##sfx, )                       \
     POOL_OP(mean, sfx, real, POOL_MEAN)                                                                                \
     POOL_OP(mean_backward, sfx, real, POOL_MEAN_BACKWARD)                                                              \
     POOL_OP(maximum, sfx, real, POOL_MAXIMUM)                                                                          \
     POOL_OP(exact, sfx, real, POOL_EXACT)                                                                              \
     POOL_OP(maximum_backward, sfx, real, POOL_MAXIMUM_BACKWARD)                                                        \
-    static void pool_row_##sfx(const Row *r, const Part *image, ptrdiff_t i, ptrdiff_t begin, ptrdiff_t end) {         \
-        const ptrdiff_t size = r->narrow ? 1 : 4, next = i * r->outputs * r->C, at = image->h[i].at * r->reach;        \
-        const Part p = {image->h + i, image->per_h + (r->backward ? image->h[i].at : i), (const real *)image->x + at,  \
-                        image->place + at * size, (real *)image->y + next, image->to + next * size, begin, end};       \
-        if (r->maximum && r->backward) pool_maximum_backward_##sfx(r, &p);                                             \
-        else if (r->backward) pool_mean_backward_##sfx(r, &p);                                                         \
-        else if (!r->maximum) pool_mean_##sfx(r, &p);                                                                  \
-        else if (pool_maximum_##sfx(r, &p)) pool_exact_##sfx(r, &p);                                                   \
+    static void pool_row_##sfx(const Pool *p, ptrdiff_t n, ptrdiff_t i, ptrdiff_t o, ptrdiff_t end) {                  \
+        if (p->maximum && p->backward) POOL_DO(maximum_backward, sfx);                                                 \
+        else if (p->backward) POOL_DO(mean_backward, sfx);                                                             \
+        else if (!p->maximum) POOL_DO(mean, sfx);                                                                      \
+        else if (POOL_DO(maximum, sfx)) POOL_DO(exact, sfx);                                                           \
     }
-
-#define HALF_f32 (LANES_f32 / 2 > FEW(float) ? LANES_f32 / 2 : FEW(float))
-#define HALF_f64 (LANES_f64 / 2 > FEW(double) ? LANES_f64 / 2 : FEW(double))
 POOL(f32, float, int32_t)
 POOL(f64, double, int64_t)
 
 /* Backward for n blocks of two by two elements of dx, which have `first` and `second` taps along H and along W; the
    second's begin `apart` after the first's. Every tap is read once, and dx written in the order of its memory. */
-TILE_INLINE void pool_blocks(const Row *r, const Window *h, const Window *w, int op, int first, int second, int apart,
-                             ptrdiff_t n, float scale, const float *x, const char *place, float *y) {
-    typedef POOL_TYPE(float, LANES_f32) Real;
-    typedef POOL_TYPE(uint8_t, LANES_f32) Narrow;
-    const ptrdiff_t C = r->C, row = r->row, next = r->outputs * C;
-    const int read = apart + second > first ? apart + second : first;
-    const int32_t down = r->down, right = r->right;
-    int32_t base[2][2];
-    for (int a = 0; a < 2; a++)
-        for (int b = 0; b < 2; b++) base[a][b] = (int32_t)(h[a].first * r->kernel + w[b].first);
-    for (; n > 0; n--, x += C, place += C, y += 2 * C)
-        for (ptrdiff_t c = 0; c < C; c += LANES_f32) {
-            if (c + LANES_f32 > C) c = C - LANES_f32;
-            Real v[2][2], sum;
-            Narrow at[2][2];
-            UNROLLED for (int i = 0; i < 2; i++)
-                UNROLLED for (int j = 0; j < 2; j++) {
-                    if (i >= read || j >= read) continue;
-                    v[i][j] = *(const Real *)(x + i * row + j * C + c);
-                    if (op == POOL_MAXIMUM_BACKWARD) at[i][j] = *(const Narrow *)(place + i * row + j * C + c);
-                }
-            UNROLLED for (int a = 0; a < 2; a++)
-                UNROLLED for (int b = 0; b < 2; b++) {
-                    sum = (Real){0};
-                    UNROLLED for (int i = 0; i < 2; i++)
-                        UNROLLED for (int j = 0; j < 2; j++) {
-                            const int p = a * apart + i, q = b * apart + j;
-                            if (i >= (a ? second : first) || j >= (b ? second : first)) continue;
-                            if (op == POOL_MEAN_BACKWARD) sum += v[p][q] * scale;
-                            else pool_gather(LANES_f32, &sum, &v[p][q], &at[p][q], base[a][b] + i * down + j * right);
-                        }
-                    *(Real *)(y + a * next + b * C + c) = sum;
-                }
-        }
-}
-#define POOL_BLOCKS(name, op)                                                                                          \
-    POOL_APART void name(const Row *r, const Window *h, const Window *w, ptrdiff_t n, float scale, const float *x,     \
-                         const char *place, float *y) {                                                                \
-        if (w[0].taps == 2) pool_blocks(r, h, w, op, 2, 1, 1, n, scale, x, place, y);                                  \
-        else if (w[1].taps == 2) pool_blocks(r, h, w, op, 1, 2, 0, n, scale, x, place, y);                             \
-        else pool_blocks(r, h, w, op, 1, 1, 0, n, scale, x, place, y);                                                 \
+#define POOL_BLOCK(name, lanes)                                                                                        \
+    TILE_INLINE void name(const Pool *p, const Window *h, const Window *w, int maximum, int first, int second,         \
+                          int apart, ptrdiff_t n, const float *x, const char *place, float *y) {                       \
+        typedef POOL_TYPE(float, (lanes)) Real;                                                                        \
+        typedef POOL_TYPE(int32_t, (lanes)) Whole;                                                                     \
+        typedef POOL_TYPE(uint8_t, (lanes)) Narrow;                                                                    \
+        const ptrdiff_t C = p->C, row = p->row, next = p->width * C;                                                   \
+        const int read = apart + second > first ? apart + second : first;                                              \
+        const int32_t down = p->down, right = p->right;                                                                \
+        const float scale = (float)(p->per_h[0] * p->per_w[0]);                                                        \
+        int32_t base[2][2];                                                                                            \
+        for (int a = 0; a < 4; a++) base[a / 2][a % 2] = (int32_t)(h[a / 2].first * p->kernel + w[a % 2].first);       \
+        for (; n > 0; n--, x += C, place += C, y += 2 * C)                                                             \
+            for (ptrdiff_t c = 0; c < C; c += (lanes)) {                                                               \
+                if (c + (lanes) > C) c = C - (lanes);                                                                  \
+                Real v[2][2], sum;                                                                                     \
+                Whole at[2][2];                                                                                        \
+                UNROLLED for (int i = 0; i < 2; i++)                                                                   \
+                    UNROLLED for (int j = 0; j < 2; j++) {                                                             \
+                        if (i >= read || j >= read) continue;                                                          \
+                        v[i][j] = *(const Real *)(x + i * row + j * C + c);                                            \
+                        const Narrow *const here = (const Narrow *)(place + i * row + j * C + c);                      \
+                        if (maximum && !pool_widen(lanes, here, &at[i][j])) at[i][j] = POOL_CONVERT(*here, Whole);     \
+                    }                                                                                                  \
+                UNROLLED for (int a = 0; a < 2; a++)                                                                   \
+                    UNROLLED for (int b = 0; b < 2; b++) {                                                             \
+                        sum = (Real){0};                                                                               \
+                        UNROLLED for (int i = 0; i < 2; i++)                                                           \
+                            UNROLLED for (int j = 0; j < 2; j++) {                                                     \
+                                if (i >= (a ? second : first) || j >= (b ? second : first)) continue;                  \
+                                const int r = a * apart + i, s = b * apart + j;                                        \
+                                const Whole number = (Whole){0} + (base[a][b] + i * down + j * right);                 \
+                                if (!maximum) sum += v[r][s] * scale;                                                  \
+                                else sum += (Real)POOL_SELECT(at[r][s] == number, v[r][s], (Real){0});                 \
+                            }                                                                                          \
+                        *(Real *)(y + a * next + b * C + c) = sum;                                                     \
+                    }                                                                                                  \
+            }                                                                                                          \
     }
-POOL_BLOCKS(pool_maximum_blocks, POOL_MAXIMUM_BACKWARD)
-POOL_BLOCKS(pool_mean_blocks, POOL_MEAN_BACKWARD)
+#define POOL_BLOCKS(name, maximum, block)                                                                              \
+    POOL_APART void name(const Pool *p, ptrdiff_t image, const Window *h, const Window *w, ptrdiff_t n) {              \
+        const ptrdiff_t at = ((image * p->tall + h->at) * p->wide + w->at) * p->C;                                     \
+        const float *x = (const float *)p->x + at;                                                                     \
+        float *y = (float *)p->y + ((image * p->height + (h - p->h)) * p->width + (w - p->w)) * p->C;                  \
+        if (w[0].taps == 2) block(p, h, w, maximum, 2, 1, 1, n, x, p->place + at, y);                                  \
+        else if (w[1].taps == 2) block(p, h, w, maximum, 1, 2, 0, n, x, p->place + at, y);                             \
+        else block(p, h, w, maximum, 1, 1, 0, n, x, p->place + at, y);                                                 \
+    }
+POOL_BLOCK(pool_block_wide, LANES_f32)
+POOL_BLOCK(pool_block_few, FEW(float))
+POOL_BLOCKS(pool_maximum_blocks, 1, pool_block_wide)
+POOL_BLOCKS(pool_maximum_blocks_few, 1, pool_block_few)
+POOL_BLOCKS(pool_mean_blocks, 0, pool_block_wide)
+POOL_BLOCKS(pool_mean_blocks_few, 0, pool_block_few)
 
-/* Which of these taps two windows have, `step` from one tap to the next: 1 and 1, 1 and 2, 2 and 1, or others: 0 */
-static inline int pool_pattern(const Window *two, ptrdiff_t step) {
+/* Which of these taps two windows have: 1 and 1, 1 and 2, 2 and 1, or others: 0 */
+static inline int pool_pattern(const Window *two) {
     const ptrdiff_t apart = two[1].at - two[0].at, first = two[0].taps, second = two[1].taps;
-    if (first == 2 && second == 1 && apart == step) return 3;
+    if (first == 2 && second == 1 && apart == 1) return 3;
     return first == 1 && apart == 0 && (second == 1 || second == 2) ? (int)second : 0;
 }
 
-static void pool_f32(const Row *r, const Part *p, ptrdiff_t rows) {
-    const int pattern = rows == 2 ? pool_pattern(p->h, 1) : 0;
-    const Window *w = r->windows;
-    for (ptrdiff_t o = 0, n; o < r->outputs; o += n, w += n) {
-        n = r->outputs - o;
-        if (pattern && n >= 2) {
-            n = 2 * (w[0].run < w[1].run ? w[0].run : w[1].run);
-            if (pool_pattern(w, r->C) == pattern) {
-                const ptrdiff_t at = p->h->at * r->reach + w->at;
-                (r->maximum ? pool_maximum_blocks : pool_mean_blocks)(
-                    r, p->h, w, n / 2, (float)(p->per_h[0] * r->per_w[0]), (const float *)p->x + at, p->place + at,
-                    (float *)p->y + o * r->C);
+/* A unit of work: a row of the result, or two */
+static void pool_f32(const void *job, ptrdiff_t unit, void *kind) {
+    const Pool *p = job;
+    const ptrdiff_t i = unit % p->units * (1 + p->blocks), n = unit / p->units;
+    const int rows = p->blocks && i + 1 < p->height ? 2 : 1, pattern = rows == 2 ? pool_pattern(p->h + i) : 0;
+    for (ptrdiff_t o = 0, end; o < p->width; o = end) {
+        const Window *w = p->w + o;
+        end = p->width;
+        if (pattern && o + 1 < end) {
+            end = o + 2 * (w[0].run < w[1].run ? w[0].run : w[1].run);
+            if (pool_pattern(w) == pattern) {
+                (p->C < LANES_f32 ? (p->maximum ? pool_maximum_blocks_few : pool_mean_blocks_few)
+                 : p->maximum ? pool_maximum_blocks : pool_mean_blocks)(p, n, p->h + i, w, (end - o) / 2);
                 continue;
             }
         }
-        for (ptrdiff_t i = 0; i < rows; i++) pool_row_f32(r, p, i, o, o + n);
+        for (int a = 0; a < rows; a++) pool_row_f32(p, n, i + a, o, end);
     }
+    (void)kind;
 }
-static void pool_f64(const Row *r, const Part *p, ptrdiff_t rows) {
-    for (ptrdiff_t i = 0; i < rows; i++) pool_row_f64(r, p, i, 0, r->outputs);
+static void pool_f64(const void *job, ptrdiff_t unit, void *kind) {
+    const Pool *p = job;
+    pool_row_f64(p, unit / p->height, unit % p->height, 0, p->width);
+    (void)kind;
 }
-#define pool(kind, r, p, rows) _Generic((kind), float *: pool_f32, default: pool_f64)(r, p, rows)

@@ -1,22 +1,39 @@
-"""Pooling over windows of H and W.
+"""Pooling over windows of H and W, or of L.
 
 Inputs (N, C, H, W) or (C, H, W) of float dtype; outputs (N, C, oH, oW) or (C, oH, oW). Sizes are ints or pairs (height,
 width). Windows of kH taps, dilation apart, stand at every stride-th position of the input with `padding` on both sides:
 
     oH = ⌊(H + 2·padding − dilation·(kH − 1) − 1) / stride⌋ + 1,    oW likewise;
 
-`ceil_mode` rounds up, as long as the window begins inside the input or its left padding. ShapeError for misshapen or
-too small inputs, ArgumentError for a size out of range or padding above half the kernel, DTypeError for integers."""
+`ceil_mode` rounds up, as long as the window begins inside the input or its left padding. Forms in 1-D take (N, C, L) or
+(C, L): images of height 1. With `return_indices` maxima tell, as int64 of the output's shape, at which of the H·W
+pixels each was found. Of equal values the first in row-major order wins, NaN wins over all; the winner gets the whole
+gradient. ShapeError for misshapen or too small inputs, ArgumentError for a size out of range or padding above half the
+kernel, DTypeError for integers."""
+import functools
+import inspect
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
 from fastnn import backend, layout
-from fastnn.errors import ArgumentError
+from fastnn.errors import ArgumentError, DTypeError, ShapeError
 from fastnn.functional.arguments import Geometry, IntOrPair, alike, geometry, images, n_windows, pair, same_float
+from fastnn.functional.elementwise import abs as absolute
+from fastnn.functional.elementwise import pow as power
+from fastnn.functional.elementwise import sign
 from fastnn.tensor import Array, Tensor, pending, record
 
-__all__ = ["adaptive_avg_pool2d", "avg_pool2d", "max_pool2d"]
+__all__ = ["adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_max_pool1d", "adaptive_max_pool2d", "avg_pool1d",
+           "avg_pool2d", "fractional_max_pool2d", "lp_pool1d", "lp_pool2d", "max_pool1d", "max_pool2d"]
+Fill = Callable[[Array, Array, int], None]  # fill(dy, dx, n_threads) computes dx
+Sizes = int | Sequence[int | None] | None
+Maxima = Tensor | tuple[Tensor, Tensor]
+
+
+def _input(op: str, input: Tensor) -> Array:
+    return images(op, input.array if alike(None, input) else same_float(op, input=input))
 
 
 def _windows(op: str, x: Array, kernel_size: IntOrPair, stride: IntOrPair | None, padding: IntOrPair,
@@ -29,6 +46,14 @@ def _windows(op: str, x: Array, kernel_size: IntOrPair, stride: IntOrPair | None
     return where, layout.empty((*x.shape[:2], *n_windows(op, x.shape[2:], where, ceil_mode)), x.dtype, True)
 
 
+def _adapted(op: str, x: Array, output_size: Sizes) -> Array:
+    """An array for the output of the size asked for."""
+    sizes = output_size if isinstance(output_size, (tuple, list)) else (output_size,) * 2
+    if None in sizes and len(sizes) == 2:
+        sizes = [own if size is None else size for own, size in zip(x.shape[2:], sizes, strict=True)]
+    return layout.empty((*x.shape[:2], *pair(sizes, op, "output_size")), x.dtype, True)
+
+
 class Unpooled:
     """The gradient of pooling's input as it is pending; `fill(dy, dx, n_threads)` computes dx.
 
@@ -37,8 +62,7 @@ class Unpooled:
     __slots__ = ("dy", "fill", "shape", "y")
     sources = ()
 
-    def __init__(self, shape: tuple[int, ...], dy: Array, fill: Callable[[Array, Array, int], None],
-                 y: Array | None = None) -> None:
+    def __init__(self, shape: tuple[int, ...], dy: Array, fill: Fill, y: Array | None = None) -> None:
         self.shape, self.dy, self.fill, self.y = shape, dy, fill, y
 
     dtype = property(lambda self: self.dy.dtype)
@@ -54,43 +78,51 @@ class Unpooled:
         return dx if len(self.shape) == 4 else dx.reshape(self.shape)
 
 
-def _record(input: Tensor, y: Array, fill: Callable[[Array, Array, int], None]) -> Tensor:
-    """The output; `fill(dy, dx, n_threads)` computes dx."""
+def _pooled(input: Tensor, y: Array, fill: Fill, indices: Callable[[], Array] | None, maxima: bool = True) -> Any:
+    """The output y, of maxima or of means, and with it what `indices` returns, unless it is None."""
     shape = input.shape
-    return record(y if len(shape) == 4 else layout.contiguous(y[0]), (input,),
-                  lambda grad: (Unpooled(shape, grad, fill).compute(),))
+
+    def pool2d(grad: Array) -> tuple[Array | Tensor]:
+        same = maxima and out._version is version and version[:2] == [0, True]
+        recipe = Unpooled(shape, grad, fill, y if same else None)
+        return (pending(recipe) if maxima and len(shape) == 4 else recipe.compute(),)
+
+    out = record(y if len(shape) == 4 else layout.contiguous(y[0]), (input,), pool2d)
+    version = out._version
+    if indices is None:
+        return out
+    pixels = indices().astype(np.int64, copy=False)
+    return out, Tensor(pixels if len(shape) == 4 else layout.contiguous(pixels[0]))
+
+
+def _found(input: Tensor, y: Array, place: Array, return_indices: bool) -> Any:
+    """The output y, of maxima at these pixels."""
+    return _pooled(input, y, lambda dy, dx, n: backend.pooling.adaptive_max_pool2d_backward(dy, place, dx, n),
+                   (lambda: place) if return_indices else None)
 
 
 def max_pool2d(input: Tensor, kernel_size: IntOrPair, stride: IntOrPair | None = None, padding: IntOrPair = 0,
-               dilation: IntOrPair = 1, ceil_mode: bool = False,
-               return_indices: bool = False) -> Tensor | tuple[Tensor, Tensor]:
-    """The maximum of each window; padding never wins. `stride` is the kernel size if not given. `return_indices` adds,
-    as int64 of the output's shape, where in its H·W plane each maximum was found. Of equal values the first in
-    row-major order wins, NaN wins over all; the winner gets the whole gradient.
+               dilation: IntOrPair = 1, ceil_mode: bool = False, return_indices: bool = False) -> Maxima:
+    """The maximum of each window; padding never wins. `stride` is the kernel size if not given.
 
     >>> max_pool2d(fastnn.arange(16.0).view(1, 1, 4, 4), 2, return_indices=True)[1].tolist()
     [[[[5, 7], [13, 15]]]]
     """
-    x = images("max_pool2d", input.array if alike(None, input) else same_float("max_pool2d", input=input))
+    x = _input("max_pool2d", input)
     where, y = _windows("max_pool2d", x, kernel_size, stride, padding, dilation, ceil_mode)
     (kH, kW), (sH, sW), (pH, pW), (dH, dW) = where
     place = layout.empty(y.shape, np.uint8 if kH * kW <= 256 else np.int32, True)
     backend.pooling.max_pool2d(x, y, place, *where, backend.n_threads())
-    shape = input.shape
 
-    def max_pool2d(grad: Array) -> tuple[Array | Tensor]:
-        recipe = Unpooled(shape, grad, lambda dy, dx, n: backend.pooling.max_pool2d_backward(dy, place, dx, *where, n),
-                          y if out._version is version and version[:2] == [0, True] else None)
-        return (pending(recipe) if len(shape) == 4 else recipe.compute(),)
+    def indices() -> Array:
+        if kH * kW > 256:
+            return place
+        i, j = np.divmod(place, kW, dtype=np.int64)
+        top, left = np.arange(y.shape[2])[:, None] * sH - pH, np.arange(y.shape[3]) * sW - pW
+        return (top + i * dH) * x.shape[3] + (left + j * dW)
 
-    out = record(y if len(shape) == 4 else layout.contiguous(y[0]), (input,), max_pool2d)
-    version = out._version
-    if not return_indices:
-        return out
-    i, j = np.divmod(place, kW, dtype=np.int64)
-    top, left = np.arange(y.shape[2])[:, None] * sH - pH, np.arange(y.shape[3]) * sW - pW
-    indices = (top + i * dH) * x.shape[3] + (left + j * dW)
-    return out, Tensor(indices if input.ndim == 4 else layout.contiguous(indices[0]))
+    return _pooled(input, y, lambda dy, dx, n: backend.pooling.max_pool2d_backward(dy, place, dx, *where, n),
+                   indices if return_indices else None)
 
 
 def avg_pool2d(input: Tensor, kernel_size: IntOrPair, stride: IntOrPair | None = None, padding: IntOrPair = 0,
@@ -102,24 +134,140 @@ def avg_pool2d(input: Tensor, kernel_size: IntOrPair, stride: IntOrPair | None =
     """
     if divisor_override is not None and not (isinstance(divisor_override, int) and divisor_override):
         raise ArgumentError(f"avg_pool2d: divisor_override must be an int other than 0, but {divisor_override!r} came")
-    x = images("avg_pool2d", same_float("avg_pool2d", input=input))
+    x = _input("avg_pool2d", input)
     where, y = _windows("avg_pool2d", x, kernel_size, stride, padding, 1, ceil_mode)
     settings = *where[:3], count_include_pad, divisor_override or 0
     backend.pooling.avg_pool2d(x, y, *settings, backend.n_threads())
-    return _record(input, y, lambda dy, dx, n: backend.pooling.avg_pool2d_backward(dy, dx, *settings, n))
+    return _pooled(input, y, lambda dy, dx, n: backend.pooling.avg_pool2d_backward(dy, dx, *settings, n), None, False)
 
 
-def adaptive_avg_pool2d(input: Tensor, output_size: int | Sequence[int | None] | None) -> Tensor:
+def lp_pool2d(input: Tensor, norm_type: float, kernel_size: IntOrPair, stride: IntOrPair | None = None,
+              ceil_mode: bool = False) -> Tensor:
+    """(Σ xᵖ)^(1/p) over each window, p = `norm_type`; if that is infinite, the largest |x|. As in PyTorch, odd p keep
+    signs, and windows that stick out count as if their mean filled them.
+
+    >>> lp_pool2d(fastnn.tensor([[[3.0, 4.0]]]), 2, (1, 2)).tolist()
+    [[[5.0]]]
+    """
+    if norm_type in (float("inf"), -float("inf")):
+        s = 1 if norm_type > 0 else -1
+        extreme: Any = max_pool2d(absolute(input) * s, kernel_size, stride, 0, 1, ceil_mode)
+        return extreme * s
+    kH, kW = pair(kernel_size, "lp_pool2d", "kernel_size", 1)
+    mean = avg_pool2d(power(input, norm_type), kernel_size, stride, 0, ceil_mode)
+    return power(sign(mean) * absolute(mean) * (kH * kW), 1 / norm_type)
+
+
+def adaptive_avg_pool2d(input: Tensor, output_size: Sizes) -> Tensor:
     """Means of windows such that the output has the size asked for; None keeps a size; 1 is global average pooling.
     Output o of O covers the inputs ⌊o·H/O⌋ to ⌈(o + 1)·H/O⌉ − 1.
 
     >>> adaptive_avg_pool2d(fastnn.arange(12.0).view(1, 1, 3, 4), (None, 2)).tolist()
     [[[[0.5, 2.5], [4.5, 6.5], [8.5, 10.5]]]]
     """
-    x = images("adaptive_avg_pool2d", same_float("adaptive_avg_pool2d", input=input))
-    sizes = output_size if isinstance(output_size, (tuple, list)) else (output_size,) * 2
-    if None in sizes and len(sizes) == 2:
-        sizes = [own if size is None else size for own, size in zip(x.shape[2:], sizes, strict=True)]
-    y = layout.empty((*x.shape[:2], *pair(sizes, "adaptive_avg_pool2d", "output_size")), x.dtype, True)
+    x = _input("adaptive_avg_pool2d", input)
+    y = _adapted("adaptive_avg_pool2d", x, output_size)
     backend.pooling.adaptive_avg_pool2d(x, y, backend.n_threads())
-    return _record(input, y, backend.pooling.adaptive_avg_pool2d_backward)
+    return _pooled(input, y, backend.pooling.adaptive_avg_pool2d_backward, None, False)
+
+
+def adaptive_max_pool2d(input: Tensor, output_size: Sizes, return_indices: bool = False) -> Maxima:
+    """The maxima of the windows of `adaptive_avg_pool2d`."""
+    x = _input("adaptive_max_pool2d", input)
+    y = _adapted("adaptive_max_pool2d", x, output_size)
+    place = layout.empty(y.shape, np.int32, True)
+    backend.pooling.adaptive_max_pool2d(x, y, place, backend.n_threads())
+    return _found(input, y, place, return_indices)
+
+
+def check_ratio(op: str, output_size: Any, output_ratio: Any) -> Sequence[float] | None:
+    """The two ratios; ArgumentError unless one of the arguments is given, and ratios lie between 0 and 1."""
+    ratios = output_ratio if isinstance(output_ratio, (tuple, list)) else (output_ratio,) * 2
+    if (output_size is None) == (output_ratio is None) or (
+            output_ratio is not None and not (len(ratios) == 2 and all(0 < r < 1 for r in ratios))):
+        raise ArgumentError(f"{op}: either output_size, or an output_ratio between 0 and 1, is needed, but "
+                            f"output_size={output_size}, output_ratio={output_ratio} came")
+    return None if output_ratio is None else ratios
+
+
+def fractional_max_pool2d(input: Tensor, kernel_size: IntOrPair, output_size: IntOrPair | None = None,
+                          output_ratio: float | Sequence[float] | None = None, return_indices: bool = False,
+                          _random_samples: Tensor | None = None, *, training: bool = True, draws: int = 0) -> Maxima:
+    """The maxima of windows whose places are random: of the O windows along an axis the last ends where the input of
+    size n does, and window o begins at ⌊(o + u)·a⌋ − ⌊u·a⌋, a = (n − k) / (O − 1), with u drawn from [0, 1) for each
+    image and channel, or taken from `_random_samples` (N, C, 2), for W and for H.
+
+    Either `output_size` or `output_ratio`, which is output / input size, is given. Unless `training`, u = 1/2 always,
+    or the output is the mean of those of that many `draws` (which have no indices).
+
+    Reference: Graham 2014, "Fractional max-pooling" (arXiv 1412.6071)."""
+    op = "fractional_max_pool2d"
+    x = _input(op, input)
+    N, C, *sizes = x.shape
+    ratios = check_ratio(op, output_size, output_ratio)
+    kernel = pair(kernel_size, op, "kernel_size", 1)
+    given: Any = [int(n * r) for n, r in zip(sizes, ratios, strict=True)] if ratios else output_size
+    out = pair(given, op, "output_size", 1)
+    if any(o + k - 1 > n for o, k, n in zip(out, kernel, sizes, strict=True)):
+        raise ShapeError(f"{op}: {out} windows of {kernel} need an input of as many pixels less 1, not {sizes}")
+    if _random_samples is not None:
+        u = same_float(op, _random_samples=_random_samples, input=input)
+    elif training:
+        u = backend.generator.random((N, C, 2), x.dtype)
+    elif draws > 0 and not return_indices:
+        several: list[Any] = [fractional_max_pool2d(input, kernel, out) for _ in range(draws)]
+        return sum(several[1:], several[0]) / draws
+    else:
+        u = np.full((N, C, 2), 0.5, x.dtype)
+    if u.shape != (N, C, 2) or not np.all((u >= 0) & (u <= 1)):
+        raise ShapeError(f"{op}: _random_samples must be ({N}, {C}, 2) numbers from 0 to 1, but shape {u.shape} came")
+    begin = np.arange(N * C).reshape(N, C, 1, 1) * (sizes[0] * sizes[1])  # (N, C, oH, oW): the first pixels of windows
+    for axis, (k, o, n) in enumerate(zip(kernel, out, sizes, strict=True)):
+        sample, step = u[:, :, 1 - axis, None], x.dtype.type(n - k) / x.dtype.type(max(o - 1, 1))
+        starts = ((np.arange(o, dtype=x.dtype) + sample) * step).astype(np.int64) - (sample * step).astype(np.int64)
+        starts[..., -1] = n - k
+        begin = begin + (starts[:, :, None] if axis else starts[..., None] * sizes[1])
+    values = layout.contiguous(x).reshape(-1)
+    y, place = values.take(begin), begin
+    for i, j in np.ndindex(*kernel):
+        pixels = begin + (i * sizes[1] + j)
+        v = values.take(pixels)
+        wins = (v > y) | (v != v)
+        y, place = np.where(wins, v, y), np.where(wins, pixels, place)
+    place = layout.channels_last((place % (sizes[0] * sizes[1])).astype(np.int32))
+    return _found(input, layout.channels_last(y), place, return_indices)
+
+
+_BESIDE = {"kernel_size": 1, "stride": 1, "padding": 0, "dilation": 1, "output_size": 1}  # of a height of 1
+
+
+def _along_line(pool2d: Any) -> Callable[..., Any]:
+    """The form of `pool2d` in 1-D, with the same arguments but divisor_override."""
+    name = pool2d.__name__.replace("2d", "1d")
+    parameters = inspect.signature(pool2d).parameters.values()
+    signature = inspect.Signature([p for p in parameters if p.name != "divisor_override"])
+
+    @functools.wraps(pool2d)
+    def pool1d(*args: Any, **settings: Any) -> Any:
+        given = signature.bind(*args, **settings).arguments
+        input = given.pop("input")
+        if same_float(name, input=input).ndim not in (2, 3):
+            raise ShapeError(f"{name}: input must be (N, C, L) or (C, L), but its shape is {tuple(input.shape)}")
+        for key in given.keys() & _BESIDE.keys():
+            value = given[key]
+            if value is not None or key == "output_size":
+                given[key] = (_BESIDE[key], *(value if isinstance(value, (tuple, list)) else (value,)))
+        try:
+            y = pool2d(input.unsqueeze(-2), **given)
+        except (ArgumentError, DTypeError, ShapeError) as error:
+            raise type(error)(str(error).replace(pool2d.__name__, name)) from None
+        return tuple(part.squeeze(-2) for part in y) if isinstance(y, tuple) else y.squeeze(-2)
+
+    pool1d.__name__ = pool1d.__qualname__ = name
+    pool1d.__doc__ = f"`{pool2d.__name__}` in 1-D: of (N, C, L) or (C, L), with one number for each size."
+    pool1d.__signature__ = signature  # type: ignore[attr-defined]
+    return pool1d
+
+
+max_pool1d, avg_pool1d, lp_pool1d, adaptive_avg_pool1d, adaptive_max_pool1d = map(
+    _along_line, (max_pool2d, avg_pool2d, lp_pool2d, adaptive_avg_pool2d, adaptive_max_pool2d))

@@ -13,6 +13,6 @@ from fastnn.nn.module import Module
 from fastnn.nn.normalization import *
 from fastnn.nn.padding import *
 from fastnn.nn.parameter import Parameter
-from fastnn.nn.pooling import AdaptiveAvgPool2d, AvgPool2d, MaxPool2d
+from fastnn.nn.pooling import *
 from fastnn.nn.resampling import *
 from fastnn.nn.sparse import Embedding

@@ -1,27 +1,17 @@
-"""MaxPool2d, AvgPool2d and AdaptiveAvgPool2d: `fastnn.functional.pooling` has the formulae, shapes and errors."""
+"""Pooling layers: `fastnn.functional.pooling` has the formulae, shapes and errors."""
 from typing import Any
 
 import fastnn.functional as F
-from fastnn.functional.arguments import IntOrPair
+from fastnn.functional.pooling import check_ratio
 from fastnn.nn.module import FunctionModule
 
-
-class MaxPool2d(FunctionModule, function=F.max_pool2d,
-                shows=("kernel_size", "stride", "padding", "dilation", "ceil_mode")):
-    """The maximum of each window; `stride` is the kernel size if not given.
-
-    >>> nn.MaxPool2d((3, 2), stride=(2, 1))(fastnn.zeros(20, 16, 50, 32)).shape
-    (20, 16, 24, 31)
-    """
-
-    def __init__(self, kernel_size: IntOrPair, stride: IntOrPair | None = None, padding: IntOrPair = 0,
-                 dilation: IntOrPair = 1, return_indices: bool = False, ceil_mode: bool = False) -> None:
-        super().__init__(kernel_size=kernel_size, stride=kernel_size if stride is None else stride, padding=padding,
-                         dilation=dilation, return_indices=return_indices, ceil_mode=ceil_mode)
+__all__ = ["AdaptiveAvgPool1d", "AdaptiveAvgPool2d", "AdaptiveMaxPool1d", "AdaptiveMaxPool2d", "AvgPool1d", "AvgPool2d",
+           "FractionalMaxPool2d", "LPPool1d", "LPPool2d", "MaxPool1d", "MaxPool2d"]
+SHOWN = ("kernel_size", "stride", "padding")
 
 
-class AvgPool2d(FunctionModule, function=F.avg_pool2d, shows=("kernel_size", "stride", "padding")):
-    """The mean of each window; `stride` is the kernel size if not given."""
+class _Windows(FunctionModule):
+    """A stride that is not given is the kernel size."""
     stride: Any
 
     def __init__(self, *args: Any, **settings: Any) -> None:
@@ -29,5 +19,58 @@ class AvgPool2d(FunctionModule, function=F.avg_pool2d, shows=("kernel_size", "st
         self.stride = self.kernel_size if self.stride is None else self.stride
 
 
+class MaxPool2d(_Windows, function=F.max_pool2d, shows=(*SHOWN, "dilation", "ceil_mode")):
+    """The maximum of each window; `stride` is the kernel size if not given.
+
+    >>> nn.MaxPool2d((3, 2), stride=(2, 1))(fastnn.zeros(20, 16, 50, 32)).shape
+    (20, 16, 24, 31)
+    """
+
+
+class MaxPool1d(_Windows, function=F.max_pool1d, shows=(*SHOWN, "dilation", "ceil_mode")):
+    """The maximum of each window of (N, C, L)."""
+
+
+for _pool in MaxPool1d, MaxPool2d:  # PyTorch's order: return_indices before ceil_mode
+    _names = [*_pool.__signature__.parameters.values()]
+    _pool.__signature__ = _pool.__signature__.replace(parameters=[*_names[:4], _names[5], _names[4]])
+
+
+class AvgPool2d(_Windows, function=F.avg_pool2d, shows=SHOWN):
+    """The mean of each window; `stride` is the kernel size if not given."""
+
+
+class AvgPool1d(_Windows, function=F.avg_pool1d, shows=SHOWN):
+    """The mean of each window of (N, C, L)."""
+
+
+class LPPool2d(FunctionModule, function=F.lp_pool2d):
+    """(Σ xᵖ)^(1/p) over each window, p = `norm_type`."""
+
+
+class LPPool1d(FunctionModule, function=F.lp_pool1d):
+    """(Σ xᵖ)^(1/p) over each window of (N, C, L)."""
+
+
 class AdaptiveAvgPool2d(FunctionModule, function=F.adaptive_avg_pool2d):
     """Means of windows such that the output has the size asked for; None keeps a size."""
+
+
+class AdaptiveAvgPool1d(FunctionModule, function=F.adaptive_avg_pool1d):
+    """Means of windows of (N, C, L) such that the output has the size asked for."""
+
+
+class AdaptiveMaxPool2d(FunctionModule, function=F.adaptive_max_pool2d, shows=("output_size",)):
+    """Maxima of windows such that the output has the size asked for; None keeps a size."""
+
+
+class AdaptiveMaxPool1d(FunctionModule, function=F.adaptive_max_pool1d, shows=("output_size",)):
+    """Maxima of windows of (N, C, L) such that the output has the size asked for."""
+
+
+class FractionalMaxPool2d(FunctionModule, function=F.fractional_max_pool2d):
+    """Maxima of windows at random places (Graham 2014); in evaluation at fixed ones, or the mean of `draws` draws."""
+
+    def __init__(self, *args: Any, **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        check_ratio("FractionalMaxPool2d", self.output_size, self.output_ratio)

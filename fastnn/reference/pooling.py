@@ -3,7 +3,8 @@ import numpy as np
 
 
 def _places(kernel, stride, padding, dilation, size, out):
-    """For each place (i, j) of the window, in order: its number, slices of the outputs and inputs meeting there."""
+    """For each place (i, j) of the window, in order, slices of the outputs and inputs meeting there, and before them
+    what tells the place: its number or, if there are more than 256, which pixels of the plane it is."""
     def axis(k, a):  # outputs o with 0 <= o * stride + k * dilation - padding < size
         offset = k * dilation[a] - padding[a]
         first = max(0, -(offset // stride[a]))
@@ -13,7 +14,8 @@ def _places(kernel, stride, padding, dilation, size, out):
 
     for i, j in np.ndindex(*kernel):
         (rows, from_rows), (cols, from_cols) = axis(i, 0), axis(j, 1)
-        yield i * kernel[1] + j, (..., rows, cols), (..., from_rows, from_cols)
+        place = np.arange(size[0] * size[1]).reshape(size)[from_rows, from_cols]
+        yield place if np.prod(kernel) > 256 else i * kernel[1] + j, (..., rows, cols), (..., from_rows, from_cols)
 
 
 def max_pool2d(x, y_out, place_out, kernel, stride, padding, dilation, n_threads):
@@ -27,6 +29,8 @@ def max_pool2d(x, y_out, place_out, kernel, stride, padding, dilation, n_threads
 
 
 def max_pool2d_backward(dy, place, dx_out, kernel, stride, padding, dilation, n_threads):
+    if place.dtype != np.uint8:
+        return adaptive_max_pool2d_backward(dy, place, dx_out, n_threads)
     dx = np.zeros(dx_out.shape)
     for number, to, source in _places(kernel, stride, padding, dilation, dx.shape[2:], dy.shape[2:]):
         dx[source] += np.where(place[to] == number, dy[to], 0)
@@ -67,3 +71,20 @@ def adaptive_avg_pool2d(x, y_out, n_threads):
 
 def adaptive_avg_pool2d_backward(dy, dx_out, n_threads):
     avg_pool2d_backward(dy, dx_out, None, None, None, False, 0, n_threads)
+
+
+def adaptive_max_pool2d(x, y_out, place_out, n_threads):
+    plane = np.arange(x.shape[2] * x.shape[3]).reshape(x.shape[2:])
+    for o, window, _ in _windows(x, y_out):
+        pixels = plane[window].ravel()
+        values = x[window].reshape(*x.shape[:2], pixels.size)
+        nan = np.isnan(values)  # the last of them wins, else the first maximum
+        winner = np.where(nan.any(-1), pixels.size - 1 - nan[..., ::-1].argmax(-1), values.argmax(-1))
+        y_out[o], place_out[o] = np.take_along_axis(values, winner[..., None], -1)[..., 0], pixels[winner]
+
+
+def adaptive_max_pool2d_backward(dy, place, dx_out, n_threads):
+    dx = np.zeros((*dx_out.shape[:2], dx_out.shape[2] * dx_out.shape[3]))
+    n, c = np.ogrid[: dx.shape[0], : dx.shape[1]]
+    np.add.at(dx, (n[..., None, None], c[..., None, None], place), dy)
+    dx_out[...] = dx.reshape(dx_out.shape)

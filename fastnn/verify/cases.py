@@ -287,11 +287,15 @@ def pooling(name, make):
         maximum, (N, C, *image), K = "max" in name, shape, math.prod(kernel)
         size = n_windows(name, image, (kernel, stride, padding, dilation if maximum else (1, 1)), ceil_mode=i % 2)
         dy = make.normal((N, C, *size))
-        place = layout.channels_last(make.rng.integers(0, K, dy.shape, np.uint8 if K <= 256 else np.int32))
+        places = (K, np.uint8) if K <= 256 and name in ("max_pool2d", "max_pool2d_backward") else (
+            math.prod(image), np.int32)  # in the window, or in the plane
+        place = layout.channels_last(make.rng.integers(0, places[0], dy.shape, places[1]))
         yield {"x": make.special(shape) if maximum or i < 2 else make.normal(shape), "dy": dy, "place": place,
                "y_out": make.normal(dy.shape), "place_out": place, "dx_out": make.normal(shape), "kernel": kernel,
                "stride": stride, "padding": padding, "dilation": dilation, "count_include_pad": i % 2 == 0,
-               "divisor": (0, 0, 3, -2)[i % 4]}, {"max_pool2d": 1, "adaptive_avg_pool2d_backward": 4}.get(name, K)
+               "divisor": (0, 0, 3, -2)[i % 4]}, (
+                   1 if maximum and "back" not in name else {"adaptive_avg_pool2d_backward": 4}.get(name, K))
+
 
 
 ROWS = [(0, 5), (3, 0), (1, 1), (7, 3), (5, 31), (4, 32), (3, 33), (300, 10), (2, 130), (70, 129), (2, 5003)]

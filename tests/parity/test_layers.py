@@ -210,6 +210,68 @@ def test_adaptive_avg_pool2d(shape, output):
     check_either(lambda lib, x: F(lib).adaptive_avg_pool2d(x, output), normal(*shape))
 
 
+@pytest.mark.parametrize("output", [1, 2, (3, 2), (None, 2), (5, None), (7, 9), (2, 11), -1], ids=str)
+@pytest.mark.parametrize("shape", [(2, 3, 7, 9), (0, 2, 4, 4), (1, 17, 10, 6), (3, 8, 5), (2, 3)], ids=str)
+def test_adaptive_max_pool2d(shape, output):
+    check_either(lambda lib, x: F(lib).adaptive_max_pool2d(x, output), normal(*shape))
+    ties = integers(0, 3, *shape).astype(float)
+    check_either(lambda lib, x: F(lib).adaptive_max_pool2d(x, output, return_indices=True), ties)
+
+
+def draw_line(rng):
+    """An operation in 1-D and its arguments, some of which are mistakes."""
+    def one(low, high):
+        n = int(rng.integers(low, high))
+        return n if rng.random() < 0.6 or "lp" in name else (n,) if rng.random() < 0.9 else (n, n)
+
+    name = str(rng.choice(["max_pool1d", "avg_pool1d", "lp_pool1d", "adaptive_avg_pool1d", "adaptive_max_pool1d"]))
+    shape = [int(rng.choice([1, 2, 3])), int(rng.choice([1, 2, 17])), int(rng.integers(2, 14))]
+    arguments = {"norm_type": float(rng.choice([1, 2, 3, 2.5, math.inf]))} if "lp" in name else {}
+    if "adaptive" in name:
+        arguments["output_size"] = one(1, 8)
+    else:
+        options = {"stride": one(1, 5), "ceil_mode": bool(rng.random() < 0.5)}
+        if "lp" not in name:
+            options["padding"] = one(0, 3)
+        options |= {"max_pool1d": {"dilation": one(1, 3)}, "avg_pool1d": {"count_include_pad": False}}.get(name, {})
+        arguments |= {"kernel_size": one(1, 6)} | {k: v for k, v in options.items() if rng.random() < 0.5}
+    if "max" in name and rng.random() < 0.5:
+        arguments["return_indices"] = True
+    return name, tuple(shape[rng.random() < 0.2 :]), arguments
+
+
+@pytest.mark.parametrize(("name", "shape", "arguments"),
+                         [draw_line(r) for r in [seeded("lines")] for _ in range(120)], ids=str)
+def test_pooling_in_1d(name, shape, arguments):
+    check_either(lambda lib, x: getattr(F(lib), name)(x, **arguments), positive(*shape), tol=4)
+
+
+@pytest.mark.parametrize("norm", [1, 2, 3, 2.5, -1, math.inf, -math.inf, 0])
+@pytest.mark.parametrize(("shape", "arguments"), [
+    ((2, 3, 7, 8), {"kernel_size": 2}), ((1, 17, 6, 9), {"kernel_size": (3, 2), "stride": (2, 1)}),
+    ((3, 8, 7), {"kernel_size": (2, 3), "ceil_mode": True}), ((2, 3, 4, 4), {"kernel_size": 5})], ids=str)
+def test_lp_pool2d(shape, arguments, norm):
+    check_either(lambda lib, x: F(lib).lp_pool2d(x, norm, **arguments), positive(*shape), tol=4)
+    if norm in (1, 2, 3, math.inf):
+        check_either(lambda lib, x: F(lib).lp_pool2d(x, norm, **arguments), normal(*shape), tol=30)
+
+
+@pytest.mark.parametrize("settings", [
+    {"output_size": 3}, {"output_size": (4, 2)}, {"output_ratio": (0.7, 0.4)},
+    {"output_size": 1}, {"output_size": (7, 8)}, {"output_size": (6, 7)}, {}, {"output_size": 8}], ids=str)
+@pytest.mark.parametrize("kernel", [2, (3, 2), 1], ids=str)
+@pytest.mark.parametrize("shape", [(2, 3, 8, 9), (1, 17, 9, 8), (3, 8, 9)], ids=str)
+def test_fractional_max_pool2d(shape, kernel, settings):
+    samples = seeded(shape, "samples").random((shape[0] if len(shape) == 4 else 1, shape[-3], 2))
+    ties = integers(0, 4, *shape).astype(float)
+    for x in normal(*shape), np.where(ties == 3, math.nan, ties):
+        def case(lib, x, samples):
+            return F(lib).fractional_max_pool2d(
+                x, kernel, **settings, return_indices=True, _random_samples=samples.detach())
+
+        check_either(case, x, samples)
+
+
 def test_pooling_of_one_image_without_batch():
     check(lambda lib, x: F(lib).max_pool2d(x, 2), normal(3, 6, 5))
     check(lambda lib, x: F(lib).avg_pool2d(x, 2), normal(3, 6, 5))
@@ -234,6 +296,18 @@ POOL_MISTAKES = {
     "dims": lambda lib, x: F(lib).max_pool2d(x[0, 0], 2),
     "divisor": lambda lib, x: F(lib).avg_pool2d(x, 2, divisor_override=0),
     "triple": lambda lib, x: F(lib).max_pool2d(x, (2, 2, 2)),
+    "adaptive dims": lambda lib, x: F(lib).adaptive_max_pool2d(x[0, 0], 2),
+    "adaptive size": lambda lib, x: F(lib).adaptive_max_pool2d(x, -1),
+    "line dims": lambda lib, x: F(lib).max_pool1d(x[0, 0, 0], 2),
+    "line kernel": lambda lib, x: F(lib).max_pool1d(x[0], 0),
+    "line too large": lambda lib, x: F(lib).avg_pool1d(x[0], 7),
+    "line padding": lambda lib, x: F(lib).max_pool1d(x[0], 2, padding=2),
+    "power kernel": lambda lib, x: F(lib).lp_pool2d(x, 2, 0),
+    "fractional size": lambda lib, x: F(lib).fractional_max_pool2d(x, 2, 6),
+    "fractional none": lambda lib, x: F(lib).fractional_max_pool2d(x, 2),
+    "fractional both": lambda lib, x: lib.nn.FractionalMaxPool2d(2, 3, 0.5),
+    "fractional neither": lambda lib, x: lib.nn.FractionalMaxPool2d(2),
+    "fractional ratio": lambda lib, x: lib.nn.FractionalMaxPool2d(2, output_ratio=1.5),
 }
 
 
@@ -440,6 +514,15 @@ MODULES = {
     ),
     "AdaptiveAvgPool2d": (lambda nn: nn.AdaptiveAvgPool2d(1), (2, 3, 6, 5)),
     "AdaptiveAvgPool2d pair": (lambda nn: nn.AdaptiveAvgPool2d((3, None)), (2, 3, 6, 5)),
+    "MaxPool1d": (lambda nn: nn.MaxPool1d(2), (2, 3, 6)),
+    "MaxPool1d all": (lambda nn: nn.MaxPool1d(3, 2, 1, 2, return_indices=True, ceil_mode=True), (2, 3, 9)),
+    "AvgPool1d": (lambda nn: nn.AvgPool1d(3, 2, 1, True, False), (2, 3, 9)),
+    "LPPool1d": (lambda nn: nn.LPPool1d(2, 3, 2), (2, 3, 9)),
+    "LPPool2d": (lambda nn: nn.LPPool2d(2.0, (3, 2), ceil_mode=True), (2, 3, 8, 9)),
+    "AdaptiveAvgPool1d": (lambda nn: nn.AdaptiveAvgPool1d(3), (2, 3, 8)),
+    "AdaptiveMaxPool1d": (lambda nn: nn.AdaptiveMaxPool1d(3, return_indices=True), (2, 3, 8)),
+    "AdaptiveMaxPool2d": (lambda nn: nn.AdaptiveMaxPool2d((3, None)), (2, 3, 8, 9)),
+    "FractionalMaxPool2d": (lambda nn: nn.FractionalMaxPool2d(1, output_size=(8, 9)), (2, 3, 8, 9)),
     "ReLU": (lambda nn: nn.ReLU(), (2, 3, 6, 5)),
     "ReLU in place": (lambda nn: nn.Sequential(nn.Linear(4, 5), nn.ReLU(inplace=True)), (3, 4)),
     "LeakyReLU": (lambda nn: nn.LeakyReLU(0.1), (3, 4)),
@@ -489,6 +572,9 @@ ATTRIBUTES = {
     "MaxPool2d": "kernel_size stride padding dilation ceil_mode",
     "AvgPool2d all": "kernel_size stride padding ceil_mode count_include_pad divisor_override",
     "AdaptiveAvgPool2d pair": "output_size",
+    "AdaptiveMaxPool1d": "output_size return_indices",
+    "LPPool2d": "norm_type kernel_size stride ceil_mode",
+    "MaxPool1d all": "kernel_size stride padding dilation ceil_mode return_indices",
     "ReLU": "inplace",
     "LeakyReLU": "negative_slope inplace",
     "ELU": "alpha",
