@@ -279,7 +279,7 @@ def test_load_state_dict_refuses_what_does_not_fit():
 
 
 def test_kernel_checks_its_arguments():
-    ok, read_only = np.ones(4, np.float32), np.ones(4, np.float32)
+    ok, read_only, count = np.ones(4, np.float32), np.ones(4, np.float32), np.zeros((), np.float32)
     read_only.flags.writeable = False
     step = backend.optimizer.sgd_step
     if backend.kernel_set == "reference":
@@ -298,9 +298,11 @@ def test_kernel_checks_its_arguments():
         (None, [ok], [], TypeError),
     ):
         with pytest.raises(error):
-            step(params, grads, buffers, 0.1, 0.0, 0.0, 0.0, False, False, 1.0, [False], 1)
-    with pytest.raises(ValueError):
-        backend.optimizer.adam_step([ok], [ok], [], [], [], [ok], 0.1, 0.9, 0.9, 1e-8, 0.0, False, False, 1.0, 1)
+            step(params, grads, buffers, [count], 0.1, 0.0, 0.0, 0.0, False, False, 0.0, 1.0, 1)
+    for moments, largest, counts in ([], [], [count]), ([ok], [ok, ok], [count]), ([ok], [], [ok]), ([ok], [], []):
+        with pytest.raises(ValueError):
+            backend.optimizer.adam_step([ok], [ok], moments, moments, largest, counts, 0.1, (0.9, 0.9), 1e-8, 0.0, False,
+                                        False, 0.0, 1.0, 1)  # fmt: skip
     assert ok.tolist() == [1, 1, 1, 1]
 
 

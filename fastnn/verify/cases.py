@@ -197,34 +197,41 @@ def normalization(name, make):
 
 
 SIZES = [(), (0,), (1,), (63,), (130, 17), (8, 3, 3, 5), (129, 130)]  # the last is longer than a unit of work
-OPTIONS = ("special", "amsgrad", "weight_decay", "maximize", "momentum", "dampening", "nesterov", "first",
-           "step", "beta1", "beta2", "eps", "decoupled")
+OPTIONS = ("special", "more", "weight_decay", "maximize", "momentum", "dampening", "nesterov", "step", "betas", "eps",
+           "decoupled_weight_decay", "l1")
 STEPS = [
-    (False, False, 0.0, False, 0.0, 0.0, False, False, 1, 0.9, 0.999, 1e-8, False),
-    (True, False, 0.0, True, 0.9, 0.0, False, True, 100_000, 0.9, 0.999, 1e-8, False),
-    (False, True, 0.1, False, 0.9, 0.3, False, False, 3, 0.9, 0.999, 1e-3, False),
-    (True, True, 0.1, False, 0.9, 0.0, True, True, 4, 0.3, 0.5, 1e-3, True),
-    (True, False, 0.1, True, 0.0, 0.0, False, False, 5, 0.0, 0.0, 1e-3, True),
-    (True, True, 0.0, False, 0.9, 0.0, True, False, 2, 0.9, 0.99, 0.5, False),
+    (False, False, 0.0, False, 0.0, 0.0, False, 0, (0.9, 0.999), 1e-8, False, 0.0),
+    (True, False, 0.0, True, 0.9, 0.0, False, 100_000, (0.9, 0.999), 1e-8, False, 0.05),
+    (False, True, 0.1, False, 0.9, 0.3, False, 3, (0.9, 0.999), 1e-3, False, 0.0),
+    (True, True, 0.1, False, 0.9, 0.0, True, 4, (0.3, 0.5), 1e-3, True, 0.05),
+    (True, False, 0.1, True, 0.0, 0.0, False, 5, (0.0, 0.0), 1e-3, True, 0.05),
+    (True, True, 0.0, False, 0.9, 0.0, True, 0, (0.9, 0.99), 0.5, False, 0.0),
 ]
 
 
 def optimizer(name, make):
-    """Lists of parameters, gradients and state, of mixed sizes and memory orders."""
+    """Lists of parameters, gradients, state and numbers, of mixed sizes and memory orders."""
     def arrays(draw=make.normal):
         return [*map(draw, SIZES), make.weight(7, 4, 3, 5)]
 
     for row in STEPS:
-        options = dict(zip(OPTIONS, row, strict=True))
-        draw = make.special if options["special"] else make.normal
+        case = dict(zip(OPTIONS, row, strict=True))
+        draw = make.special if case["special"] else make.normal
         squares, largest = ([np.abs(a, out=a) for a in arrays(draw)] for draw in (make.normal, draw))
-        params = arrays()
-        options |= {"first": [options["first"]] * len(params), "grad_scale": 0.5 if options["amsgrad"] else 1.0,
-                    "steps_out": [np.array(options["step"] - 1, np.float32) for _ in params], "factor": 0.3,
-                    "limit": 0.4, "largest": options["maximize"], "norm_out": np.array(7.0), "grads_out": arrays(draw)}
-        case = options | {"lr": 0.1 if name == "sgd_step" else 0.01, "params_out": params, "grads": arrays(draw),
-                          "momentum_buffers_out": arrays() if options["momentum"] else [], "exp_avgs_out": arrays(),
-                          "exp_avg_sqs_out": squares, "max_exp_avg_sqs_out": largest if options["amsgrad"] else []}
+        deviations = [np.multiply(0.3, np.sqrt(a), out=a.copy(order="K")) for a in squares]  # of a mean that fits
+        params, more, smooth = arrays(), case["more"], case["betas"][1]
+        steps, products, etas, mus = ([np.array(x, np.float32) for _ in params] for x in (
+            case["step"], 0.9, 0.05, 0.25 if more else 1))
+        case |= {
+            "lr": 0.1 if name == "sgd_step" else 0.01, "params_out": params, "grads": arrays(draw), "steps": steps,
+            "steps_out": steps, "mu_products_out": products, "etas_out": etas, "mus_out": mus, "sums_out": squares,
+            "square_avgs_out": squares, "exp_avg_sqs_out": squares, "exp_infs_out": squares, "acc_deltas_out": largest,
+            "step_sizes_out": squares, "exp_avgs_out": arrays(), "axs_out": arrays(), "prevs_out": arrays(draw),
+            "momentum_buffers_out": arrays() if case["momentum"] else [], "grad_avgs_out": deviations if more else [],
+            "max_exp_avg_sqs_out": largest if more else [], "grad_scale": 2.0 if more else 1.0, "rho": smooth,
+            "alpha": smooth, "lr_decay": 0.1 * more, "momentum_decay": 0.004, "etas": (0.5, 1.2), "lambd": 0.01,
+            "step_sizes": (0.01, 2.0), "t0": 2.0, "factor": 0.3, "limit": 0.4, "largest": case["maximize"],
+            "norm_out": np.array(7.0), "grads_out": arrays(draw)}
         yield case, 1
     yield {key: [] if isinstance(value, list) else value for key, value in case.items()}, 1
 
