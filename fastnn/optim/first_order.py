@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from fastnn import backend
-from fastnn.optim.optimizer import Group, Optimizer, Params
+from fastnn.optim.optimizer import Group, Optimizer, bind, declare
 from fastnn.tensor import Array, Tensor, float32
 
 _NEW, _OLD = np.zeros((), float32), np.ones((), float32)  # a parameter's steps, where only the first is special
@@ -28,23 +28,13 @@ class FirstOrder(Optimizer):
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__()
-        common: Group = {"maximize": False, "l1": 0.0, "max_norm": None}
         if options:
-            either, by_name = inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY
-            cls.__signature__ = inspect.Signature([
-                inspect.Parameter("params", either, annotation=Params),
-                *(inspect.Parameter(name, by_name if name in common else either, default=value, annotation=type(value))
-                  for name, value in (options | common).items())])
+            cls.__signature__ = declare("params", options, {"maximize": False, "l1": 0.0, "max_norm": None})
 
     def __init__(self, *args: Any, **options: Any) -> None:
-        try:
-            bound = self.__signature__.bind(*args, **options)
-        except TypeError as error:
-            raise TypeError(f"{type(self).__name__}: {error}") from None
-        bound.apply_defaults()
-        given = {name: tuple(value) if isinstance(value, list) else value for name, value in bound.arguments.items()}
-        del given["params"]
-        super().__init__(bound.arguments["params"], max_norm=given.pop("max_norm"), defaults=given | self.fixed)
+        given = {name: tuple(value) if name in ("betas", "etas", "step_sizes") else value
+                 for name, value in bind(self, args, options).items()}
+        super().__init__(given.pop("params"), max_norm=given.pop("max_norm"), defaults=given | self.fixed)
 
     def update(self, group: Group, params: list[Tensor], values: list[Array], grads: list[Array],
                grad_scale: float) -> None:

@@ -1,4 +1,5 @@
 """What all optimizers share: parameter groups, state, and the way a step is taken."""
+import inspect
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from copy import deepcopy
@@ -17,6 +18,26 @@ Group = dict[str, Any]
 Params = Iterable[Tensor] | Iterable[Group]
 _NOT_NEGATIVE = ("lr", "eps", "weight_decay", "l1", "momentum", "rho", "alpha", "lr_decay", "momentum_decay",
                  "initial_accumulator_value")
+
+
+def declare(first: str, options: Group, by_name: Group | None = None) -> inspect.Signature:
+    """Of a constructor that takes `first`, then `options`, then others by name only, with these defaults, or none (…)."""
+    either, keyword, empty = (getattr(inspect.Parameter, name) for name in (
+        "POSITIONAL_OR_KEYWORD", "KEYWORD_ONLY", "empty"))
+    kinds = [(first, ..., either), *((name, value, either) for name, value in options.items()),
+             *((name, value, keyword) for name, value in (by_name or {}).items())]
+    return inspect.Signature([inspect.Parameter(name, kind, default=empty if value is ... else value)
+                              for name, value, kind in kinds])
+
+
+def bind(self: Any, args: tuple, named: Group) -> Group:
+    """The arguments of a constructor, by the names and with the defaults that its class declares."""
+    try:
+        bound = self.__signature__.bind(*args, **named)
+    except TypeError as error:
+        raise TypeError(f"{type(self).__name__}: {error}") from None
+    bound.apply_defaults()
+    return bound.arguments
 
 
 class Optimizer:

@@ -252,6 +252,48 @@ def test_memory_orders(name):
         assert_close(result, q.detach().numpy(), 1e-12, name)
 
 
+@pytest.mark.parametrize("search", [None, "strong_wolfe"])
+@pytest.mark.parametrize(
+    "arguments",
+    [{}, {"history_size": 3, "max_iter": 6}, {"max_iter": 10, "max_eval": 4}, {"tolerance_change": 1e-3}, {"lr": 0.3}],
+    ids=str,
+)
+def test_lbfgs(search, arguments):
+    """Rosenbrock's valley and a small network: losses of some calls, parameters, what the state counts."""
+
+    def run(lib, params, loss_of, steps, **arguments):
+        optimizer = lib.optim.LBFGS(params, line_search_fn=search, **arguments)
+
+        def closure():
+            optimizer.zero_grad()
+            loss = loss_of()
+            loss.backward()
+            return loss
+
+        losses = []
+        for i in range(steps):
+            if i == 2:
+                state = optimizer.state_dict()
+                optimizer = lib.optim.LBFGS(params, line_search_fn=search)
+                optimizer.load_state_dict(state)
+            losses.append(optimizer.step(closure).item())
+        state = optimizer.state_dict()["state"][0]
+        return losses, [p.detach() for p in params], state["n_iter"], state["func_evals"], len(state["old_dirs"])
+
+    def valley(lib):
+        p = lib.nn.Parameter(lib.tensor([-1.2, 1.0], dtype=lib.float64))
+        arguments_ = {**arguments, "lr": arguments.get("lr", 1.0) if search else 1e-3}
+        return run(lib, [p], lambda: (1 - p[0]) ** 2 + 100 * (p[1] - p[0] ** 2) ** 2, 4, **arguments_)
+
+    def network(lib, x, y):
+        model = lib.nn.Sequential(lib.nn.Linear(4, 6), lib.nn.Tanh(), lib.nn.Linear(6, 1))
+        fill(lib, model.double())
+        return run(lib, list(model.parameters()), lambda: lib.nn.functional.mse_loss(model(x), y), 4, **arguments)
+
+    check(valley, dtypes=("float64",), tol=1e4)
+    check(network, normal(20, 4), normal(20, 1), dtypes=("float64",), grad=False, tol=1e4)
+
+
 def test_zero_grad():
     def case(lib):
         p = lib.nn.Parameter(lib.ones(2))
@@ -306,6 +348,9 @@ MISTAKES = {
     "RAdam decay": lambda lib: lib.optim.RAdam(one(lib), weight_decay=-1),
     "Rprop etas": lambda lib: lib.optim.Rprop(one(lib), etas=(0.5, 0.9)),
     "ASGD decay": lambda lib: lib.optim.ASGD(one(lib), weight_decay=-1),
+    "LBFGS lr": lambda lib: lib.optim.LBFGS(one(lib), lr=-1),
+    "LBFGS groups": lambda lib: lib.optim.LBFGS([{"params": one(lib)}, {"params": one(lib)}]),
+    "LBFGS closure": lambda lib: lib.optim.LBFGS(one(lib)).step(),
     "unknown option": lambda lib: lib.optim.RAdam(one(lib), momentum=0.9),
     "group without params": lambda lib: lib.optim.SGD([{"lr": 0.1}], lr=0.1),
     "parameter in two groups": lambda lib: (lambda p: lib.optim.SGD([{"params": p}, {"params": p}], lr=0.1))(one(lib)),
