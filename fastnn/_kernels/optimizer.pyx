@@ -8,9 +8,11 @@ operands before it stores: a load that follows a store to the same place of anot
 times slower). Scalars are formed in double and rounded once to the parameter's dtype, as in PyTorch; both dtypes may
 occur in a call.
 
-An optimizer is a formula for one element in optimizer.h, a function here that makes the scalars of the formula from the
-options and the numbers, such as the count of steps, that each parameter has, and a `def` that names both. All steps use
-d = ±grad_scale·gradient + weight_decay·p + l1·sign(p), with − to `maximize`; no decay or l1, no cost.
+An optimizer is a formula for one element in optimizer.h, a function here that makes the formula's scalars from the
+options and from the numbers, such as the count of steps, that each parameter has, and a `def` that names both. All
+`def`s take parameters; gradients; states_out, a list of arrays for each state, empty if it is not kept; numbers_out,
+lists of 0-d float32 arrays; options; and direction, (weight_decay, maximize, l1, grad_scale), which stands for
+d = ±grad_scale·gradient + weight_decay·p + l1·sign(p). A decay or l1 of 0 costs nothing.
 
 The norm of gradients is formed in double, chunk by chunk of the line, and the chunks are merged in order. Its factor
 may be handed to a step as `grad_scale`, so that clipping reads the gradients once more and never writes them."""
@@ -31,6 +33,7 @@ cdef enum:
     LANES = 16  # partial sums
     COMMON = 3  # scalars that all rules have
     NUMBERS = 3  # a parameter's own numbers, at most
+    OPTIONS = 6  # of an optimizer, at most
 
 cdef struct Slot:  # one parameter
     Bytes data[5]  # itself, its gradient, up to three arrays of state
@@ -67,19 +70,19 @@ cdef void update_chunk(const Job* job, Py_ssize_t i, void* kind) noexcept nogil:
             job.update[slot.single](job, slot, lo, hi - lo, NULL)
 
 
-cdef int run(tuple columns, int optional, tuple numbers, Job* job, int n_threads) except -1:
-    """Check the arrays and run the job. `columns`: parameters, gradients, lists of state; `optional`: bits of those
-    states whose list may be empty; `numbers`: lists of the parameters' numbers."""
+cdef int run(tuple columns, tuple numbers, int needs, int may, Job* job, int n_threads) except -1:
+    """Check the arrays and run the job. `columns`: parameters, gradients, lists of state; `numbers`: lists of the
+    parameters' numbers; bits of the states that it needs, and may have."""
     cdef Py_ssize_t i, column, length = 0, work = 1
     cdef cnp.ndarray a, p
     cdef double total = 0
     cdef Slot* slot
-    columns, numbers = tuple(map(tuple, columns)), tuple(map(tuple, numbers))  # keeps the arrays alive, whatever
-    job.n_slots = len(columns[0])                                               # becomes of the lists
-    for i, column_ in enumerate(columns + numbers):
-        work += len(column_) > 0
-        if len(column_) != job.n_slots and (column_ or not 1 << i >> 2 & optional):
-            raise ValueError(f"kernel: {job.n_slots} parameters came with {len(column_)} gradients, states or numbers")
+    columns, numbers = tuple(map(tuple, columns)), tuple(map(tuple, numbers))  # keep arrays alive, whatever comes
+    job.n_slots = len(columns[0])
+    for i, values in enumerate(columns + numbers):
+        work += len(values) > 0
+        if len(values) != job.n_slots and (values or not 2 <= i < len(columns)):
+            raise ValueError(f"kernel: {job.n_slots} parameters came with {len(values)} gradients, states or numbers")
     job.slots = <Slot*> scratch_acquire((job.n_slots + 1) * sizeof(Slot))
     try:
         for i in range(job.n_slots):
@@ -102,6 +105,8 @@ cdef int run(tuple columns, int optional, tuple numbers, Job* job, int n_threads
                 if cnp.PyArray_TYPE(a) != cnp.NPY_FLOAT32 or a.ndim != 0 or not cnp.PyArray_ISBEHAVED(a):
                     raise ValueError("kernel: a parameter's numbers are writeable 0-d float32 arrays")
                 slot.numbers[column] = <float*> a.data
+            if needs & ~slot.states or slot.states & ~may:
+                raise ValueError("kernel: states are missing, or too many")
         if job.scalars != NULL:
             make_scalars(job, len(numbers))
         if job.sums != NULL:
@@ -121,7 +126,7 @@ cdef int run(tuple columns, int optional, tuple numbers, Job* job, int n_threads
 
 cdef void make_scalars(const Job* job, int n_numbers) noexcept nogil:
     """Of all parameters; most have the same numbers."""
-    cdef double[NUMBERS] before, now, after
+    cdef double[NUMBERS] before = [0, 0, 0], now = [0, 0, 0], after = [0, 0, 0]
     cdef double[MOST] c
     cdef Py_ssize_t i
     cdef int k
@@ -178,7 +183,7 @@ def grad_norm(list grads, bint largest, cnp.ndarray norm_out, int n_threads):
         raise ValueError("kernel: the norm needs a writeable 0-d float64 array")
     job.largest, job.sums, job.scalars = largest, &here, NULL
     job.update[0], job.update[1] = <Update> norm[double], <Update> norm[float]
-    run((grads,), 0, (), &job, n_threads)
+    run((grads,), (), 0, 0, &job, n_threads)
     (<double*> norm_out.data)[0] = job.factor if largest else sqrt(job.factor)
 
 
@@ -199,7 +204,7 @@ def grad_scale(list grads_out, double factor, int n_threads):
     cdef Job job
     job.largest, job.sums, job.scalars, job.factor = False, NULL, NULL, factor
     job.update[0], job.update[1] = <Update> clip[double], <Update> clip[float]
-    run((grads_out,), 0, (), &job, n_threads)
+    run((grads_out,), (), 0, 0, &job, n_threads)
 
 
 def grad_clamp(list grads_out, double limit, int n_threads):
@@ -207,34 +212,34 @@ def grad_clamp(list grads_out, double limit, int n_threads):
     cdef Job job
     job.largest, job.sums, job.scalars, job.factor = True, NULL, NULL, limit
     job.update[0], job.update[1] = <Update> clip[double], <Update> clip[float]
-    run((grads_out,), 0, (), &job, n_threads)
+    run((grads_out,), (), 0, 0, &job, n_threads)
 
 
 cdef void update_by_rule(const Job* job, const Slot* s, Py_ssize_t lo, Py_ssize_t n, floating* kind) noexcept nogil:
     opt_step(kind, job.rule, s.states, s.data, lo, n, s.scalars)
 
 
-cdef int step(int rule, Scalars scalars, const double* options, tuple columns, int optional, tuple numbers,
-              double weight_decay, double l1, bint maximize, double grad_scale, int n_threads) except -1:
+cdef int step(int rule, Scalars scalars, int needs, int may, list params, list grads, list states, list numbers,
+              options, direction, int n_threads) except -1:
     cdef Job job
-    job.rule, job.scalars, job.options, job.sums = rule, scalars, options, NULL
-    job.common[0], job.common[1], job.common[2] = -grad_scale if maximize else grad_scale, weight_decay, l1
+    cdef double[OPTIONS] o
+    cdef double sign = -1 if direction[1] else 1
+    cdef int i
+    for i, value in enumerate(options[:OPTIONS]):
+        o[i] = value
+    job.rule, job.scalars, job.options, job.sums = rule, scalars, o, NULL
+    job.common[0], job.common[1], job.common[2] = sign * <double> direction[3], direction[0], direction[2]
     job.update[0], job.update[1] = <Update> update_by_rule[double], <Update> update_by_rule[float]
-    return run(columns, optional, numbers, &job, n_threads)
+    return run((params, grads, *states), tuple(numbers), needs, may, &job, n_threads)
 
 
 cdef void sgd(const double* o, double* numbers, double* c) noexcept nogil:
     c[0], c[1], c[2], c[3], c[4] = o[0], o[1], 1 - o[2], o[3], numbers[0] == 0
 
 
-def sgd_step(list params_out, list grads, list momentum_buffers_out, list steps, double lr, double momentum,
-             double dampening, double weight_decay, bint nesterov, bint maximize, double l1, double grad_scale,
-             int n_threads):
-    """b = momentum·b + (1 − dampening)·d, or d where the parameter's steps so far are 0;  p −= lr·(b, or d +
-    momentum·b).  Without buffers (an empty list) p −= lr·d."""
-    cdef double[4] options = [lr, momentum, dampening, nesterov]
-    step(SGD, sgd, options, (params_out, grads, momentum_buffers_out), 1, (steps,), weight_decay, l1, maximize,
-         grad_scale, n_threads)
+def sgd_step(list params_out, list grads, list states_out, list numbers_out, options, direction, int n_threads):
+    """lr, momentum, dampening, nesterov; states: the buffer or none; numbers: steps so far, or at least whether any."""
+    step(SGD, sgd, 0, 1, params_out, grads, states_out, numbers_out, options, direction, n_threads)
 
 
 cdef void adagrad(const double* o, double* numbers, double* c) noexcept nogil:
@@ -242,71 +247,41 @@ cdef void adagrad(const double* o, double* numbers, double* c) noexcept nogil:
     c[0], c[1] = o[0] / (1 + (numbers[0] - 1) * o[1]), o[2]
 
 
-def adagrad_step(list params_out, list grads, list sums_out, list steps_out, double lr, double lr_decay,
-                 double weight_decay, double eps, bint maximize, double l1, double grad_scale, int n_threads):
-    """s += 1;  sum += d²;  p −= lr/(1 + (s − 1)·lr_decay) · d / (√sum + eps)."""
-    cdef double[3] options = [lr, lr_decay, eps]
-    step(ADAGRAD, adagrad, options, (params_out, grads, sums_out), 0, (steps_out,), weight_decay, l1, maximize,
-         grad_scale, n_threads)
+def adagrad_step(list params_out, list grads, list states_out, list numbers_out, options, direction, int n_threads):
+    """lr, lr_decay, eps; states: sum of squares; numbers: steps."""
+    step(ADAGRAD, adagrad, 1, 1, params_out, grads, states_out, numbers_out, options, direction, n_threads)
 
 
-cdef void adadelta(const double* o, double* numbers, double* c) noexcept nogil:
-    numbers[0] += 1
-    c[0], c[1], c[2], c[3] = o[0], o[1], 1 - o[1], o[2]
-
-
-def adadelta_step(list params_out, list grads, list square_avgs_out, list acc_deltas_out, list steps_out, double lr,
-                  double rho, double eps, double weight_decay, bint maximize, double l1, double grad_scale,
-                  int n_threads):
-    """s += 1;  v = rho·v + (1 − rho)·d²;  δ = √(a + eps)/√(v + eps) · d;  a = rho·a + (1 − rho)·δ²;  p −= lr·δ."""
-    cdef double[3] options = [lr, rho, eps]
-    step(ADADELTA, adadelta, options, (params_out, grads, square_avgs_out, acc_deltas_out), 0, (steps_out,),
-         weight_decay, l1, maximize, grad_scale, n_threads)
-
-
-cdef void rmsprop(const double* o, double* numbers, double* c) noexcept nogil:
+cdef void average(const double* o, double* numbers, double* c) noexcept nogil:
     numbers[0] += 1
     c[0], c[1], c[2], c[3], c[4] = o[0], o[1], 1 - o[1], o[2], o[3]
 
 
-def rmsprop_step(list params_out, list grads, list square_avgs_out, list grad_avgs_out, list momentum_buffers_out,
-                 list steps_out, double lr, double alpha, double eps, double weight_decay, double momentum,
-                 bint maximize, double l1, double grad_scale, int n_threads):
-    """s += 1;  v = alpha·v + (1 − alpha)·d²;  u = d / (√v + eps);  p −= lr·u.
+def adadelta_step(list params_out, list grads, list states_out, list numbers_out, options, direction, int n_threads):
+    """lr, rho, eps; states: averages of d² and of squared changes; numbers: steps."""
+    step(ADADELTA, average, 3, 3, params_out, grads, states_out, numbers_out, (*options, 0), direction, n_threads)
 
-    With averages m = alpha·m + (1 − alpha)·d, max(v − m², 0) stands under the root; with buffers b = momentum·b + u
-    takes the place of u; else these lists are empty."""
-    cdef double[4] options = [lr, alpha, eps, momentum]
-    step(RMSPROP, rmsprop, options, (params_out, grads, square_avgs_out, grad_avgs_out, momentum_buffers_out), 6,
-         (steps_out,), weight_decay, l1, maximize, grad_scale, n_threads)
+
+def rmsprop_step(list params_out, list grads, list states_out, list numbers_out, options, direction, int n_threads):
+    """lr, alpha, eps, momentum; states: average of d², if centered that of d, with momentum a buffer; numbers: steps."""
+    step(RMSPROP, average, 1, 7, params_out, grads, states_out, numbers_out, options, direction, n_threads)
 
 
 cdef inline void moments(const double* o, double* numbers, double* c) noexcept nogil:
-    """What Adam and its kin share, of options that begin with lr, beta1, beta2, eps, decoupled decay."""
     numbers[0] += 1
     c[0], c[1], c[2], c[3] = 1 - o[1], o[2], 1 - o[2], o[0] / (1 - pow(o[1], numbers[0]))
     c[4], c[5], c[6] = 1 / sqrt(1 - pow(o[2], numbers[0])), o[3], 1 - o[0] * o[4]
 
 
-def adam_step(list params_out, list grads, list exp_avgs_out, list exp_avg_sqs_out, list max_exp_avg_sqs_out,
-              list steps_out, double lr, tuple betas, double eps, double weight_decay, bint decoupled_weight_decay,
-              bint maximize, double l1, double grad_scale, int n_threads):
-    """s += 1;  m = β₁m + (1 − β₁)d;  v = β₂v + (1 − β₂)d²;  p −= lr/(1 − β₁ˢ) · m / (√v/√(1 − β₂ˢ) + eps).
-
-    Decoupled, p *= 1 − lr·weight_decay takes the place of the decay in d. With max_exp_avg_sqs_out (else an empty list)
-    the largest v so far stands under the root."""
-    cdef double[5] options = [lr, betas[0], betas[1], eps, weight_decay if decoupled_weight_decay else 0]
-    step(ADAM, moments, options, (params_out, grads, exp_avgs_out, exp_avg_sqs_out, max_exp_avg_sqs_out), 4,
-         (steps_out,), 0 if decoupled_weight_decay else weight_decay, l1, maximize, grad_scale, n_threads)
+def adam_step(list params_out, list grads, list states_out, list numbers_out, options, direction, int n_threads):
+    """lr, beta1, beta2, eps, decoupled decay; states: averages of d and d², for amsgrad the largest of those; numbers:
+    steps."""
+    step(ADAM, moments, 3, 7, params_out, grads, states_out, numbers_out, options, direction, n_threads)
 
 
-def adamax_step(list params_out, list grads, list exp_avgs_out, list exp_infs_out, list steps_out, double lr,
-                tuple betas, double eps, double weight_decay, bint maximize, double l1, double grad_scale,
-                int n_threads):
-    """s += 1;  m = β₁m + (1 − β₁)d;  u = max(β₂u, |d| + eps);  p −= lr/(1 − β₁ˢ) · m/u."""
-    cdef double[5] options = [lr, betas[0], betas[1], eps, 0]
-    step(ADAMAX, moments, options, (params_out, grads, exp_avgs_out, exp_infs_out), 0, (steps_out,), weight_decay, l1,
-         maximize, grad_scale, n_threads)
+def adamax_step(list params_out, list grads, list states_out, list numbers_out, options, direction, int n_threads):
+    """lr, beta1, beta2, eps; states: average of d, and norm; numbers: steps."""
+    step(ADAMAX, moments, 3, 3, params_out, grads, states_out, numbers_out, (*options, 0), direction, n_threads)
 
 
 cdef void nadam(const double* o, double* numbers, double* c) noexcept nogil:
@@ -314,19 +289,13 @@ cdef void nadam(const double* o, double* numbers, double* c) noexcept nogil:
     moments(o, numbers, c)
     mu = o[1] * (1 - 0.5 * pow(0.96, numbers[0] * o[5]))
     after = o[1] * (1 - 0.5 * pow(0.96, (numbers[0] + 1) * o[5]))
-    numbers[1] = <float> numbers[1] * <float> mu
+    numbers[1] = <float> numbers[1] * <float> mu  # as PyTorch keeps it
     c[3], c[7] = o[0] * after / (1 - numbers[1] * after), o[0] * (1 - mu) / (1 - numbers[1])
 
 
-def nadam_step(list params_out, list grads, list exp_avgs_out, list exp_avg_sqs_out, list steps_out,
-               list mu_products_out, double lr, tuple betas, double eps, double weight_decay, double momentum_decay,
-               bint decoupled_weight_decay, bint maximize, double l1, double grad_scale, int n_threads):
-    """s += 1;  μ = β₁(1 − 0.96^(s·momentum_decay)/2), μ' likewise for s + 1;  P *= μ;  m and v as Adam's;
-    p −= lr·((1 − μ)/(1 − P)·d + μ'/(1 − P·μ')·m) / (√v/√(1 − β₂ˢ) + eps). Decoupled decay as Adam's."""
-    cdef double[6] options = [lr, betas[0], betas[1], eps, weight_decay if decoupled_weight_decay else 0,
-                              momentum_decay]
-    step(NADAM, nadam, options, (params_out, grads, exp_avgs_out, exp_avg_sqs_out), 0, (steps_out, mu_products_out),
-         0 if decoupled_weight_decay else weight_decay, l1, maximize, grad_scale, n_threads)
+def nadam_step(list params_out, list grads, list states_out, list numbers_out, options, direction, int n_threads):
+    """lr, beta1, beta2, eps, decoupled decay, momentum_decay; states: as Adam's; numbers: steps, product of all mu."""
+    step(NADAM, nadam, 3, 3, params_out, grads, states_out, numbers_out, options, direction, n_threads)
 
 
 cdef void radam(const double* o, double* numbers, double* c) noexcept nogil:
@@ -338,14 +307,9 @@ cdef void radam(const double* o, double* numbers, double* c) noexcept nogil:
         c[3] *= sqrt((1 - power) * (length - 4) * (length - 2) * limit / ((limit - 4) * (limit - 2) * length))
 
 
-def radam_step(list params_out, list grads, list exp_avgs_out, list exp_avg_sqs_out, list steps_out, double lr,
-               tuple betas, double eps, double weight_decay, bint decoupled_weight_decay, bint maximize, double l1,
-               double grad_scale, int n_threads):
-    """s += 1;  m and v as Adam's;  ρ∞ = 2/(1 − β₂) − 1;  ρ = ρ∞ − 2s·β₂ˢ/(1 − β₂ˢ);  p −= lr/(1 − β₁ˢ) · m or, if
-    ρ > 5, that times √((1 − β₂ˢ)·(ρ − 4)(ρ − 2)ρ∞ / ((ρ∞ − 4)(ρ∞ − 2)ρ)) / (√v + eps). Decoupled decay as Adam's."""
-    cdef double[5] options = [lr, betas[0], betas[1], eps, weight_decay if decoupled_weight_decay else 0]
-    step(RADAM, radam, options, (params_out, grads, exp_avgs_out, exp_avg_sqs_out), 0, (steps_out,),
-         0 if decoupled_weight_decay else weight_decay, l1, maximize, grad_scale, n_threads)
+def radam_step(list params_out, list grads, list states_out, list numbers_out, options, direction, int n_threads):
+    """lr, beta1, beta2, eps, decoupled decay; states: as Adam's; numbers: steps."""
+    step(RADAM, radam, 3, 3, params_out, grads, states_out, numbers_out, options, direction, n_threads)
 
 
 cdef void rprop(const double* o, double* numbers, double* c) noexcept nogil:
@@ -353,13 +317,9 @@ cdef void rprop(const double* o, double* numbers, double* c) noexcept nogil:
     c[0], c[1], c[2], c[3] = o[0], o[1], o[2], o[3]
 
 
-def rprop_step(list params_out, list grads, list prevs_out, list step_sizes_out, list steps_out, tuple etas,
-               tuple step_sizes, bint maximize, double l1, double grad_scale, int n_threads):
-    """s += 1;  z, kept within step_sizes, is multiplied by etas[0], and d = 0, where d has not the sign of the one
-    before, by etas[1] where it has, neither being 0;  p −= z·sign(d)."""
-    cdef double[4] options = [etas[0], etas[1], step_sizes[0], step_sizes[1]]
-    step(RPROP, rprop, options, (params_out, grads, prevs_out, step_sizes_out), 0, (steps_out,), 0, l1, maximize,
-         grad_scale, n_threads)
+def rprop_step(list params_out, list grads, list states_out, list numbers_out, options, direction, int n_threads):
+    """Both etas, both step_sizes; states: d before, step sizes; numbers: steps."""
+    step(RPROP, rprop, 3, 3, params_out, grads, states_out, numbers_out, options, direction, n_threads)
 
 
 cdef void asgd(const double* o, double* numbers, double* c) noexcept nogil:
@@ -368,11 +328,6 @@ cdef void asgd(const double* o, double* numbers, double* c) noexcept nogil:
     numbers[1], numbers[2] = o[0] / pow(1 + o[1] * o[0] * numbers[0], o[2]), 1 / max(1.0, numbers[0] - o[3])
 
 
-def asgd_step(list params_out, list grads, list axs_out, list steps_out, list etas_out, list mus_out, double lr,
-              double lambd, double alpha, double t0, double weight_decay, bint maximize, double l1, double grad_scale,
-              int n_threads):
-    """p = (1 − lambd·eta)·p − eta·d;  ax += mu·(p − ax);  s += 1;  eta = lr/(1 + lambd·lr·s)^alpha;
-    mu = 1/max(1, s − t0)."""
-    cdef double[4] options = [lr, lambd, alpha, t0]
-    step(ASGD, asgd, options, (params_out, grads, axs_out), 0, (steps_out, etas_out, mus_out), weight_decay, l1,
-         maximize, grad_scale, n_threads)
+def asgd_step(list params_out, list grads, list states_out, list numbers_out, options, direction, int n_threads):
+    """lr, lambd, alpha, t0; states: average; numbers: steps, eta, mu."""
+    step(ASGD, asgd, 1, 1, params_out, grads, states_out, numbers_out, options, direction, n_threads)

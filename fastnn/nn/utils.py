@@ -63,8 +63,8 @@ def vector_to_parameters(vec: Tensor, parameters: Iterable[Tensor]) -> None:
 
 
 def param_groups(model: Module, weight_decay: float, **options: Any) -> list[dict[str, Any]]:
-    """Groups for an optimizer: all trained parameters with `weight_decay`, but those of at most one dimension, which are
-    biases and the scales and shifts of normalization, without. `options` are those of both."""
+    """Groups for an optimizer: all trained parameters with `weight_decay`, but without it those of at most one dimension,
+    which are biases and the scales and shifts of normalization. `options` are those of both."""
     trained = [p for p in model.parameters() if p.requires_grad]
     groups = [{"params": [p for p in trained if (p.ndim > 1) == large], "weight_decay": decay, **options}
               for large, decay in ((True, weight_decay), (False, 0.0))]
@@ -80,7 +80,7 @@ def max_norm_(parameters: Module | Tensor | Iterable[Tensor], max_norm: float, n
     Reference: Srivastava et al., Dropout, JMLR 2014."""
     if not (max_norm >= 0 and norm_type > 0):
         raise ValueError(f"max_norm_: max_norm >= 0 and norm_type > 0 are needed, not {max_norm} and {norm_type}")
-    given = parameters.parameters() if isinstance(parameters, Module) else parameters
+    given: Any = parameters.parameters() if isinstance(parameters, Module) else parameters
     for p in [given] if isinstance(given, Tensor) else [p for p in given if p.ndim > 1]:
         rows = np.moveaxis(changing(p), dim, 0)
         norms = np.linalg.norm(rows.reshape(len(rows), -1).astype(np.float64), norm_type, axis=1)

@@ -20,13 +20,13 @@ class _Point(NamedTuple):
 
 
 class LBFGS(Optimizer):
-    """Up to `max_iter` quasi-Newton steps p = p + t·d, each time that `step(closure)` is called, d = −H·gradient, with H
-    the inverse Hessian as the last `history_size` changes of p and of the gradient tell it. `closure` forgets the
-    gradients, computes the loss, calls backward and returns the loss; at most `max_eval` (default 5/4·max_iter) times.
+    """Each `step(closure)` takes up to `max_iter` quasi-Newton steps p = p + t·d, d = −H·gradient, with H the inverse
+    Hessian as the last `history_size` changes of p and of the gradient tell it. `closure` forgets the gradients,
+    computes the loss, calls backward and returns the loss; it is called up to `max_eval` (default 5/4·max_iter) times.
 
-    t is lr (in the first step of all at most lr/Σ|gradient|), or is searched for so that the strong Wolfe conditions hold
-    (c₁ = 1e-4, c₂ = 0.9) if `line_search_fn` is "strong_wolfe". A call ends early if no gradient is larger than
-    `tolerance_grad`, or if neither the parameters nor the loss change by more than `tolerance_change`. One group only.
+    t is lr (in the first step of all at most lr/Σ|gradient|) or, if `line_search_fn` is "strong_wolfe", searched for so
+    that the strong Wolfe conditions hold, with c₁ = 1e-4 and c₂ = 0.9. A call ends early if no gradient is larger than
+    `tolerance_grad`, or if the parameters or the loss change by less than `tolerance_change`. One group only.
 
     References: Liu, Nocedal, On the limited memory BFGS method, 1989; Nocedal, Wright, Numerical optimization, 2006,
     algorithms 7.4 and 3.5."""
@@ -44,7 +44,7 @@ class LBFGS(Optimizer):
     def check(self, options: dict[str, Any]) -> None:
         super().check(options)
         if options["line_search_fn"] not in (None, "strong_wolfe"):
-            raise ArgumentError(f"LBFGS: line_search_fn must be 'strong_wolfe' or None, not {options['line_search_fn']!r}")
+            raise ArgumentError(f"LBFGS: line_search_fn {options['line_search_fn']!r} is not 'strong_wolfe' or None")
 
     def _gradient(self) -> Array:
         return np.concatenate([np.zeros(p.array.size, p.dtype) if p.grad is None else p.grad.array.reshape(-1)
@@ -77,7 +77,7 @@ class LBFGS(Optimizer):
         losses: list[Any] = []
         history = [(s.array, y.array, float(r)) for s, y, r in zip(*(state.get(key) or () for key in (
             "old_stps", "old_dirs", "ro")), strict=True)]
-        scale, t = float(state.get("H_diag", 1)), float(state.get("t", lr))
+        scale, t = float(state.get("H_diag") or 1), float(state.get("t") or lr)
         d = state["d"].array if "d" in state else np.zeros_like(x)
         before = state["prev_flat_grad"].array if "d" in state else d
         state.setdefault("func_evals", 0)
@@ -149,7 +149,7 @@ def _cubic(a: _Point, b: _Point, low: float, high: float) -> float:
 
 def _strong_wolfe(at: Callable[[float], _Point], t: float, start: _Point, size: float, tolerance: float, most: int,
                   c1: float = 1e-4, c2: float = 0.9) -> _Point:
-    """A point where the loss has fallen enough and is flat enough, or the lowest after `most` trials beyond the first."""
+    """A point where the loss is low and flat enough, or the lowest after `most` trials beyond the first."""
     def high_up(p: _Point) -> bool:
         return p.f > start.f + c1 * p.t * start.slope
 
@@ -157,7 +157,7 @@ def _strong_wolfe(at: Callable[[float], _Point], t: float, start: _Point, size: 
         return abs(p.slope) <= -c2 * start.slope
 
     last, here, trial = start, at(t), 0
-    while trial < most and not (high_up(here) or trial > 1 and here.f >= last.f):  # until a minimum is bracketed
+    while trial < most and not (high_up(here) or (trial > 1 and here.f >= last.f)):  # until a minimum is bracketed
         if flat(here):
             return here
         if here.slope >= 0:

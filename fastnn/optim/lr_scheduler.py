@@ -24,6 +24,8 @@ class LRScheduler:
     __signature__: ClassVar[inspect.Signature] = declare("optimizer", {"last_epoch": -1})
     at_once: ClassVar[bool] = False  # whether a schedule that begins late begins with a ratio
 
+    last_epoch: Any
+
     if TYPE_CHECKING:  # settings are attributes
         def __getattr__(self, name: str) -> Any: ...
 
@@ -107,7 +109,9 @@ class LRScheduler:
     def state_dict(self) -> dict[str, Any]:
         """Everything but functions and the optimizer, whose own state holds the rates."""
         state = {key: value for key, value in self.__dict__.items() if key not in NOT_SAVED}
-        return state | {"_schedulers": [s.state_dict() for s in state["_schedulers"]]} if "_schedulers" in state else state
+        if "_schedulers" in state:
+            state["_schedulers"] = [scheduler.state_dict() for scheduler in state["_schedulers"]]
+        return state
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take over what `state_dict` returned."""
@@ -134,7 +138,7 @@ class MultiStepLR(LRScheduler, milestones=..., gamma=0.1):
     at_once = True
 
     def prepare(self) -> None:
-        self.milestones = Counter(self.milestones)
+        self.milestones: Counter[int] = Counter(self.milestones)
 
     def ratio(self, t: int) -> float:
         return self.gamma ** self.milestones.get(t, 0)
@@ -228,7 +232,8 @@ class CosineAnnealingLR(LRScheduler, T_max=..., eta_min=0.0):
         if self._is_initial:
             return now
         if (t - 1 - T) % (2 * T) == 0:  # from eta_min the ratio below would be 0/0
-            return [lr + (base - low) * (1 - math.cos(math.pi / T)) / 2 for lr, base in zip(now, self.base_lrs, strict=True)]
+            rise = (1 - math.cos(math.pi / T)) / 2
+            return [lr + (base - low) * rise for lr, base in zip(now, self.base_lrs, strict=True)]
         above, before = (1 + math.cos(math.pi * epoch / T) for epoch in (t, t - 1))
         return [above / before * (lr - low) + low for lr in now]
 
@@ -303,8 +308,9 @@ class _Cycle(LRScheduler):
 class CyclicLR(_Cycle, base_lr=..., max_lr=..., step_size_up=2000, step_size_down=None, mode="triangular", gamma=1.0,
                scale_fn=None, scale_mode="cycle", cycle_momentum=True, base_momentum=0.8, max_momentum=0.9):
     """lr rises straight from base_lr to max_lr in `step_size_up` steps and falls back in `step_size_down`, again and
-    again; momentum falls from max_momentum and rises. The height of cycle c = 1, 2, … is multiplied by 1 ("triangular"),
-    2^(1 − c) ("triangular2") or gamma^t ("exp_range"), or by scale_fn(c) or, if `scale_mode` is "iterations", scale_fn(t).
+    again; momentum falls from max_momentum and rises. The height of cycle c = 1, 2, … is multiplied by 1 for `mode`
+    "triangular", 2^(1 − c) for "triangular2", gamma^t for "exp_range", or by scale_fn(c), if it is given, or, if
+    `scale_mode` is "iterations", scale_fn(t).
 
     Reference: Smith, Cyclical learning rates for training neural networks, WACV 2017."""
 
@@ -346,12 +352,14 @@ class OneCycleLR(_Cycle, max_lr=..., total_steps=None, epochs=None, steps_per_ep
 
     Reference: Smith, Topin, Super-convergence, arXiv:1708.07120."""
 
+    total_steps: Any
+
     def prepare(self) -> None:
-        steps, each = self.total_steps or self.epochs, 1 if self.total_steps else self.steps_per_epoch
-        for count in (steps, each):
-            self._require(isinstance(count, int) and count > 0, f"total_steps, or epochs and steps_per_epoch, must be "
-                          f"positive ints, but {self.total_steps}, {self.epochs}, {self.steps_per_epoch} came")
-        self.total_steps = steps * each
+        given = [self.total_steps, self.epochs, self.steps_per_epoch]
+        counts = given[1:] if self.total_steps is None else given[:1]
+        self._require(all(isinstance(n, int) and n > 0 for n in counts),
+                      f"total_steps, or epochs and steps_per_epoch, must be positive ints, but {given} came")
+        self.total_steps = math.prod(counts)
         self._require(isinstance(self.pct_start, float) and 0 <= self.pct_start <= 1,
                       f"Expected float between 0 and 1 pct_start, but got {self.pct_start}")
         self._require(self.anneal_strategy in CURVES, f"anneal_strategy must be 'cos' or 'linear', not "
@@ -365,8 +373,8 @@ class OneCycleLR(_Cycle, max_lr=..., total_steps=None, epochs=None, steps_per_ep
     def get_lr(self) -> list[float]:
         t, last, turn = self.last_epoch, self.total_steps - 1, self.pct_start * self.total_steps - 1
         self._require(t <= self.total_steps, f"step {t} of {self.total_steps} was asked for")
-        ends = [0.0, turn, 2 * turn, last] if self.three_phase else [0.0, turn, last]
-        rates = ["initial_lr", "max_lr", "initial_lr", "min_lr"] if self.three_phase else ["initial_lr", "max_lr", "min_lr"]
+        ends = [0.0, turn, *[2 * turn] * self.three_phase, last]
+        rates = ["initial_lr", "max_lr", *["initial_lr"] * self.three_phase, "min_lr"]
         momenta = ["max_momentum", "base_momentum", "max_momentum", "max_momentum"]
         phase = next((i for i, end in enumerate(ends[1:]) if t <= end), len(ends) - 2)
         share = (t - ends[phase]) / (ends[phase + 1] - ends[phase])
@@ -432,8 +440,8 @@ class SequentialLR(_Composed, schedulers=..., milestones=...):
         self.optimizer = given["optimizer"]
         self._take(given["schedulers"])
         self._milestones, self.last_epoch = given["milestones"], given["last_epoch"] + 1
-        self._require(len(self._milestones) == len(self._schedulers) - 1, f"{len(self._schedulers)} schedulers need one "
-                      f"milestone less, but {len(self._milestones)} came")
+        self._require(len(self._milestones) == len(self._schedulers) - 1,
+                      f"{len(self._schedulers)} schedulers need one milestone less, but {len(self._milestones)} came")
         for group in self.optimizer.param_groups:
             group["lr"] = group["initial_lr"]
         _undo(self)

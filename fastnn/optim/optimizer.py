@@ -21,7 +21,7 @@ _NOT_NEGATIVE = ("lr", "eps", "weight_decay", "l1", "momentum", "rho", "alpha", 
 
 
 def declare(first: str, options: Group, by_name: Group | None = None) -> inspect.Signature:
-    """Of a constructor that takes `first`, then `options`, then others by name only, with these defaults, or none (…)."""
+    """Of a constructor that takes `first`, `options` and, by name only, others, with these defaults, or none (`...`)."""
     either, keyword, empty = (getattr(inspect.Parameter, name) for name in (
         "POSITIONAL_OR_KEYWORD", "KEYWORD_ONLY", "empty"))
     kinds = [(first, ..., either), *((name, value, either) for name, value in options.items()),
@@ -72,7 +72,7 @@ class Optimizer:
         """Raise ValueError, in PyTorch's words, if an option is out of range."""
         for key, value in options.items():
             name = {"lr": "learning rate", "eps": "epsilon value"}.get(key, f"{key} value")
-            if key in _NOT_NEGATIVE and not value >= 0 or key == "rho" and not value <= 1:
+            if (key in _NOT_NEGATIVE and not value >= 0) or (key == "rho" and not value <= 1):
                 raise ValueError(f"{type(self).__name__}: Invalid {name}: {value}")
             for i, beta in enumerate(value if key == "betas" else ()):
                 if not 0 <= beta < 1:

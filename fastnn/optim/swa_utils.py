@@ -22,7 +22,7 @@ from fastnn.nn.parameter import write
 from fastnn.optim.lr_scheduler import CURVES, LRScheduler
 from fastnn.tensor import Tensor, changing
 
-Average = Callable[[Tensor, Tensor, Any], Tensor]  # of the average, the model's tensor and how many there were
+Average = Callable[[Any, Any, Any], Any]  # of the average, the model's tensor and how many there were
 MultiAverage = Callable[[list[Tensor], list[Tensor], Any], None]  # in place
 
 
@@ -50,8 +50,8 @@ def _in_place(weight: Callable[[Any], float]) -> MultiAverage:
             else:
                 np.copyto(a, a + (b - a) * share, casting="unsafe")
         backend.optimizer.sgd_step([value for _, value, _ in floating], [b for _, _, b in floating], [],
-                                   [np.ones((), np.float32)] * len(floating), share, 0.0, 0.0, 1.0, False, True, 0.0,
-                                   1.0, backend.n_threads())
+                                   [[np.ones((), np.float32)] * len(floating)], (share, 0.0, 0.0, False),
+                                   (1.0, True, 0.0, 1.0), backend.n_threads())
         for a, value, _ in floating:
             if value is not a:  # it had gaps
                 a[...] = value
@@ -89,8 +89,8 @@ class AveragedModel(Module):
     @no_grad()
     def update_parameters(self, model: Module) -> None:
         """Take the parameters that `model` has now into the average, unseen by the tape."""
-        pairs = list(zip(self.module.parameters(), model.parameters(), strict=True))
-        buffers = list(zip(self.module.buffers(), model.buffers(), strict=True))
+        pairs: list[Any] = list(zip(self.module.parameters(), model.parameters(), strict=True))
+        buffers: list[Any] = list(zip(self.module.buffers(), model.buffers(), strict=True))
         if self.use_buffers:
             pairs, buffers = pairs + buffers, []
         if self.n_averaged.item() == 0:
@@ -99,7 +99,8 @@ class AveragedModel(Module):
             for average, current in pairs:
                 write(average, self.avg_fn(average.detach(), current.detach(), self.n_averaged).array)
         elif pairs:
-            (self.multi_avg_fn or get_swa_multi_avg_fn())(*map(list, zip(*pairs, strict=True)), self.n_averaged)
+            averages, currents = map(list, zip(*pairs, strict=True))
+            (self.multi_avg_fn or get_swa_multi_avg_fn())(averages, currents, self.n_averaged)
         for average, current in buffers:
             write(average, current.array)
         self.n_averaged += 1
@@ -137,5 +138,6 @@ class SWALR(LRScheduler, swa_lr=..., anneal_epochs=10, anneal_strategy="cos"):
         step = max(self._step_count - 1, self.anneal_epochs == 0)
         before, now = (CURVES[self.anneal_strategy](0, 1, max(0, min(1, t / max(1, self.anneal_epochs))))
                        for t in (step - 1, step))
-        pairs = [(group["lr"], group["swa_lr"]) for group in self.optimizer.param_groups]
-        return [end * now + (end if before == 1 else (lr - before * end) / (1 - before)) * (1 - now) for lr, end in pairs]
+        ends = [group["swa_lr"] for group in self.optimizer.param_groups]
+        return [end * now + (end if before == 1 else (lr - before * end) / (1 - before)) * (1 - now)
+                for lr, end in zip(self._current(), ends, strict=True)]

@@ -21,52 +21,48 @@ def grad_clamp(grads_out, limit, n_threads):
         np.clip(g, -limit, limit, out=g)
 
 
-def _directions(params, grads, weight_decay, l1, maximize, grad_scale, *states):
-    """For each parameter: itself, its direction d, its entry of each list of states, None where the list is empty."""
+def _each(params, grads, states, numbers, direction):
+    """For each parameter: itself, d, its states, None where they are not kept, and its numbers."""
+    weight_decay, maximize, l1, grad_scale = direction
     for i, (p, g) in enumerate(zip(params, grads, strict=True)):
         d = (-grad_scale if maximize else grad_scale) * g
         if weight_decay != 0:
             d = d + weight_decay * p
         if l1 != 0:
             d = d + l1 * np.sign(p)
-        yield p, d, *(state[i] if state else None for state in states)
+        yield p, d, *(column[i] if column else None for column in (*states, *numbers))
 
 
-def sgd_step(params_out, grads, momentum_buffers_out, steps, lr, momentum, dampening, weight_decay, nesterov, maximize,
-             l1, grad_scale, n_threads):
-    for p, d, b, step in _directions(params_out, grads, weight_decay, l1, maximize, grad_scale, momentum_buffers_out,
-                                     steps):
+def sgd_step(params_out, grads, states_out, numbers_out, options, direction, n_threads):
+    lr, momentum, dampening, nesterov = options
+    for p, d, b, step in _each(params_out, grads, states_out, numbers_out, direction):
         if b is not None:
             b[...] = d if step == 0 else momentum * b + (1 - dampening) * d
             d = d + momentum * b if nesterov else b
         p -= lr * d
 
 
-def adagrad_step(params_out, grads, sums_out, steps_out, lr, lr_decay, weight_decay, eps, maximize, l1, grad_scale,
-                 n_threads):
-    for p, d, total, step in _directions(params_out, grads, weight_decay, l1, maximize, grad_scale, sums_out,
-                                         steps_out):
-        step += 1
+def adagrad_step(params_out, grads, states_out, numbers_out, options, direction, n_threads):
+    lr, lr_decay, eps = options
+    for p, d, total, step in _each(params_out, grads, states_out, numbers_out, direction):
         total += d * d
-        p -= lr / (1 + (float(step) - 1) * lr_decay) * d / (np.sqrt(total) + eps)
-
-
-def adadelta_step(params_out, grads, square_avgs_out, acc_deltas_out, steps_out, lr, rho, eps, weight_decay, maximize,
-                  l1, grad_scale, n_threads):
-    for p, d, square, acc, step in _directions(params_out, grads, weight_decay, l1, maximize, grad_scale,
-                                               square_avgs_out, acc_deltas_out, steps_out):
+        p -= lr / (1 + float(step) * lr_decay) * d / (np.sqrt(total) + eps)
         step += 1
+
+
+def adadelta_step(params_out, grads, states_out, numbers_out, options, direction, n_threads):
+    lr, rho, eps = options
+    for p, d, square, change, step in _each(params_out, grads, states_out, numbers_out, direction):
         square[...] = rho * square + (1 - rho) * d * d
-        delta = np.sqrt(acc + eps) / np.sqrt(square + eps) * d
-        acc[...] = rho * acc + (1 - rho) * delta * delta
-        p -= lr * delta
-
-
-def rmsprop_step(params_out, grads, square_avgs_out, grad_avgs_out, momentum_buffers_out, steps_out, lr, alpha, eps,
-                 weight_decay, momentum, maximize, l1, grad_scale, n_threads):
-    for p, d, square, mean, b, step in _directions(params_out, grads, weight_decay, l1, maximize, grad_scale,
-                                                   square_avgs_out, grad_avgs_out, momentum_buffers_out, steps_out):
+        d = np.sqrt(change + eps) / np.sqrt(square + eps) * d
+        change[...] = rho * change + (1 - rho) * d * d
+        p -= lr * d
         step += 1
+
+
+def rmsprop_step(params_out, grads, states_out, numbers_out, options, direction, n_threads):
+    lr, alpha, eps, momentum = options
+    for p, d, square, mean, b, step in _each(params_out, grads, states_out, numbers_out, direction):
         square[...] = alpha * square + (1 - alpha) * d * d
         if mean is not None:
             mean[...] = _lerp(mean, d, 1 - alpha)
@@ -75,6 +71,7 @@ def rmsprop_step(params_out, grads, square_avgs_out, grad_avgs_out, momentum_buf
         if b is not None:
             d = b[...] = momentum * b + d
         p -= lr * d
+        step += 1
 
 
 def _lerp(a, b, weight):
@@ -82,85 +79,71 @@ def _lerp(a, b, weight):
     return a + weight * (b - a) if weight < 0.5 else b - (1 - weight) * (b - a)
 
 
-def _moments(lr, betas, weight_decay, decoupled, params, grads, l1, maximize, grad_scale, means, squares, *states):
-    """What Adam and its kin share: `_directions`, after the decay of p and the update of both running averages."""
-    for p, d, m, v, *more in _directions(params, grads, 0 if decoupled else weight_decay, l1, maximize, grad_scale,
-                                         means, squares, *states):
-        if decoupled:
-            p *= 1 - lr * weight_decay
-        m[...] = _lerp(m, d, 1 - betas[0])
-        v[...] = betas[1] * v + (1 - betas[1]) * d * d
-        yield p, d, m, v, *more
-
-
-def adam_step(params_out, grads, exp_avgs_out, exp_avg_sqs_out, max_exp_avg_sqs_out, steps_out, lr, betas, eps,
-              weight_decay, decoupled_weight_decay, maximize, l1, grad_scale, n_threads):
-    for p, _, m, v, largest, step in _moments(
-            lr, betas, weight_decay, decoupled_weight_decay, params_out, grads, l1, maximize, grad_scale, exp_avgs_out,
-            exp_avg_sqs_out, max_exp_avg_sqs_out, steps_out):
+def _moments(options, params, grads, states, numbers, direction):
+    """What Adam and its kin share: p after its decay, d, m and v with d in them, the step; then what else there is."""
+    lr, beta1, beta2, _, decay, *_ = options
+    for p, d, m, v, *more, step in _each(params, grads, states, numbers[:1], direction):
+        p *= 1 - lr * decay
+        m[...] = _lerp(m, d, 1 - beta1)
+        v[...] = beta2 * v + (1 - beta2) * d * d
         step += 1
-        s = float(step)
+        yield p, d, m, v, float(step), *more
+
+
+def adam_step(params_out, grads, states_out, numbers_out, options, direction, n_threads):
+    lr, beta1, beta2, eps, _ = options
+    for p, _, m, v, s, largest in _moments(options, params_out, grads, states_out, numbers_out, direction):
         if largest is not None:
             v = np.maximum(largest, v, out=largest)
-        p -= lr / (1 - betas[0]**s) * m / (np.sqrt(v) / np.sqrt(1 - betas[1]**s) + eps)
+        p -= lr / (1 - beta1**s) * m / (np.sqrt(v) / np.sqrt(1 - beta2**s) + eps)
 
 
-def adamax_step(params_out, grads, exp_avgs_out, exp_infs_out, steps_out, lr, betas, eps, weight_decay, maximize, l1,
-                grad_scale, n_threads):
-    for p, d, m, u, step in _directions(params_out, grads, weight_decay, l1, maximize, grad_scale, exp_avgs_out,
-                                        exp_infs_out, steps_out):
+def adamax_step(params_out, grads, states_out, numbers_out, options, direction, n_threads):
+    lr, beta1, beta2, eps = options
+    for p, d, m, u, step in _each(params_out, grads, states_out, numbers_out, direction):
         step += 1
-        m[...] = _lerp(m, d, 1 - betas[0])
-        np.maximum(betas[1] * u, np.abs(d) + eps, out=u)
-        p -= lr / (1 - betas[0]**float(step)) * m / u
+        m[...] = _lerp(m, d, 1 - beta1)
+        np.maximum(beta2 * u, np.abs(d) + eps, out=u)
+        p -= lr / (1 - beta1**float(step)) * m / u
 
 
-def nadam_step(params_out, grads, exp_avgs_out, exp_avg_sqs_out, steps_out, mu_products_out, lr, betas, eps,
-               weight_decay, momentum_decay, decoupled_weight_decay, maximize, l1, grad_scale, n_threads):
-    for p, d, m, v, step, product in _moments(
-            lr, betas, weight_decay, decoupled_weight_decay, params_out, grads, l1, maximize, grad_scale, exp_avgs_out,
-            exp_avg_sqs_out, steps_out, mu_products_out):
-        step += 1
-        s = float(step)
-        mu, after = (betas[0] * (1 - 0.96**(t * momentum_decay) / 2) for t in (s, s + 1))
+def nadam_step(params_out, grads, states_out, numbers_out, options, direction, n_threads):
+    lr, beta1, beta2, eps, _, momentum_decay = options
+    parts = _moments(options, params_out, grads, states_out, numbers_out, direction)
+    for (p, d, m, v, s), product in zip(parts, numbers_out[1] if params_out else (), strict=True):
+        mu, after = (beta1 * (1 - 0.96**(t * momentum_decay) / 2) for t in (s, s + 1))
         product[...] = np.float32(product) * np.float32(mu)  # as PyTorch keeps it
         total = float(product)
         d = (1 - mu) / (1 - total) * d + after / (1 - total * after) * m
-        p -= lr * d / (np.sqrt(v / (1 - betas[1]**s)) + eps)
+        p -= lr * d / (np.sqrt(v / (1 - beta2**s)) + eps)
 
 
-def radam_step(params_out, grads, exp_avgs_out, exp_avg_sqs_out, steps_out, lr, betas, eps, weight_decay,
-               decoupled_weight_decay, maximize, l1, grad_scale, n_threads):
-    for p, _, m, v, step in _moments(
-            lr, betas, weight_decay, decoupled_weight_decay, params_out, grads, l1, maximize, grad_scale, exp_avgs_out,
-            exp_avg_sqs_out, steps_out):
-        step += 1
-        s = float(step)
-        limit, rest = 2 / (1 - betas[1]) - 1, 1 - betas[1]**s
+def radam_step(params_out, grads, states_out, numbers_out, options, direction, n_threads):
+    lr, beta1, beta2, eps, _ = options
+    for p, _, m, v, s in _moments(options, params_out, grads, states_out, numbers_out, direction):
+        limit, rest = 2 / (1 - beta2) - 1, 1 - beta2**s
         rho = limit - 2 * s * (1 - rest) / rest
-        m = m / (1 - betas[0]**s)
+        m = m / (1 - beta1**s)
         if rho > 5:
             m *= math.sqrt(rest * (rho - 4) * (rho - 2) * limit / ((limit - 4) * (limit - 2) * rho))
             m /= np.sqrt(v) + eps
         p -= lr * m
 
 
-def rprop_step(params_out, grads, prevs_out, step_sizes_out, steps_out, etas, step_sizes, maximize, l1, grad_scale,
-               n_threads):
-    for p, d, before, size, step in _directions(params_out, grads, 0, l1, maximize, grad_scale, prevs_out,
-                                                step_sizes_out, steps_out):
-        step += 1
+def rprop_step(params_out, grads, states_out, numbers_out, options, direction, n_threads):
+    down, up, least, most = options
+    for p, d, before, size, step in _each(params_out, grads, states_out, numbers_out, direction):
         turn = np.sign(d) * np.sign(before)
-        size *= np.select([turn > 0, turn < 0], [etas[1], etas[0]], 1 + turn)
-        np.clip(size, *step_sizes, out=size)
+        size *= np.select([turn > 0, turn < 0], [up, down], 1 + turn)
+        np.clip(size, least, most, out=size)
         before[...] = np.where(turn < 0, 0, d)
         p -= np.sign(before) * size
+        step += 1
 
 
-def asgd_step(params_out, grads, axs_out, steps_out, etas_out, mus_out, lr, lambd, alpha, t0, weight_decay, maximize,
-              l1, grad_scale, n_threads):
-    for p, d, ax, step, eta, mu in _directions(params_out, grads, weight_decay, l1, maximize, grad_scale, axs_out,
-                                               steps_out, etas_out, mus_out):
+def asgd_step(params_out, grads, states_out, numbers_out, options, direction, n_threads):
+    lr, lambd, alpha, t0 = options
+    for p, d, ax, step, eta, mu in _each(params_out, grads, states_out, numbers_out, direction):
         p[...] = (1 - lambd * float(eta)) * p - float(eta) * d
         ax[...] = p if mu == 1 else ax + (p - ax) * float(mu)
         step += 1

@@ -197,15 +197,15 @@ def normalization(name, make):
 
 
 SIZES = [(), (0,), (1,), (63,), (130, 17), (8, 3, 3, 5), (129, 130)]  # the last is longer than a unit of work
-OPTIONS = ("special", "more", "weight_decay", "maximize", "momentum", "dampening", "nesterov", "step", "betas", "eps",
-           "decoupled_weight_decay", "l1")
+# special values?, all states?, steps so far, momentum, dampening, nesterov, beta1, beta2, eps, decoupled decay; and
+# weight_decay, maximize, l1, grad_scale
 STEPS = [
-    (False, False, 0.0, False, 0.0, 0.0, False, 0, (0.9, 0.999), 1e-8, False, 0.0),
-    (True, False, 0.0, True, 0.9, 0.0, False, 100_000, (0.9, 0.999), 1e-8, False, 0.05),
-    (False, True, 0.1, False, 0.9, 0.3, False, 3, (0.9, 0.999), 1e-3, False, 0.0),
-    (True, True, 0.1, False, 0.9, 0.0, True, 4, (0.3, 0.5), 1e-3, True, 0.05),
-    (True, False, 0.1, True, 0.0, 0.0, False, 5, (0.0, 0.0), 1e-3, True, 0.05),
-    (True, True, 0.0, False, 0.9, 0.0, True, 0, (0.9, 0.99), 0.5, False, 0.0),
+    (False, False, 0, 0.0, 0.0, False, 0.9, 0.999, 1e-8, 0.0, (0.0, False, 0.0, 1.0)),
+    (True, False, 100_000, 0.9, 0.0, False, 0.9, 0.999, 1e-8, 0.0, (0.0, True, 0.05, 1.0)),
+    (False, True, 3, 0.9, 0.3, False, 0.9, 0.999, 1e-3, 0.0, (0.1, False, 0.0, 2.0)),
+    (True, True, 4, 0.9, 0.0, True, 0.3, 0.5, 1e-3, 0.1, (0.0, False, 0.05, 2.0)),
+    (True, False, 5, 0.0, 0.0, False, 0.0, 0.0, 1e-3, 0.1, (0.1, True, 0.05, 1.0)),
+    (True, True, 0, 0.9, 0.0, True, 0.9, 0.99, 0.5, 0.0, (0.0, False, 0.0, 2.0)),
 ]
 
 
@@ -214,26 +214,29 @@ def optimizer(name, make):
     def arrays(draw=make.normal):
         return [*map(draw, SIZES), make.weight(7, 4, 3, 5)]
 
-    for row in STEPS:
-        case = dict(zip(OPTIONS, row, strict=True))
-        draw = make.special if case["special"] else make.normal
+    for special, full, step, momentum, dampening, nesterov, beta1, beta2, eps, decay, direction in STEPS:
+        draw = make.special if special else make.normal
         squares, largest = ([np.abs(a, out=a) for a in arrays(draw)] for draw in (make.normal, draw))
-        deviations = [np.multiply(0.3, np.sqrt(a), out=a.copy(order="K")) for a in squares]  # of a mean that fits
-        params, more, smooth = arrays(), case["more"], case["betas"][1]
-        steps, products, etas, mus = ([np.array(x, np.float32) for _ in params] for x in (
-            case["step"], 0.9, 0.05, 0.25 if more else 1))
-        case |= {
-            "lr": 0.1 if name == "sgd_step" else 0.01, "params_out": params, "grads": arrays(draw), "steps": steps,
-            "steps_out": steps, "mu_products_out": products, "etas_out": etas, "mus_out": mus, "sums_out": squares,
-            "square_avgs_out": squares, "exp_avg_sqs_out": squares, "exp_infs_out": squares, "acc_deltas_out": largest,
-            "step_sizes_out": squares, "exp_avgs_out": arrays(), "axs_out": arrays(), "prevs_out": arrays(draw),
-            "momentum_buffers_out": arrays() if case["momentum"] else [], "grad_avgs_out": deviations if more else [],
-            "max_exp_avg_sqs_out": largest if more else [], "grad_scale": 2.0 if more else 1.0, "rho": smooth,
-            "alpha": smooth, "lr_decay": 0.1 * more, "momentum_decay": 0.004, "etas": (0.5, 1.2), "lambd": 0.01,
-            "step_sizes": (0.01, 2.0), "t0": 2.0, "factor": 0.3, "limit": 0.4, "largest": case["maximize"],
-            "norm_out": np.array(7.0), "grads_out": arrays(draw)}
-        yield case, 1
-    yield {key: [] if isinstance(value, list) else value for key, value in case.items()}, 1
+        means = [np.multiply(0.3, np.sqrt(a), out=a.copy(order="K")) for a in squares]  # that fit the squares
+        params, adam = arrays(), (0.01, beta1, beta2, eps, decay)
+        options, states, numbers = {
+            "sgd_step": ((0.1, momentum, dampening, nesterov), [arrays() if momentum else []], ()),
+            "adagrad_step": ((0.1, 0.1 * full, eps), [squares], ()),
+            "adadelta_step": ((0.5, beta2, eps), [squares, largest], ()),
+            "rmsprop_step": ((0.01, beta2, eps, momentum), [squares, means if full else [], arrays() if momentum else []], ()),
+            "adam_step": (adam, [arrays(), squares, largest if full else []], ()),
+            "adamax_step": ((0.001, *adam[1:4]), [arrays(), squares], ()), "radam_step": (adam, [arrays(), squares], ()),
+            "nadam_step": ((*adam, 0.004), [arrays(), squares], (0.9,)),
+            "rprop_step": ((0.5, 1.2, 0.01, 2.0), [arrays(draw), squares], ()),
+            "asgd_step": ((0.01, 0.01, beta2, 2.0), [arrays()], (0.05, 0.25 if full else 1.0)),
+        }.get(name, ((), [], ()))
+        yield {"params_out": params, "grads": arrays(draw), "states_out": states, "options": options,
+               "numbers_out": [[np.array(x, np.float32) for _ in params] for x in (step, *numbers)],
+               "direction": direction, "grads_out": arrays(draw), "factor": 0.3, "limit": 0.4, "largest": direction[1],
+               "norm_out": np.array(7.0)}, 1
+    yield {"params_out": [], "grads": [], "states_out": [], "options": options, "numbers_out": [],
+           "direction": direction, "grads_out": [], "factor": 0.3, "limit": 0.4, "largest": True,
+           "norm_out": np.array(7.0)}, 1
 
 
 # N, C, H, W; kernel, stride, padding, dilation

@@ -69,7 +69,7 @@ OPTIONS = {
         if not (row["nesterov"] and (not row["momentum"] or row["dampening"]))
     ],
     "Adagrad": product(
-        lr=[0.1], lr_decay=(0, 0.2), weight_decay=DECAYS, initial_accumulator_value=(0, 0.5), eps=(1e-10, 1e-2), maximize=UP
+        lr=[0.1], lr_decay=(0, 1), weight_decay=DECAYS, initial_accumulator_value=(0, 1), eps=(1e-10, 0.1), maximize=UP
     ),
     "Adadelta": product(lr=(1.0, 0.5), rho=(0.9, 0.3), eps=(1e-6, 1e-2), weight_decay=DECAYS, maximize=UP),
     "RMSprop": product(
