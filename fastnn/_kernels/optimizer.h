@@ -7,13 +7,12 @@
 enum { SGD, ADAGRAD, ADADELTA, RMSPROP, ADAM, ADAMAX, NADAM, RADAM, RPROP, ASGD };
 enum { MOST = 12 }; /* scalars */
 
-#if defined(__GNUC__)
-#define OPT_LOOP _Pragma("GCC ivdep") for (ptrdiff_t i = 0; i < n; i++) /* arrays may be the same, not overlap */
+#ifdef __GNUC__
 #define OPT_INLINE static inline __attribute__((always_inline))
 #else
-#define OPT_LOOP for (ptrdiff_t i = 0; i < n; i++)
 #define OPT_INLINE static inline
 #endif
+#define RULE(name) OPT_INLINE real OF(name)(real p, real d, real *s, const real *c, int states)
 
 #define real float
 #define OF(name) name##_f32
@@ -34,28 +33,22 @@ OPT_INLINE real OF(lerp)(real a, real b, real w) {
     return w < (real)0.5 ? a + w * (b - a) : (real)(b - (1.0 - w) * (b - a));
 }
 
-OPT_INLINE real OF(sign)(real x) { /* of 0 and NaN, themselves */
-    return x > 0 ? 1 : x < 0 ? -1 : x;
+OPT_INLINE real OF(sign)(real x) { return x > 0 ? 1 : x < 0 ? -1 : x; } /* of 0 and NaN, themselves */
+
+OPT_INLINE real OF(larger)(real a, real b) { return (a < b) | (b != b) ? b : a; } /* or NaN */
+
+RULE(sgd) {
+    const real lr = c[0], momentum = c[1], damp = c[2], nesterov = c[3], first = c[4];
+    if (states) s[0] = first ? d : momentum * s[0] + damp * d;
+    return p - lr * (!states ? d : nesterov ? d + momentum * s[0] : s[0]);
 }
 
-OPT_INLINE real OF(larger)(real a, real b) { /* or NaN */
-    return (a < b) | (b != b) ? b : a;
-}
-
-OPT_INLINE real OF(sgd)(real p, real d, real *s, const real *c, int states) {
-    const real lr = c[0], momentum = c[1], damp = c[2];
-    const int nesterov = c[3] != 0, first = c[4] != 0;
-    if (!states) return p - lr * d;
-    s[0] = first ? d : momentum * s[0] + damp * d;
-    return p - lr * (nesterov ? d + momentum * s[0] : s[0]);
-}
-
-OPT_INLINE real OF(adagrad)(real p, real d, real *s, const real *c, int states) {
+RULE(adagrad) {
     s[0] = s[0] + d * d;
     return p - c[0] * (d / (ROOT(s[0]) + c[1]));
 }
 
-OPT_INLINE real OF(adadelta)(real p, real d, real *s, const real *c, int states) {
+RULE(adadelta) {
     const real lr = c[0], rho = c[1], rest = c[2], eps = c[3];
     s[0] = rho * s[0] + rest * d * d;
     const real step = ROOT(s[1] + eps) / ROOT(s[0] + eps) * d;
@@ -63,7 +56,7 @@ OPT_INLINE real OF(adadelta)(real p, real d, real *s, const real *c, int states)
     return p - lr * step;
 }
 
-OPT_INLINE real OF(rmsprop)(real p, real d, real *s, const real *c, int states) {
+RULE(rmsprop) {
     const real lr = c[0], alpha = c[1], rest = c[2], eps = c[3], momentum = c[4];
     real square = s[0] = alpha * s[0] + rest * d * d;
     if (states & 2) { /* centred: the variance, which rounding may make negative */
@@ -81,34 +74,33 @@ OPT_INLINE void OF(moments)(real d, real *s, const real *c) {
     s[1] = c[1] * s[1] + c[2] * d * d;
 }
 
-OPT_INLINE real OF(adam)(real p, real d, real *s, const real *c, int states) {
+RULE(adam) {
     const real lr = c[3], scale = c[4], eps = c[5], keep = c[6];
     OF(moments)(d, s, c);
     if (states & 4) s[2] = OF(larger)(s[2], s[1]);
     return keep * p - lr * (s[0] / (scale * ROOT(states & 4 ? s[2] : s[1]) + eps));
 }
 
-OPT_INLINE real OF(nadam)(real p, real d, real *s, const real *c, int states) {
+RULE(nadam) {
     const real lr = c[3], scale = c[4], eps = c[5], keep = c[6], lr_grad = c[7];
     OF(moments)(d, s, c);
     return keep * p - (lr_grad * d + lr * s[0]) / (scale * ROOT(s[1]) + eps);
 }
 
-OPT_INLINE real OF(radam)(real p, real d, real *s, const real *c, int states) {
-    const real lr = c[3], eps = c[5], keep = c[6];
-    const int rectified = c[4] != 0;
+RULE(radam) {
+    const real lr = c[3], rectified = c[4], eps = c[5], keep = c[6];
     OF(moments)(d, s, c);
     return keep * p - lr * (rectified ? s[0] / (ROOT(s[1]) + eps) : s[0]);
 }
 
-OPT_INLINE real OF(adamax)(real p, real d, real *s, const real *c, int states) {
+RULE(adamax) {
     const real lr = c[3], beta2 = c[1], eps = c[5], size = d < 0 ? -d : d;
     s[0] = OF(lerp)(s[0], d, c[0]);
     s[1] = OF(larger)(beta2 * s[1], size + eps);
     return p - lr * (s[0] / s[1]);
 }
 
-OPT_INLINE real OF(rprop)(real p, real d, real *s, const real *c, int states) {
+RULE(rprop) {
     const real down = c[0], up = c[1], least = c[2], most = c[3];
     const real turn = OF(sign)(d) * OF(sign)(s[0]), step = s[1] * (turn > 0 ? up : turn < 0 ? down : 1 + turn);
     s[1] = step < least ? least : step > most ? most : step;
@@ -116,7 +108,7 @@ OPT_INLINE real OF(rprop)(real p, real d, real *s, const real *c, int states) {
     return p - OF(sign)(s[0]) * s[1];
 }
 
-OPT_INLINE real OF(asgd)(real p, real d, real *s, const real *c, int states) {
+RULE(asgd) {
     const real keep = c[0], eta = c[1], mu = c[2];
     p = keep * p - eta * d;
     s[0] = mu == 1 ? p : s[0] + (p - s[0]) * mu;
@@ -136,7 +128,8 @@ OPT_INLINE void OF(loop)(OF(rule) rule, const int states, char *const *data, ptr
     const int decays = decay != 0, thins = l1 != 0;
     real c[MOST];
     for (int i = 0; i < MOST - 3; i++) c[i] = (real)scalars[i + 3];
-    OPT_LOOP {
+    _Pragma("GCC ivdep") /* arrays may be the same, not overlap */
+    for (ptrdiff_t i = 0; i < n; i++) {
         const real p = x[i];
         real s[3] = {states & 1 ? a[i] : 0, states & 2 ? b[i] : 0, states & 4 ? z[i] : 0};
         real d = scale * g[i];

@@ -7,7 +7,7 @@ import numpy as np
 
 from fastnn.autograd import enable_grad
 from fastnn.errors import ArgumentError
-from fastnn.optim.optimizer import Optimizer, Params
+from fastnn.optim.optimizer import Group, Optimizer, Params
 from fastnn.tensor import Array, Tensor, changing
 
 
@@ -28,8 +28,7 @@ class LBFGS(Optimizer):
     that the strong Wolfe conditions hold, with c₁ = 1e-4 and c₂ = 0.9. A call ends early if no gradient is larger than
     `tolerance_grad`, or if the parameters or the loss change by less than `tolerance_change`. One group only.
 
-    References: Liu, Nocedal, On the limited memory BFGS method, 1989; Nocedal, Wright, Numerical optimization, 2006,
-    algorithms 7.4 and 3.5."""
+    References: Liu, Nocedal, On the limited memory BFGS method, 1989; Nocedal, Wright, Numerical optimization, 2006."""
 
     def __init__(self, params: Params, lr: float = 1, max_iter: int = 20, max_eval: int | None = None,
                  tolerance_grad: float = 1e-7, tolerance_change: float = 1e-9, history_size: int = 100,
@@ -38,65 +37,58 @@ class LBFGS(Optimizer):
             "lr": lr, "max_iter": max_iter, "max_eval": max_iter * 5 // 4 if max_eval is None else max_eval,
             "tolerance_grad": tolerance_grad, "tolerance_change": tolerance_change, "history_size": history_size,
             "line_search_fn": line_search_fn})
-        if len(self.param_groups) != 1:
-            raise ValueError("LBFGS doesn't support per-parameter options (parameter groups)")
 
-    def check(self, options: dict[str, Any]) -> None:
+    def check(self, options: Group) -> None:
         super().check(options)
         if options["line_search_fn"] not in (None, "strong_wolfe"):
             raise ArgumentError(f"LBFGS: line_search_fn {options['line_search_fn']!r} is not 'strong_wolfe' or None")
 
-    def _gradient(self) -> Array:
-        return np.concatenate([np.zeros(p.array.size, p.dtype) if p.grad is None else p.grad.array.reshape(-1)
-                               for p in self._params()])
+    def add_param_group(self, param_group: Group) -> None:
+        super().add_param_group(param_group)
+        if len(self.param_groups) > 1:
+            raise ValueError("LBFGS doesn't support per-parameter options (parameter groups)")
 
     def _place(self, x: Array) -> None:
         """Write the vector x into the parameters."""
-        start = 0
         for p in self._params():
-            values = changing(p)
-            values[...] = x[start:start + values.size].reshape(values.shape)
-            start += values.size
+            changing(p)[...] = x[:p.array.size].reshape(p.shape)
+            x = x[p.array.size:]
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """One call, as above; returns the loss before it. TypeError without a closure."""
         if closure is None:
             raise TypeError("LBFGS: step needs a closure that computes the loss anew")
-        group, state = self.param_groups[0], self.state[self._params()[0]]
-        lr, tolerance = group["lr"], group["tolerance_change"]
+        group, state, losses = self.param_groups[0], self.state[self._params()[0]], []
         x = np.concatenate([p.array.reshape(-1) for p in self._params()])
+        number, tolerance = x.dtype.type, group["tolerance_change"]
 
         def at(t: float) -> _Point:
             if t:
-                self._place(x + x.dtype.type(t) * d)
+                self._place(x + number(t) * d)
             with enable_grad():
                 losses.append(closure())
-            gradient = self._gradient()
+            gradient = np.concatenate([np.zeros(p.array.size, p.dtype) if p.grad is None else p.grad.array.reshape(-1)
+                                       for p in self._params()])
             return _Point(t, float(losses[-1]), gradient, float(gradient.dot(d)))
 
-        losses: list[Any] = []
-        history = [(s.array, y.array, float(r)) for s, y, r in zip(*(state.get(key) or () for key in (
-            "old_stps", "old_dirs", "ro")), strict=True)]
-        scale, t = float(state.get("H_diag") or 1), float(state.get("t") or lr)
-        d = state["d"].array if "d" in state else np.zeros_like(x)
-        before = state["prev_flat_grad"].array if "d" in state else d
-        state.setdefault("func_evals", 0)
-        state.setdefault("n_iter", 0)
+        steps, changes, inverses = (state.get(key) or () for key in ("old_stps", "old_dirs", "ro"))
+        history = [(s.array, y.array, float(r)) for s, y, r in zip(steps, changes, inverses, strict=True)]
+        scale, t, done = float(state.get("H_diag") or 1), float(state.get("t") or 0), state.get("n_iter", 0)
+        d, before = (state[key].array if key in state else np.zeros_like(x) for key in ("d", "prev_flat_grad"))
         start = here = at(0)
         for i in range(1, group["max_iter"] + 1):
             if _largest(here.gradient) <= group["tolerance_grad"]:
                 break
-            state["n_iter"] += 1
-            g = here.gradient
-            if state["n_iter"] > 1:
-                y, s = g - before, d * x.dtype.type(t)
+            g, done = here.gradient, done + 1
+            if done > 1:
+                y, s = g - before, d * number(t)
                 curvature = float(y.dot(s))
                 if curvature > 1e-10:
                     history = [*history, (s, y, 1 / curvature)][-group["history_size"]:]
                     scale = curvature / float(y.dot(y))
-            d = _two_loops(-g, history, scale)
-            before, start = g, _Point(0, here.f, g, float(g.dot(d)))
-            t = min(1.0, 1 / float(np.abs(g).sum())) * lr if state["n_iter"] == 1 else lr
+            d, before = _two_loops(-g, history, scale), g
+            start = _Point(0, here.f, g, float(g.dot(d)))
+            t = group["lr"] * (min(1.0, 1 / float(np.abs(g).sum())) if done == 1 else 1)
             if start.slope > -tolerance:
                 break
             if group["line_search_fn"]:
@@ -104,15 +96,15 @@ class LBFGS(Optimizer):
                 t = here.t
             elif i < group["max_iter"]:
                 here = at(t)
-            x = x + x.dtype.type(t) * d
+            x = x + number(t) * d
             self._place(x)
             if len(losses) >= group["max_eval"] or min(_largest(d) * abs(t), abs(here.f - start.f)) < tolerance:
                 break
-        state["func_evals"] += len(losses)
-        if state["n_iter"]:
+        steps, changes, inverses = zip(*history, strict=True) if history else ((), (), ())
+        state |= {"func_evals": state.get("func_evals", 0) + len(losses), "n_iter": done}
+        if done:
             state |= {"d": Tensor(d), "t": t, "H_diag": scale, "prev_flat_grad": Tensor(before), "prev_loss": start.f,
-                      "old_stps": [Tensor(s) for s, _, _ in history], "old_dirs": [Tensor(y) for _, y, _ in history],
-                      "ro": [r for _, _, r in history]}
+                      "old_stps": [*map(Tensor, steps)], "old_dirs": [*map(Tensor, changes)], "ro": [*inverses]}
         return losses[0]
 
     def _adopt(self, p: Tensor, key: str, value: Any) -> Any:
@@ -126,13 +118,13 @@ def _largest(x: Array) -> float:
 def _two_loops(q: Array, history: list[tuple[Array, Array, float]], scale: float) -> Array:
     """H·q, from pairs of changes s of the parameters and y of the gradient and 1/s·y, the oldest first, and H = scale·I
     before them (Nocedal, Wright, algorithm 7.4)."""
-    weights = []
+    number, weights = q.dtype.type, []
     for s, y, r in reversed(history):
-        weights.append(s.dot(q) * q.dtype.type(r))
+        weights.append(s.dot(q) * number(r))
         q = q - weights[-1] * y
-    q = q * q.dtype.type(scale)
-    for (s, y, r), weight in zip(history, reversed(weights), strict=True):
-        q = q + s * (weight - y.dot(q) * q.dtype.type(r))
+    q = q * number(scale)
+    for s, y, r in history:
+        q = q + s * (weights.pop() - y.dot(q) * number(r))
     return q
 
 
@@ -140,23 +132,22 @@ def _cubic(a: _Point, b: _Point, low: float, high: float) -> float:
     """Where the cubic with the values and slopes of a and b has its minimum, within [low, high] (op. cit., 3.59)."""
     a, b = (a, b) if a.t <= b.t else (b, a)
     d1 = a.slope + b.slope - 3 * (a.f - b.f) / (a.t - b.t)
-    square = d1 * d1 - a.slope * b.slope
-    if square < 0:
+    if (square := d1 * d1 - a.slope * b.slope) < 0:
         return (low + high) / 2
     d2 = square**0.5
     return min(max(b.t - (b.t - a.t) * ((b.slope + d2 - d1) / (b.slope - a.slope + 2 * d2)), low), high)
 
 
-def _strong_wolfe(at: Callable[[float], _Point], t: float, start: _Point, size: float, tolerance: float, most: int,
-                  c1: float = 1e-4, c2: float = 0.9) -> _Point:
+def _strong_wolfe(at: Callable[[float], _Point], t: float, start: _Point, size: float, tolerance: float,
+                  most: int) -> _Point:
     """A point where the loss is low and flat enough, or the lowest after `most` trials beyond the first."""
     def high_up(p: _Point) -> bool:
-        return p.f > start.f + c1 * p.t * start.slope
+        return p.f > start.f + 1e-4 * p.t * start.slope
 
     def flat(p: _Point) -> bool:
-        return abs(p.slope) <= -c2 * start.slope
+        return abs(p.slope) <= -0.9 * start.slope
 
-    last, here, trial = start, at(t), 0
+    last, here, trial, slow = start, at(t), 0, False
     while trial < most and not (high_up(here) or (trial > 1 and here.f >= last.f)):  # until a minimum is bracketed
         if flat(here):
             return here
@@ -164,10 +155,8 @@ def _strong_wolfe(at: Callable[[float], _Point], t: float, start: _Point, size: 
             break
         t = _cubic(last, here, here.t + 0.01 * (here.t - last.t), here.t * 10)
         last, here, trial = here, at(t), trial + 1
-    if trial == most:
-        last = start
+    last = start if trial == most else last
     low, high = (last, here) if last.f <= here.f else (here, last)
-    slow = False
     while trial < most and abs(high.t - low.t) * size >= tolerance:
         least, largest = min(low.t, high.t), max(low.t, high.t)
         t, edge = _cubic(low, high, least, largest), 0.1 * (largest - least)
