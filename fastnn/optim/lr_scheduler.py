@@ -299,10 +299,8 @@ class _Cycle(LRScheduler):
                 self._set_momentum(group, top)
 
     def _set_momentum(self, group: dict[str, Any], momentum: float) -> None:
-        if self.cycle_momentum and "betas" in group:
-            group["betas"] = (momentum, *group["betas"][1:])
-        elif self.cycle_momentum:
-            group["momentum"] = momentum
+        if self.cycle_momentum:
+            group |= {"betas": (momentum, *group["betas"][1:])} if "betas" in group else {"momentum": momentum}
 
 
 class CyclicLR(_Cycle, base_lr=..., max_lr=..., step_size_up=2000, step_size_down=None, mode="triangular", gamma=1.0,
@@ -314,32 +312,24 @@ class CyclicLR(_Cycle, base_lr=..., max_lr=..., step_size_up=2000, step_size_dow
 
     Reference: Smith, Cyclical learning rates for training neural networks, WACV 2017."""
 
-    def __init__(self, *args: Any, **settings: Any) -> None:
-        super().__init__(*args, **settings)
-        self.base_lrs = self._each("base_lr")
-
     def prepare(self) -> None:
         self._require(self.scale_fn or self.mode in ("triangular", "triangular2", "exp_range"),
                       f"mode {self.mode!r} is invalid and scale_fn is None")
-        self.max_lrs = self._each("max_lr")
-        for group, lr in zip(self.optimizer.param_groups, self._each("base_lr"), strict=True):
-            if self.last_epoch == -1:
-                group["lr"] = lr
+        self.ranges = list(zip(self._each("base_lr"), self._each("max_lr"), strict=True))
+        for group, (low, _) in zip(self.optimizer.param_groups, self.ranges, strict=True):
+            group["lr"] = low if self.last_epoch == -1 else group["lr"]
         self._prepare_momentum()
 
     def get_lr(self) -> list[float]:
         t, up, down = self.last_epoch, self.step_size_up, self.step_size_down or self.step_size_up
-        cycle = math.floor(1 + t / (up + down))
-        x, top = 1 + t / (up + down) - cycle, up / (up + down)
-        height = x / top if x <= top else (x - 1) / (top - 1)
-        if self.scale_fn:
-            height *= self.scale_fn(cycle if self.scale_mode == "cycle" else t)
-        else:
-            height *= {"triangular": 1.0, "triangular2": 0.5 ** (cycle - 1)}.get(self.mode, self.gamma ** t)
+        cycle, x, top = 1 + t // (up + down), t / (up + down) % 1, up / (up + down)
+        scale = self.scale_fn(cycle if self.scale_mode == "cycle" else t) if self.scale_fn else (
+            {"triangular": 1.0, "triangular2": 0.5 ** (cycle - 1)}.get(self.mode, self.gamma ** t))
+        height = scale * (x / top if x <= top else (x - 1) / (top - 1))
         momenta = zip(self._each("max_momentum"), self._each("base_momentum"), strict=True)
         for group, (high, low) in zip(self.optimizer.param_groups, momenta, strict=True):
             self._set_momentum(group, _line(high, low, height))
-        return [_line(low, high, height) for low, high in zip(self.base_lrs, self.max_lrs, strict=True)]
+        return [_line(low, high, height) for low, high in self.ranges]
 
 
 class OneCycleLR(_Cycle, max_lr=..., total_steps=None, epochs=None, steps_per_epoch=None, pct_start=0.3,
@@ -398,20 +388,18 @@ class ReduceLROnPlateau(LRScheduler, mode="min", factor=0.1, patience=10, thresh
         self._require(self.mode in ("min", "max"), f"mode {self.mode} is unknown!")
         self._require(self.threshold_mode in ("rel", "abs"), f"threshold mode {self.threshold_mode} is unknown!")
         self.min_lrs = self._each("min_lr")
-        self.best = math.inf if self.mode == "min" else -math.inf
-        self.cooldown_counter = self.num_bad_epochs = 0
+        self.sign = 1 if self.mode == "min" else -1
+        self.best, self.cooldown_counter, self.num_bad_epochs = self.sign * math.inf, 0, 0
 
     def _begin(self) -> None:
         self.last_epoch, self._last_lr = 0, self._current()
 
     def step(self, metrics: Any, epoch: int | None = None) -> None:  # type: ignore[override]
         current, self.last_epoch = float(metrics), self.last_epoch + 1 if epoch is None else epoch
-        sign = 1 if self.mode == "min" else -1
-        limit = self.best * (1 - sign * self.threshold) if self.threshold_mode == "rel" else (
-            self.best - sign * self.threshold)
-        better = sign * current < sign * limit
-        self.best = current if better else self.best
-        self.num_bad_epochs = 0 if better else self.num_bad_epochs + 1
+        least = self.sign * self.threshold
+        limit = self.best * (1 - least) if self.threshold_mode == "rel" else self.best - least
+        better = self.sign * current < self.sign * limit
+        self.best, self.num_bad_epochs = (current, 0) if better else (self.best, self.num_bad_epochs + 1)
         if self.cooldown_counter > 0:
             self.cooldown_counter, self.num_bad_epochs = self.cooldown_counter - 1, 0
         if self.num_bad_epochs > self.patience:

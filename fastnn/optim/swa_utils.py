@@ -1,13 +1,10 @@
-"""Averages of a model's parameters over training, which often generalize better than the last ones.
-
-Stochastic weight averaging takes the mean of all (Izmailov et al., Averaging weights leads to wider optima and better
-generalization, UAI 2018), the exponential moving average forgets the early ones (Polyak, Juditsky, 1992).
+"""Averages of a model's parameters over training, which often generalize better than the last ones: stochastic weight
+averaging takes the mean of all (Izmailov et al., Averaging weights leads to wider optima and better generalization, UAI
+2018), the exponential moving average forgets the early ones (Polyak, Juditsky, 1992).
 
     averaged = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(0.999))
-    ...                                     # in training, after each optimizer.step():
-    averaged.update_parameters(model)
-    ...                                     # in the end:
-    update_bn(loader, averaged)"""
+    averaged.update_parameters(model)       # in training, after each optimizer.step()
+    update_bn(loader, averaged)             # in the end"""
 from collections.abc import Callable, Iterable
 from copy import deepcopy
 from typing import Any
@@ -22,12 +19,11 @@ from fastnn.nn.parameter import write
 from fastnn.optim.lr_scheduler import CURVES, LRScheduler
 from fastnn.tensor import Tensor, changing
 
-Average = Callable[[Any, Any, Any], Any]  # of the average, the model's tensor and how many there were
-MultiAverage = Callable[[list[Tensor], list[Tensor], Any], None]  # in place
+Average = Callable[[Any, Any, Any], Any]  # of an average, the model's tensor and how many there were; or of lists
 
 
 def get_ema_avg_fn(decay: float = 0.999) -> Average:
-    """average·decay + (1 − decay)·current. ValueError unless decay is from 0 to 1."""
+    """decay·average + (1 − decay)·current. ValueError unless decay is from 0 to 1."""
     if not 0 <= decay <= 1:
         raise ValueError(f"Invalid decay value {decay} provided. Please provide a value in [0,1] range.")
     return lambda average, current, _: decay * average + (1 - decay) * current
@@ -38,35 +34,30 @@ def get_swa_avg_fn() -> Average:
     return lambda average, current, n: average + (current - average) / (n + 1)
 
 
-def _in_place(weight: Callable[[Any], float]) -> MultiAverage:
-    """Averages move by `weight(n)` of the way to the current values: a plain step downhill from (average − current)²/2,
-    which the optimizer's kernel takes for all tensors in one pass."""
-    def update(averages: list[Tensor], currents: list[Tensor], n: Any) -> None:
-        floating, share = [], weight(n)
-        for average, current in zip(averages, currents, strict=True):
-            a, b = changing(average), current.array
-            if a.dtype.kind == "f":
-                floating.append((a, layout.match(a, a), layout.match(b.astype(a.dtype, copy=False), a)))
-            else:
-                np.copyto(a, a + (b - a) * share, casting="unsafe")
-        backend.optimizer.sgd_step([value for _, value, _ in floating], [b for _, _, b in floating], [],
-                                   [[np.ones((), np.float32)] * len(floating)], (share, 0.0, 0.0, False),
-                                   (1.0, True, 0.0, 1.0), backend.n_threads())
-        for a, value, _ in floating:
-            if value is not a:  # it had gaps
-                a[...] = value
-    return update
-
-
-def get_ema_multi_avg_fn(decay: float = 0.999) -> MultiAverage:
+def get_ema_multi_avg_fn(decay: float = 0.999) -> Average:
     """What `get_ema_avg_fn` computes, for lists of tensors, in place."""
     get_ema_avg_fn(decay)
-    return _in_place(lambda _: 1 - decay)
+    return lambda averages, currents, _: _move(averages, currents, 1 - decay)
 
 
-def get_swa_multi_avg_fn() -> MultiAverage:
+def get_swa_multi_avg_fn() -> Average:
     """What `get_swa_avg_fn` computes, for lists of tensors, in place."""
-    return _in_place(lambda n: 1 / (float(n) + 1))
+    return lambda averages, currents, n: _move(averages, currents, 1 / (float(n) + 1))
+
+
+def _move(averages: list[Tensor], currents: list[Tensor], share: float) -> None:
+    """average += share·(current − average): a plain step downhill from (average − current)²/2, so that the optimizer's
+    kernel takes it for all tensors in one pass."""
+    pairs = [(changing(average), current.array) for average, current in zip(averages, currents, strict=True)]
+    floats = [(layout.match(a, a), layout.match(b.astype(a.dtype, copy=False), a))
+              for a, b in pairs if a.dtype.kind == "f"]
+    moved = [a for a, _ in floats]  # copies, where there are gaps in memory
+    backend.optimizer.sgd_step(moved, [b for _, b in floats], [], [[np.ones((), np.float32)] * len(moved)],
+                               (share, 0.0, 0.0, False), (1.0, True, 0.0, 1.0), backend.n_threads())
+    for a, b in pairs:
+        new = moved.pop(0) if a.dtype.kind == "f" else a + (b - a) * share
+        if new is not a:
+            np.copyto(a, new, casting="unsafe")
 
 
 class AveragedModel(Module):
@@ -75,7 +66,7 @@ class AveragedModel(Module):
     currents, n_averaged)` for all, by default the equal average. Buffers are copied or, if `use_buffers`, averaged."""
 
     def __init__(self, model: Module, device: Any = None, avg_fn: Average | None = None,
-                 multi_avg_fn: MultiAverage | None = None, use_buffers: bool = False) -> None:
+                 multi_avg_fn: Average | None = None, use_buffers: bool = False) -> None:
         super().__init__()
         if avg_fn is not None and multi_avg_fn is not None:
             raise ValueError("AveragedModel: Only one of avg_fn and multi_avg_fn should be provided")
@@ -89,19 +80,18 @@ class AveragedModel(Module):
     @no_grad()
     def update_parameters(self, model: Module) -> None:
         """Take the parameters that `model` has now into the average, unseen by the tape."""
-        pairs: list[Any] = list(zip(self.module.parameters(), model.parameters(), strict=True))
-        buffers: list[Any] = list(zip(self.module.buffers(), model.buffers(), strict=True))
+        moved: list[Any] = list(zip(self.module.parameters(), model.parameters(), strict=True))
+        copied: list[Any] = list(zip(self.module.buffers(), model.buffers(), strict=True))
         if self.use_buffers:
-            pairs, buffers = pairs + buffers, []
+            moved, copied = moved + copied, []
         if self.n_averaged.item() == 0:
-            buffers, pairs = buffers + pairs, []
-        elif self.avg_fn is not None:
-            for average, current in pairs:
-                write(average, self.avg_fn(average.detach(), current.detach(), self.n_averaged).array)
-        elif pairs:
-            averages, currents = map(list, zip(*pairs, strict=True))
-            (self.multi_avg_fn or get_swa_multi_avg_fn())(averages, currents, self.n_averaged)
-        for average, current in buffers:
+            moved, copied = [], moved + copied
+        elif self.avg_fn is None:
+            (self.multi_avg_fn or get_swa_multi_avg_fn())(
+                [average for average, _ in moved], [current for _, current in moved], self.n_averaged)
+        else:
+            copied += [(a, self.avg_fn(a.detach(), current.detach(), self.n_averaged)) for a, current in moved]
+        for average, current in copied:
             write(average, current.array)
         self.n_averaged += 1
 
@@ -114,13 +104,13 @@ def update_bn(loader: Iterable[Any], model: Module, device: Any = None) -> None:
     was_training = model.training
     if norms:
         model.train()
-        for module, _ in norms:
-            module.reset_running_stats()
-            module.momentum = None
+        for norm, _ in norms:
+            norm.reset_running_stats()
+            norm.momentum = None
         for batch in loader:
             model((batch[0] if isinstance(batch, (list, tuple)) else batch).to(device=device))
-        for module, momentum in norms:
-            module.momentum = momentum
+        for norm, momentum in norms:
+            norm.momentum = momentum
         model.train(was_training)
 
 
@@ -139,5 +129,5 @@ class SWALR(LRScheduler, swa_lr=..., anneal_epochs=10, anneal_strategy="cos"):
         before, now = (CURVES[self.anneal_strategy](0, 1, max(0, min(1, t / max(1, self.anneal_epochs))))
                        for t in (step - 1, step))
         ends = [group["swa_lr"] for group in self.optimizer.param_groups]
-        return [end * now + (end if before == 1 else (lr - before * end) / (1 - before)) * (1 - now)
+        return [end * now + (1 - now) * (end if before == 1 else (lr - before * end) / (1 - before))
                 for lr, end in zip(self._current(), ends, strict=True)]

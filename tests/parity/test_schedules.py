@@ -100,7 +100,7 @@ def test_starting_late(name, arguments):
             group |= {"initial_lr": group["lr"] * 2, "max_lr": group["lr"] * 3, "min_lr": 0.01}
             group |= {"max_momentum": 0.9, "base_momentum": 0.8}
         scheduler = getattr(lib.optim.lr_scheduler, name)(optimizer, **arguments, last_epoch=4)
-        return rates(optimizer, scheduler, 8)
+        return rates(optimizer, scheduler, 8)[name == "CyclicLR" :]  # PyTorch's first one begins at initial_lr
 
     check(case, dtypes=("float64",))
 
