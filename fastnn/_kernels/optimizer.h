@@ -17,23 +17,26 @@ enum { MOST = 12 }; /* scalars */
 #define real float
 #define OF(name) name##_f32
 #define ROOT sqrtf
+#define COPYSIGN copysignf
 #include "optimizer.h"
 #undef real
 #undef OF
 #undef ROOT
+#undef COPYSIGN
 #define real double
 #define OF(name) name##_f64
 #define ROOT sqrt
+#define COPYSIGN copysign
 #include "optimizer.h"
 #define opt_step(kind, ...) _Generic((kind), float *: opt_step_f32, default: opt_step_f64)(__VA_ARGS__)
 #else
 
 /* from a towards b; the end nearer to the result is the one to start from, as in torch.lerp */
 OPT_INLINE real OF(lerp)(real a, real b, real w) {
-    return w < (real)0.5 ? a + w * (b - a) : (real)(b - (1.0 - w) * (b - a));
+    return w < (real)0.5 ? a + w * (b - a) : b - (1 - w) * (b - a);
 }
 
-OPT_INLINE real OF(sign)(real x) { return x > 0 ? 1 : x < 0 ? -1 : x; } /* of 0 and NaN, themselves */
+OPT_INLINE real OF(sign)(real x) { return (x > 0) | (x < 0) ? COPYSIGN(1, x) : x; } /* of 0 and NaN, themselves */
 
 OPT_INLINE real OF(larger)(real a, real b) { return (a < b) | (b != b) ? b : a; } /* or NaN */
 
@@ -102,10 +105,11 @@ RULE(adamax) {
 
 RULE(rprop) {
     const real down = c[0], up = c[1], least = c[2], most = c[3];
-    const real turn = OF(sign)(d) * OF(sign)(s[0]), step = s[1] * (turn > 0 ? up : turn < 0 ? down : 1 + turn);
+    const real way = OF(sign)(d), turn = way * OF(sign)(s[0]);
+    const real step = s[1] * (turn > 0 ? up : turn < 0 ? down : 1 + turn);
     s[1] = step < least ? least : step > most ? most : step;
     s[0] = turn < 0 ? 0 : d;
-    return p - OF(sign)(s[0]) * s[1];
+    return p - (turn < 0 ? 0 : way) * s[1];
 }
 
 RULE(asgd) {
