@@ -1,7 +1,7 @@
 """Optimizer steps, each for all parameters of a network in one call.
 
-Bytes counted: 12 a parameter, and 8 for each array of its state: 20 for SGD with momentum, 28 for Adam. PyTorch runs its
-optimizers: fused where it can, its fastest, else over lists of tensors (foreach).
+Bytes counted: 12 a parameter, and 8 for each array of its state: 20 for SGD with momentum, 28 for Adam. PyTorch runs
+its optimizers: fused where it can, its fastest, else over lists of tensors (foreach).
 """
 
 import numpy as np
@@ -100,8 +100,9 @@ def cases() -> list[Case]:
                 return arrays(rng, shapes), arrays(rng, shapes), kept, counts, options, (0.0, False, 0.0, 1.0)
 
             keys = [*states, *numbers]
-            rows.append(Case("optimizer", kernel, f"{label} {name}: {len(shapes)} arrays, {n:,}".strip(), args, quick=quick,
-                             torch=torch_step(peer, settings, keys), bytes=4 * n * (3 + 2 * sum(map(bool, states)))))  # fmt: skip
+            full = f"{label} {name}: {len(shapes)} arrays, {n:,}".strip()
+            rows.append(Case("optimizer", kernel, full, args, quick=quick, torch=torch_step(peer, settings, keys),
+                             bytes=4 * n * (3 + 2 * sum(map(bool, states)))))  # fmt: skip
     return rows
 
 

@@ -37,7 +37,8 @@ SCHEDULES = {
     "MultiplicativeLR": ({"lr_lambda": lambda epoch: 0.9}, lambda lr, t: lr * 0.9**t),
     "CosineAnnealingWarmRestarts": (
         {"T_0": 6, "T_mult": 2, "eta_min": 0.01},
-        lambda lr, t: 0.01 + (lr - 0.01) * (1 + math.cos(math.pi * ((t + 6) / 6 / 2 ** (t // 6 > 0) / 2 ** (t > 17) - 1))) / 2,
+        lambda lr, t: 0.01
+        + (lr - 0.01) * (1 + math.cos(math.pi * ((t + 6) / 6 / 2 ** (t // 6 > 0) / 2 ** (t > 17) - 1))) / 2,
     ),
     "CyclicLR": (
         {"base_lr": 0.1, "max_lr": 0.5, "step_size_up": 2, "step_size_down": 4, "mode": "triangular2"},

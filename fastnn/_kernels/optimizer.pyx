@@ -263,7 +263,7 @@ def adadelta_step(list params_out, list grads, list states_out, list numbers_out
 
 
 def rmsprop_step(list params_out, list grads, list states_out, list numbers_out, options, direction, int n_threads):
-    """lr, alpha, eps, momentum; states: average of d², if centered that of d, with momentum a buffer; numbers: steps."""
+    """lr, alpha, eps, momentum; states: mean of d², if centered that of d, with momentum a buffer; numbers: steps."""
     step(RMSPROP, average, 1, 7, params_out, grads, states_out, numbers_out, options, direction, n_threads)
 
 

@@ -63,8 +63,8 @@ def vector_to_parameters(vec: Tensor, parameters: Iterable[Tensor]) -> None:
 
 
 def param_groups(model: Module, weight_decay: float, **options: Any) -> list[dict[str, Any]]:
-    """Groups for an optimizer: all trained parameters with `weight_decay`, but without it those of at most one dimension,
-    which are biases and the scales and shifts of normalization. `options` are those of both."""
+    """Groups for an optimizer: the trained parameters with `weight_decay` and, without it, those of at most one
+    dimension: biases, and the scales and shifts of normalization. `options` are those of both."""
     trained = [p for p in model.parameters() if p.requires_grad]
     groups = [{"params": [p for p in trained if (p.ndim > 1) == large], "weight_decay": decay, **options}
               for large, decay in ((True, weight_decay), (False, 0.0))]

@@ -58,7 +58,7 @@ class LBFGS(Optimizer):
         """One call, as above; returns the loss before it. TypeError without a closure."""
         if closure is None:
             raise TypeError("LBFGS: step needs a closure that computes the loss anew")
-        group, state, losses = self.param_groups[0], self.state[self._params()[0]], []
+        group, state, losses = self.param_groups[0], self.state[self._params()[0]], list[Any]()
         x = np.concatenate([p.array.reshape(-1) for p in self._params()])
         number, tolerance = x.dtype.type, group["tolerance_change"]
 

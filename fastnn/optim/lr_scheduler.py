@@ -23,7 +23,6 @@ class LRScheduler:
 
     __signature__: ClassVar[inspect.Signature] = declare("optimizer", {"last_epoch": -1})
     at_once: ClassVar[bool] = False  # whether a schedule that begins late begins with a ratio
-
     last_epoch: Any
 
     if TYPE_CHECKING:  # settings are attributes
@@ -68,8 +67,7 @@ class LRScheduler:
         """The same, from the first rates alone."""
         if type(self).get_lr is not LRScheduler.get_lr:
             return self.get_lr()
-        factor = math.prod(map(self.ratio, range(self.last_epoch + 1)))
-        return [lr * factor for lr in self.base_lrs]
+        return [lr * math.prod(map(self.ratio, range(self.last_epoch + 1))) for lr in self.base_lrs]
 
     def get_last_lr(self) -> list[float]:
         """The rates set last, one a group."""
@@ -98,8 +96,7 @@ class LRScheduler:
         """The setting `name` for each group, of which there may be one for all."""
         value, groups = getattr(self, name), len(self.optimizer.param_groups)
         values = list(value) if isinstance(value, (list, tuple)) else [value] * groups
-        if len(values) != groups:
-            raise ValueError(f"{type(self).__name__}: Expected {groups} {name}s, but got {len(values)}")
+        self._require(len(values) == groups, f"Expected {groups} {name}s, but got {len(values)}")
         return values
 
     def _require(self, condition: Any, needed: str) -> None:
@@ -109,9 +106,8 @@ class LRScheduler:
     def state_dict(self) -> dict[str, Any]:
         """Everything but functions and the optimizer, whose own state holds the rates."""
         state = {key: value for key, value in self.__dict__.items() if key not in NOT_SAVED}
-        if "_schedulers" in state:
-            state["_schedulers"] = [scheduler.state_dict() for scheduler in state["_schedulers"]]
-        return state
+        inner = state.get("_schedulers")
+        return state | {"_schedulers": [scheduler.state_dict() for scheduler in inner]} if inner else state
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take over what `state_dict` returned."""
@@ -170,9 +166,8 @@ class LinearLR(LRScheduler, start_factor=1 / 3, end_factor=1.0, total_iters=5):
         self._require(0 <= self.end_factor <= 1, f"end_factor must be from 0 to 1, but {self.end_factor} came")
 
     def ratio(self, t: int) -> float:
-        start, change = self.start_factor, self.end_factor - self.start_factor
-        return start if t == 0 else 1.0 if t > self.total_iters else (
-            1 + change / (self.total_iters * start + (t - 1) * change))
+        start, change, n = self.start_factor, self.end_factor - self.start_factor, self.total_iters
+        return start if t == 0 else 1.0 if t > n else 1 + change / (n * start + (t - 1) * change)
 
 
 class ExponentialLR(LRScheduler, gamma=...):

@@ -21,7 +21,7 @@ _NOT_NEGATIVE = ("lr", "eps", "weight_decay", "l1", "momentum", "rho", "alpha", 
 
 
 def declare(first: str, options: Group, by_name: Group | None = None) -> inspect.Signature:
-    """Of a constructor that takes `first`, `options` and, by name only, others, with these defaults, or none (`...`)."""
+    """Of a constructor that takes `first`, `options` and, by name only, others, with these defaults or none (`...`)."""
     either, keyword, empty = (getattr(inspect.Parameter, name) for name in (
         "POSITIONAL_OR_KEYWORD", "KEYWORD_ONLY", "empty"))
     kinds = [(first, ..., either), *((name, value, either) for name, value in options.items()),

@@ -223,20 +223,21 @@ def optimizer(name, make):
             "sgd_step": ((0.1, momentum, dampening, nesterov), [arrays() if momentum else []], ()),
             "adagrad_step": ((0.1, 0.1 * full, eps), [squares], ()),
             "adadelta_step": ((0.5, beta2, eps), [squares, largest], ()),
-            "rmsprop_step": ((0.01, beta2, eps, momentum), [squares, means if full else [], arrays() if momentum else []], ()),
+            "rmsprop_step": ((0.01, beta2, eps, momentum),
+                             [squares, means if full else [], arrays() if momentum else []], ()),
             "adam_step": (adam, [arrays(), squares, largest if full else []], ()),
-            "adamax_step": ((0.001, *adam[1:4]), [arrays(), squares], ()), "radam_step": (adam, [arrays(), squares], ()),
+            "adamax_step": ((0.001, *adam[1:4]), [arrays(), squares], ()),
+            "radam_step": (adam, [arrays(), squares], ()),
             "nadam_step": ((*adam, 0.004), [arrays(), squares], (0.9,)),
             "rprop_step": ((0.5, 1.2, 0.01, 2.0), [arrays(draw), squares], ()),
             "asgd_step": ((0.01, 0.01, beta2, 2.0), [arrays()], (0.05, 0.25 if full else 1.0)),
         }.get(name, ((), [], ()))
-        yield {"params_out": params, "grads": arrays(draw), "states_out": states, "options": options,
-               "numbers_out": [[np.array(x, np.float32) for _ in params] for x in (step, *numbers)],
-               "direction": direction, "grads_out": arrays(draw), "factor": 0.3, "limit": 0.4, "largest": direction[1],
-               "norm_out": np.array(7.0)}, 1
-    yield {"params_out": [], "grads": [], "states_out": [], "options": options, "numbers_out": [],
-           "direction": direction, "grads_out": [], "factor": 0.3, "limit": 0.4, "largest": True,
-           "norm_out": np.array(7.0)}, 1
+        case = {"params_out": params, "grads": arrays(draw), "states_out": states, "options": options,
+                "numbers_out": [[np.array(x, np.float32) for _ in params] for x in (step, *numbers)],
+                "direction": direction, "grads_out": arrays(draw), "factor": 0.3, "limit": 0.4,
+                "largest": direction[1], "norm_out": np.array(7.0)}
+        yield case, 1
+    yield {key: [] if isinstance(value, list) else value for key, value in case.items()}, 1
 
 
 # N, C, H, W; kernel, stride, padding, dilation
