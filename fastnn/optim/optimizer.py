@@ -147,7 +147,7 @@ class Optimizer:
             grad: Any = p.grad
             if grad.shape != p.shape:
                 raise ShapeError(f"optimizer: a parameter of shape {p.shape} has a gradient of {grad.shape}")
-            for key, held in self.state[p].items():
+            for key, held in self.state.get(p, {}).items():
                 if key not in self.numbers and isinstance(held, Tensor) and held.dtype != p.dtype:
                     self.state[p][key] = Tensor(layout.match(held.array, p.array))
         values = [layout.match(p.array, p.array) for p in params]  # a copy if there are gaps
