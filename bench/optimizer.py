@@ -97,7 +97,7 @@ def cases() -> list[Case]:
             def args(rng, shapes=shapes, options=options, states=states, numbers=numbers):
                 counts = [[np.array(x, np.float32) for _ in shapes] for x in numbers.values()]
                 kept = [state_of(rng, shapes, state) if state else [] for state in states]
-                return arrays(rng, shapes), arrays(rng, shapes), kept, counts, options, (0.0, False, 0.0, 1.0)
+                return arrays(rng, shapes), arrays(rng, shapes), kept, counts, [*options], (0.0, False, 0.0, 1.0)
 
             keys = [*states, *numbers]
             full = f"{label} {name}: {len(shapes)} arrays, {n:,}".strip()

@@ -335,10 +335,10 @@ def test_kernel_checks_its_arguments():
         (None, [ok], [], TypeError),
     ):
         with pytest.raises(error):
-            step(params, grads, [buffers], [[count]], (0.1, 0.0, 0.0, False), (0.0, False, 0.0, 1.0), 1)
+            step(params, grads, [buffers], [[count]], [0.1, 0.0, 0.0, False], (0.0, False, 0.0, 1.0), 1)
     for moments, largest, counts in ([], [], [count]), ([ok], [ok, ok], [count]), ([ok], [], [ok]), ([ok], [], []):
         with pytest.raises(ValueError):
-            options = (0.1, 0.9, 0.9, 1e-8, 0.0), (0.0, False, 0.0, 1.0)
+            options = [0.1, 0.9, 0.9, 1e-8, 0.0], (0.0, False, 0.0, 1.0)
             backend.optimizer.adam_step([ok], [ok], [moments, moments, largest], [counts], *options, 1)
     assert ok.tolist() == [1, 1, 1, 1]
 

@@ -77,7 +77,7 @@ cdef int run(tuple columns, tuple numbers, int needs, int may, Job* job, int n_t
     cdef cnp.ndarray a, p
     cdef double total = 0
     cdef Slot* slot
-    columns, numbers = tuple(map(tuple, columns)), tuple(map(tuple, numbers))  # keep arrays alive, whatever comes
+    columns, numbers = tuple([tuple(c) for c in columns]), tuple([tuple(c) for c in numbers])  # keep arrays alive
     job.n_slots = len(columns[0])
     for i, values in enumerate(columns + numbers):
         work += len(values) > 0
@@ -220,13 +220,13 @@ cdef void update_by_rule(const Job* job, const Slot* s, Py_ssize_t lo, Py_ssize_
 
 
 cdef int step(int rule, Scalars scalars, int needs, int may, list params, list grads, list states, list numbers,
-              options, direction, int n_threads) except -1:
+              list options, tuple direction, int n_threads) except -1:
     cdef Job job
-    cdef double[OPTIONS] o
+    cdef double[OPTIONS] o = [0, 0, 0, 0, 0, 0]
     cdef double sign = -1 if direction[1] else 1
-    cdef int i
-    for i, value in enumerate(options[:OPTIONS]):
-        o[i] = value
+    cdef Py_ssize_t i
+    for i in range(min(len(options), <Py_ssize_t> OPTIONS)):
+        o[i] = options[i]
     job.rule, job.scalars, job.options, job.sums = rule, scalars, o, NULL
     job.common[0], job.common[1], job.common[2] = sign * <double> direction[3], direction[0], direction[2]
     job.update[0], job.update[1] = <Update> update_by_rule[double], <Update> update_by_rule[float]
@@ -237,7 +237,8 @@ cdef void sgd(const double* o, double* numbers, double* c) noexcept nogil:
     c[0], c[1], c[2], c[3], c[4] = o[0], o[1], 1 - o[2], o[3], numbers[0] == 0
 
 
-def sgd_step(list params_out, list grads, list states_out, list numbers_out, options, direction, int n_threads):
+def sgd_step(list params_out, list grads, list states_out, list numbers_out, list options, tuple direction,
+             int n_threads):
     """lr, momentum, dampening, nesterov; states: the buffer or none; numbers: steps so far, or at least whether any."""
     step(SGD, sgd, 0, 1, params_out, grads, states_out, numbers_out, options, direction, n_threads)
 
@@ -247,7 +248,8 @@ cdef void adagrad(const double* o, double* numbers, double* c) noexcept nogil:
     c[0], c[1] = o[0] / (1 + (numbers[0] - 1) * o[1]), o[2]
 
 
-def adagrad_step(list params_out, list grads, list states_out, list numbers_out, options, direction, int n_threads):
+def adagrad_step(list params_out, list grads, list states_out, list numbers_out, list options, tuple direction,
+                 int n_threads):
     """lr, lr_decay, eps; states: sum of squares; numbers: steps."""
     step(ADAGRAD, adagrad, 1, 1, params_out, grads, states_out, numbers_out, options, direction, n_threads)
 
@@ -257,12 +259,14 @@ cdef void average(const double* o, double* numbers, double* c) noexcept nogil:
     c[0], c[1], c[2], c[3], c[4] = o[0], o[1], 1 - o[1], o[2], o[3]
 
 
-def adadelta_step(list params_out, list grads, list states_out, list numbers_out, options, direction, int n_threads):
+def adadelta_step(list params_out, list grads, list states_out, list numbers_out, list options, tuple direction,
+                  int n_threads):
     """lr, rho, eps; states: averages of d² and of squared changes; numbers: steps."""
-    step(ADADELTA, average, 3, 3, params_out, grads, states_out, numbers_out, (*options, 0), direction, n_threads)
+    step(ADADELTA, average, 3, 3, params_out, grads, states_out, numbers_out, options, direction, n_threads)
 
 
-def rmsprop_step(list params_out, list grads, list states_out, list numbers_out, options, direction, int n_threads):
+def rmsprop_step(list params_out, list grads, list states_out, list numbers_out, list options, tuple direction,
+                 int n_threads):
     """lr, alpha, eps, momentum; states: mean of d², if centered that of d, with momentum a buffer; numbers: steps."""
     step(RMSPROP, average, 1, 7, params_out, grads, states_out, numbers_out, options, direction, n_threads)
 
@@ -273,15 +277,17 @@ cdef inline void moments(const double* o, double* numbers, double* c) noexcept n
     c[4], c[5], c[6] = 1 / sqrt(1 - pow(o[2], numbers[0])), o[3], 1 - o[0] * o[4]
 
 
-def adam_step(list params_out, list grads, list states_out, list numbers_out, options, direction, int n_threads):
+def adam_step(list params_out, list grads, list states_out, list numbers_out, list options, tuple direction,
+              int n_threads):
     """lr, beta1, beta2, eps, decoupled decay; states: averages of d and d², for amsgrad the largest of those; numbers:
     steps."""
     step(ADAM, moments, 3, 7, params_out, grads, states_out, numbers_out, options, direction, n_threads)
 
 
-def adamax_step(list params_out, list grads, list states_out, list numbers_out, options, direction, int n_threads):
+def adamax_step(list params_out, list grads, list states_out, list numbers_out, list options, tuple direction,
+                int n_threads):
     """lr, beta1, beta2, eps; states: average of d, and norm; numbers: steps."""
-    step(ADAMAX, moments, 3, 3, params_out, grads, states_out, numbers_out, (*options, 0), direction, n_threads)
+    step(ADAMAX, moments, 3, 3, params_out, grads, states_out, numbers_out, options, direction, n_threads)
 
 
 cdef void nadam(const double* o, double* numbers, double* c) noexcept nogil:
@@ -293,7 +299,8 @@ cdef void nadam(const double* o, double* numbers, double* c) noexcept nogil:
     c[3], c[7] = o[0] * after / (1 - numbers[1] * after), o[0] * (1 - mu) / (1 - numbers[1])
 
 
-def nadam_step(list params_out, list grads, list states_out, list numbers_out, options, direction, int n_threads):
+def nadam_step(list params_out, list grads, list states_out, list numbers_out, list options, tuple direction,
+               int n_threads):
     """lr, beta1, beta2, eps, decoupled decay, momentum_decay; states: as Adam's; numbers: steps, product of all mu."""
     step(NADAM, nadam, 3, 3, params_out, grads, states_out, numbers_out, options, direction, n_threads)
 
@@ -307,7 +314,8 @@ cdef void radam(const double* o, double* numbers, double* c) noexcept nogil:
         c[3] *= sqrt((1 - power) * (length - 4) * (length - 2) * limit / ((limit - 4) * (limit - 2) * length))
 
 
-def radam_step(list params_out, list grads, list states_out, list numbers_out, options, direction, int n_threads):
+def radam_step(list params_out, list grads, list states_out, list numbers_out, list options, tuple direction,
+               int n_threads):
     """lr, beta1, beta2, eps, decoupled decay; states: as Adam's; numbers: steps."""
     step(RADAM, radam, 3, 3, params_out, grads, states_out, numbers_out, options, direction, n_threads)
 
@@ -317,7 +325,8 @@ cdef void rprop(const double* o, double* numbers, double* c) noexcept nogil:
     c[0], c[1], c[2], c[3] = o[0], o[1], o[2], o[3]
 
 
-def rprop_step(list params_out, list grads, list states_out, list numbers_out, options, direction, int n_threads):
+def rprop_step(list params_out, list grads, list states_out, list numbers_out, list options, tuple direction,
+               int n_threads):
     """Both etas, both step_sizes; states: d before, step sizes; numbers: steps."""
     step(RPROP, rprop, 3, 3, params_out, grads, states_out, numbers_out, options, direction, n_threads)
 
@@ -328,6 +337,7 @@ cdef void asgd(const double* o, double* numbers, double* c) noexcept nogil:
     numbers[1], numbers[2] = o[0] / pow(1 + o[1] * o[0] * numbers[0], o[2]), 1 / max(1.0, numbers[0] - o[3])
 
 
-def asgd_step(list params_out, list grads, list states_out, list numbers_out, options, direction, int n_threads):
+def asgd_step(list params_out, list grads, list states_out, list numbers_out, list options, tuple direction,
+              int n_threads):
     """lr, lambd, alpha, t0; states: average; numbers: steps, eta, mu."""
     step(ASGD, asgd, 1, 1, params_out, grads, states_out, numbers_out, options, direction, n_threads)

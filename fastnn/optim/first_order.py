@@ -21,7 +21,8 @@ class FirstOrder(Optimizer):
     """Base class. The constructor takes the options that the class statement lists, and those that all have."""
 
     __signature__: ClassVar[inspect.Signature]
-    kernel: ClassVar[tuple[str, ...]]  # its name, and the options that it takes
+    kernel: ClassVar[str]
+    options: ClassVar[tuple[str, ...]]  # that the kernel takes
     arrays: ClassVar[Group]  # what is kept of a parameter, and its first value: a number, or the name of an option
     needs: ClassVar[dict[str, str]] = {}  # arrays that are kept only if this option is set
     fixed: ClassVar[Group] = {}  # options that are no arguments
@@ -38,15 +39,14 @@ class FirstOrder(Optimizer):
 
     def update(self, group: Group, params: list[Tensor], values: list[Array], grads: list[Array],
                grad_scale: float) -> None:
-        decay, decoupled = group.get("weight_decay", 0.0), group.get("decoupled_weight_decay")
-        known = group | {"decoupled": decay if decoupled else 0.0}
-        name, *options = self.kernel
-        chosen = [value for option in options for value in (
-            known[option] if type(known[option]) is tuple else (known[option],))]
+        decay, decoupled, options = group.get("weight_decay", 0.0), group.get("decoupled_weight_decay"), []
+        for name in self.options:
+            value = group[name] if name != "decoupled" else decay if decoupled else 0.0
+            options += value if isinstance(value, (tuple, list)) else (value,)
         arrays = [self.memory(params, key, group[start] if isinstance(start, str) else start)
                   if key not in self.needs or group[self.needs[key]] else [] for key, start in self.arrays.items()]
-        getattr(backend.optimizer, name)(
-            values, grads, arrays, self.counts(group, params), chosen,
+        getattr(backend.optimizer, self.kernel)(
+            values, grads, arrays, self.counts(group, params), options,
             (0.0 if decoupled else decay, group["maximize"], group["l1"], grad_scale), backend.n_threads())
 
     def counts(self, group: Group, params: list[Tensor]) -> list[list[Array]]:
@@ -71,7 +71,7 @@ class SGD(FirstOrder, lr=1e-3, momentum=0, dampening=0, weight_decay=0, nesterov
 
     Reference: Sutskever et al., On the importance of initialization and momentum in deep learning, ICML 2013."""
 
-    kernel = "sgd_step", "lr", "momentum", "dampening", "nesterov"
+    kernel, options = "sgd_step", ("lr", "momentum", "dampening", "nesterov")
     arrays: ClassVar[Group] = {"momentum_buffer": 0}
     needs: ClassVar[dict[str, str]] = {"momentum_buffer": "momentum"}
     numbers: ClassVar[Group] = {}
@@ -95,7 +95,7 @@ class ASGD(FirstOrder, lr=1e-2, lambd=1e-4, alpha=0.75, t0=1e6, weight_decay=0):
 
     Reference: Polyak, Juditsky, Acceleration of stochastic approximation by averaging, 1992."""
 
-    kernel = "asgd_step", "lr", "lambd", "alpha", "t0"
+    kernel, options = "asgd_step", ("lr", "lambd", "alpha", "t0")
     arrays: ClassVar[Group] = {"ax": 0}
     numbers: ClassVar[Group] = {"step": 0, "eta": "lr", "mu": 1}
 
@@ -109,7 +109,7 @@ class Rprop(FirstOrder, lr=1e-2, etas=(0.5, 1.2), step_sizes=(1e-6, 50)):
 
     Reference: Riedmiller, Braun, A direct adaptive method for faster backpropagation learning: RPROP, ICNN 1993."""
 
-    kernel = "rprop_step", "etas", "step_sizes"
+    kernel, options = "rprop_step", ("etas", "step_sizes")
     arrays: ClassVar[Group] = {"prev": 0, "step_size": "lr"}
 
     def check(self, options: Group) -> None:
@@ -127,7 +127,7 @@ class Adagrad(FirstOrder, lr=1e-2, lr_decay=0, weight_decay=0, initial_accumulat
 
     Reference: Duchi, Hazan, Singer, Adaptive subgradient methods, JMLR 2011."""
 
-    kernel = "adagrad_step", "lr", "lr_decay", "eps"
+    kernel, options = "adagrad_step", ("lr", "lr_decay", "eps")
     arrays: ClassVar[Group] = {"sum": "initial_accumulator_value"}
 
 
@@ -138,7 +138,7 @@ class Adadelta(FirstOrder, lr=1.0, rho=0.9, eps=1e-6, weight_decay=0):
 
     Reference: Zeiler, ADADELTA: an adaptive learning rate method, arXiv:1212.5701."""
 
-    kernel = "adadelta_step", "lr", "rho", "eps"
+    kernel, options = "adadelta_step", ("lr", "rho", "eps")
     arrays: ClassVar[Group] = {"square_avg": 0, "acc_delta": 0}
 
 
@@ -152,7 +152,7 @@ class RMSprop(FirstOrder, lr=1e-2, alpha=0.99, eps=1e-8, weight_decay=0, momentu
 
     Reference: Tieleman, Hinton, lecture 6e of Neural networks for machine learning, 2012; centred: Graves, 2013."""
 
-    kernel = "rmsprop_step", "lr", "alpha", "eps", "momentum"
+    kernel, options = "rmsprop_step", ("lr", "alpha", "eps", "momentum")
     arrays: ClassVar[Group] = {"square_avg": 0, "grad_avg": 0, "momentum_buffer": 0}
     needs: ClassVar[dict[str, str]] = {"grad_avg": "centered", "momentum_buffer": "momentum"}
 
@@ -169,7 +169,7 @@ class Adam(FirstOrder, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0, am
 
     References: Kingma, Ba, ICLR 2015; amsgrad: Reddi et al., ICLR 2018; decoupled: Loshchilov, Hutter, ICLR 2019."""
 
-    kernel = "adam_step", "lr", "betas", "eps", "decoupled"
+    kernel, options = "adam_step", ("lr", "betas", "eps", "decoupled")
     arrays: ClassVar[Group] = {"exp_avg": 0, "exp_avg_sq": 0, "max_exp_avg_sq": 0}
     needs: ClassVar[dict[str, str]] = {"max_exp_avg_sq": "amsgrad"}
 
@@ -187,7 +187,7 @@ class Adamax(FirstOrder, lr=2e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0):
 
     Reference: Kingma, Ba, Adam: a method for stochastic optimization, ICLR 2015, section 7.1."""
 
-    kernel = "adamax_step", "lr", "betas", "eps"
+    kernel, options = "adamax_step", ("lr", "betas", "eps")
     arrays: ClassVar[Group] = {"exp_avg": 0, "exp_inf": 0}
 
 
@@ -199,7 +199,7 @@ class NAdam(FirstOrder, lr=2e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0, m
 
     Reference: Dozat, Incorporating Nesterov momentum into Adam, ICLR workshop 2016."""
 
-    kernel = "nadam_step", "lr", "betas", "eps", "decoupled", "momentum_decay"
+    kernel, options = "nadam_step", ("lr", "betas", "eps", "decoupled", "momentum_decay")
     arrays: ClassVar[Group] = {"exp_avg": 0, "exp_avg_sq": 0}
     numbers: ClassVar[Group] = {"step": 0, "mu_product": 1}
 
@@ -212,5 +212,5 @@ class RAdam(FirstOrder, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0, d
 
     Reference: Liu et al., On the variance of the adaptive learning rate and beyond, ICLR 2020."""
 
-    kernel = "radam_step", "lr", "betas", "eps", "decoupled"
+    kernel, options = "radam_step", ("lr", "betas", "eps", "decoupled")
     arrays: ClassVar[Group] = {"exp_avg": 0, "exp_avg_sq": 0}

@@ -53,7 +53,7 @@ def _move(averages: list[Tensor], currents: list[Tensor], share: float) -> None:
               for a, b in pairs if a.dtype.kind == "f"]
     moved = [a for a, _ in floats]  # copies, where there are gaps in memory
     backend.optimizer.sgd_step(moved, [b for _, b in floats], [[]], [[np.ones((), np.float32)] * len(moved)],
-                               (share, 0.0, 0.0, False), (1.0, True, 0.0, 1.0), backend.n_threads())
+                               [share, 0.0, 0.0, False], (1.0, True, 0.0, 1.0), backend.n_threads())
     for a, b in pairs:
         new = moved.pop(0) if a.dtype.kind == "f" else a + (b - a) * share
         if new is not a:

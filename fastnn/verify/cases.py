@@ -232,7 +232,7 @@ def optimizer(name, make):
             "rprop_step": ((0.5, 1.2, 0.01, 2.0), [arrays(draw), squares], ()),
             "asgd_step": ((0.01, 0.01, beta2, 2.0), [arrays()], (0.05, 0.25 if full else 1.0)),
         }.get(name, ((), [], ()))
-        case = {"params_out": params, "grads": arrays(draw), "states_out": states, "options": options,
+        case = {"params_out": params, "grads": arrays(draw), "states_out": states, "options": [*options],
                 "numbers_out": [[np.array(x, np.float32) for _ in params] for x in (step, *numbers)],
                 "direction": direction, "grads_out": arrays(draw), "factor": 0.3, "limit": 0.4,
                 "largest": direction[1], "norm_out": np.array(7.0)}
