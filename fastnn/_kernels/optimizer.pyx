@@ -79,8 +79,10 @@ cdef int run(tuple columns, tuple numbers, int needs, int may, Job* job, int n_t
     cdef Slot* slot
     columns, numbers = tuple([tuple(c) for c in columns]), tuple([tuple(c) for c in numbers])  # keep arrays alive
     job.n_slots = len(columns[0])
+    if len(columns) > 5 or len(numbers) > NUMBERS:
+        raise ValueError("kernel: too many lists of states or numbers")
     for i, values in enumerate(columns + numbers):
-        work += len(values) > 0
+        work += i < len(columns) and len(values) > 0
         if len(values) != job.n_slots and (values or not 2 <= i < len(columns)):
             raise ValueError(f"kernel: {job.n_slots} parameters came with {len(values)} gradients, states or numbers")
     job.slots = <Slot*> scratch_acquire((job.n_slots + 1) * sizeof(Slot))
@@ -237,8 +239,7 @@ cdef void sgd(const double* o, double* numbers, double* c) noexcept nogil:
     c[0], c[1], c[2], c[3], c[4] = o[0], o[1], 1 - o[2], o[3], numbers[0] == 0
 
 
-def sgd_step(list params_out, list grads, list states_out, list numbers_out, list options, tuple direction,
-             int n_threads):
+def sgd_step(list params_out, list grads, list states_out, list numbers_out, options, direction, int n_threads):
     """lr, momentum, dampening, nesterov; states: the buffer or none; numbers: steps so far, or at least whether any."""
     step(SGD, sgd, 0, 1, params_out, grads, states_out, numbers_out, options, direction, n_threads)
 
@@ -248,8 +249,7 @@ cdef void adagrad(const double* o, double* numbers, double* c) noexcept nogil:
     c[0], c[1] = o[0] / (1 + (numbers[0] - 1) * o[1]), o[2]
 
 
-def adagrad_step(list params_out, list grads, list states_out, list numbers_out, list options, tuple direction,
-                 int n_threads):
+def adagrad_step(list params_out, list grads, list states_out, list numbers_out, options, direction, int n_threads):
     """lr, lr_decay, eps; states: sum of squares; numbers: steps."""
     step(ADAGRAD, adagrad, 1, 1, params_out, grads, states_out, numbers_out, options, direction, n_threads)
 
@@ -259,14 +259,12 @@ cdef void average(const double* o, double* numbers, double* c) noexcept nogil:
     c[0], c[1], c[2], c[3], c[4] = o[0], o[1], 1 - o[1], o[2], o[3]
 
 
-def adadelta_step(list params_out, list grads, list states_out, list numbers_out, list options, tuple direction,
-                  int n_threads):
+def adadelta_step(list params_out, list grads, list states_out, list numbers_out, options, direction, int n_threads):
     """lr, rho, eps; states: averages of d² and of squared changes; numbers: steps."""
     step(ADADELTA, average, 3, 3, params_out, grads, states_out, numbers_out, options, direction, n_threads)
 
 
-def rmsprop_step(list params_out, list grads, list states_out, list numbers_out, list options, tuple direction,
-                 int n_threads):
+def rmsprop_step(list params_out, list grads, list states_out, list numbers_out, options, direction, int n_threads):
     """lr, alpha, eps, momentum; states: mean of d², if centered that of d, with momentum a buffer; numbers: steps."""
     step(RMSPROP, average, 1, 7, params_out, grads, states_out, numbers_out, options, direction, n_threads)
 
@@ -277,15 +275,13 @@ cdef inline void moments(const double* o, double* numbers, double* c) noexcept n
     c[4], c[5], c[6] = 1 / sqrt(1 - pow(o[2], numbers[0])), o[3], 1 - o[0] * o[4]
 
 
-def adam_step(list params_out, list grads, list states_out, list numbers_out, list options, tuple direction,
-              int n_threads):
+def adam_step(list params_out, list grads, list states_out, list numbers_out, options, direction, int n_threads):
     """lr, beta1, beta2, eps, decoupled decay; states: averages of d and d², for amsgrad the largest of those; numbers:
     steps."""
     step(ADAM, moments, 3, 7, params_out, grads, states_out, numbers_out, options, direction, n_threads)
 
 
-def adamax_step(list params_out, list grads, list states_out, list numbers_out, list options, tuple direction,
-                int n_threads):
+def adamax_step(list params_out, list grads, list states_out, list numbers_out, options, direction, int n_threads):
     """lr, beta1, beta2, eps; states: average of d, and norm; numbers: steps."""
     step(ADAMAX, moments, 3, 3, params_out, grads, states_out, numbers_out, options, direction, n_threads)
 
@@ -299,8 +295,7 @@ cdef void nadam(const double* o, double* numbers, double* c) noexcept nogil:
     c[3], c[7] = o[0] * after / (1 - numbers[1] * after), o[0] * (1 - mu) / (1 - numbers[1])
 
 
-def nadam_step(list params_out, list grads, list states_out, list numbers_out, list options, tuple direction,
-               int n_threads):
+def nadam_step(list params_out, list grads, list states_out, list numbers_out, options, direction, int n_threads):
     """lr, beta1, beta2, eps, decoupled decay, momentum_decay; states: as Adam's; numbers: steps, product of all mu."""
     step(NADAM, nadam, 3, 3, params_out, grads, states_out, numbers_out, options, direction, n_threads)
 
@@ -314,8 +309,7 @@ cdef void radam(const double* o, double* numbers, double* c) noexcept nogil:
         c[3] *= sqrt((1 - power) * (length - 4) * (length - 2) * limit / ((limit - 4) * (limit - 2) * length))
 
 
-def radam_step(list params_out, list grads, list states_out, list numbers_out, list options, tuple direction,
-               int n_threads):
+def radam_step(list params_out, list grads, list states_out, list numbers_out, options, direction, int n_threads):
     """lr, beta1, beta2, eps, decoupled decay; states: as Adam's; numbers: steps."""
     step(RADAM, radam, 3, 3, params_out, grads, states_out, numbers_out, options, direction, n_threads)
 
@@ -325,8 +319,7 @@ cdef void rprop(const double* o, double* numbers, double* c) noexcept nogil:
     c[0], c[1], c[2], c[3] = o[0], o[1], o[2], o[3]
 
 
-def rprop_step(list params_out, list grads, list states_out, list numbers_out, list options, tuple direction,
-               int n_threads):
+def rprop_step(list params_out, list grads, list states_out, list numbers_out, options, direction, int n_threads):
     """Both etas, both step_sizes; states: d before, step sizes; numbers: steps."""
     step(RPROP, rprop, 3, 3, params_out, grads, states_out, numbers_out, options, direction, n_threads)
 
@@ -337,7 +330,6 @@ cdef void asgd(const double* o, double* numbers, double* c) noexcept nogil:
     numbers[1], numbers[2] = o[0] / pow(1 + o[1] * o[0] * numbers[0], o[2]), 1 / max(1.0, numbers[0] - o[3])
 
 
-def asgd_step(list params_out, list grads, list states_out, list numbers_out, list options, tuple direction,
-              int n_threads):
+def asgd_step(list params_out, list grads, list states_out, list numbers_out, options, direction, int n_threads):
     """lr, lambd, alpha, t0; states: average; numbers: steps, eta, mu."""
     step(ASGD, asgd, 1, 1, params_out, grads, states_out, numbers_out, options, direction, n_threads)

@@ -17,6 +17,7 @@ from fastnn.tensor import Array, Tensor, float32
 
 _NEW, _OLD = np.zeros((), float32), np.ones((), float32)  # a parameter's steps, where only the first is special
 
+
 class FirstOrder(Optimizer):
     """Base class. The constructor takes the options that the class statement lists, and those that all have."""
 
@@ -39,7 +40,8 @@ class FirstOrder(Optimizer):
 
     def update(self, group: Group, params: list[Tensor], values: list[Array], grads: list[Array],
                grad_scale: float) -> None:
-        decay, decoupled, options = group.get("weight_decay", 0.0), group.get("decoupled_weight_decay"), []
+        decay, decoupled = group.get("weight_decay", 0.0), group.get("decoupled_weight_decay")
+        options: list[float] = []
         for name in self.options:
             value = group[name] if name != "decoupled" else decay if decoupled else 0.0
             options += value if isinstance(value, (tuple, list)) else (value,)
