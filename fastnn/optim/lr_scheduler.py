@@ -283,13 +283,11 @@ class _Cycle(LRScheduler):
     """What schedules share that let momentum, or the first of Adam's betas, fall while the rate rises."""
 
     def _prepare_momentum(self) -> None:
-        if not self.cycle_momentum:
-            return
-        self._require({"momentum", "betas"} & self.optimizer.defaults.keys(),
+        self._require(not self.cycle_momentum or {"momentum", "betas"} & self.optimizer.defaults.keys(),
                       "optimizer must support momentum or beta1 with `cycle_momentum` option enabled")
         tops, bases = self._each("max_momentum"), self._each("base_momentum")
         for group, top, base in zip(self.optimizer.param_groups, tops, bases, strict=True):
-            if self.last_epoch == -1:
+            if self.cycle_momentum and self.last_epoch == -1:
                 group["max_momentum"], group["base_momentum"] = top, base
                 self._set_momentum(group, top)
 
@@ -347,8 +345,7 @@ class OneCycleLR(_Cycle, max_lr=..., total_steps=None, epochs=None, steps_per_ep
         self.total_steps = math.prod(counts)
         self._require(isinstance(self.pct_start, float) and 0 <= self.pct_start <= 1,
                       f"Expected float between 0 and 1 pct_start, but got {self.pct_start}")
-        self._require(self.anneal_strategy in CURVES, f"anneal_strategy must be 'cos' or 'linear', not "
-                      f"{self.anneal_strategy!r}")
+        self._require(self.anneal_strategy in CURVES, f"anneal_strategy {self.anneal_strategy!r} is not cos or linear")
         for group, lr in zip(self.optimizer.param_groups, self._each("max_lr"), strict=True):
             if self.last_epoch == -1:
                 group["initial_lr"], group["max_lr"] = lr / self.div_factor, lr
