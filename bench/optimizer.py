@@ -83,7 +83,7 @@ def state_of(rng, shapes, name):
     made = arrays(rng, shapes)
     if name in (MEAN, "prev", "momentum_buffer", "grad_avg", "ax"):
         return [np.multiply(a, 0.1, out=a) for a in made]
-    return [np.add(np.square(a, out=a), 0.1, out=a) for a in made]
+    return [np.add(np.square(a, out=a), 1.0, out=a) for a in made]
 
 
 def cases() -> list[Case]:
