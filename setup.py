@@ -21,8 +21,8 @@ BUILD = Path("build") / ("generated-checked" if CHECKED else "generated")
 KERNELS = Path("fastnn/_kernels")
 HEADERS = sorted(map(str, KERNELS.glob("*.h")))
 STATE = ("fastnn._memory", "fastnn._runtime")  # what has state: compiled once, for the lowest set
-HOT = ("fastnn.layout", "fastnn.tensor", "fastnn.nn.module", "fastnn.optim.adam", "fastnn.optim.optimizer",
-       "fastnn.optim.sgd", *(f"fastnn.functional.{name}" for name in (
+HOT = ("fastnn.layout", "fastnn.tensor", "fastnn.nn.module", "fastnn.optim.first_order",
+       "fastnn.optim.optimizer", *(f"fastnn.functional.{name}" for name in (
            "activation", "arguments", "conv", "dropout", "elementwise", "linalg", "loss", "normalization", "padding",
            "pooling", "shape")))  # Python modules that are compiled, for a quarter less time an operation
 

@@ -86,7 +86,7 @@ class Case(Row):
 
 def flat(args: Iterable) -> list[np.ndarray]:
     """The arrays among arguments, those in lists included."""
-    parts = [b for a in args for b in (a if isinstance(a, list) else [a])]
+    parts = [b for a in args for b in (flat(a) if isinstance(a, list) else [a])]
     return [a for a in parts if isinstance(a, np.ndarray)]
 
 

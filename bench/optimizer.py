@@ -1,6 +1,7 @@
-"""Optimizer steps: SGD, SGD with momentum, Adam, each for all parameters of a network in one call.
+"""Optimizer steps, each for all parameters of a network in one call.
 
-Bytes counted: 12 a parameter for plain SGD, 20 with momentum, 28 for Adam. PyTorch runs its fused steps, its fastest.
+Bytes counted: 12 a parameter, and 8 for each array of its state: 20 for SGD with momentum, 28 for Adam. PyTorch runs
+its optimizers: fused where it can, its fastest, else over lists of tensors (foreach).
 """
 
 import numpy as np
@@ -31,55 +32,77 @@ def arrays(rng: np.random.Generator, shapes: list[tuple[int, ...]]) -> list[np.n
     return [hwio(a) if a.ndim == 4 else a for a in made]
 
 
-def torch_sgd(torch, params, grads, buffers, lr, momentum, dampening, decay, nesterov, maximize, scale, first):
-    def run():
-        torch._fused_sgd_(
-            params, grads, buffers, weight_decay=decay, momentum=momentum, lr=lr, dampening=dampening,
-            nesterov=nesterov, maximize=maximize, is_first_step=first[0],
-        )  # fmt: skip
-        return [*params, *buffers]
+def torch_step(name, options, keys):
+    """A step of PyTorch's optimizer `name`, with the kernel's arrays for its state: fused, or else over lists."""
 
-    return run
+    def make(torch, params, grads, states, numbers, _, direction):
+        params = [p.requires_grad_() for p in params]
+        fused = name in ("SGD", "Adagrad", "Adam", "AdamW")
+        cls = getattr(torch.optim, name)
+        optimizer = cls(params, **options, **({"fused": True} if fused else {"foreach": True}))
+        columns = [column or [None] * len(params) for column in [*states, *numbers]]
+        for p, g, *values in zip(params, grads, *columns, strict=True):
+            p.grad = g
+            optimizer.state[p].clear()
+            optimizer.state[p].update({k: v for k, v in zip(keys, values, strict=True) if v is not None})
+
+        def run():
+            optimizer.step()
+            kept = [column for column in states if column]
+            return [p.detach() for p in params] + [a for column in kept for a in column] + [
+                None for column in numbers for _ in column]
+
+        return run
+
+    return make
 
 
-def torch_adam(torch, params, grads, averages, squares, largest, counts, lr, beta1, beta2, eps, decay, _, maximize,
-               scale):
-    steps = [torch.tensor(float(step) + 1) for step in counts]
+MEAN, SQUARE, STEP = "exp_avg", "exp_avg_sq", "step"
+# kernel, label, its options, PyTorch's name and options, names of states and numbers, the numbers
+STEPS = [
+    ("sgd_step", "0.0", (1e-3, 0.0, 0.0, False), "SGD", {"lr": 1e-3}, [""], {"": 9}),
+    ("sgd_step", "0.9", (1e-3, 0.9, 0.0, False), "SGD", {"lr": 1e-3, "momentum": 0.9}, ["momentum_buffer"], {"": 9}),
+    ("adam_step", "", (1e-3, 0.9, 0.999, 1e-8, 0.0), "Adam", {}, [MEAN, SQUARE, ""], {STEP: 9}),
+    ("adam_step", "amsgrad", (1e-3, 0.9, 0.999, 1e-8, 0.0), "Adam", {"amsgrad": True}, [MEAN, SQUARE, "max_" + SQUARE],
+     {STEP: 9}),
+    ("adagrad_step", "", (1e-2, 0.0, 1e-10), "Adagrad", {}, ["sum"], {STEP: 9}),
+    ("adadelta_step", "", (1.0, 0.9, 1e-6), "Adadelta", {}, ["square_avg", "acc_delta"], {STEP: 9}),
+    ("rmsprop_step", "", (1e-2, 0.99, 1e-8, 0.0), "RMSprop", {}, ["square_avg", "", ""], {STEP: 9}),
+    ("rmsprop_step", "0.9, centered", (1e-2, 0.99, 1e-8, 0.9), "RMSprop", {"momentum": 0.9, "centered": True},
+     ["square_avg", "grad_avg", "momentum_buffer"], {STEP: 9}),
+    ("adamax_step", "", (2e-3, 0.9, 0.999, 1e-8), "Adamax", {}, [MEAN, "exp_inf"], {STEP: 9}),
+    ("nadam_step", "", (2e-3, 0.9, 0.999, 1e-8, 0.0, 4e-3), "NAdam", {}, [MEAN, SQUARE], {STEP: 9, "mu_product": 0.01}),
+    ("radam_step", "", (1e-3, 0.9, 0.999, 1e-8, 0.0), "RAdam", {}, [MEAN, SQUARE], {STEP: 9}),
+    ("rprop_step", "", (0.5, 1.2, 1e-6, 50.0), "Rprop", {}, ["prev", "step_size"], {STEP: 9}),
+    ("asgd_step", "", (1e-2, 1e-4, 0.75, 1e6), "ASGD", {}, ["ax"], {STEP: 9, "eta": 0.01, "mu": 1.0}),
+]  # fmt: skip
 
-    def run():
-        torch._fused_adam_(
-            params, grads, averages, squares, largest, steps, lr=lr, beta1=beta1, beta2=beta2, weight_decay=decay,
-            eps=eps, amsgrad=False, maximize=maximize,
-        )  # fmt: skip
-        return [*params, *averages, *squares, *[None] * len(counts)]
 
-    return run
+def state_of(rng, shapes, name):
+    """What is kept under a name: squares are positive, and larger than those of means."""
+    made = arrays(rng, shapes)
+    if name in (MEAN, "prev", "momentum_buffer", "grad_avg", "ax"):
+        return [np.multiply(a, 0.1, out=a) for a in made]
+    return [np.add(np.square(a, out=a), 1.0, out=a) for a in made]
 
 
 def cases() -> list[Case]:
     rows = []
     for name, (shapes, quick) in NETWORKS.items():
         n = sum(int(np.prod(shape)) for shape in shapes)
-        label = f"{name}: {len(shapes)} arrays, {n:,}"
-        for momentum in (0.0, 0.9):
+        for kernel, label, options, peer, settings, states, numbers in STEPS:
+            if name != "resnet20" and kernel not in ("sgd_step", "adam_step") and name != "1Mi":
+                continue
 
-            def args_sgd(rng, shapes=shapes, momentum=momentum):
-                params, grads = arrays(rng, shapes), arrays(rng, shapes)
-                buffers = arrays(rng, shapes) if momentum else []
-                return params, grads, buffers, 1e-3, momentum, 0.0, 0.0, False, False, 1.0, [False] * len(params)
+            def args(rng, shapes=shapes, options=options, states=states, numbers=numbers):
+                counts = [[np.array(x, np.float32) for _ in shapes] for x in numbers.values()]
+                kept = [state_of(rng, shapes, state) if state else [] for state in states]
+                return arrays(rng, shapes), arrays(rng, shapes), kept, counts, [*options], (0.0, False, 0.0, 1.0)
 
-            rows.append(Case("optimizer", "sgd_step", f"{momentum} {label}", args_sgd, quick=quick, torch=torch_sgd,
-                             bytes=4 * n * (5 if momentum else 3)))  # fmt: skip
-
-        def args_adam(rng, shapes=shapes):
-            params, grads, averages = (arrays(rng, shapes) for _ in range(3))
-            squares = [np.square(a) for a in arrays(rng, shapes)]
-            steps = [np.array(9, np.float32) for _ in params]
-            return params, grads, averages, squares, [], steps, 1e-3, 0.9, 0.999, 1e-8, 0.0, False, False, 1.0
-
-        rows.append(
-            Case("optimizer", "adam_step", label, args_adam, quick=quick, torch=torch_adam, bytes=4 * n * 7)
-        )
+            keys = [*states, *numbers]
+            full = f"{label} {name}: {len(shapes)} arrays, {n:,}".strip()
+            rows.append(Case("optimizer", kernel, full, args, quick=quick, torch=torch_step(peer, settings, keys),
+                             bytes=4 * n * (3 + 2 * sum(map(bool, states)))))  # fmt: skip
     return rows
 
 

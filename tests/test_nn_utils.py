@@ -186,3 +186,71 @@ def test_mc_dropout():
     assert all(m.training for m in net.modules())
     with pytest.raises(ValueError, match="samples must be at least 2"):
         utils.mc_dropout(net, x, samples=1)
+
+
+def test_vector_to_parameters(rng):
+    params = [Tensor(rng.standard_normal(shape), True) for shape in ((3, 2), (), (2, 3, 2, 4))]
+    params[2] = Tensor(layout.channels_last(params[2].array), True)
+    arrays, versions = [p.array for p in params], [p._version[0] for p in params]
+    vec = Tensor(rng.standard_normal(55))
+    utils.vector_to_parameters(vec, iter(params))
+    assert vector_of(params) == vec.tolist()
+    assert all(p.array is a and p._version[0] > v for p, a, v in zip(params, arrays, versions, strict=True))
+    for wrong in (Tensor(np.zeros(54)), Tensor(np.zeros((5, 11)))):
+        with pytest.raises(ValueError, match="a vector of shape"):
+            utils.vector_to_parameters(wrong, params)
+
+
+def vector_of(params):
+    return np.concatenate([p.array.ravel() for p in params]).tolist()
+
+
+def test_param_groups():
+    nn = fastnn.nn
+    model = nn.Sequential(nn.Conv2d(2, 3, 3), nn.BatchNorm2d(3), nn.Flatten(), nn.Linear(12, 2), nn.Linear(2, 2))
+    model[4].weight.requires_grad_(False)
+    decayed, others = utils.param_groups(model, 0.1, lr=0.5)
+    assert decayed == {"params": [model[0].weight, model[3].weight], "weight_decay": 0.1, "lr": 0.5}
+    assert others["params"] == [model[0].bias, model[1].weight, model[1].bias, model[3].bias, model[4].bias]
+    assert others["weight_decay"] == 0 and others["lr"] == 0.5
+    fastnn.optim.AdamW(utils.param_groups(model, 0.1))
+    assert [g["weight_decay"] for g in utils.param_groups(nn.Linear(2, 3, bias=False), 0.1)] == [0.1]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("norm_type", [1.0, 2.0, math.inf])
+@pytest.mark.parametrize("shape, dim", [((5, 4), 0), ((5, 4), 1), ((6, 3, 2, 2), 0), ((2, 3, 4, 5), -2), ((7,), 0)])
+def test_max_norm(rng, shape, dim, norm_type, dtype):
+    p = Tensor(rng.standard_normal(shape).astype(dtype) * np.linspace(0.1, 2, shape[dim], dtype=dtype).reshape(
+        [-1 if i == dim % len(shape) else 1 for i in range(len(shape))]), True)  # fmt: skip
+    if p.ndim == 4:
+        p = Tensor(layout.channels_last(p.array), True)
+    before, array = p.array.copy(), p.array
+    utils.max_norm_(p, 1.2, norm_type, dim)
+    assert p.array is array
+    changed = 0
+    for i in range(shape[dim]):
+        old, new = before.take(i, dim).astype(float).ravel(), p.array.take(i, dim).astype(float).ravel()
+        norm = np.linalg.norm(old, norm_type)
+        np.testing.assert_allclose(new, old if norm <= 1.2 else old * 1.2 / norm, rtol=1e-6)
+        changed += norm > 1.2
+    assert changed > 0
+
+
+def test_max_norm_of_a_module(rng):
+    model = fastnn.nn.Sequential(fastnn.nn.Linear(9, 4), fastnn.nn.Linear(4, 2)).double()
+    with fastnn.no_grad():
+        for p in model.parameters():
+            p.fill_(3.0)
+    loss = model(fastnn.ones(1, 9, dtype=fastnn.float64)).sum()
+    utils.max_norm_(model, 1.0)
+    close(model[0].weight, np.full((4, 9), 1 / 3))
+    close(model[1].weight, np.full((2, 4), 1 / 2))
+    assert model[0].bias.tolist() == [3.0] * 4 and model[0].weight.grad_fn is None
+    with pytest.raises(RuntimeError, match="in place"):
+        loss.backward()
+    utils.max_norm_([model[0].weight], 0.0)
+    assert not model[0].weight.array.any()
+    for arguments in ((-1.0,), (1.0, 0.0)):
+        with pytest.raises(ValueError, match="max_norm_"):
+            utils.max_norm_(model, *arguments)

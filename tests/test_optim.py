@@ -120,17 +120,56 @@ def test_by_hand():
     close(q.array, [0.75, -1.75])
 
 
-@pytest.mark.parametrize("name", ["SGD", "Adam"])
-def test_threads_give_equal_bits(rng, name):
+MAKERS = {
+    "SGD": lambda p, **options: optim.SGD(p, **{"lr": 0.1, "momentum": 0.9} | options),
+    "plain SGD": lambda p, **options: optim.SGD(p, **{"lr": 0.1} | options),
+    "Adam": lambda p, **options: optim.Adam(p, amsgrad=True, **options),
+    "RMSprop": lambda p, **options: optim.RMSprop(p, momentum=0.9, centered=True, **options),
+    **{n: getattr(optim, n) for n in ("AdamW", "Adagrad", "Adadelta", "Adamax", "NAdam", "RAdam", "Rprop", "ASGD")},
+}
+
+
+def test_threads_give_equal_bits(rng):
+    """Of all optimizers; the number of threads changes rarely, for that takes long."""
     results = []
     for threads in (1, 2, 3):
         fastnn.set_num_threads(threads)
-        seeded = np.random.default_rng(5)
-        params = [Tensor(seeded.standard_normal(n).astype(np.float32), True) for n in (7, 70001, 1, 40000, 12)]
-        optimizer = optim.SGD(params, momentum=0.9) if name == "SGD" else optim.Adam(params)
-        run(optimizer, params, [[seeded.standard_normal(p.shape) for p in params] for _ in range(3)])
-        results.append(b"".join(p.array.tobytes() for p in params))
-    assert results[0] == results[1] == results[2]
+        for make in MAKERS.values():
+            seeded = np.random.default_rng(5)
+            params = [Tensor(seeded.standard_normal(n).astype(np.float32), True) for n in (7, 70001, 1, 12)]
+            run(make(params), params, [[seeded.standard_normal(p.shape) for p in params] for _ in range(3)])
+            results.append(b"".join(p.array.tobytes() for p in params))
+    n = len(MAKERS)
+    assert results[:n] == results[n : 2 * n] == results[2 * n :]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", MAKERS)
+def test_l1_and_elastic_net(rng, name, dtype):
+    """l1 adds l1 times the sign of p, of 0 that is 0, to the gradient, as the penalty in the loss does; beside it the
+    decay of L2."""
+    for decay, maximize in itertools.product((0.0, 0.1), (False, True)):
+        options = {"maximize": maximize} | ({} if name == "Rprop" else {"weight_decay": decay})
+        params, others = parameters(rng, dtype), []
+        for p in params:
+            p.array[...] = np.where(rng.random(p.shape) < 0.2, 0, p.array)
+            others.append(Tensor(p.array.copy(order="K"), True))
+        ours, hand = MAKERS[name](params, l1=0.05, **options), MAKERS[name](others, **options)
+        for i in range(4):
+            grads = gradients(rng, params, i)
+            run(ours, params, [grads])
+            penalty = [(-0.05 if maximize else 0.05) * np.sign(p.array) for p in others]
+            run(hand, others, [[None if g is None else g + x for g, x in zip(grads, penalty, strict=True)]])
+        for p, q in zip(params, others, strict=True):
+            close(p.array, q.array, np.dtype(dtype), 1e-4 if dtype == "float32" else {np.dtype("float64"): 1e-9})
+    with pytest.raises(ValueError, match="Invalid l1 value: -1"):
+        MAKERS[name](params, l1=-1)
+
+
+def test_l1_by_hand():
+    p = fastnn.tensor([2.0, -2.0, 0.0], requires_grad=True)
+    run(optim.SGD([p], lr=0.5, l1=0.5, weight_decay=0.25), [p], [[np.array([1.0, 1.0, 1.0])]])
+    assert p.tolist() == [2 - 0.5 * (1 + 0.5 + 0.5), -2 - 0.5 * (1 - 0.5 - 0.5), -0.5]
 
 
 def test_mixed_dtypes_and_gaps(rng):
@@ -187,7 +226,7 @@ def test_groups():
         x.grad = fastnn.ones(1)
     optimizer.step()
     assert [x.item() for x in (p, q, r)] == [-1, -2, 1]
-    assert "Parameter Group 1\n    dampening: 0\n    lr: 2.0" in repr(optimizer)
+    assert "Parameter Group 1\n    dampening: 0\n    l1: 0.0\n    lr: 2.0" in repr(optimizer)
 
 
 @pytest.mark.parametrize("make, error, message", [
@@ -223,9 +262,7 @@ def test_gradient_of_another_shape_is_refused():
     assert p.tolist() == [1, 1, 1]
 
 
-@pytest.mark.parametrize("make", [
-    lambda p: optim.SGD(p, lr=0.1, momentum=0.9), lambda p: optim.SGD(p, lr=0.1), lambda p: optim.Adam(p, amsgrad=True)
-])  # fmt: skip
+@pytest.mark.parametrize("make", MAKERS.values(), ids=MAKERS)
 def test_state_dict_resumes_with_equal_bits(rng, make):
     params = parameters(rng, "float32")
     steps = [gradients(rng, params, i) for i in range(6)]
@@ -279,7 +316,7 @@ def test_load_state_dict_refuses_what_does_not_fit():
 
 
 def test_kernel_checks_its_arguments():
-    ok, read_only = np.ones(4, np.float32), np.ones(4, np.float32)
+    ok, read_only, count = np.ones(4, np.float32), np.ones(4, np.float32), np.zeros((), np.float32)
     read_only.flags.writeable = False
     step = backend.optimizer.sgd_step
     if backend.kernel_set == "reference":
@@ -298,13 +335,15 @@ def test_kernel_checks_its_arguments():
         (None, [ok], [], TypeError),
     ):
         with pytest.raises(error):
-            step(params, grads, buffers, 0.1, 0.0, 0.0, 0.0, False, False, 1.0, [False], 1)
-    with pytest.raises(ValueError):
-        backend.optimizer.adam_step([ok], [ok], [], [], [], [ok], 0.1, 0.9, 0.9, 1e-8, 0.0, False, False, 1.0, 1)
+            step(params, grads, [buffers], [[count]], [0.1, 0.0, 0.0, False], (0.0, False, 0.0, 1.0), 1)
+    for moments, largest, counts in ([], [], [count]), ([ok], [ok, ok], [count]), ([ok], [], [ok]), ([ok], [], []):
+        with pytest.raises(ValueError):
+            options = [0.1, 0.9, 0.9, 1e-8, 0.0], (0.0, False, 0.0, 1.0)
+            backend.optimizer.adam_step([ok], [ok], [moments, moments, largest], [counts], *options, 1)
     assert ok.tolist() == [1, 1, 1, 1]
 
 
-@pytest.mark.parametrize("make", [lambda p: optim.SGD(p, momentum=0.9), lambda p: optim.Adam(p, amsgrad=True)])
+@pytest.mark.parametrize("make", MAKERS.values(), ids=MAKERS)
 def test_state_follows_a_cast_of_the_model(make):
     model = fastnn.nn.Conv2d(2, 3, (2, 3)).double()
     optimizer = make(model.parameters())
@@ -312,11 +351,11 @@ def test_state_follows_a_cast_of_the_model(make):
         model(fastnn.ones(4, 2, 2, 4, dtype=cast().weight.dtype)).sum().backward()
         optimizer.step()
     held = [v for state in optimizer.state.values() for v in state.values() if v.shape]
-    assert {v.dtype for v in held} == {fastnn.float64}
+    assert {v.dtype for v in held} <= {fastnn.float64} and (held or make is MAKERS["plain SGD"])
 
 
 @pytest.mark.parametrize("make", [
-    lambda p, **options: optim.SGD(p, lr=0.1, momentum=0.9, **options), lambda p, **options: optim.AdamW(p, **options),
+    *MAKERS.values(),
     lambda p, **options: optim.SGD([{"params": p[:2]}, {"params": p[2:], "lr": 0.3}], weight_decay=0.1, **options)])
 @pytest.mark.parametrize("max_norm", [0.5, 1e6])
 def test_max_norm_is_clipping_before_the_step(rng, make, max_norm):
@@ -351,3 +390,129 @@ def test_a_first_step_that_needs_another_look_is_still_the_first(rng):
     np.testing.assert_array_equal(optimizer.state[p]["momentum_buffer"].array, p.grad.array)
     optimizer.step()
     np.testing.assert_allclose(optimizer.state[p]["momentum_buffer"].array, 1.4 * p.grad.array)
+
+
+# Oracles of the others, for one number: (p, d, memory, step s, options) -> p; d has decay and sign, memory is a dict.
+
+
+def adagrad_rule(p, d, memory, s, lr, eps):
+    memory["sum"] = memory.get("sum", 0) + d * d
+    return p - lr * d / (math.sqrt(memory["sum"]) + eps)
+
+
+def adadelta_rule(p, d, memory, s, lr, rho, eps):
+    memory["v"] = rho * memory.get("v", 0) + (1 - rho) * d * d
+    change = math.sqrt(memory.get("a", 0) + eps) / math.sqrt(memory["v"] + eps) * d
+    memory["a"] = rho * memory.get("a", 0) + (1 - rho) * change**2
+    return p - lr * change
+
+
+def rmsprop_rule(p, d, memory, s, lr, alpha, eps, momentum, centered):
+    memory["v"] = alpha * memory.get("v", 0) + (1 - alpha) * d * d
+    memory["m"] = alpha * memory.get("m", 0) + (1 - alpha) * d
+    square = max(memory["v"] - memory["m"] ** 2, 0) if centered else memory["v"]
+    memory["b"] = momentum * memory.get("b", 0) + d / (math.sqrt(square) + eps)
+    return p - lr * memory["b"]
+
+
+def adamax_rule(p, d, memory, s, lr, betas, eps):
+    memory["m"] = betas[0] * memory.get("m", 0) + (1 - betas[0]) * d
+    memory["u"] = max(betas[1] * memory.get("u", 0), abs(d) + eps)
+    return p - lr / (1 - betas[0] ** s) * memory["m"] / memory["u"]
+
+
+def nadam_rule(p, d, memory, s, lr, betas, eps, momentum_decay):
+    mu = [betas[0] * (1 - 0.5 * 0.96 ** (t * momentum_decay)) for t in range(s + 2)]
+    memory["m"] = betas[0] * memory.get("m", 0) + (1 - betas[0]) * d
+    memory["v"] = betas[1] * memory.get("v", 0) + (1 - betas[1]) * d * d
+    top = (1 - mu[s]) * d / (1 - math.prod(mu[1 : s + 1])) + mu[s + 1] * memory["m"] / (1 - math.prod(mu[1:]))
+    return p - lr * top / (math.sqrt(memory["v"] / (1 - betas[1] ** s)) + eps)
+
+
+def radam_rule(p, d, memory, s, lr, betas, eps):
+    memory["m"] = betas[0] * memory.get("m", 0) + (1 - betas[0]) * d
+    memory["v"] = betas[1] * memory.get("v", 0) + (1 - betas[1]) * d * d
+    m, longest = memory["m"] / (1 - betas[0] ** s), 2 / (1 - betas[1]) - 1
+    length = longest - 2 * s * betas[1] ** s / (1 - betas[1] ** s)
+    if length <= 5:
+        return p - lr * m
+    r = math.sqrt((length - 4) * (length - 2) * longest / ((longest - 4) * (longest - 2) * length))
+    return p - lr * r * m * math.sqrt(1 - betas[1] ** s) / (math.sqrt(memory["v"]) + eps)
+
+
+def rprop_rule(p, d, memory, s, lr, etas, step_sizes):
+    before, size = memory.get("d", 0), memory.get("size", lr)
+    factor = etas[1] if before * d > 0 else etas[0] if before * d < 0 else 1
+    memory["size"] = min(max(size * factor, step_sizes[0]), step_sizes[1])
+    memory["d"] = 0 if before * d < 0 else d
+    return p - memory["size"] * np.sign(memory["d"])
+
+
+def asgd_rule(p, d, memory, s, lr, lambd, alpha):
+    eta = np.float32(memory.get("eta", lr))  # kept in float32
+    memory["eta"] = lr / (1 + lambd * lr * s) ** alpha
+    return p * (1 - lambd * float(eta)) - float(eta) * d
+
+
+RULES = {
+    "Adagrad": (adagrad_rule, {"lr": 0.1, "eps": 1e-3}),
+    "Adadelta": (adadelta_rule, {"lr": 0.5, "rho": 0.8, "eps": 1e-2}),
+    "RMSprop": (rmsprop_rule, {"lr": 0.1, "alpha": 0.7, "eps": 0.1, "momentum": 0.6, "centered": True}),
+    "Adamax": (adamax_rule, {"lr": 0.1, "betas": (0.8, 0.9), "eps": 1e-2}),
+    "NAdam": (nadam_rule, {"lr": 0.1, "betas": (0.8, 0.9), "eps": 0.1, "momentum_decay": 0.3}),
+    "RAdam": (radam_rule, {"lr": 0.1, "betas": (0.8, 0.99), "eps": 0.1}),
+    "Rprop": (rprop_rule, {"lr": 0.1, "etas": (0.4, 1.3), "step_sizes": (0.03, 0.2)}),
+    "ASGD": (asgd_rule, {"lr": 0.1, "lambd": 0.2, "alpha": 0.6}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", RULES)
+def test_the_others(rng, name, dtype):
+    rule, options = RULES[name]
+
+    def oracle(p, grads, decay=0.0, sign=1.0):
+        memory, step = {}, 0
+        for g in grads:
+            if g is not None:
+                step += 1
+                p = rule(p, sign * g + decay * p, memory, step, **options)
+        return p
+
+    tol = 1e-6 if name == "NAdam" else None  # whose product of all mu is kept in float32
+    check(lambda p: getattr(optim, name)(p, **options), oracle, rng, dtype, tol and {np.dtype(dtype): max(tol, 1e-5)})
+    if name != "Rprop":
+        check(lambda p: getattr(optim, name)(p, weight_decay=0.1, maximize=True, **options),
+              lambda p, g: oracle(p, g, 0.1, -1.0), rng, dtype, tol and {np.dtype(dtype): max(tol, 1e-5)})  # fmt: skip
+
+
+def test_asgd_averages(rng):
+    """ax is the mean of the parameters from step t0 + 2 on; before it equals them."""
+    p = fastnn.tensor(rng.standard_normal(5), requires_grad=True)
+    optimizer, seen = optim.ASGD([p], lr=0.1, t0=3), []
+    for _ in range(9):
+        run(optimizer, [p], [[rng.standard_normal(5)]])
+        seen.append(p.detach().numpy().copy())
+        mean = np.mean(seen[min(len(seen), 5) - 1 :], axis=0)
+        close(optimizer.state[p]["ax"].array, mean, tol={np.dtype("float64"): 1e-7})  # mu is kept in float32
+
+
+@pytest.mark.parametrize("search", [None, "strong_wolfe"])
+def test_lbfgs_finds_the_minimum_of_a_quadratic(rng, search):
+    """float64: a quadratic in 6 variables, of which two parameters in other memory orders consist."""
+    root = rng.standard_normal((6, 6))
+    matrix, target = fastnn.tensor(root @ root.T + np.eye(6)), fastnn.tensor(rng.standard_normal(6))
+    params = [Tensor(np.zeros((2, 2)).T, True), Tensor(np.zeros(4)[::2], True)]
+    optimizer = optim.LBFGS(params, lr=1.0 if search else 0.1, max_iter=300, line_search_fn=search)
+
+    def closure():
+        optimizer.zero_grad()
+        x = fastnn.cat([params[0].reshape(-1), params[1]]) - target
+        loss = (x @ matrix @ x) / 2
+        loss.backward()
+        return loss
+
+    optimizer.step(closure)
+    solution = np.concatenate([p.detach().numpy().reshape(-1) for p in params])
+    close(solution, target.numpy(), tol={np.dtype("float64"): 1e-4})
+    assert optimizer.state[params[0]]["func_evals"] <= 375

@@ -1,39 +1,61 @@
 """Optimizer steps: one call updates all parameters of a group; and what clipping needs of their gradients.
 
-Every element is read and written once, so bandwidth is the limit: 12 bytes a float32 parameter for plain SGD, 20 with
-momentum, 28 for Adam, 36 with amsgrad. To share out many small parameters beside few large ones evenly, they are laid,
-on paper, end to end, each padded to a multiple of 64 elements, and this line is cut every CHUNK elements. Any memory
-order serves that a parameter, its gradient and its state have in common. A loop loads all operands before it stores: a
-load that follows a store to the same place of another page waits for it (measured: 1.6 times slower). Scalars are
-formed in double and rounded once to the parameter's dtype, as in PyTorch; both dtypes may occur in a call.
+Every element is read and written once, so bandwidth is the limit: a float32 parameter takes 12 bytes, and 8 for every
+array of its state (SGD with momentum 20, Adam 28, with amsgrad 36). To share out many small parameters beside few large
+ones evenly, they are laid, on paper, end to end, each padded to a multiple of 64 elements, and this line is cut every
+CHUNK elements. Any memory order serves that a parameter, its gradient and its state have in common. A loop loads all
+operands before it stores: a load that follows a store to the same place of another page waits for it (measured: 1.6
+times slower). Scalars are formed in double and rounded once to the parameter's dtype, as in PyTorch; both dtypes may
+occur in a call.
+
+An optimizer is a formula for one element in optimizer.h, a function here that makes the formula's scalars from the
+options and from the numbers, such as the count of steps, that each parameter has, and a `def` that names both. All
+`def`s take parameters; gradients; states_out, a list of arrays for each state, empty if it is not kept; numbers_out,
+lists of 0-d float32 arrays; options; and direction, (weight_decay, maximize, l1, grad_scale), which stands for
+d = ±grad_scale·gradient + weight_decay·p + l1·sign(p). A decay or l1 of 0 costs nothing.
 
 The norm of gradients is formed in double, chunk by chunk of the line, and the chunks are merged in order. Its factor
 may be handed to a step as `grad_scale`, so that clipping reads the gradients once more and never writes them."""
 cimport numpy as cnp
 from cython cimport floating
-from libc.math cimport fabs, pow, sqrt, sqrtf
-from libc.string cimport memset
+from libc.math cimport fabs, pow, sqrt
+from libc.string cimport memcmp, memcpy, memset
 from fastnn._kernels.kernel cimport *
 
 cnp.import_array()
 
+cdef extern from "optimizer.h" nogil:
+    enum: SGD, ADAGRAD, ADADELTA, RMSPROP, ADAM, ADAMAX, NADAM, RADAM, RPROP, ASGD, MOST
+    void opt_step(const void* kind, int rule, int states, const Bytes* data, Py_ssize_t lo, Py_ssize_t n,
+                  const double* scalars)  # a macro, which chooses by the type of kind
+
 cdef enum:
     LANES = 16  # partial sums
+    COMMON = 3  # scalars that all rules have
+    NUMBERS = 3  # a parameter's own numbers, at most
+    OPTIONS = 6  # of an optimizer, at most
 
 cdef struct Slot:  # one parameter
     Bytes data[5]  # itself, its gradient, up to three arrays of state
     Py_ssize_t size, start  # start: its place in the line
-    bint single, first
-    double lr, scale  # Adam's, corrected for the bias
+    bint single
+    int states  # bits: which arrays of state there are
+    float* numbers[NUMBERS]
+    double[MOST] scalars
 
 ctypedef void (*Update)(const Job*, const Slot*, Py_ssize_t, Py_ssize_t, void*) noexcept nogil
+ctypedef void (*Scalars)(const double* options, double* numbers, double* c) noexcept nogil
 
 cdef struct Job:
     Update[2] update  # of n elements from lo on, for double and float; the last argument is as Unit's
     Slot* slots
     Py_ssize_t n_slots
-    double lr, momentum, damp, beta1, beta2, eps, decay, keep, sign, factor
-    bint nesterov, largest
+    int rule
+    Scalars scalars
+    const double* options
+    double[COMMON] common  # scalars
+    double factor
+    bint largest
     double* sums  # of the chunks
 
 
@@ -48,20 +70,21 @@ cdef void update_chunk(const Job* job, Py_ssize_t i, void* kind) noexcept nogil:
             job.update[slot.single](job, slot, lo, hi - lo, NULL)
 
 
-cdef int run(tuple columns, Job* job, list each, Py_ssize_t work, int n_threads) except -1:
-    """Check the arrays and run the job. `columns`: parameters, gradients, lists of state, the last one maybe empty.
-    `each`: whether it is a parameter's first step, or where its steps are counted. `work` of an element."""
-    cdef Py_ssize_t i, column, length = 0
+cdef int run(tuple columns, tuple numbers, int needs, int may, Job* job, int n_threads) except -1:
+    """Check the arrays and run the job. `columns`: parameters, gradients, lists of state; `numbers`: lists of the
+    parameters' numbers; bits of the states that it needs, and may have."""
+    cdef Py_ssize_t i, column, length = 0, work = 1
     cdef cnp.ndarray a, p
-    cdef double last = 0, lr = 0, scale = 0
+    cdef double total = 0
     cdef Slot* slot
-    columns = tuple(map(tuple, columns))  # keeps the arrays alive, whatever becomes of the lists
+    columns, numbers = tuple([tuple(c) for c in columns]), tuple([tuple(c) for c in numbers])  # keep arrays alive
     job.n_slots = len(columns[0])
-    for i in range(1, len(columns)):
-        if len(columns[i]) != job.n_slots and (columns[i] or i < len(columns) - 1):
-            raise ValueError(f"kernel: {job.n_slots} parameters came with {len(columns[i])} gradients or states")
-    if each is not None and len(each) != job.n_slots:
-        raise ValueError(f"kernel: {job.n_slots} parameters came with {len(each)} steps")
+    if len(columns) > 5 or len(numbers) > NUMBERS:
+        raise ValueError("kernel: too many lists of states or numbers")
+    for i, values in enumerate(columns + numbers):
+        work += i < len(columns) and len(values) > 0
+        if len(values) != job.n_slots and (values or not 2 <= i < len(columns)):
+            raise ValueError(f"kernel: {job.n_slots} parameters came with {len(values)} gradients, states or numbers")
     job.slots = <Slot*> scratch_acquire((job.n_slots + 1) * sizeof(Slot))
     try:
         for i in range(job.n_slots):
@@ -69,45 +92,57 @@ cdef int run(tuple columns, Job* job, list each, Py_ssize_t work, int n_threads)
             check_float(p)
             if not is_packed(p):
                 raise ValueError("kernel: a parameter has gaps in its memory")
+            slot.size, slot.start, slot.single, slot.states = p.size, length, is_f32(p), 0
+            length += parts(slot.size, 64) * 64  # threads share no cache line
             for column in range(len(columns)):
-                slot.data[column] = NULL
                 if columns[column]:
                     a = <cnp.ndarray?> columns[column][i]
                     check_same(p, a)
                     if column != 1 and job.sums == NULL and not cnp.PyArray_ISWRITEABLE(a):
                         raise ValueError("kernel: a parameter or its state is read-only")
                     slot.data[column] = a.data
-            slot.size, slot.start, slot.single = p.size, length, is_f32(p)
-            length += parts(slot.size, 64) * 64  # threads share no cache line
-            slot.first = False
-            if each is not None and type(each[i]) is bool:
-                slot.first = each[i]
-            elif each is not None:
-                a = <cnp.ndarray?> each[i]
+                    slot.states |= 1 << column >> 2
+            for column in range(len(numbers)):
+                a = <cnp.ndarray?> numbers[column][i]
                 if cnp.PyArray_TYPE(a) != cnp.NPY_FLOAT32 or a.ndim != 0 or not cnp.PyArray_ISBEHAVED(a):
-                    raise ValueError("kernel: steps are counted by writeable 0-d float32 arrays")
-        for i in range(job.n_slots if each is not None else 0):
-            if type(each[i]) is not bool:
-                a = <cnp.ndarray> each[i]
-                (<float*> a.data)[0] += 1
-                if (<float*> a.data)[0] != last:
-                    last = (<float*> a.data)[0]
-                    lr, scale = job.lr / (1 - pow(job.beta1, last)), 1 / sqrt(1 - pow(job.beta2, last))
-                job.slots[i].lr, job.slots[i].scale = lr, scale
+                    raise ValueError("kernel: a parameter's numbers are writeable 0-d float32 arrays")
+                slot.numbers[column] = <float*> a.data
+            if needs & ~slot.states or slot.states & ~may:
+                raise ValueError("kernel: states are missing, or too many")
+        if job.scalars != NULL:
+            make_scalars(job, len(numbers))
         if job.sums != NULL:
             job.sums = <double*> scratch_acquire(parts(length, CHUNK) * sizeof(double))
             memset(job.sums, 0, parts(length, CHUNK) * sizeof(double))
         with nogil:
             share(<Unit> update_chunk, job, parts(length, CHUNK), threads_for(work * length // STREAM, n_threads))
         if job.sums != NULL:
-            last = 0
             for i in range(parts(length, CHUNK)):
-                last = merge(job.largest, last, job.sums[i])
+                total = merge(job.largest, total, job.sums[i])
             scratch_release(job.sums)
-            job.factor = last
+            job.factor = total
     finally:
         scratch_release(job.slots)
     return 0
+
+
+cdef void make_scalars(const Job* job, int n_numbers) noexcept nogil:
+    """Of all parameters; most have the same numbers."""
+    cdef double[NUMBERS] before = [0, 0, 0], now = [0, 0, 0], after = [0, 0, 0]
+    cdef double[MOST] c
+    cdef Py_ssize_t i
+    cdef int k
+    memcpy(c, job.common, sizeof(job.common))
+    for i in range(job.n_slots):
+        for k in range(n_numbers):
+            now[k] = job.slots[i].numbers[k][0]
+        if i == 0 or memcmp(before, now, n_numbers * sizeof(double)) != 0:
+            memcpy(before, now, sizeof(now))
+            memcpy(after, now, sizeof(now))
+            job.scalars(job.options, after, c + COMMON)
+        memcpy(job.slots[i].scalars, c, sizeof(c))
+        for k in range(n_numbers):
+            job.slots[i].numbers[k][0] = <float> after[k]
 
 
 cdef inline double merge(bint largest, double a, double b) noexcept nogil:
@@ -148,9 +183,9 @@ def grad_norm(list grads, bint largest, cnp.ndarray norm_out, int n_threads):
     cdef double here = 0
     if cnp.PyArray_TYPE(norm_out) != cnp.NPY_FLOAT64 or norm_out.ndim != 0 or not cnp.PyArray_ISBEHAVED(norm_out):
         raise ValueError("kernel: the norm needs a writeable 0-d float64 array")
-    job.largest, job.sums = largest, &here
+    job.largest, job.sums, job.scalars = largest, &here, NULL
     job.update[0], job.update[1] = <Update> norm[double], <Update> norm[float]
-    run((grads,), &job, None, 1, n_threads)
+    run((grads,), (), 0, 0, &job, n_threads)
     (<double*> norm_out.data)[0] = job.factor if largest else sqrt(job.factor)
 
 
@@ -169,101 +204,132 @@ cdef void clip(const Job* job, const Slot* s, Py_ssize_t lo, Py_ssize_t n, float
 def grad_scale(list grads_out, double factor, int n_threads):
     """g = g·factor."""
     cdef Job job
-    job.largest, job.sums, job.factor = False, NULL, factor
+    job.largest, job.sums, job.scalars, job.factor = False, NULL, NULL, factor
     job.update[0], job.update[1] = <Update> clip[double], <Update> clip[float]
-    run((grads_out,), &job, None, 1, n_threads)
+    run((grads_out,), (), 0, 0, &job, n_threads)
 
 
 def grad_clamp(list grads_out, double limit, int n_threads):
     """g limited to [−limit, limit]; limit >= 0, NaN stays."""
     cdef Job job
-    job.largest, job.sums, job.factor = True, NULL, limit
+    job.largest, job.sums, job.scalars, job.factor = True, NULL, NULL, limit
     job.update[0], job.update[1] = <Update> clip[double], <Update> clip[float]
-    run((grads_out,), &job, None, 1, n_threads)
+    run((grads_out,), (), 0, 0, &job, n_threads)
 
 
-cdef void sgd(const Job* job, const Slot* s, Py_ssize_t lo, Py_ssize_t n, floating* kind) noexcept nogil:
-    cdef floating* p = <floating*> s.data[0] + lo
-    cdef const floating* g = <const floating*> s.data[1] + lo
-    cdef floating* b = <floating*> s.data[2] + (lo if s.data[2] != NULL else 0)
-    cdef floating mu = <floating> job.momentum, damp = <floating> job.damp, decay = <floating> job.decay
-    cdef floating lr = <floating> job.lr, sign = <floating> job.sign, d, value, buffer
-    cdef bint decays = decay != 0, nesterov = job.nesterov, first = s.first
-    cdef Py_ssize_t i
-    if b == NULL:
-        for i in range(n):
-            d = sign * g[i] + decay * p[i] if decays else sign * g[i]
-            p[i] = p[i] - lr * d
-        return
-    for i in range(n):
-        d, value = sign * g[i], p[i]
-        d = d + decay * value if decays else d
-        buffer = d if first else mu * b[i] + damp * d
-        b[i] = buffer
-        p[i] = value - lr * (d + mu * buffer if nesterov else buffer)
+cdef void update_by_rule(const Job* job, const Slot* s, Py_ssize_t lo, Py_ssize_t n, floating* kind) noexcept nogil:
+    opt_step(kind, job.rule, s.states, s.data, lo, n, s.scalars)
 
 
-def sgd_step(list params_out, list grads, list momentum_buffers_out, double lr, double momentum, double dampening,
-             double weight_decay, bint nesterov, bint maximize, double grad_scale, list first, int n_threads):
-    """d = ±grad_scale·g + weight_decay·p;  b = momentum·b + (1 − dampening)·d, or d where it is the parameter's `first`
-    step, a bool;  p −= lr·(b, or d + momentum·b).
-
-    Without buffers (an empty list) p −= lr·d."""
+cdef int step(int rule, Scalars scalars, int needs, int may, list params, list grads, list states, list numbers,
+              list options, tuple direction, int n_threads) except -1:
     cdef Job job
-    job.lr, job.momentum, job.damp, job.decay = lr, momentum, 1 - dampening, weight_decay
-    job.sign, job.nesterov, job.sums = -grad_scale if maximize else grad_scale, nesterov, NULL
-    job.update[0], job.update[1] = <Update> sgd[double], <Update> sgd[float]
-    run((params_out, grads, momentum_buffers_out), &job, first, 3, n_threads)
-
-
-cdef inline void adam_loop(const Job* job, const Slot* s, Py_ssize_t lo, Py_ssize_t n, floating* kind,
-                           bint amsgrad) noexcept nogil:
-    cdef floating* p = <floating*> s.data[0] + lo
-    cdef const floating* g = <const floating*> s.data[1] + lo
-    cdef floating* m = <floating*> s.data[2] + lo
-    cdef floating* v = <floating*> s.data[3] + lo
-    cdef floating* x = <floating*> s.data[4] + (lo if amsgrad else 0)
-    cdef floating w1 = <floating> (1 - job.beta1), b2 = <floating> job.beta2, w2 = <floating> (1 - job.beta2)
-    cdef floating lr = <floating> s.lr, eps = <floating> job.eps, scale = <floating> s.scale
-    cdef floating keep = <floating> job.keep, decay = <floating> job.decay, sign = <floating> job.sign
-    cdef floating d, mean, square, value, top, root
-    cdef bint decays = decay != 0, near = w1 < 0.5
+    cdef double[OPTIONS] o = [0, 0, 0, 0, 0, 0]
+    cdef double sign = -1 if direction[1] else 1
     cdef Py_ssize_t i
-    for i in range(n):
-        d, mean, square, value = sign * g[i], m[i], v[i], p[i]
-        d = d + decay * value if decays else d
-        # the end nearer to the result is the one to start from, as in torch.lerp
-        mean = mean + w1 * (d - mean) if near else d - (1 - w1) * (d - mean)
-        square = b2 * square + w2 * d * d
-        top = square
-        if amsgrad:
-            top = x[i]
-            top = square if (top < square) | (square != square) else top  # NaN stays
-            x[i] = top
-        root = <floating> (sqrtf(top) if floating is float else sqrt(top))
-        m[i], v[i] = mean, square
-        p[i] = keep * value - lr * (mean / (scale * root + eps))
+    for i in range(min(len(options), <Py_ssize_t> OPTIONS)):
+        o[i] = options[i]
+    job.rule, job.scalars, job.options, job.sums = rule, scalars, o, NULL
+    job.common[0], job.common[1], job.common[2] = sign * <double> direction[3], direction[0], direction[2]
+    job.update[0], job.update[1] = <Update> update_by_rule[double], <Update> update_by_rule[float]
+    return run((params, grads, *states), tuple(numbers), needs, may, &job, n_threads)
 
 
-cdef void adam(const Job* job, const Slot* s, Py_ssize_t lo, Py_ssize_t n, floating* kind) noexcept nogil:
-    if s.data[4] == NULL:  # a loop of its own, else GCC vectorizes neither
-        adam_loop(job, s, lo, n, kind, False)
-    else:
-        adam_loop(job, s, lo, n, kind, True)
+cdef void sgd(const double* o, double* numbers, double* c) noexcept nogil:
+    c[0], c[1], c[2], c[3], c[4] = o[0], o[1], 1 - o[2], o[3], numbers[0] == 0
 
 
-def adam_step(list params_out, list grads, list exp_avgs_out, list exp_avg_sqs_out, list max_exp_avg_sqs_out,
-              list steps_out, double lr, double beta1, double beta2, double eps, double weight_decay, bint decoupled,
-              bint maximize, double grad_scale, int n_threads):
-    """s += 1;  d = ±grad_scale·g;  d += weight_decay·p or, decoupled, p *= 1 − lr·weight_decay;  m = β₁m + (1 − β₁)d;
-    v = β₂v + (1 − β₂)d²;  p −= lr/(1 − β₁ˢ) · m / (√v/√(1 − β₂ˢ) + eps).
+def sgd_step(list params_out, list grads, list states_out, list numbers_out, options, direction, int n_threads):
+    """lr, momentum, dampening, nesterov; states: the buffer or none; numbers: steps so far, or at least whether any."""
+    step(SGD, sgd, 0, 1, params_out, grads, states_out, numbers_out, options, direction, n_threads)
 
-    Steps s are 0-d float32 arrays. With max_exp_avg_sqs_out (else an empty list) the largest v so far stands under the
-    root."""
-    cdef Job job
-    job.lr, job.beta1, job.beta2, job.eps, job.sums = lr, beta1, beta2, eps, NULL
-    job.sign = -grad_scale if maximize else grad_scale
-    job.decay = 0 if decoupled else weight_decay
-    job.keep = 1 - lr * weight_decay if decoupled else 1
-    job.update[0], job.update[1] = <Update> adam[double], <Update> adam[float]
-    run((params_out, grads, exp_avgs_out, exp_avg_sqs_out, max_exp_avg_sqs_out), &job, steps_out, 5, n_threads)
+
+cdef void adagrad(const double* o, double* numbers, double* c) noexcept nogil:
+    numbers[0] += 1
+    c[0], c[1] = o[0] / (1 + (numbers[0] - 1) * o[1]), o[2]
+
+
+def adagrad_step(list params_out, list grads, list states_out, list numbers_out, options, direction, int n_threads):
+    """lr, lr_decay, eps; states: sum of squares; numbers: steps."""
+    step(ADAGRAD, adagrad, 1, 1, params_out, grads, states_out, numbers_out, options, direction, n_threads)
+
+
+cdef void average(const double* o, double* numbers, double* c) noexcept nogil:
+    numbers[0] += 1
+    c[0], c[1], c[2], c[3], c[4] = o[0], o[1], 1 - o[1], o[2], o[3]
+
+
+def adadelta_step(list params_out, list grads, list states_out, list numbers_out, options, direction, int n_threads):
+    """lr, rho, eps; states: averages of d² and of squared changes; numbers: steps."""
+    step(ADADELTA, average, 3, 3, params_out, grads, states_out, numbers_out, options, direction, n_threads)
+
+
+def rmsprop_step(list params_out, list grads, list states_out, list numbers_out, options, direction, int n_threads):
+    """lr, alpha, eps, momentum; states: mean of d², if centered that of d, with momentum a buffer; numbers: steps."""
+    step(RMSPROP, average, 1, 7, params_out, grads, states_out, numbers_out, options, direction, n_threads)
+
+
+cdef inline void moments(const double* o, double* numbers, double* c) noexcept nogil:
+    numbers[0] += 1
+    c[0], c[1], c[2], c[3] = 1 - o[1], o[2], 1 - o[2], o[0] / (1 - pow(o[1], numbers[0]))
+    c[4], c[5], c[6] = 1 / sqrt(1 - pow(o[2], numbers[0])), o[3], 1 - o[0] * o[4]
+
+
+def adam_step(list params_out, list grads, list states_out, list numbers_out, options, direction, int n_threads):
+    """lr, beta1, beta2, eps, decoupled decay; states: averages of d and d², for amsgrad the largest of those; numbers:
+    steps."""
+    step(ADAM, moments, 3, 7, params_out, grads, states_out, numbers_out, options, direction, n_threads)
+
+
+def adamax_step(list params_out, list grads, list states_out, list numbers_out, options, direction, int n_threads):
+    """lr, beta1, beta2, eps; states: average of d, and norm; numbers: steps."""
+    step(ADAMAX, moments, 3, 3, params_out, grads, states_out, numbers_out, options, direction, n_threads)
+
+
+cdef void nadam(const double* o, double* numbers, double* c) noexcept nogil:
+    cdef double mu, after
+    moments(o, numbers, c)
+    mu = o[1] * (1 - 0.5 * pow(0.96, numbers[0] * o[5]))
+    after = o[1] * (1 - 0.5 * pow(0.96, (numbers[0] + 1) * o[5]))
+    numbers[1] = <float> numbers[1] * <float> mu  # as PyTorch keeps it
+    c[3], c[7] = o[0] * after / (1 - numbers[1] * after), o[0] * (1 - mu) / (1 - numbers[1])
+
+
+def nadam_step(list params_out, list grads, list states_out, list numbers_out, options, direction, int n_threads):
+    """lr, beta1, beta2, eps, decoupled decay, momentum_decay; states: as Adam's; numbers: steps, product of all mu."""
+    step(NADAM, nadam, 3, 3, params_out, grads, states_out, numbers_out, options, direction, n_threads)
+
+
+cdef void radam(const double* o, double* numbers, double* c) noexcept nogil:
+    cdef double limit = 2 / (1 - o[2]) - 1, power = pow(o[2], numbers[0] + 1)
+    cdef double length = limit - 2 * (numbers[0] + 1) * power / (1 - power)
+    moments(o, numbers, c)
+    c[4] = length > 5
+    if length > 5:
+        c[3] *= sqrt((1 - power) * (length - 4) * (length - 2) * limit / ((limit - 4) * (limit - 2) * length))
+
+
+def radam_step(list params_out, list grads, list states_out, list numbers_out, options, direction, int n_threads):
+    """lr, beta1, beta2, eps, decoupled decay; states: as Adam's; numbers: steps."""
+    step(RADAM, radam, 3, 3, params_out, grads, states_out, numbers_out, options, direction, n_threads)
+
+
+cdef void rprop(const double* o, double* numbers, double* c) noexcept nogil:
+    numbers[0] += 1
+    c[0], c[1], c[2], c[3] = o[0], o[1], o[2], o[3]
+
+
+def rprop_step(list params_out, list grads, list states_out, list numbers_out, options, direction, int n_threads):
+    """Both etas, both step_sizes; states: d before, step sizes; numbers: steps."""
+    step(RPROP, rprop, 3, 3, params_out, grads, states_out, numbers_out, options, direction, n_threads)
+
+
+cdef void asgd(const double* o, double* numbers, double* c) noexcept nogil:
+    c[0], c[1], c[2] = 1 - o[1] * numbers[1], numbers[1], numbers[2]
+    numbers[0] += 1
+    numbers[1], numbers[2] = o[0] / pow(1 + o[1] * o[0] * numbers[0], o[2]), 1 / max(1.0, numbers[0] - o[3])
+
+
+def asgd_step(list params_out, list grads, list states_out, list numbers_out, options, direction, int n_threads):
+    """lr, lambd, alpha, t0; states: average; numbers: steps, eta, mu."""
+    step(ASGD, asgd, 1, 1, params_out, grads, states_out, numbers_out, options, direction, n_threads)

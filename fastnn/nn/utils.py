@@ -1,4 +1,4 @@
-"""Helpers over networks: clipping of gradients, all parameters as one vector, weight norm, Monte-Carlo dropout."""
+"""Helpers over networks: clipping and limits, groups, parameters as one vector, weight norm, Monte-Carlo dropout."""
 import math
 from collections.abc import Iterable
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from fastnn.autograd import no_grad
-from fastnn.errors import ArgumentError
+from fastnn.errors import ArgumentError, ShapeError
 from fastnn.functional.clipping import clamp_, clip_factor, scale_
 from fastnn.functional.elementwise import abs as absolute
 from fastnn.functional.elementwise import div, mul
@@ -14,8 +14,8 @@ from fastnn.functional.reduction import mean, norm, std
 from fastnn.functional.shape import axis_of, cat, reshape, stack
 from fastnn.nn.dropout import DropConnect, Dropout
 from fastnn.nn.module import Module
-from fastnn.nn.parameter import Parameter
-from fastnn.tensor import Tensor, float32, settle
+from fastnn.nn.parameter import Parameter, write
+from fastnn.tensor import Tensor, changing, float32, settle
 
 
 def _grads(parameters: Tensor | Iterable[Tensor]) -> list[Tensor]:
@@ -55,6 +55,42 @@ def clip_grad_value_(parameters: Tensor | Iterable[Tensor], clip_value: float) -
 def parameters_to_vector(parameters: Iterable[Tensor]) -> Tensor:
     """All elements of all parameters in one vector, each parameter in C order. Gradients flow back."""
     return cat([reshape(p, -1) for p in parameters])
+
+
+def vector_to_parameters(vec: Tensor, parameters: Iterable[Tensor]) -> None:
+    """The reverse: copy `vec`, part by part, into the parameters. ShapeError unless it has as many elements as they."""
+    parameters, start = list(parameters), 0
+    if vec.shape != (needed := (sum(p.numel() for p in parameters),)):
+        raise ShapeError(f"vector_to_parameters: a vector of shape {needed} is needed, but {vec.shape} came")
+    for p in parameters:
+        write(p, vec.array[start:start + p.numel()].reshape(p.shape))
+        start += p.numel()
+
+
+def param_groups(model: Module, weight_decay: float, **options: Any) -> list[dict[str, Any]]:
+    """Groups for an optimizer: the trained parameters with `weight_decay` and, without it, those of at most one
+    dimension: biases, and the scales and shifts of normalization. `options` are those of both."""
+    trained = [p for p in model.parameters() if p.requires_grad]
+    groups = [{"params": [p for p in trained if (p.ndim > 1) == large], "weight_decay": decay, **options}
+              for large, decay in ((True, weight_decay), (False, 0.0))]
+    return [group for group in groups if group["params"]]
+
+
+def max_norm_(parameters: Module | Tensor | Iterable[Tensor], max_norm: float, norm_type: float = 2.0,
+              dim: int = 0) -> None:
+    """Scale every row along `dim`, in a weight what comes into one unit, back to the norm `max_norm` if its norm is
+    larger, in place and unseen by the tape; after each step of the optimizer, that is max-norm regularization. Of a
+    module, and of several tensors, those of one dimension, which are biases, are left alone.
+
+    Reference: Srivastava et al., Dropout, JMLR 2014."""
+    if not (max_norm >= 0 and norm_type > 0):
+        raise ValueError(f"max_norm_: max_norm >= 0 and norm_type > 0 are needed, not {max_norm} and {norm_type}")
+    given: Any = parameters.parameters() if isinstance(parameters, Module) else parameters
+    for p in [given] if isinstance(given, Tensor) else [p for p in given if p.ndim > 1]:
+        rows = np.moveaxis(changing(p), dim, 0)
+        norms = np.linalg.norm(rows.reshape(len(rows), -1).astype(np.float64), norm_type, axis=1)
+        factor = np.divide(max_norm, norms, out=np.ones_like(norms), where=norms > max_norm)
+        rows *= factor.astype(p.dtype).reshape(-1, *[1] * (p.ndim - 1))
 
 
 class WeightNorm:

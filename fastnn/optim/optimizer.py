@@ -1,8 +1,9 @@
 """What all optimizers share: parameter groups, state, and the way a step is taken."""
+import inspect
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from copy import deepcopy
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -15,10 +16,32 @@ from fastnn.tensor import Array, Tensor, float32, settle
 
 Group = dict[str, Any]
 Params = Iterable[Tensor] | Iterable[Group]
+_NOT_NEGATIVE = ("lr", "eps", "weight_decay", "l1", "momentum", "rho", "alpha", "lr_decay", "momentum_decay",
+                 "initial_accumulator_value")
+
+
+def declare(first: str, options: Group, by_name: Group | None = None) -> inspect.Signature:
+    """Of a constructor that takes `first`, `options` and, by name only, others, with these defaults or none (`...`)."""
+    either, keyword, empty = (getattr(inspect.Parameter, name) for name in (
+        "POSITIONAL_OR_KEYWORD", "KEYWORD_ONLY", "empty"))
+    kinds = [(first, ..., either), *((name, value, either) for name, value in options.items()),
+             *((name, value, keyword) for name, value in (by_name or {}).items())]
+    return inspect.Signature([inspect.Parameter(name, kind, default=empty if value is ... else value)
+                              for name, value, kind in kinds])
+
+
+def bind(self: Any, args: tuple, named: Group) -> Group:
+    """The arguments of a constructor, by the names and with the defaults that its class declares."""
+    try:
+        bound = self.__signature__.bind(*args, **named)
+    except TypeError as error:
+        raise TypeError(f"{type(self).__name__}: {error}") from None
+    bound.apply_defaults()
+    return bound.arguments
 
 
 class Optimizer:
-    """Base class. A subclass gives its options as `defaults` and defines `check` and `update`.
+    """Base class. A subclass gives its options as `defaults` and defines `update`, or `step`.
 
     `max_norm` (fastnn's own) clips: a step uses the gradients as `nn.utils.clip_grad_norm_(params, max_norm)` would
     leave them, within rounding, but reads them only and saves a pass over memory. It is no part of the state.
@@ -26,6 +49,8 @@ class Optimizer:
     `params` are tensors, or dicts of "params" and options of their own. Raises TypeError for other things and for sets,
     whose order changes from run to run; ValueError if there are none, one comes twice or is not a leaf, or an option is
     out of range."""
+
+    numbers: ClassVar[dict[str, Any]] = {"step": 0.0}  # of each parameter, float32, and what they begin with
 
     def __init__(self, params: Params, defaults: Group, max_norm: float | None = None) -> None:
         if isinstance(params, (Tensor, dict, set)):
@@ -44,13 +69,14 @@ class Optimizer:
             self.add_param_group(group)
 
     def check(self, options: Group) -> None:
-        """Raise ValueError if an option is out of range."""
-
-    def _check_signs(self, options: Group, **names: str) -> None:
-        """Raise ValueError, in PyTorch's words, if one of the options is negative or NaN."""
-        for key, name in names.items():
-            if not options[key] >= 0:
-                raise ValueError(f"{type(self).__name__}: Invalid {name}: {options[key]}")
+        """Raise ValueError, in PyTorch's words, if an option is out of range."""
+        for key, value in options.items():
+            name = {"lr": "learning rate", "eps": "epsilon value"}.get(key, f"{key} value")
+            if (key in _NOT_NEGATIVE and not value >= 0) or (key == "rho" and not value <= 1):
+                raise ValueError(f"{type(self).__name__}: Invalid {name}: {value}")
+            for i, beta in enumerate(value if key == "betas" else ()):
+                if not 0 <= beta < 1:
+                    raise ValueError(f"{type(self).__name__}: Invalid beta parameter at index {i}: {beta}")
 
     def update(self, group: Group, params: list[Tensor], values: list[Array], grads: list[Array],
                grad_scale: float) -> None:
@@ -121,8 +147,8 @@ class Optimizer:
             grad: Any = p.grad
             if grad.shape != p.shape:
                 raise ShapeError(f"optimizer: a parameter of shape {p.shape} has a gradient of {grad.shape}")
-            for key, held in self.state[p].items():
-                if key != "step" and isinstance(held, Tensor) and held.dtype != p.dtype:
+            for key, held in self.state.get(p, {}).items():
+                if key not in self.numbers and isinstance(held, Tensor) and held.dtype != p.dtype:
                     self.state[p][key] = Tensor(layout.match(held.array, p.array))
         values = [layout.match(p.array, p.array) for p in params]  # a copy if there are gaps
         grads = [layout.match(p.grad.array, p.array) for p in params]  # type: ignore[union-attr]
@@ -131,8 +157,9 @@ class Optimizer:
             if value is not p.array:
                 p.array[...] = value
 
-    def memory(self, params: list[Tensor], key: str) -> list[Array]:
-        """The arrays of state under `key`; where there are none yet, zeros that become state when the step is taken."""
+    def memory(self, params: list[Tensor], key: str, start: float = 0.0) -> list[Array]:
+        """The arrays of state under `key`; where there are none yet, arrays full of `start`, that become state when the
+        step is taken."""
         states = [self.state[p] for p in params]
         try:
             return [state[key].array for state in states]
@@ -140,8 +167,8 @@ class Optimizer:
             arrays = []
             for p, state in zip(params, states, strict=True):
                 if state.get(key) is None:
-                    zeros = np.zeros((), float32) if key == "step" else np.zeros_like(p.array)
-                    self._fresh.append((state, key, Tensor(zeros)))
+                    full = np.array(start, float32) if key in self.numbers else np.full_like(p.array, start)
+                    self._fresh.append((state, key, Tensor(full)))
                 arrays.append(self._fresh[-1][2].array if state.get(key) is None else state[key].array)
             return arrays
 
@@ -162,23 +189,22 @@ class Optimizer:
         for group in groups:
             self.check(group)
         numbers = (n for group in saved for n in group["params"])
-        adopted = {p: {key: _adopt(p, key, value) for key, value in state[n].items()}
+        adopted = {p: {key: self._adopt(p, key, value) for key, value in state[n].items()}
                    for n, p in zip(numbers, self._params(), strict=True) if n in state}
         self.state, self.param_groups = defaultdict(dict, adopted), groups
+
+    def _adopt(self, p: Tensor, key: str, value: Any) -> Any:
+        """A copy of a loaded value; tensors get the parameter's dtype and memory order, its numbers are float32."""
+        if key in self.numbers:
+            return Tensor(np.array(float(value), float32))
+        if not isinstance(value, Tensor):
+            return deepcopy(value)
+        if value.shape != p.shape:
+            raise ValueError(f"loaded state dict: {key} has shape {value.shape}, but its parameter has {p.shape}")
+        return Tensor(layout.match(value.array.copy(), p.array))
 
     def __repr__(self) -> str:
         lines = [f"{type(self).__name__} ("]
         for i, group in enumerate(self.param_groups):
             lines += [f"Parameter Group {i}", *(f"    {key}: {group[key]}" for key in sorted(group) if key != "params")]
         return "\n".join([*lines, ")"])
-
-
-def _adopt(p: Tensor, key: str, value: Any) -> Any:
-    """A copy of a loaded value; tensors get the parameter's dtype and memory order, the step count is float32."""
-    if key == "step":
-        return Tensor(np.array(float(value), float32))
-    if not isinstance(value, Tensor):
-        return deepcopy(value)
-    if value.shape != p.shape:
-        raise ValueError(f"loaded state dict: {key} has shape {value.shape}, but its parameter has {p.shape}")
-    return Tensor(layout.match(value.array.copy(), p.array))

@@ -21,31 +21,124 @@ def grad_clamp(grads_out, limit, n_threads):
         np.clip(g, -limit, limit, out=g)
 
 
-def sgd_step(params_out, grads, momentum_buffers_out, lr, momentum, dampening, weight_decay, nesterov, maximize,
-             grad_scale, first, n_threads):
-    for i, (p, g) in enumerate(zip(params_out, grads, strict=True)):
-        d = (-grad_scale if maximize else grad_scale) * g
-        if weight_decay != 0:
-            d = d + weight_decay * p
-        if momentum_buffers_out:
-            b = momentum_buffers_out[i]
-            b[...] = d if first[i] else momentum * b + (1 - dampening) * d
-            d = d + momentum * b if nesterov else b
-        p -= lr * d
+def _for_each(rule):
+    """The twin, from what it does to one parameter p: with d, the states (None if not kept), numbers and options."""
+    def step(params_out, grads, states_out, numbers_out, options, direction, n_threads):
+        weight_decay, maximize, l1, grad_scale = direction
+        for i, (p, g) in enumerate(zip(params_out, grads, strict=True)):
+            d = (-grad_scale if maximize else grad_scale) * g
+            if weight_decay != 0:
+                d = d + weight_decay * p
+            if l1 != 0:
+                d = d + l1 * np.sign(p)
+            rule(p, d, *(column[i] if column else None for column in (*states_out, *numbers_out)), *options)
+    step.__name__ = step.__qualname__ = rule.__name__
+    return step
 
 
-def adam_step(params_out, grads, exp_avgs_out, exp_avg_sqs_out, max_exp_avg_sqs_out, steps_out, lr, beta1, beta2,
-              eps, weight_decay, decoupled, maximize, grad_scale, n_threads):
-    for i, (p, g, m, v) in enumerate(zip(params_out, grads, exp_avgs_out, exp_avg_sqs_out, strict=True)):
-        steps_out[i] += 1
-        step = float(steps_out[i])
-        d = (-grad_scale if maximize else grad_scale) * g
-        if decoupled:
-            p *= 1 - lr * weight_decay
-        elif weight_decay != 0:
-            d = d + weight_decay * p
-        m[...] = m + (1 - beta1) * (d - m) if beta1 > 0.5 else d - beta1 * (d - m)  # as torch.lerp
-        v[...] = beta2 * v + (1 - beta2) * d * d
-        if max_exp_avg_sqs_out:
-            v = np.maximum(max_exp_avg_sqs_out[i], v, out=max_exp_avg_sqs_out[i])
-        p -= lr / (1 - beta1**step) * m / (np.sqrt(v) / np.sqrt(1 - beta2**step) + eps)
+@_for_each
+def sgd_step(p, d, b, step, lr, momentum, dampening, nesterov):
+    if b is not None:
+        b[...] = d if step == 0 else momentum * b + (1 - dampening) * d
+        d = d + momentum * b if nesterov else b
+    p -= lr * d
+
+
+@_for_each
+def adagrad_step(p, d, total, step, lr, lr_decay, eps):
+    total += d * d
+    p -= lr / (1 + float(step) * lr_decay) * d / (np.sqrt(total) + eps)
+    step += 1
+
+
+@_for_each
+def adadelta_step(p, d, square, change, step, lr, rho, eps):
+    square[...] = rho * square + (1 - rho) * d * d
+    d = np.sqrt(change + eps) / np.sqrt(square + eps) * d
+    change[...] = rho * change + (1 - rho) * d * d
+    p -= lr * d
+    step += 1
+
+
+@_for_each
+def rmsprop_step(p, d, square, mean, b, step, lr, alpha, eps, momentum):
+    square[...] = alpha * square + (1 - alpha) * d * d
+    if mean is not None:
+        mean[...] = _lerp(mean, d, 1 - alpha)
+        square = np.maximum(square - mean * mean, 0)
+    d = d / (np.sqrt(square) + eps)
+    if b is not None:
+        d = b[...] = momentum * b + d
+    p -= lr * d
+    step += 1
+
+
+def _lerp(a, b, weight):
+    """From a towards b, from the nearer end, as torch.lerp does."""
+    return a + weight * (b - a) if weight < 0.5 else b - (1 - weight) * (b - a)
+
+
+def _moments(p, d, m, v, step, lr, beta1, beta2, decay):
+    """What Adam and its kin begin with; returns the number of the step."""
+    p *= 1 - lr * decay
+    m[...] = _lerp(m, d, 1 - beta1)
+    v[...] = beta2 * v + (1 - beta2) * d * d
+    step += 1
+    return float(step)
+
+
+@_for_each
+def adam_step(p, d, m, v, largest, step, lr, beta1, beta2, eps, decay):
+    s = _moments(p, d, m, v, step, lr, beta1, beta2, decay)
+    if largest is not None:
+        v = np.maximum(largest, v, out=largest)
+    p -= lr / (1 - beta1**s) * m / (np.sqrt(v) / np.sqrt(1 - beta2**s) + eps)
+
+
+@_for_each
+def adamax_step(p, d, m, u, step, lr, beta1, beta2, eps):
+    step += 1
+    m[...] = _lerp(m, d, 1 - beta1)
+    np.maximum(beta2 * u, np.abs(d) + eps, out=u)
+    p -= lr / (1 - beta1**float(step)) * m / u
+
+
+@_for_each
+def nadam_step(p, d, m, v, step, product, lr, beta1, beta2, eps, decay, momentum_decay):
+    s = _moments(p, d, m, v, step, lr, beta1, beta2, decay)
+    mu, after = (beta1 * (1 - 0.96**(t * momentum_decay) / 2) for t in (s, s + 1))
+    product[...] = np.float32(product) * np.float32(mu)  # as PyTorch keeps it
+    total = float(product)
+    d = (1 - mu) / (1 - total) * d + after / (1 - total * after) * m
+    p -= lr * d / (np.sqrt(v / (1 - beta2**s)) + eps)
+
+
+@_for_each
+def radam_step(p, d, m, v, step, lr, beta1, beta2, eps, decay):
+    s = _moments(p, d, m, v, step, lr, beta1, beta2, decay)
+    limit, rest = 2 / (1 - beta2) - 1, 1 - beta2**s
+    rho = limit - 2 * s * (1 - rest) / rest
+    m = m / (1 - beta1**s)
+    if rho > 5:
+        m *= math.sqrt(rest * (rho - 4) * (rho - 2) * limit / ((limit - 4) * (limit - 2) * rho))
+        m /= np.sqrt(v) + eps
+    p -= lr * m
+
+
+@_for_each
+def rprop_step(p, d, before, size, step, down, up, least, most):
+    turn = np.sign(d) * np.sign(before)
+    size *= np.select([turn > 0, turn < 0], [up, down], 1 + turn)
+    np.clip(size, least, most, out=size)
+    before[...] = np.where(turn < 0, 0, d)
+    p -= np.sign(before) * size
+    step += 1
+
+
+@_for_each
+def asgd_step(p, d, ax, step, eta, mu, lr, lambd, alpha, t0):
+    p[...] = (1 - lambd * float(eta)) * p - float(eta) * d
+    ax[...] = p if mu == 1 else ax + (p - ax) * float(mu)
+    step += 1
+    eta[...] = np.float32(lr / (1 + lambd * lr * float(step))**alpha)  # as PyTorch keeps them
+    mu[...] = np.float32(1 / max(1, float(step) - t0))

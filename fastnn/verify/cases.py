@@ -238,33 +238,44 @@ def normalization(name, make):
 
 
 SIZES = [(), (0,), (1,), (63,), (130, 17), (8, 3, 3, 5), (129, 130)]  # the last is longer than a unit of work
-OPTIONS = ("special", "amsgrad", "weight_decay", "maximize", "momentum", "dampening", "nesterov", "first",
-           "step", "beta1", "beta2", "eps", "decoupled")
+# special values?, all states?, steps so far, momentum, dampening, nesterov, beta1, beta2, eps, decoupled decay; and
+# weight_decay, maximize, l1, grad_scale
 STEPS = [
-    (False, False, 0.0, False, 0.0, 0.0, False, False, 1, 0.9, 0.999, 1e-8, False),
-    (True, False, 0.0, True, 0.9, 0.0, False, True, 100_000, 0.9, 0.999, 1e-8, False),
-    (False, True, 0.1, False, 0.9, 0.3, False, False, 3, 0.9, 0.999, 1e-3, False),
-    (True, True, 0.1, False, 0.9, 0.0, True, True, 4, 0.3, 0.5, 1e-3, True),
-    (True, False, 0.1, True, 0.0, 0.0, False, False, 5, 0.0, 0.0, 1e-3, True),
-    (True, True, 0.0, False, 0.9, 0.0, True, False, 2, 0.9, 0.99, 0.5, False)]
+    (False, False, 0, 0.0, 0.0, False, 0.9, 0.999, 1e-8, 0.0, (0.0, False, 0.0, 1.0)),
+    (True, False, 100_000, 0.9, 0.0, False, 0.9, 0.999, 1e-8, 0.0, (0.0, True, 0.05, 1.0)),
+    (False, True, 3, 0.9, 0.3, False, 0.9, 0.999, 1e-3, 0.0, (0.1, False, 0.0, 2.0)),
+    (True, True, 4, 0.9, 0.0, True, 0.3, 0.5, 1e-3, 0.1, (0.0, False, 0.05, 2.0)),
+    (True, False, 5, 0.0, 0.0, False, 0.0, 0.0, 1e-3, 0.1, (0.1, True, 0.05, 1.0)),
+    (True, True, 0, 0.9, 0.0, True, 0.9, 0.99, 0.5, 0.0, (0.0, False, 0.0, 2.0))]
 
 
 def optimizer(name, make):
-    """Lists of parameters, gradients and state, of mixed sizes and memory orders."""
+    """Lists of parameters, gradients, state and numbers, of mixed sizes and memory orders."""
     def arrays(draw=make.normal):
         return [*map(draw, SIZES), make.weight(7, 4, 3, 5)]
 
-    for row in STEPS:
-        options = dict(zip(OPTIONS, row, strict=True))
-        draw = make.special if options["special"] else make.normal
+    for special, full, step, momentum, dampening, nesterov, beta1, beta2, eps, decay, direction in STEPS:
+        draw = make.special if special else make.normal
         squares, largest = ([np.abs(a, out=a) for a in arrays(draw)] for draw in (make.normal, draw))
-        params = arrays()
-        options |= {"first": [options["first"]] * len(params), "grad_scale": 0.5 if options["amsgrad"] else 1.0,
-                    "steps_out": [np.array(options["step"] - 1, np.float32) for _ in params], "factor": 0.3,
-                    "limit": 0.4, "largest": options["maximize"], "norm_out": np.array(7.0), "grads_out": arrays(draw)}
-        case = options | {"lr": 0.1 if name == "sgd_step" else 0.01, "params_out": params, "grads": arrays(draw),
-                          "momentum_buffers_out": arrays() if options["momentum"] else [], "exp_avgs_out": arrays(),
-                          "exp_avg_sqs_out": squares, "max_exp_avg_sqs_out": largest if options["amsgrad"] else []}
+        means = [np.multiply(0.3, np.sqrt(a), out=a.copy(order="K")) for a in squares]  # that fit the squares
+        params, adam = arrays(), (0.01, beta1, beta2, eps, decay)
+        options, states, numbers = {
+            "sgd_step": ((0.1, momentum, dampening, nesterov), [arrays() if momentum else []], ()),
+            "adagrad_step": ((0.1, 0.1 * full, eps), [squares], ()),
+            "adadelta_step": ((0.5, beta2, eps), [squares, largest], ()),
+            "rmsprop_step": ((0.01, beta2, eps, momentum),
+                             [squares, means if full else [], arrays() if momentum else []], ()),
+            "adam_step": (adam, [arrays(), squares, largest if full else []], ()),
+            "adamax_step": ((0.001, *adam[1:4]), [arrays(), squares], ()),
+            "radam_step": (adam, [arrays(), squares], ()),
+            "nadam_step": ((*adam, 0.004), [arrays(), squares], (0.9,)),
+            "rprop_step": ((0.5, 1.2, 0.01, 2.0), [arrays(draw), squares], ()),
+            "asgd_step": ((0.01, 0.01, beta2, 2.0), [arrays()], (0.05, 0.25 if full else 1.0)),
+        }.get(name, ((), [], ()))
+        case = {"params_out": params, "grads": arrays(draw), "states_out": states, "options": [*options],
+                "numbers_out": [[np.array(x, np.float32) for _ in params] for x in (step, *numbers)],
+                "direction": direction, "grads_out": arrays(draw), "factor": 0.3, "limit": 0.4,
+                "largest": direction[1], "norm_out": np.array(7.0)}
         yield case, 1
     yield {key: [] if isinstance(value, list) else value for key, value in case.items()}, 1
 

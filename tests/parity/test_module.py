@@ -457,6 +457,8 @@ def test_parameters_to_vector():
     def case(lib, like):
         params = with_gradients(lib, like)
         vector = lib.nn.utils.parameters_to_vector(params)
-        return vector, params
+        changed = [lib.nn.Parameter(p.detach().clone()) for p in params]
+        lib.nn.utils.vector_to_parameters(vector.detach() * 2, changed)
+        return vector, params, changed
 
     check(case, normal(1))

@@ -2,12 +2,16 @@
 
 import itertools
 
+import numpy as np
 import pytest
+import torch
 
-from .pairs import check, check_raises, fill, make, normal
+import fastnn
+
+from .pairs import TOLERANCE, assert_close, check, check_raises, fill, make, normal
 
 SHAPES = [(3, 4), (5,), (), (4, 3, 3, 2), (0, 3), (2, 1, 1, 130)]
-STEPS = 12
+STEPS = 20
 
 
 def train(lib, optimizer_of, like, steps=STEPS, missing=(), between=None):
@@ -28,11 +32,11 @@ def train(lib, optimizer_of, like, steps=STEPS, missing=(), between=None):
 
 
 def state_of(optimizer):
-    """The optimizer's state by parameter, names sorted; step counts as numbers."""
-    state = optimizer.state_dict()["state"]
+    """The state of the parameters that took a step, names sorted; what each has but one of as a number."""
+    state = {i: entry for i, entry in optimizer.state_dict()["state"].items() if float(entry.get("step", 1))}
     return {
         i: {
-            name: float(value) if name == "step" else value
+            name: float(value) if name in ("step", "mu_product", "eta", "mu") else value
             for name, value in sorted(entry.items())
             if value is not None
         }
@@ -50,30 +54,43 @@ def case_of(name, missing=(), **arguments):
     return case
 
 
-SGD = [
-    {"lr": 0.1, "momentum": momentum, "dampening": damp, "weight_decay": decay, "nesterov": nesterov, "maximize": up}
-    for momentum, damp, decay, nesterov, up in itertools.product(
-        (0.0, 0.9), (0.0, 0.3), (0.0, 0.01), (False, True), (False, True)
-    )
-    if not (nesterov and (not momentum or damp))
-]
-ADAM = [
-    {"lr": lr, "betas": betas, "eps": eps, "weight_decay": decay, "amsgrad": amsgrad, "maximize": maximize}
-    for lr, betas, eps, decay, amsgrad, maximize in itertools.product(
-        (0.01,), ((0.9, 0.999), (0.5, 0.9)), (1e-8, 1e-3), (0.0, 0.1), (False, True), (False, True)
-    )
-]
+def product(**choices):
+    return [dict(zip(choices, values, strict=True)) for values in itertools.product(*choices.values())]
 
 
-@pytest.mark.parametrize("arguments", SGD, ids=str)
-def test_sgd(arguments):
-    check(case_of("SGD", **arguments), normal(1))
+UP, DECAYS = (False, True), (0.0, 0.1)
+BETAS = (0.9, 0.999), (0.5, 0.9)
+OPTIONS = {
+    "SGD": [
+        row
+        for row in product(
+            lr=[0.1], momentum=(0.0, 0.9), dampening=(0.0, 0.3), weight_decay=DECAYS, nesterov=UP, maximize=UP
+        )
+        if not (row["nesterov"] and (not row["momentum"] or row["dampening"]))
+    ],
+    "Adagrad": product(
+        lr=[0.1], lr_decay=(0, 1), weight_decay=DECAYS, initial_accumulator_value=(0, 1), eps=(1e-10, 0.1), maximize=UP
+    ),
+    "Adadelta": product(lr=(1.0, 0.5), rho=(0.9, 0.3), eps=(1e-6, 1e-2), weight_decay=DECAYS, maximize=UP),
+    "RMSprop": product(
+        lr=[0.01], alpha=(0.99, 0.4), eps=[1e-4], weight_decay=DECAYS, momentum=(0, 0.9), centered=UP, maximize=UP
+    ),
+    "Adam": product(lr=[0.01], betas=BETAS, eps=(1e-8, 1e-3), weight_decay=DECAYS, amsgrad=UP, maximize=UP),
+    "AdamW": product(lr=[0.01], betas=BETAS, eps=(1e-8, 1e-3), weight_decay=DECAYS, amsgrad=UP, maximize=UP),
+    "Adamax": product(lr=[0.02], betas=BETAS, eps=(1e-8, 1e-3), weight_decay=DECAYS, maximize=UP),
+    "NAdam": product(
+        lr=[0.02], betas=BETAS, weight_decay=DECAYS, momentum_decay=(4e-3, 0.5), decoupled_weight_decay=UP, maximize=UP
+    ),
+    "RAdam": product(lr=[0.02], betas=BETAS, weight_decay=DECAYS, decoupled_weight_decay=UP, maximize=UP),
+    "Rprop": product(lr=(0.01, 0.3), etas=((0.5, 1.2), (0.1, 3.0)), step_sizes=((1e-6, 50), (0.005, 0.1)), maximize=UP),
+    "ASGD": product(lr=[0.1], lambd=(1e-4, 0.1), alpha=(0.75, 0.3), t0=(1e6, 4), weight_decay=DECAYS, maximize=UP),
+}
 
 
-@pytest.mark.parametrize("arguments", ADAM, ids=str)
-@pytest.mark.parametrize("name", ["Adam", "AdamW"])
-def test_adam(name, arguments):
-    check(case_of(name, **arguments), normal(1))
+@pytest.mark.parametrize(("name", "arguments"), [(n, a) for n, table in OPTIONS.items() for a in table], ids=str)
+def test_options(name, arguments):
+    """Every combination of options; a parameter without gradient at times."""
+    check(case_of(name, missing=(1, 4), **arguments), normal(1))
 
 
 DEFAULTS = [
@@ -82,6 +99,8 @@ DEFAULTS = [
     ("AdamW", {}),
     ("SGD", {"lr": 0.1, "momentum": 0.9}),
     ("Adam", {"lr": 0.1, "amsgrad": True}),
+    ("RMSprop", {"momentum": 0.9, "centered": True, "eps": 1e-3}),
+    *((name, {}) for name in OPTIONS if name not in ("SGD", "Adam", "AdamW")),
 ]
 
 
@@ -96,18 +115,18 @@ def test_parameters_without_gradient(name, arguments):
 def test_defaults(name, arguments):
     def case(lib):
         optimizer = getattr(lib.optim, name)([lib.nn.Parameter(lib.ones(2))], **arguments)
-        known = ("lr", "momentum", "dampening", "weight_decay", "nesterov", "maximize", "betas", "eps", "amsgrad")
-        return [(k, optimizer.param_groups[0][k], optimizer.defaults[k]) for k in known if k in optimizer.defaults]
+        taken = optimizer.defaults.keys() - {"foreach", "fused", "capturable", "differentiable", "l1"}
+        return [(k, optimizer.param_groups[0][k], optimizer.defaults[k]) for k in sorted(taken)]
 
     check(case)
 
 
-@pytest.mark.parametrize("name", ["SGD", "Adam", "AdamW"])
+@pytest.mark.parametrize("name", OPTIONS)
 def test_groups(name):
     def optimizer_of(lib, params):
         groups = [
             {"params": params[:2]},
-            {"params": params[2:4], "lr": 0.5, "weight_decay": 0.2},
+            {"params": params[2:4], "lr": 0.5, "maximize": True},
             {"params": params[4]},
         ]
         optimizer = getattr(lib.optim, name)(groups, lr=0.1)
@@ -117,12 +136,12 @@ def test_groups(name):
     def case(lib, like):
         params, _, optimizer = train(lib, optimizer_of, like)
         groups = optimizer.state_dict()["param_groups"]
-        return params, [(g["params"], g["lr"], g["weight_decay"]) for g in groups], len(optimizer.param_groups)
+        return params, [(g["params"], g["lr"], g["maximize"]) for g in groups], len(optimizer.param_groups)
 
     check(case, normal(1))
 
 
-@pytest.mark.parametrize("name", ["SGD", "Adam", "AdamW"])
+@pytest.mark.parametrize("name", OPTIONS)
 def test_learning_rate_changed_between_steps(name):
     def between(step, optimizer):
         for group in optimizer.param_groups:
@@ -156,13 +175,14 @@ def test_resuming_from_a_state_dict(name, arguments):
             params,
             straight,
             second.param_groups[0]["lr"],
-            [bool((a == b).all()) for a, b in zip(params, straight, strict=True)],
+            # equal bits; PyTorch casts NAdam's mu_product when it loads
+            lib is torch or all(bool((a == b).all()) for a, b in zip(params, straight, strict=True)),
         )
 
     check(case, normal(1), grad=False)
 
 
-@pytest.mark.parametrize("name", ["SGD", "Adam", "AdamW"])
+@pytest.mark.parametrize("name", OPTIONS)
 def test_closure(name):
     def case(lib, x, y):
         model = fill(lib, lib.nn.Linear(4, 1))
@@ -178,6 +198,100 @@ def test_closure(name):
         return [optimizer.step(closure).item() for _ in range(5)], list(model.parameters())
 
     check(case, normal(8, 4), normal(8, 1), grad=False)
+
+
+def of_pytorch(value):
+    """A state dict of PyTorch's with fastnn's tensors."""
+    if isinstance(value, dict):
+        return {key: of_pytorch(item) for key, item in value.items()}
+    return fastnn.tensor(value.detach().numpy()) if isinstance(value, torch.Tensor) else value
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(("name", "arguments"), DEFAULTS, ids=str)
+def test_going_on_from_pytorchs_state_dict(name, arguments, dtype):
+    """Steps 8 to 14 of both from PyTorch's parameters and state after 8; one parameter lags behind."""
+    params, _, optimizer = train(
+        torch, lambda lib, p: getattr(lib.optim, name)(p, **arguments), make(torch, 1.0, dtype), steps=8, missing=(3,)
+    )
+    ours = [fastnn.nn.Parameter(fastnn.tensor(p.numpy())) for p in params]
+    resumed = getattr(fastnn.optim, name)(ours, lr=77.0)
+    resumed.load_state_dict(of_pytorch(optimizer.state_dict()))
+    theirs = optimizer.param_groups[0]["params"]
+    for step in range(8, 15):
+        for p, q, shape in zip(ours, theirs, SHAPES, strict=True):
+            p.grad, q.grad = (make(lib, normal(*shape, seed=("g", shape, step)), dtype) for lib in (fastnn, torch))
+        resumed.step()
+        optimizer.step()
+    for i, (p, q) in enumerate(zip(ours, theirs, strict=True)):
+        assert_close(p.detach().numpy(), q.detach().numpy(), TOLERANCE[dtype], f"parameter {i}")
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_memory_orders(name):
+    """Parameters in plain, transposed and H, W, I, O order, gradients in others."""
+    steps = [normal(4, 3, 3, 2, seed=i) for i in range(6)]
+    results = []
+    for axes in ((0, 1, 2, 3), (2, 3, 1, 0), (3, 2, 1, 0)):
+
+        def laid_out(array, axes=axes):
+            return np.ascontiguousarray(array.transpose(axes)).transpose(np.argsort(axes))
+
+        p = fastnn.nn.Parameter(fastnn.Tensor(laid_out(normal(4, 3, 3, 2))))
+        optimizer = getattr(fastnn.optim, name)([p], lr=0.1)
+        for i, g in enumerate(steps):
+            p.grad = fastnn.Tensor(laid_out(g) if i % 2 else g.copy())
+            optimizer.step()
+        results.append(p.detach().numpy())
+    q = torch.nn.Parameter(torch.tensor(normal(4, 3, 3, 2)))
+    optimizer = getattr(torch.optim, name)([q], lr=0.1)
+    for g in steps:
+        q.grad = torch.tensor(g)
+        optimizer.step()
+    for result in results:
+        assert_close(result, q.detach().numpy(), 1e-12, name)
+
+
+@pytest.mark.parametrize("search", [None, "strong_wolfe"])
+@pytest.mark.parametrize(
+    "arguments",
+    [{}, {"history_size": 3, "max_iter": 6}, {"max_iter": 10, "max_eval": 4}, {"tolerance_change": 1e-3}, {"lr": 0.3}],
+    ids=str,
+)
+def test_lbfgs(search, arguments):
+    """Rosenbrock's valley and a small network: losses of some calls, parameters, what the state counts."""
+
+    def run(lib, params, loss_of, steps, **arguments):
+        optimizer = lib.optim.LBFGS(params, line_search_fn=search, **arguments)
+
+        def closure():
+            optimizer.zero_grad()
+            loss = loss_of()
+            loss.backward()
+            return loss
+
+        losses = []
+        for i in range(steps):
+            if i == 2:
+                state = optimizer.state_dict()
+                optimizer = lib.optim.LBFGS(params, line_search_fn=search)
+                optimizer.load_state_dict(state)
+            losses.append(optimizer.step(closure).item())
+        state = optimizer.state_dict()["state"][0]
+        return losses, [p.detach() for p in params], state["n_iter"], state["func_evals"], len(state["old_dirs"])
+
+    def valley(lib):
+        p = lib.nn.Parameter(lib.tensor([-1.2, 1.0], dtype=lib.float64))
+        arguments_ = {**arguments, "lr": arguments.get("lr", 1.0) if search else 1e-3}
+        return run(lib, [p], lambda: (1 - p[0]) ** 2 + 100 * (p[1] - p[0] ** 2) ** 2, 4, **arguments_)
+
+    def network(lib, x, y):
+        model = lib.nn.Sequential(lib.nn.Linear(4, 6), lib.nn.Tanh(), lib.nn.Linear(6, 1))
+        fill(lib, model.double())
+        return run(lib, list(model.parameters()), lambda: lib.nn.functional.mse_loss(model(x), y), 4, **arguments)
+
+    check(valley, dtypes=("float64",), tol=1e4)
+    check(network, normal(20, 4), normal(20, 1), dtypes=("float64",), grad=False, tol=1e4)
 
 
 def test_zero_grad():
@@ -223,6 +337,21 @@ MISTAKES = {
     "Adam second beta": lambda lib: lib.optim.Adam(one(lib), betas=(0.9, -0.1)),
     "Adam eps": lambda lib: lib.optim.Adam(one(lib), eps=-1e-8),
     "AdamW decay": lambda lib: lib.optim.AdamW(one(lib), weight_decay=-1),
+    "Adadelta rho": lambda lib: lib.optim.Adadelta(one(lib), rho=1.5),
+    "Adadelta eps": lambda lib: lib.optim.Adadelta(one(lib), eps=-1),
+    "Adagrad lr_decay": lambda lib: lib.optim.Adagrad(one(lib), lr_decay=-1),
+    "Adagrad accumulator": lambda lib: lib.optim.Adagrad(one(lib), initial_accumulator_value=-1),
+    "RMSprop alpha": lambda lib: lib.optim.RMSprop(one(lib), alpha=-1),
+    "RMSprop momentum": lambda lib: lib.optim.RMSprop(one(lib), momentum=-1),
+    "Adamax betas": lambda lib: lib.optim.Adamax(one(lib), betas=(0.9, 1.0)),
+    "NAdam momentum_decay": lambda lib: lib.optim.NAdam(one(lib), momentum_decay=-1),
+    "RAdam decay": lambda lib: lib.optim.RAdam(one(lib), weight_decay=-1),
+    "Rprop etas": lambda lib: lib.optim.Rprop(one(lib), etas=(0.5, 0.9)),
+    "ASGD decay": lambda lib: lib.optim.ASGD(one(lib), weight_decay=-1),
+    "LBFGS lr": lambda lib: lib.optim.LBFGS(one(lib), lr=-1),
+    "LBFGS groups": lambda lib: lib.optim.LBFGS([{"params": one(lib)}, {"params": one(lib)}]),
+    "LBFGS closure": lambda lib: lib.optim.LBFGS(one(lib)).step(),
+    "unknown option": lambda lib: lib.optim.RAdam(one(lib), momentum=0.9),
     "group without params": lambda lib: lib.optim.SGD([{"lr": 0.1}], lr=0.1),
     "parameter in two groups": lambda lib: (lambda p: lib.optim.SGD([{"params": p}, {"params": p}], lr=0.1))(one(lib)),
     "add parameter again": lambda lib: (lambda p: lib.optim.SGD(p, lr=0.1).add_param_group({"params": p}))(one(lib)),
