@@ -11,7 +11,7 @@ import numpy as np
 from fastnn import backend, layout
 from fastnn.errors import ArgumentError, ShapeError
 from fastnn.functional.arguments import alike, same_float
-from fastnn.functional.elementwise import gt, mul, named, neg, where
+from fastnn.functional.elementwise import Op, gt, mul, named, neg, where
 from fastnn.functional.pooling import Unpooled
 from fastnn.functional.shape import axis_of, chunk, install
 from fastnn.tensor import Array, Tensor, exclusive, float32, pending, recipe_of, record, shadow
@@ -221,17 +221,17 @@ def _plain(name: str, doc: str, *params: float, op: str = "", reads: str = "y", 
     return named(changing if inplace else plain, name, doc)
 
 
-selu = _plain("selu", "1.0507·elu(x, alpha=1.6733), to keep mean 0 and variance 1. (Klambauer et al. 2017.)",
+selu: Op = _plain("selu", "1.0507·elu(x, alpha=1.6733), to keep mean 0 and variance 1. (Klambauer et al. 2017.)",
               1.7580993408473768599, 1.0, 1.0507009873554804934, op="elu", inplace=True)
-silu = _plain("silu", "x·sigmoid(x), or swish. (Elfwing, Uchibe, Doya 2017.)", reads="x", inplace=True)
-mish = _plain("mish", "x·tanh(softplus(x)). (Misra 2019.)", reads="x", inplace=True)
-tanh = _plain("tanh", "(exp(x) − exp(−x)) / (exp(x) + exp(−x)); integers become float32.")
-tanhshrink = _plain("tanhshrink", "x − tanh(x).", reads="x")
-softsign = _plain("softsign", "x / (1 + |x|).")
-logsigmoid = _plain("logsigmoid", "log(sigmoid(x)), which never overflows.", -1.0, math.inf, op="softplus", reads="x")
-relu6 = _plain("relu6", "min(max(x, 0), 6); the gradient at 0 and 6 is 0.", 0.0, 6.0, op="hardtanh", inplace=True)
-hardsigmoid = _plain("hardsigmoid", "min(max(x + 3, 0), 6) / 6; the gradient at -3 and 3 is 0.", inplace=True)
-hardswish = _plain("hardswish", "x·hardsigmoid(x), of slope 0 at -3, 1 at 3. (Howard 2019.)", reads="x", inplace=True)
+silu: Op = _plain("silu", "x·sigmoid(x), or swish. (Elfwing, Uchibe, Doya 2017.)", reads="x", inplace=True)
+mish: Op = _plain("mish", "x·tanh(softplus(x)). (Misra 2019.)", reads="x", inplace=True)
+tanh: Op = _plain("tanh", "(exp(x) − exp(−x)) / (exp(x) + exp(−x)); integers become float32.")
+tanhshrink: Op = _plain("tanhshrink", "x − tanh(x).", reads="x")
+softsign: Op = _plain("softsign", "x / (1 + |x|).")
+logsigmoid: Op = _plain("logsigmoid", "log(sigmoid(x)), never overflowing.", -1.0, math.inf, op="softplus", reads="x")
+relu6: Op = _plain("relu6", "min(max(x, 0), 6); the gradient at 0 and 6 is 0.", 0.0, 6.0, op="hardtanh", inplace=True)
+hardsigmoid: Op = _plain("hardsigmoid", "min(max(x + 3, 0), 6) / 6; the gradient at -3 and 3 is 0.", inplace=True)
+hardswish: Op = _plain("hardswish", "x·hardsigmoid(x), slope 0 at -3, 1 at 3. (Howard 2019.)", reads="x", inplace=True)
 
 
 def rows(a: Array, dim: int) -> tuple[Array, Callable[[Array], Array]]:
