@@ -104,8 +104,8 @@ ctypedef struct Conv:  # a convolution, its arrays, and how its weight gradient 
     Plane plane  # an item's, for the weight's gradient
     Py_ssize_t pieces  # of the batch, of which items are bands
     bint swapped  # the tile's rows are filters, its columns channels of the image
-    bint spans  # the tile's rows run over kW·C of a padded copy, else over the C of one tap
     bint slides  # the tile has all taps of a row, for some channels
+    bint spans  # the tile's rows run over kW·C of a padded copy, else over the C of one tap
 
 ctypedef struct Dense:  # a dense walk: the convolution itself, or one phase of its input's gradient
     Py_ssize_t N, H, W, C, oH, oW, sh, sw, top, left, dh, dw, groups
@@ -116,7 +116,8 @@ ctypedef struct Dense:  # a dense walk: the convolution itself, or one phase of 
     Py_ssize_t panels, panel_size, bands, band_size, padded_row, long_row
     Bytes x, w, b, y, packed, bias, band
     int width, nv, itemsize
-    bint copied, slides
+    int shared  # taps of a row that share what they load, or 1
+    bint copied
     Py_ssize_t taps, wide, shift  # folded: taps of a row as columns, or 0; pixels of an output row; the first's place
     Py_ssize_t step, lead, span  # pixels from one to the next, before the output's first, and in all; step 0: not yet
     Py_ssize_t time  # estimated, in quarters of a cycle for an image
@@ -208,8 +209,8 @@ cdef Py_ssize_t plan_dense(Dense* d, const Conv* c) noexcept nogil:
         d.padded_row = (d.oW - 1) * d.sw + (d.kW - 1) * d.dw + 1
     d.panel_size = d.kH * d.kW * d.run * d.width
     d.copied = d.kH * d.kW > 0 and (d.groups > 1 or d.left > 0 or d.padded_row - d.left > d.W)
-    d.slides = (d.itemsize == 4 and not d.taps and not d.dotted and d.nv == 1 and d.sw == 1 and d.dw == 1
-                and (d.kW == 3 or d.kW == 5))
+    d.shared = <int> d.kW if (d.nv == 1 and not d.taps and not d.dotted and d.sw == 1 and d.dw == 1
+                              and (d.kW == 3 or d.kW == 5)) else 1
     d.long_row = d.band_size = 0
     run = d.run
     if d.planar:
@@ -249,7 +250,7 @@ cdef void pack_unit(const Dense* d, Py_ssize_t i, floating* kind) noexcept nogil
     cdef const floating* weight = <floating*> d.w + d.begin + group * d.w_group + first * d.column
     cdef floating* to = <floating*> d.packed + i * d.panel_size
     cdef floating* bias = <floating*> d.bias + i * d.width
-    cdef Py_ssize_t step = d.kH * d.kW if d.planar else d.kW if d.slides else 1  # from row to row
+    cdef Py_ssize_t step = d.kH * d.kW if d.planar else d.shared  # from row to row
     for j in range(d.width):
         bias[j] = (<floating*> d.b)[group * d.columns + first + j] if d.b != NULL and j < n and not d.taps else 0
     if d.taps:
@@ -388,8 +389,10 @@ cdef void dense_unit(const Dense* d, Py_ssize_t unit, floating* kind) noexcept n
             ahead_size = min((last - first) * d.sh, d.N * d.H - at) * d.W * d.C * d.itemsize
     walk.n[0], walk.a[0], walk.b[0] = d.kH, d.dh * row_in, d.kW * d.run * d.width
     walk.n[1], walk.a[1], walk.b[1] = d.kW, d.dw * pixel_in, d.run * d.width
-    walk.n[2], walk.a[2], walk.b[2] = d.run, 1, d.width
-    if d.dw == 1 and pixel_in == d.run and not d.slides:  # taps of a row lie side by side
+    walk.n[2], walk.a[2], walk.b[2] = d.run, 1, d.shared * d.width
+    if d.shared > 1:
+        walk.n[1] = 1
+    elif d.dw == 1 and pixel_in == d.run:  # taps of a row lie side by side
         walk.n[1], walk.n[2] = 1, d.kW * d.run
     if side:
         side = pixel_in == 1
@@ -398,7 +401,7 @@ cdef void dense_unit(const Dense* d, Py_ssize_t unit, floating* kind) noexcept n
     if d.dotted:
         size = d.kH * d.kW * d.run
         walk.b[0], walk.b[1] = d.kW * d.run, d.run
-    n_tiles = 0 if d.dotted else parts(oW, SLIDE_ROWS if d.slides else TILE_ROWS)
+    n_tiles = 0 if d.dotted else parts(oW, tile_rows(min(d.nv, TILE_VECTORS)))
     for panel in range(group * d.panels, (group + 1) * d.panels):
         for i in range(last - first):
             within((first + i) * d.sh - d.top, d.dh, d.kH, d.H, &begin, &end)  # taps between the borders
@@ -423,19 +426,15 @@ cdef void dense_unit(const Dense* d, Py_ssize_t unit, floating* kind) noexcept n
             for t in range(0 if d.taps and begin == end else n_tiles):
                 j = cut(oW, n_tiles, t)
                 n = cut(oW, n_tiles, t + 1) - j
-                if d.slides:
-                    if floating is float:
-                        slide(<int> n, <int> d.kW, columns, from_ + j * pixel_in, pixel_in, &walk, weight,
-                              to + j * d.pixel_out, d.pixel_out, <float*> d.bias + panel * d.width)
-                elif d.taps:
+                if d.taps:
                     for pair in range(parts(d.nv, TILE_VECTORS)):
                         v = pair * TILE_VECTORS * lanes
                         k = min(d.width - v, TILE_VECTORS * lanes)
-                        tile(<int> n, <int> (k // lanes), <int> k, side, from_ + j * pixel_in, pixel_in, &walk,
+                        tile(<int> n, <int> (k // lanes), <int> k, not side, from_ + j * pixel_in, pixel_in, &walk,
                              weight + v, sums + j * d.width + v, d.width, <floating*> d.bias, False)
                     continue
                 else:
-                    tile(<int> n, d.nv, columns, False, from_ + j * d.sw * pixel_in, d.sw * pixel_in, &walk, weight,
+                    tile(<int> n, d.nv, columns, d.shared, from_ + j * d.sw * pixel_in, d.sw * pixel_in, &walk, weight,
                          to + j * d.pixel_out, d.pixel_out, <floating*> d.bias + panel * d.width, False)
                 if d.whole.ends:
                     epilogue(d.whole, to + j * d.pixel_out, n, group * d.columns + panel % d.panels * d.width, columns,
@@ -785,12 +784,11 @@ cdef Py_ssize_t plan_weight(Conv* c) noexcept nogil:
     if c.swapped:
         c.nv, c.width, c.panels = nv, nv * c.lanes, parts(c.c, nv * c.lanes)
         c.size = c.groups * c.kH * c.kW * c.panels * c.f * c.width
-    c.slides = (c.itemsize == 4 and c.nv == 1 and c.sw == 1 and c.dw == 1 and (c.kW == 3 or c.kW == 5)
-                and not c.swapped)
+    c.slides = c.nv == 1 and c.sw == 1 and c.dw == 1 and (c.kW == 3 or c.kW == 5) and not c.swapped
     c.spans = c.groups == 1 and c.C < SPAN and c.kW > 1 and c.dw == 1 and not c.slides
     c.taps = 1 if c.spans or c.slides else c.kW
     c.rows = c.f if c.swapped else c.kW * c.c if c.spans else c.c
-    c.tile_rows = parts(c.rows, SLIDE_CHANNELS(<int> c.kW) if c.slides else TILE_ROWS)
+    c.tile_rows = parts(c.rows, TAP_CHANNELS(<int> c.kW) if c.slides else tile_rows(c.nv))
     c.tiles = c.groups * c.kH * c.taps * c.tile_rows * c.panels
     image = c.oH * c.oW * max(c.C * min(c.sh, c.H) * min(c.sw, c.W), c.F) * c.itemsize
     c.bands, c.pieces = min(c.oH, parts(image, ITEM_BYTES)), c.N
@@ -896,7 +894,7 @@ cdef void weight_tile(const Conv* c, floating* to, Py_ssize_t index, Py_ssize_t 
         y = <floating*> c.edge + group * c.N * c.oH * c.oW * step_y
     else:
         y = <floating*> c.y + group * c.f + panel * c.width
-    y += ((n * c.oH + begin + first) * c.oW + (0 if c.slides else ow0)) * step_y
+    y += ((n * c.oH + begin + first) * c.oW + ow0) * step_y
     walk.n[1], walk.n[2] = last - first, ow1 - ow0
     walk.a[2] = c.sw * c.C
     walk.b[0], walk.b[1], walk.b[2] = c.oH * c.oW * step_y, c.oW * step_y, step_y
@@ -904,15 +902,15 @@ cdef void weight_tile(const Conv* c, floating* to, Py_ssize_t index, Py_ssize_t 
         for row in range(3):
             walk.a[row], walk.b[row] = walk.b[row], walk.a[row]
         to += ((((group * c.kH + kh) * c.kW + kw) * c.panels + panel) * c.f + r) * c.width
-        tile(<int> height, c.nv, <int> c.width, True, y, 1, &walk, x + min(panel * c.width, c.c - c.width), to, c.width,
+        tile(<int> height, c.nv, <int> c.width, 0, y, 1, &walk, x + min(panel * c.width, c.c - c.width), to, c.width,
              NULL, add)
         return
     if c.slides:
-        if floating is float:
-            slide_side(<int> height, <int> c.kW, <int> columns, x, &walk, ow0, y, c.oW,
-                       to + (kh * c.kW * c.c + r) * c.F + group * c.f + panel * c.width, c.c * c.F, c.F, add)
+        walk.first, walk.width = ow0, c.oW
+        taps_side(<int> height, <int> c.kW, <int> columns, x, &walk, y, to + (kh * c.kW * c.c + r) * c.F + group * c.f,
+                  c.c * c.F, c.F, add)
         return
-    tile(<int> height, c.nv, <int> columns, True, x, 1, &walk, y,
+    tile(<int> height, c.nv, <int> columns, 0, x, 1, &walk, y,
          to + ((kh * c.kW + kw) * c.c + r) * c.F + group * c.f + panel * c.width, c.F, NULL, add)
 
 

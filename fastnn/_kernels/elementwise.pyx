@@ -16,7 +16,9 @@ cdef extern from "elementwise.h" nogil:
     enum: ADD, SUB, MUL, DIV
     # macros, which choose by the type of x
     void ew_apply(int op, int fixed, const void* x, const void* y, void* z, Py_ssize_t n)
-    void ew_transpose(const void* x, Py_ssize_t from_, void* y, Py_ssize_t to, Py_ssize_t rows, Py_ssize_t columns)
+
+cdef extern from "transpose.h" nogil:
+    void transpose(const void* a, Py_ssize_t rows, Py_ssize_t row, Py_ssize_t columns, void* to, Py_ssize_t to_row)
 
 cdef enum:
     AXES = 64  # NumPy's most
@@ -144,9 +146,7 @@ cdef void copy_line(const Copy* c, Py_ssize_t line, floating* kind) noexcept nog
         i = rest % c.axis[k].n
         x, y, rest = x + i * c.axis[k].x, y + i * c.axis[k].y, rest // c.axis[k].n
     if c.b.n > 1:
-        for i in range(parts(c.a.n, BLOCK)):
-            k = cut(c.a.n, parts(c.a.n, BLOCK), i)
-            ew_transpose(x + k * c.a.x, c.a.x, y + k, c.b.y, cut(c.a.n, parts(c.a.n, BLOCK), i + 1) - k, n)
+        transpose(x, c.a.n, c.a.x, n, y, c.b.y)
     elif c.a.x == 1:
         memcpy(y, x, n * sizeof(floating))
     else:

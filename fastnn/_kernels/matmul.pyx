@@ -38,9 +38,9 @@ cdef Py_ssize_t plan(Product* p, int n_lanes) noexcept nogil:
     p.width = p.nv * n_lanes
     p.panels = parts(p.N, p.width)
     p.wide = p.panels * p.width
-    p.tiles = parts(p.M, TILE_ROWS)
+    p.tiles = parts(p.M, tile_rows(p.nv))
     p.dots = p.b_k == p.a_k == 1 and (p.M <= (4 if p.K < DOT_LONG else 8) or p.N < n_lanes and p.K >= DOT_LEAST)
-    p.is_packed = not (p.b_col == 1 and p.M <= TILE_ROWS)
+    p.is_packed = not (p.b_col == 1 and p.M <= tile_rows(p.nv))
     p.by_panel = p.K > p.M and p.M * p.K * p.itemsize <= LEFT_BYTES
     p.blocks = parts(p.tiles, min(<Py_ssize_t> BLOCK_TILES, max(<Py_ssize_t> 1, p.tiles * p.panels // MANY)))
     p.slices = 1
@@ -84,7 +84,7 @@ cdef void block_unit(const Product* p, Py_ssize_t i, floating* kind) noexcept no
             b = <floating*> p.b + k * p.b_k + first
         for t in range(cut(p.tiles, p.blocks, which), cut(p.tiles, p.blocks, which + 1)):
             row = cut(p.M, p.tiles, t)
-            tile(<int> (cut(p.M, p.tiles, t + 1) - row), p.nv, columns, p.a_k != 1,
+            tile(<int> (cut(p.M, p.tiles, t + 1) - row), p.nv, columns, p.a_k == 1,
                  <floating*> p.a + row * p.a_row + k * p.a_k, p.a_row, &walk, b, c + row * c_row + first, c_row,
                  <floating*> p.padded + first if part == 0 else NULL, k > begin)
         k += K_BLOCK
