@@ -361,9 +361,8 @@ cdef void dense_unit(const Dense* d, Py_ssize_t unit, floating* kind) noexcept n
     cdef floating* to
     cdef floating* room = <floating*> d.band + omp_get_thread_num() * d.band_size
     cdef floating* sums = room + d.band_size - d.sums - d.span * d.columns - d.width  # if folded
-    cdef bint side = d.taps and d.run == 1
     cdef Bytes ahead = NULL
-    cdef Py_ssize_t ahead_size = 0, at, size = 0, lanes = d.whole.lanes, v, k, pair
+    cdef Py_ssize_t ahead_size = 0, at, lanes = d.whole.lanes, v, k, pair
     cdef Walk walk
     if d.long_row:
         x = <floating*> d.x + n * LONG_ROW * d.C
@@ -394,18 +393,12 @@ cdef void dense_unit(const Dense* d, Py_ssize_t unit, floating* kind) noexcept n
         walk.n[1] = 1
     elif d.dw == 1 and pixel_in == d.run:  # taps of a row lie side by side
         walk.n[1], walk.n[2] = 1, d.kW * d.run
-    if side:
-        side = pixel_in == 1
-    if side:
-        walk.n[0], walk.a[2], walk.b[2] = 1, walk.a[0], walk.b[0]
     if d.dotted:
-        size = d.kH * d.kW * d.run
         walk.b[0], walk.b[1] = d.kW * d.run, d.run
-    n_tiles = 0 if d.dotted else parts(oW, tile_rows(min(d.nv, TILE_VECTORS)))
     for panel in range(group * d.panels, (group + 1) * d.panels):
         for i in range(last - first):
             within((first + i) * d.sh - d.top, d.dh, d.kH, d.H, &begin, &end)  # taps between the borders
-            walk.n[2 if side else 0] = end - begin
+            walk.n[0] = end - begin
             from_ = x + (i * d.sh + begin * d.dh) * row_in
             weight = <floating*> d.packed + panel * d.panel_size + begin * walk.b[0]
             columns = <int> min(<Py_ssize_t> d.width, d.columns - panel % d.panels * d.width)
@@ -413,24 +406,20 @@ cdef void dense_unit(const Dense* d, Py_ssize_t unit, floating* kind) noexcept n
             if panel == group * d.panels and ahead != NULL:  # the next unit's input, a row's share at a time
                 at = cut(ahead_size, last - first, i)
                 prefetch(ahead + at, cut(ahead_size, last - first, i + 1) - at)
-            j = 0
-            while d.dotted and j < oW:
-                n = dot_rows(columns, oW)
-                j = min(j, oW - n)  # the last ones overlap those before
-                dots(<int> n, columns, from_ + j * d.sw * pixel_in, d.sw * pixel_in, weight, size, &walk,
-                     to + j * d.pixel_out, d.pixel_out, <floating*> d.bias + panel * d.width, False)
-                if d.whole.ends:
-                    epilogue(d.whole, to + j * d.pixel_out, n, group * d.columns + panel % d.panels * d.width, columns,
-                             kind)
-                j += n
+            n_tiles = parts(oW, dot_rows(columns, oW) if d.dotted else tile_rows(min(d.nv, TILE_VECTORS)))
             for t in range(0 if d.taps and begin == end else n_tiles):
                 j = cut(oW, n_tiles, t)
                 n = cut(oW, n_tiles, t + 1) - j
-                if d.taps:
+                if d.dotted:
+                    n = dot_rows(columns, oW)
+                    j = min(t * n, oW - n)  # the last ones overlap those before
+                    dots(<int> n, columns, from_ + j * d.sw * pixel_in, d.sw * pixel_in, weight,
+                         d.panel_size // d.width, &walk, to + j * d.pixel_out, d.pixel_out, <floating*> d.bias + panel * d.width, False)
+                elif d.taps:
                     for pair in range(parts(d.nv, TILE_VECTORS)):
                         v = pair * TILE_VECTORS * lanes
                         k = min(d.width - v, TILE_VECTORS * lanes)
-                        tile(<int> n, <int> (k // lanes), <int> k, not side, from_ + j * pixel_in, pixel_in, &walk,
+                        tile(<int> n, <int> (k // lanes), <int> k, 1, from_ + j * pixel_in, pixel_in, &walk,
                              weight + v, sums + j * d.width + v, d.width, <floating*> d.bias, False)
                     continue
                 else:
@@ -785,7 +774,7 @@ cdef Py_ssize_t plan_weight(Conv* c) noexcept nogil:
         c.nv, c.width, c.panels = nv, nv * c.lanes, parts(c.c, nv * c.lanes)
         c.size = c.groups * c.kH * c.kW * c.panels * c.f * c.width
     c.slides = c.nv == 1 and c.sw == 1 and c.dw == 1 and (c.kW == 3 or c.kW == 5) and not c.swapped
-    c.spans = c.groups == 1 and c.C < SPAN and c.kW > 1 and c.dw == 1 and not c.slides
+    c.spans = c.groups == 1 and c.C < SPAN and c.kW > 1 and c.dw == 1 and not c.slides and not c.swapped
     c.taps = 1 if c.spans or c.slides else c.kW
     c.rows = c.f if c.swapped else c.kW * c.c if c.spans else c.c
     c.tile_rows = parts(c.rows, TAP_CHANNELS(<int> c.kW) if c.slides else tile_rows(c.nv))
@@ -1045,24 +1034,30 @@ cdef int read(Conv* c, cnp.ndarray x, cnp.ndarray weight, cnp.ndarray bias, cnp.
             or max(c.sh, c.sw, c.dh, c.dw, c.top, c.left) >= LARGEST  # nor may a copy with borders take a petabyte
             or c.N * c.C * ((c.oH - 1.) * c.sh + c.kH * c.dh) * ((c.oW - 1.) * c.sw + c.kW * c.dw) > 1e14):
         raise ValueError("kernel conv2d: shapes or dtypes do not fit, or sizes are too large")
-    if bias is not None:
-        check_vector(bias, c.F, x)
-    c.x, c.w, c.b, c.y = x.data, weight.data, NULL if bias is None else bias.data, y.data
+    c.x, c.w, c.b, c.y = x.data, weight.data, vector(bias, c.F, x), y.data
     c.w_f, c.w_c = weight.strides[0] // size, weight.strides[1] // size
     c.w_h, c.w_w = weight.strides[2] // size, weight.strides[3] // size
     c.depthwise = groups == c.C and c.f <= FEW_FILTERS and c.C > 1
     c.itemsize, c.lanes, c.norm = size, LANES_f32 if size == 4 else LANES_f64, NULL
-    c.ends = False
+    c.ends = c.back = False
     c.threads = threads_for(c.N * c.oH * c.oW * c.F * c.c * c.kH * c.kW // 16, n_threads)
     return 0
 
 
-cdef int run(Conv* c, Unit single, Unit double_, Py_ssize_t need) except -1:
+cdef int start_in(Conv* c, Unit single, Unit double_, Py_ssize_t need) except -1:
     """One pass, of the instance for the dtype, with working memory for `need` elements."""
     c.room = <Bytes> scratch_acquire(need * c.itemsize)
     with nogil:
         (single if c.itemsize == 4 else double_)(c, 0, NULL)
     scratch_release(c.room)
+    return 0
+
+
+cdef int run(Conv* c) except -1:
+    """The forward pass, or the input's gradient."""
+    c.depthwise = is_depthwise(c)
+    if c.N * c.F:
+        start_in(c, <Unit> convolve[float], <Unit> convolve[double], walks[float](c, False, NULL))
     return 0
 
 
@@ -1074,10 +1069,7 @@ def conv2d(cnp.ndarray x not None, cnp.ndarray weight not None, cnp.ndarray bias
     `padding` is what lies above and to the left; what lies below and to the right follows from y's size."""
     cdef Conv c
     read(&c, x, weight, bias, y_out, stride, padding, dilation, groups, n_threads)
-    c.back = False
-    c.depthwise = is_depthwise(&c)
-    if y_out.size:
-        run(&c, <Unit> convolve[float], <Unit> convolve[double], walks[float](&c, False, NULL))
+    run(&c)
 
 
 cdef void norm_of(const Conv* c, Py_ssize_t _, floating* kind) noexcept nogil:
@@ -1093,14 +1085,6 @@ cdef void norm_of(const Conv* c, Py_ssize_t _, floating* kind) noexcept nogil:
         to[2 * c.wide + i] = (<floating*> c.beta)[f] if c.beta != NULL else 0
 
 
-cdef Bytes channels(cnp.ndarray a, Py_ssize_t n, cnp.ndarray x) except? NULL:
-    """The data of one number a channel, NULL for None."""
-    if a is None:
-        return NULL
-    check_vector(a, n, x)
-    return a.data
-
-
 def conv2d_batch_norm(cnp.ndarray x not None, cnp.ndarray weight not None, cnp.ndarray bias, cnp.ndarray mean,
                       cnp.ndarray rstd, cnp.ndarray gamma, cnp.ndarray beta, cnp.ndarray residual, bint relu,
                       cnp.ndarray y_out not None, stride, padding, dilation, int groups, int n_threads):
@@ -1110,20 +1094,17 @@ def conv2d_batch_norm(cnp.ndarray x not None, cnp.ndarray weight not None, cnp.n
     and batch_norm."""
     cdef Conv c
     read(&c, x, weight, bias, y_out, stride, padding, dilation, groups, n_threads)
-    c.mean, c.rstd = channels(mean, c.F, x), channels(rstd, c.F, x)
-    c.gamma, c.beta = channels(gamma, c.F, x), channels(beta, c.F, x)
+    c.mean, c.rstd = vector(mean, c.F, x), vector(rstd, c.F, x)
+    c.gamma, c.beta = vector(gamma, c.F, x), vector(beta, c.F, x)
     if residual is not None:
         check_same(y_out, residual)
-    c.residual, c.relu, c.back, c.ends = NULL if residual is None else residual.data, relu, False, True
-    c.depthwise = is_depthwise(&c)
-    if y_out.size == 0:
-        return
-    if not relu or residual is not None or c.mean or c.rstd or c.gamma or c.beta:
+    c.residual, c.relu, c.ends = NULL if residual is None else residual.data, relu, True
+    if y_out.size and (not relu or residual is not None or c.mean or c.rstd or c.gamma or c.beta):
         c.wide = c.F * max(LANES // c.F, <Py_ssize_t> 1)
         c.norm = <Bytes> scratch_acquire(3 * c.wide * c.itemsize)
         (<Unit> norm_of[float] if c.itemsize == 4 else <Unit> norm_of[double])(&c, 0, NULL)
     try:
-        run(&c, <Unit> convolve[float], <Unit> convolve[double], walks[float](&c, False, NULL))
+        run(&c)
     finally:
         if c.norm != NULL:
             scratch_release(c.norm)
@@ -1135,10 +1116,8 @@ def conv2d_backward_input(cnp.ndarray dy not None, cnp.ndarray weight not None, 
     cdef Conv c
     read(&c, dx_out, weight, None, dy, stride, padding, dilation, groups, n_threads)
     c.back = True
-    c.depthwise = is_depthwise(&c)
-    if dy.size:
-        run(&c, <Unit> convolve[float], <Unit> convolve[double], walks[float](&c, False, NULL))
-    else:
+    run(&c)
+    if c.F == 0:
         dx_out.fill(0)
 
 
@@ -1151,7 +1130,7 @@ def conv2d_backward_weight(cnp.ndarray dy not None, cnp.ndarray x not None, cnp.
     if dy.size == 0:
         dweight_out.fill(0)
         return
-    run(&c, <Unit> backward_weight[float], <Unit> backward_weight[double], plan_weight(&c))
+    start_in(&c, <Unit> backward_weight[float], <Unit> backward_weight[double], plan_weight(&c))
 
 
 # The im2col matrix itself ----------------------------------------------------------------------------------------

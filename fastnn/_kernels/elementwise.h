@@ -1,16 +1,11 @@
-/* Loops of arithmetic, and the transposition of square tiles in registers. */
+/* Loops of arithmetic. */
 #pragma once
 #include <stddef.h>
-#include <string.h>
 
 #if defined(__GNUC__)
 #define EW_LOOP _Pragma("GCC ivdep") for (ptrdiff_t i = 0; i < n; i++) /* z may be x or y, element for element */
-#define EW_INLINE static inline __attribute__((always_inline))
-#define EW_UNROLLED _Pragma("GCC unroll 16")
 #else
 #define EW_LOOP for (ptrdiff_t i = 0; i < n; i++)
-#define EW_INLINE static inline
-#define EW_UNROLLED
 #endif
 
 enum { ADD, SUB, MUL, DIV };

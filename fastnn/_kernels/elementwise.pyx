@@ -4,7 +4,7 @@ Bandwidth is the limit. Arithmetic walks memory as it lies, so both arrays must 
 operations, NumPy's bits. A copy walks the output in its own order. Axes that lie one within the other in both arrays
 are merged first; what then remains are runs of elements that both have side by side, or, where an axis a is innermost
 in y and another, b, in x, matrices to transpose. These are taken in blocks that the first-level cache holds, so that
-each line of memory is touched once, and transposed in registers by tiles of 8x8 or 16x16 (elementwise.h)."""
+each line of memory is touched once, and transposed in registers by tiles of 4x4 to 16x16 (transpose.h)."""
 cimport numpy as cnp
 from cython cimport floating
 from libc.string cimport memcpy

@@ -147,8 +147,7 @@ def matmul(cnp.ndarray a not None, cnp.ndarray b not None, cnp.ndarray bias, cnp
             or (d == 3 and (b.shape[0] != stack or c_out.shape[0] != stack))
             or cnp.PyArray_TYPE(b) != kind or cnp.PyArray_TYPE(c_out) != kind):
         raise ValueError("kernel matmul: shapes or dtypes do not fit")
-    if bias is not None:
-        check_vector(bias, p.N, a)
+    p.bias = vector(bias, p.N, a)
     if c_out.size == 0:
         return
     # the steps of axes of size 1 say nothing: such an axis counts as contiguous where that helps
@@ -159,7 +158,7 @@ def matmul(cnp.ndarray a not None, cnp.ndarray b not None, cnp.ndarray bias, cnp
     if p.a_row != 1 and p.a_k != 1 or p.b_k != 1 and p.b_col != 1:
         raise ValueError("kernel matmul: a matrix is contiguous along neither axis")
     p.itemsize = <int> size
-    p.a, p.b, p.bias, p.c = a.data, b.data, NULL if bias is None else bias.data, c_out.data
+    p.a, p.b, p.c = a.data, b.data, c_out.data
     p.threads = threads_for(p.M * p.N * p.K // 16 + p.N * p.K + p.M * p.N // STREAM, n_threads)
     p.padded = <Bytes> scratch_acquire(plan(&p, LANES_f32 if size == 4 else LANES_f64) * size)
     p.packed = p.padded + p.wide * size
