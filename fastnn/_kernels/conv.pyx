@@ -481,9 +481,9 @@ cdef void planar_unit(const Dense* d, Py_ssize_t unit, floating* kind) noexcept 
 cdef void zero_unit(const Dense* d, Py_ssize_t unit, floating* kind) noexcept nogil:
     """A row that no tap reaches, of a phase or, with all its pixels, folded."""
     cdef floating* y = <floating*> d.y + unit // d.oH * d.image_out + unit % d.oH * d.row_out
-    cdef Py_ssize_t size = d.groups * d.columns, wide = d.wide if d.taps else d.oW, i
-    for i in range(1 if d.pixel_out == size else wide):
-        memset(y + i * d.pixel_out, 0, (wide if d.pixel_out == size else 1) * size * sizeof(floating))
+    cdef Py_ssize_t i
+    for i in range(d.wide if d.taps else d.oW):
+        memset(y + i * d.pixel_out, 0, d.groups * d.columns * sizeof(floating))
 
 
 cdef void dense(Dense* d, const Conv* c, floating* kind) noexcept nogil:
@@ -843,39 +843,30 @@ cdef void pad_unit(const Conv* c, Py_ssize_t n, floating* kind) noexcept nogil:
 cdef void weight_tile(const Conv* c, floating* to, Py_ssize_t index, Py_ssize_t n, Py_ssize_t band,
                       bint add) noexcept nogil:
     """One tile of dW, summed over one item: a band of output rows of image n."""
-    cdef Py_ssize_t r, panel, kh, kw, group, first, last, step_y = c.F, ow0 = 0, ow1 = c.oW, row, columns, height, image
+    cdef Py_ssize_t r, panel, kh, kw, group, first, last, step_y = c.F, ow0 = 0, ow1 = c.oW, row, columns, height
     cdef Py_ssize_t begin = cut(c.oH, c.bands, band), n_rows = cut(c.oH, c.bands, band + 1) - begin
     cdef const floating* x
     cdef const floating* y
     cdef Walk walk
-    panel = index % c.panels
-    row = index // c.panels % c.tile_rows
-    index = index // (c.panels * c.tile_rows)
-    kw = index % c.taps
-    kh = index // c.taps % c.kH
-    group = index // (c.taps * c.kH)
-    r = cut(c.rows, c.tile_rows, row)
-    height = cut(c.rows, c.tile_rows, row + 1) - r
-    image = cut(c.N, c.pieces, n)
-    walk.n[0] = cut(c.N, c.pieces, n + 1) - image
-    n = image
+    panel, row, index = index % c.panels, index // c.panels % c.tile_rows, index // (c.panels * c.tile_rows)
+    kw, kh, group = index % c.taps, index // c.taps % c.kH, index // (c.taps * c.kH)
+    r, height = cut(c.rows, c.tile_rows, row), cut(c.rows, c.tile_rows, row + 1) - cut(c.rows, c.tile_rows, row)
+    walk.n[0] = cut(c.N, c.pieces, n + 1) - cut(c.N, c.pieces, n)
+    n = cut(c.N, c.pieces, n)
     columns = min(<Py_ssize_t> c.width, c.f - panel * c.width)
     within(begin * c.sh + kh * c.dh - c.top, c.sh, n_rows, c.H, &first, &last)
     if c.spans:
-        walk.a[0] = c.high * c.wide * c.C
         x = <floating*> c.padded + (n * c.high + (begin + first) * c.sh + kh * c.dh) * c.wide * c.C + r
-        walk.a[1] = c.sh * c.wide * c.C
+        walk.a[0], walk.a[1] = c.high * c.wide * c.C, c.sh * c.wide * c.C
     else:
         if c.slides:  # pixels of the image, counted with the border
             ow0, ow1 = c.left, min(c.left + c.W, c.oW + c.kW - 1)
         else:
             within(kw * c.dw - c.left, c.sw, c.oW, c.W, &ow0, &ow1)
         row = n * c.H + (begin + first) * c.sh + kh * c.dh - c.top
-        walk.a[0] = c.H * c.W * c.C
-        x = <floating*> c.x + (row * c.W + ow0 * c.sw + kw * c.dw - c.left) * c.C + group * c.c
-        if not c.swapped:
-            x += r
-        walk.a[1] = c.sh * c.W * c.C
+        x = <floating*> c.x + (row * c.W + ow0 * c.sw + kw * c.dw - c.left) * c.C + group * c.c + (
+            0 if c.swapped else r)
+        walk.a[0], walk.a[1] = c.H * c.W * c.C, c.sh * c.W * c.C
     if c.swapped:
         y = <floating*> c.y + group * c.f + r
     elif columns < c.width:

@@ -4,7 +4,7 @@ Bandwidth is the limit. Arithmetic walks memory as it lies, so both arrays must 
 operations, NumPy's bits. A copy walks the output in its own order. Axes that lie one within the other in both arrays
 are merged first; what then remains are runs of elements that both have side by side, or, where an axis a is innermost
 in y and another, b, in x, matrices to transpose. These are taken in blocks that the first-level cache holds, so that
-each line of memory is touched once, and transposed in registers by tiles of 4x4 to 16x16 (transpose.h)."""
+each line of memory is touched once, and transposed in registers by square tiles (transpose.h)."""
 cimport numpy as cnp
 from cython cimport floating
 from libc.string cimport memcpy
@@ -168,14 +168,11 @@ def copy(cnp.ndarray x not None, cnp.ndarray y_out not None, int n_threads):
     cdef Py_ssize_t size = cnp.PyArray_ITEMSIZE(y_out)
     check_float(x)
     check_float(y_out)
-    if (x.ndim != y_out.ndim or is_f32(x) != is_f32(y_out) or not is_packed(y_out)
+    if ((<object> x).shape != (<object> y_out).shape or is_f32(x) != is_f32(y_out) or not is_packed(y_out)
             or not cnp.PyArray_ISWRITEABLE(y_out)):
         raise ValueError("kernel: a copy needs arrays of one shape and dtype, and a dense output")
     c.x, c.y, c.axes, c.lines = x.data, y_out.data, 0, 1
     c.a, c.b = Axis(1, 1, 1), Axis(1, 0, 0)
-    for i in range(x.ndim):
-        if x.shape[i] != y_out.shape[i]:
-            raise ValueError("kernel: a copy needs arrays of one shape and dtype, and a dense output")
     if y_out.size == 0:
         return
     for i in range(x.ndim):  # the axes of y, outermost first, by insertion

@@ -4,16 +4,10 @@
    so that the windows' values for a tap lie at one distance from the outputs, over all rows; between rows some outputs
    mean nothing. FR filters by NV vectors of pixels stay in registers; a tap takes NV loads and FR broadcasts. Each
    product is added to its sum in the order of the walk (channels, taps), whatever FR and NV. */
-#ifndef PLANE_FILTERS /* the file includes itself, once for each dtype */
+#ifndef PLANE_VECTORS /* the file includes itself, once for each dtype */
 #include "tile.h"
 
-#if defined(__AVX512F__) || defined(__aarch64__)
-#define PLANE_FILTERS 8
-#define PLANE_SUMS 24
-#else
-#define PLANE_FILTERS 6
-#define PLANE_SUMS 12
-#endif
+#define PLANE_SUMS (DOT_ROWS * DOT_COLUMNS)
 #define PLANE_VECTORS(FR) (PLANE_SUMS / (FR) < 8 ? PLANE_SUMS / (FR) : 8)
 
 typedef struct { /* elements; channels lie `size` apart, taps at `places` */

@@ -17,35 +17,32 @@
 #include <stdint.h>
 #include <string.h>
 
+#if defined(__AVX512F__) || defined(__aarch64__) /* 32 registers */
+#ifdef __aarch64__
+#define TILE_ROWS 12
+#else
+#define TILE_ROWS 14 /* 28 sums, 2 vectors of B, and A from memory: 30 */
+#endif
+#define NARROW_ROWS 16
+#define DOT_ROWS 4 /* 24 sums, 4 vectors of A, one of B */
+#define DOT_COLUMNS 6
+#define PLANE_FILTERS 8
+#else
+#define TILE_ROWS 6 /* 12 sums, 2 vectors of B, 1 of A: 15 of 16 */
+#define NARROW_ROWS 10
+#define DOT_ROWS 3
+#define DOT_COLUMNS 4
+#define PLANE_FILTERS 6
+#endif
+#define TAP_CHANNELS(TAPS) ((DOT_ROWS * DOT_COLUMNS + 1) / (TAPS)) /* 24 or 25 sums, TAPS vectors of B, one of A */
+
 #if defined(__GNUC__)
 #if defined(__AVX512F__)
 #define VECTOR_BYTES 64
-#define TILE_ROWS 14 /* 28 sums, 2 vectors of B, and A from memory: 30 of 32 registers */
-#define NARROW_ROWS 16
-#define TAP_CHANNELS(TAPS) (TAPS == 3 ? 8 : 5) /* 24 or 25 sums, TAPS vectors of B, one of A */
-#define DOT_ROWS 4 /* 24 sums, 4 vectors of A, one of B */
-#define DOT_COLUMNS 6
 #elif defined(__AVX2__)
 #define VECTOR_BYTES 32
-#define TILE_ROWS 6 /* 12 sums, 2 vectors of B, 1 of A: 15 of 16 registers */
-#define NARROW_ROWS 10
-#define TAP_CHANNELS(TAPS) (TAPS == 3 ? 4 : 2)
-#define DOT_ROWS 3
-#define DOT_COLUMNS 4
-#elif defined(__aarch64__)
-#define VECTOR_BYTES 16
-#define TILE_ROWS 12
-#define NARROW_ROWS 16
-#define TAP_CHANNELS(TAPS) (TAPS == 3 ? 8 : 5)
-#define DOT_ROWS 4
-#define DOT_COLUMNS 6
 #else
 #define VECTOR_BYTES 16
-#define TILE_ROWS 6
-#define NARROW_ROWS 10
-#define TAP_CHANNELS(TAPS) (TAPS == 3 ? 4 : 2)
-#define DOT_ROWS 3
-#define DOT_COLUMNS 4
 #endif
 typedef float vector_f32 __attribute__((vector_size(VECTOR_BYTES), aligned(4), may_alias));
 typedef double vector_f64 __attribute__((vector_size(VECTOR_BYTES), aligned(8), may_alias));
@@ -63,11 +60,6 @@ typedef float four_f32 __attribute__((vector_size(16), aligned(4), may_alias));
 typedef double four_f64 __attribute__((vector_size(32), aligned(8), may_alias));
 #else /* one lane, left to the compiler */
 #define VECTOR_BYTES 0
-#define TILE_ROWS 4
-#define NARROW_ROWS 4
-#define TAP_CHANNELS(TAPS) 2
-#define DOT_ROWS 3
-#define DOT_COLUMNS 4
 typedef float vector_f32;
 typedef double vector_f64;
 typedef int32_t bits_f32;
