@@ -414,7 +414,8 @@ cdef void dense_unit(const Dense* d, Py_ssize_t unit, floating* kind) noexcept n
                     n = dot_rows(columns, oW)
                     j = min(t * n, oW - n)  # the last ones overlap those before
                     dots(<int> n, columns, from_ + j * d.sw * pixel_in, d.sw * pixel_in, weight,
-                         d.panel_size // d.width, &walk, to + j * d.pixel_out, d.pixel_out, <floating*> d.bias + panel * d.width, False)
+                         d.panel_size // d.width, &walk, to + j * d.pixel_out, d.pixel_out,
+                         <floating*> d.bias + panel * d.width, False)
                 elif d.taps:
                     for pair in range(parts(d.nv, TILE_VECTORS)):
                         v = pair * TILE_VECTORS * lanes
