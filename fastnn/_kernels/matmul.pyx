@@ -21,6 +21,7 @@ cdef enum:
     DOT_LONG = 512  # and the shortest for which those of 5 to 8 rows do
     LEFT_BYTES = 524288  # A, if it is to stay in the second-level cache from panel to panel
     SLICE = 2048  # steps of k in a slice, at least
+    ROWS = 14  # of a tile, at most: more that lie far apart are too many pointers
     MANY = 16  # units of work that keep threads busy
 
 ctypedef struct Product:
@@ -38,9 +39,9 @@ cdef Py_ssize_t plan(Product* p, int n_lanes) noexcept nogil:
     p.width = p.nv * n_lanes
     p.panels = parts(p.N, p.width)
     p.wide = p.panels * p.width
-    p.tiles = parts(p.M, tile_rows(p.nv))
+    p.tiles = parts(p.M, min(tile_rows(p.nv), ROWS))
     p.dots = p.b_k == p.a_k == 1 and (p.M <= (4 if p.K < DOT_LONG else 8) or p.N < n_lanes and p.K >= DOT_LEAST)
-    p.is_packed = not (p.b_col == 1 and p.M <= tile_rows(p.nv))
+    p.is_packed = not (p.b_col == 1 and p.M <= min(tile_rows(p.nv), ROWS))
     p.by_panel = p.K > p.M and p.M * p.K * p.itemsize <= LEFT_BYTES
     p.blocks = parts(p.tiles, min(<Py_ssize_t> BLOCK_TILES, max(<Py_ssize_t> 1, p.tiles * p.panels // MANY)))
     p.slices = 1
