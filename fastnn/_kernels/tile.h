@@ -49,6 +49,7 @@ typedef double vector_f64 __attribute__((vector_size(VECTOR_BYTES), aligned(8), 
 #define UNROLLED _Pragma("GCC unroll 32")
 #define PREFETCH __builtin_prefetch
 #define TILE_INLINE static inline __attribute__((always_inline))
+#define TILE_APART __attribute__((noinline))
 #if defined(__aarch64__)
 #define KEEP(v) __asm__("" : "+w"(v)) /* in a register: GCC would rather load it anew for every use */
 #else
@@ -68,6 +69,7 @@ typedef int64_t bits_f64;
 #define PREFETCH(...)
 #define KEEP(v) ((void)0)
 #define TILE_INLINE static inline
+#define TILE_APART
 #endif
 
 #define LANES_f32 ((int)(sizeof(vector_f32) / sizeof(float)))
@@ -222,6 +224,15 @@ static inline void NAME(overlap)(const REAL *a, ptrdiff_t n, int nv, REAL *c, pt
             for (ptrdiff_t j = 0; j < nv * L; j += L) *(V *)(c + i * step + j) += *(const V *)(a + i * nv * L + j);
 }
 
+/* dot products over runs shorter than a vector, one by one; never inlined, so that all are rounded alike */
+static TILE_APART REAL NAME(short_dots)(const REAL *a, const REAL *b, const Walk *w, REAL sum) {
+    for (ptrdiff_t k0 = 0; k0 < w->n[0]; k0++)
+        for (ptrdiff_t k1 = 0; k1 < w->n[1]; k1++)
+            for (ptrdiff_t k = 0; k < w->n[2]; k++)
+                sum += a[k0 * w->a[0] + k1 * w->a[1] + k] * b[k0 * w->b[0] + k1 * w->b[1] + k];
+    return sum;
+}
+
 #define FOUR(k) (*(const NAME(four) *)(lane + (k)))
 /* C[i][j] (+)= dot product of row i of A and row j of B, for MR by NR rows, plus start[j]: over a walk whose innermost
    steps lie side by side in both. Sums run in the lanes of a vector, the last one of a run overlapping the one before
@@ -265,7 +276,6 @@ TILE_INLINE void NAME(dots_body)(const int MR, const int NR, const REAL *a, ptrd
     REAL lanes[DOT_MOST(1) * DOT_COLUMNS * L], *lane = lanes;
     UNROLLED for (int i = 0; i < MR; i++)
         UNROLLED for (int j = 0; j < NR; j++) *(V *)(lanes + (i * NR + j) * L) = sum[i][j];
-    const ptrdiff_t few = w->n[2] < L ? w->n[0] : 0;
     for (int i = 0; i < MR; i++)
         for (int j = 0; j < NR; j++, lane += L) {
             REAL sum = L == 2 ? lane[0] + lane[1] : lane[0];
@@ -277,11 +287,7 @@ TILE_INLINE void NAME(dots_body)(const int MR, const int NR, const REAL *a, ptrd
                 sum = (v[0] + v[2]) + (v[1] + v[3]);
             }
 #endif
-            for (ptrdiff_t k0 = 0; k0 < few; k0++)
-                for (ptrdiff_t k1 = 0; k1 < w->n[1]; k1++)
-                    for (ptrdiff_t k = 0; k < w->n[2]; k++)
-                        sum += a[i * a_row + k0 * w->a[0] + k1 * w->a[1] + k]
-                            * b[j * b_row + k0 * w->b[0] + k1 * w->b[1] + k];
+            if (w->n[2] < L) sum = NAME(short_dots)(a + i * a_row, b + j * b_row, w, sum);
             if (start) sum += start[j];
             c[i * c_row + j] = add ? c[i * c_row + j] + sum : sum;
         }
