@@ -3,6 +3,7 @@ cimport numpy as cnp
 from cpython.pycapsule cimport PyCapsule_New
 from cpython.ref cimport Py_INCREF
 from cython cimport freelist
+from fastnn._kernels.kernel cimport is_packed, lies_in, lies_like
 
 import numpy as np
 
@@ -77,22 +78,7 @@ def empty(shape, dtype, bint channels_last=False):
 
 def is_channels_last(array):
     """Whether `array` is 4-D with memory order N, H, W, C."""
-    if not isinstance(array, cnp.ndarray):  # one of NumPy's numbers
-        return False
-    cdef cnp.ndarray a = array
-    cdef Py_ssize_t expected = cnp.PyArray_ITEMSIZE(a)
-    cdef int i, axis
-    if a.ndim != 4:
-        return False
-    for i in range(4):
-        if a.shape[i] == 0:
-            return True
-    for i in range(3, -1, -1):
-        axis = 0 if i == 0 else 1 if i == 3 else i + 1
-        if a.shape[axis] != 1 and a.strides[axis] != expected:
-            return False
-        expected *= a.shape[axis]
-    return True
+    return isinstance(array, cnp.ndarray) and (<cnp.ndarray> array).ndim == 4 and lies_in(<cnp.ndarray> array, True)
 
 
 def sound(array):
@@ -102,24 +88,8 @@ def sound(array):
 
 def same_order(first, second):
     """Whether both have one dtype, one shape and one dense memory order. (False may be wrong, True is not.)"""
-    if not (isinstance(first, cnp.ndarray) and isinstance(second, cnp.ndarray)):
-        return False
-    cdef cnp.ndarray a = first, b = second
-    cdef Py_ssize_t expected = cnp.PyArray_ITEMSIZE(b)
-    cdef int axis, n = b.ndim
-    if n != a.ndim or cnp.PyArray_DESCR(a) != cnp.PyArray_DESCR(b):
-        return False
-    for axis in range(n):
-        if a.shape[axis] != b.shape[axis] or b.shape[axis] != 1 and a.strides[axis] != b.strides[axis]:
-            return False
-    while expected < cnp.PyArray_NBYTES(b):  # dense: each axis begins where those within it end
-        for axis in range(n):
-            if b.shape[axis] != 1 and b.strides[axis] == expected:
-                expected *= b.shape[axis]
-                break
-        else:
-            return False
-    return True
+    return (isinstance(first, cnp.ndarray) and isinstance(second, cnp.ndarray) and sound(first)
+            and lies_like(<cnp.ndarray> first, <cnp.ndarray> second) and is_packed(<cnp.ndarray> second))
 
 
 def stats():

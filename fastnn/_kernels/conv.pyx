@@ -104,8 +104,8 @@ ctypedef struct Conv:  # a convolution, its arrays, and how its weight gradient 
     Plane plane  # an item's, for the weight's gradient
     Py_ssize_t pieces  # of the batch, of which items are bands
     bint swapped  # the tile's rows are filters, its columns channels of the image
-    bint spans  # the tile's rows run over kW·C of a padded copy, else over the C of one tap
     bint slides  # the tile has all taps of a row, for some channels
+    bint spans  # the tile's rows run over kW·C of a padded copy, else over the C of one tap
 
 ctypedef struct Dense:  # a dense walk: the convolution itself, or one phase of its input's gradient
     Py_ssize_t N, H, W, C, oH, oW, sh, sw, top, left, dh, dw, groups
@@ -116,7 +116,8 @@ ctypedef struct Dense:  # a dense walk: the convolution itself, or one phase of 
     Py_ssize_t panels, panel_size, bands, band_size, padded_row, long_row
     Bytes x, w, b, y, packed, bias, band
     int width, nv, itemsize
-    bint copied, slides
+    int shared  # taps of a row that share what they load, or 1
+    bint copied
     Py_ssize_t taps, wide, shift  # folded: taps of a row as columns, or 0; pixels of an output row; the first's place
     Py_ssize_t step, lead, span  # pixels from one to the next, before the output's first, and in all; step 0: not yet
     Py_ssize_t time  # estimated, in quarters of a cycle for an image
@@ -208,8 +209,8 @@ cdef Py_ssize_t plan_dense(Dense* d, const Conv* c) noexcept nogil:
         d.padded_row = (d.oW - 1) * d.sw + (d.kW - 1) * d.dw + 1
     d.panel_size = d.kH * d.kW * d.run * d.width
     d.copied = d.kH * d.kW > 0 and (d.groups > 1 or d.left > 0 or d.padded_row - d.left > d.W)
-    d.slides = (d.itemsize == 4 and not d.taps and not d.dotted and d.nv == 1 and d.sw == 1 and d.dw == 1
-                and (d.kW == 3 or d.kW == 5))
+    d.shared = <int> d.kW if (d.nv == 1 and not d.taps and not d.dotted and d.sw == 1 and d.dw == 1
+                              and (d.kW == 3 or d.kW == 5)) else 1
     d.long_row = d.band_size = 0
     run = d.run
     if d.planar:
@@ -249,7 +250,7 @@ cdef void pack_unit(const Dense* d, Py_ssize_t i, floating* kind) noexcept nogil
     cdef const floating* weight = <floating*> d.w + d.begin + group * d.w_group + first * d.column
     cdef floating* to = <floating*> d.packed + i * d.panel_size
     cdef floating* bias = <floating*> d.bias + i * d.width
-    cdef Py_ssize_t step = d.kH * d.kW if d.planar else d.kW if d.slides else 1  # from row to row
+    cdef Py_ssize_t step = d.kH * d.kW if d.planar else d.shared  # from row to row
     for j in range(d.width):
         bias[j] = (<floating*> d.b)[group * d.columns + first + j] if d.b != NULL and j < n and not d.taps else 0
     if d.taps:
@@ -360,9 +361,8 @@ cdef void dense_unit(const Dense* d, Py_ssize_t unit, floating* kind) noexcept n
     cdef floating* to
     cdef floating* room = <floating*> d.band + omp_get_thread_num() * d.band_size
     cdef floating* sums = room + d.band_size - d.sums - d.span * d.columns - d.width  # if folded
-    cdef bint side = d.taps and d.run == 1
     cdef Bytes ahead = NULL
-    cdef Py_ssize_t ahead_size = 0, at, size = 0, lanes = d.whole.lanes, v, k, pair
+    cdef Py_ssize_t ahead_size = 0, at, lanes = d.whole.lanes, v, k, pair
     cdef Walk walk
     if d.long_row:
         x = <floating*> d.x + n * LONG_ROW * d.C
@@ -388,21 +388,17 @@ cdef void dense_unit(const Dense* d, Py_ssize_t unit, floating* kind) noexcept n
             ahead_size = min((last - first) * d.sh, d.N * d.H - at) * d.W * d.C * d.itemsize
     walk.n[0], walk.a[0], walk.b[0] = d.kH, d.dh * row_in, d.kW * d.run * d.width
     walk.n[1], walk.a[1], walk.b[1] = d.kW, d.dw * pixel_in, d.run * d.width
-    walk.n[2], walk.a[2], walk.b[2] = d.run, 1, d.width
-    if d.dw == 1 and pixel_in == d.run and not d.slides:  # taps of a row lie side by side
+    walk.n[2], walk.a[2], walk.b[2] = d.run, 1, d.shared * d.width
+    if d.shared > 1:
+        walk.n[1] = 1
+    elif d.dw == 1 and pixel_in == d.run:  # taps of a row lie side by side
         walk.n[1], walk.n[2] = 1, d.kW * d.run
-    if side:
-        side = pixel_in == 1
-    if side:
-        walk.n[0], walk.a[2], walk.b[2] = 1, walk.a[0], walk.b[0]
     if d.dotted:
-        size = d.kH * d.kW * d.run
         walk.b[0], walk.b[1] = d.kW * d.run, d.run
-    n_tiles = 0 if d.dotted else parts(oW, SLIDE_ROWS if d.slides else TILE_ROWS)
     for panel in range(group * d.panels, (group + 1) * d.panels):
         for i in range(last - first):
             within((first + i) * d.sh - d.top, d.dh, d.kH, d.H, &begin, &end)  # taps between the borders
-            walk.n[2 if side else 0] = end - begin
+            walk.n[0] = end - begin
             from_ = x + (i * d.sh + begin * d.dh) * row_in
             weight = <floating*> d.packed + panel * d.panel_size + begin * walk.b[0]
             columns = <int> min(<Py_ssize_t> d.width, d.columns - panel % d.panels * d.width)
@@ -410,32 +406,25 @@ cdef void dense_unit(const Dense* d, Py_ssize_t unit, floating* kind) noexcept n
             if panel == group * d.panels and ahead != NULL:  # the next unit's input, a row's share at a time
                 at = cut(ahead_size, last - first, i)
                 prefetch(ahead + at, cut(ahead_size, last - first, i + 1) - at)
-            j = 0
-            while d.dotted and j < oW:
-                n = dot_rows(columns, oW)
-                j = min(j, oW - n)  # the last ones overlap those before
-                dots(<int> n, columns, from_ + j * d.sw * pixel_in, d.sw * pixel_in, weight, size, &walk,
-                     to + j * d.pixel_out, d.pixel_out, <floating*> d.bias + panel * d.width, False)
-                if d.whole.ends:
-                    epilogue(d.whole, to + j * d.pixel_out, n, group * d.columns + panel % d.panels * d.width, columns,
-                             kind)
-                j += n
+            n_tiles = parts(oW, dot_rows(columns, oW) if d.dotted else tile_rows(min(d.nv, TILE_VECTORS)))
             for t in range(0 if d.taps and begin == end else n_tiles):
                 j = cut(oW, n_tiles, t)
                 n = cut(oW, n_tiles, t + 1) - j
-                if d.slides:
-                    if floating is float:
-                        slide(<int> n, <int> d.kW, columns, from_ + j * pixel_in, pixel_in, &walk, weight,
-                              to + j * d.pixel_out, d.pixel_out, <float*> d.bias + panel * d.width)
+                if d.dotted:
+                    n = dot_rows(columns, oW)
+                    j = min(t * n, oW - n)  # the last ones overlap those before
+                    dots(<int> n, columns, from_ + j * d.sw * pixel_in, d.sw * pixel_in, weight,
+                         d.panel_size // d.width, &walk, to + j * d.pixel_out, d.pixel_out,
+                         <floating*> d.bias + panel * d.width, False)
                 elif d.taps:
                     for pair in range(parts(d.nv, TILE_VECTORS)):
                         v = pair * TILE_VECTORS * lanes
                         k = min(d.width - v, TILE_VECTORS * lanes)
-                        tile(<int> n, <int> (k // lanes), <int> k, side, from_ + j * pixel_in, pixel_in, &walk,
+                        tile(<int> n, <int> (k // lanes), <int> k, 1, from_ + j * pixel_in, pixel_in, &walk,
                              weight + v, sums + j * d.width + v, d.width, <floating*> d.bias, False)
                     continue
                 else:
-                    tile(<int> n, d.nv, columns, False, from_ + j * d.sw * pixel_in, d.sw * pixel_in, &walk, weight,
+                    tile(<int> n, d.nv, columns, d.shared, from_ + j * d.sw * pixel_in, d.sw * pixel_in, &walk, weight,
                          to + j * d.pixel_out, d.pixel_out, <floating*> d.bias + panel * d.width, False)
                 if d.whole.ends:
                     epilogue(d.whole, to + j * d.pixel_out, n, group * d.columns + panel % d.panels * d.width, columns,
@@ -493,9 +482,9 @@ cdef void planar_unit(const Dense* d, Py_ssize_t unit, floating* kind) noexcept 
 cdef void zero_unit(const Dense* d, Py_ssize_t unit, floating* kind) noexcept nogil:
     """A row that no tap reaches, of a phase or, with all its pixels, folded."""
     cdef floating* y = <floating*> d.y + unit // d.oH * d.image_out + unit % d.oH * d.row_out
-    cdef Py_ssize_t size = d.groups * d.columns, wide = d.wide if d.taps else d.oW, i
-    for i in range(1 if d.pixel_out == size else wide):
-        memset(y + i * d.pixel_out, 0, (wide if d.pixel_out == size else 1) * size * sizeof(floating))
+    cdef Py_ssize_t i
+    for i in range(d.wide if d.taps else d.oW):
+        memset(y + i * d.pixel_out, 0, d.groups * d.columns * sizeof(floating))
 
 
 cdef void dense(Dense* d, const Conv* c, floating* kind) noexcept nogil:
@@ -785,12 +774,11 @@ cdef Py_ssize_t plan_weight(Conv* c) noexcept nogil:
     if c.swapped:
         c.nv, c.width, c.panels = nv, nv * c.lanes, parts(c.c, nv * c.lanes)
         c.size = c.groups * c.kH * c.kW * c.panels * c.f * c.width
-    c.slides = (c.itemsize == 4 and c.nv == 1 and c.sw == 1 and c.dw == 1 and (c.kW == 3 or c.kW == 5)
-                and not c.swapped)
-    c.spans = c.groups == 1 and c.C < SPAN and c.kW > 1 and c.dw == 1 and not c.slides
+    c.slides = c.nv == 1 and c.sw == 1 and c.dw == 1 and (c.kW == 3 or c.kW == 5) and not c.swapped
+    c.spans = c.groups == 1 and c.C < SPAN and c.kW > 1 and c.dw == 1 and not c.slides and not c.swapped
     c.taps = 1 if c.spans or c.slides else c.kW
     c.rows = c.f if c.swapped else c.kW * c.c if c.spans else c.c
-    c.tile_rows = parts(c.rows, SLIDE_CHANNELS(<int> c.kW) if c.slides else TILE_ROWS)
+    c.tile_rows = parts(c.rows, TAP_CHANNELS(<int> c.kW) if c.slides else tile_rows(c.nv))
     c.tiles = c.groups * c.kH * c.taps * c.tile_rows * c.panels
     image = c.oH * c.oW * max(c.C * min(c.sh, c.H) * min(c.sw, c.W), c.F) * c.itemsize
     c.bands, c.pieces = min(c.oH, parts(image, ITEM_BYTES)), c.N
@@ -856,39 +844,30 @@ cdef void pad_unit(const Conv* c, Py_ssize_t n, floating* kind) noexcept nogil:
 cdef void weight_tile(const Conv* c, floating* to, Py_ssize_t index, Py_ssize_t n, Py_ssize_t band,
                       bint add) noexcept nogil:
     """One tile of dW, summed over one item: a band of output rows of image n."""
-    cdef Py_ssize_t r, panel, kh, kw, group, first, last, step_y = c.F, ow0 = 0, ow1 = c.oW, row, columns, height, image
+    cdef Py_ssize_t r, panel, kh, kw, group, first, last, step_y = c.F, ow0 = 0, ow1 = c.oW, row, columns, height
     cdef Py_ssize_t begin = cut(c.oH, c.bands, band), n_rows = cut(c.oH, c.bands, band + 1) - begin
     cdef const floating* x
     cdef const floating* y
     cdef Walk walk
-    panel = index % c.panels
-    row = index // c.panels % c.tile_rows
-    index = index // (c.panels * c.tile_rows)
-    kw = index % c.taps
-    kh = index // c.taps % c.kH
-    group = index // (c.taps * c.kH)
-    r = cut(c.rows, c.tile_rows, row)
-    height = cut(c.rows, c.tile_rows, row + 1) - r
-    image = cut(c.N, c.pieces, n)
-    walk.n[0] = cut(c.N, c.pieces, n + 1) - image
-    n = image
+    panel, row, index = index % c.panels, index // c.panels % c.tile_rows, index // (c.panels * c.tile_rows)
+    kw, kh, group = index % c.taps, index // c.taps % c.kH, index // (c.taps * c.kH)
+    r, height = cut(c.rows, c.tile_rows, row), cut(c.rows, c.tile_rows, row + 1) - cut(c.rows, c.tile_rows, row)
+    walk.n[0] = cut(c.N, c.pieces, n + 1) - cut(c.N, c.pieces, n)
+    n = cut(c.N, c.pieces, n)
     columns = min(<Py_ssize_t> c.width, c.f - panel * c.width)
     within(begin * c.sh + kh * c.dh - c.top, c.sh, n_rows, c.H, &first, &last)
     if c.spans:
-        walk.a[0] = c.high * c.wide * c.C
         x = <floating*> c.padded + (n * c.high + (begin + first) * c.sh + kh * c.dh) * c.wide * c.C + r
-        walk.a[1] = c.sh * c.wide * c.C
+        walk.a[0], walk.a[1] = c.high * c.wide * c.C, c.sh * c.wide * c.C
     else:
         if c.slides:  # pixels of the image, counted with the border
             ow0, ow1 = c.left, min(c.left + c.W, c.oW + c.kW - 1)
         else:
             within(kw * c.dw - c.left, c.sw, c.oW, c.W, &ow0, &ow1)
         row = n * c.H + (begin + first) * c.sh + kh * c.dh - c.top
-        walk.a[0] = c.H * c.W * c.C
-        x = <floating*> c.x + (row * c.W + ow0 * c.sw + kw * c.dw - c.left) * c.C + group * c.c
-        if not c.swapped:
-            x += r
-        walk.a[1] = c.sh * c.W * c.C
+        x = <floating*> c.x + (row * c.W + ow0 * c.sw + kw * c.dw - c.left) * c.C + group * c.c + (
+            0 if c.swapped else r)
+        walk.a[0], walk.a[1] = c.H * c.W * c.C, c.sh * c.W * c.C
     if c.swapped:
         y = <floating*> c.y + group * c.f + r
     elif columns < c.width:
@@ -896,7 +875,7 @@ cdef void weight_tile(const Conv* c, floating* to, Py_ssize_t index, Py_ssize_t 
         y = <floating*> c.edge + group * c.N * c.oH * c.oW * step_y
     else:
         y = <floating*> c.y + group * c.f + panel * c.width
-    y += ((n * c.oH + begin + first) * c.oW + (0 if c.slides else ow0)) * step_y
+    y += ((n * c.oH + begin + first) * c.oW + ow0) * step_y
     walk.n[1], walk.n[2] = last - first, ow1 - ow0
     walk.a[2] = c.sw * c.C
     walk.b[0], walk.b[1], walk.b[2] = c.oH * c.oW * step_y, c.oW * step_y, step_y
@@ -904,15 +883,15 @@ cdef void weight_tile(const Conv* c, floating* to, Py_ssize_t index, Py_ssize_t 
         for row in range(3):
             walk.a[row], walk.b[row] = walk.b[row], walk.a[row]
         to += ((((group * c.kH + kh) * c.kW + kw) * c.panels + panel) * c.f + r) * c.width
-        tile(<int> height, c.nv, <int> c.width, True, y, 1, &walk, x + min(panel * c.width, c.c - c.width), to, c.width,
+        tile(<int> height, c.nv, <int> c.width, 0, y, 1, &walk, x + min(panel * c.width, c.c - c.width), to, c.width,
              NULL, add)
         return
     if c.slides:
-        if floating is float:
-            slide_side(<int> height, <int> c.kW, <int> columns, x, &walk, ow0, y, c.oW,
-                       to + (kh * c.kW * c.c + r) * c.F + group * c.f + panel * c.width, c.c * c.F, c.F, add)
+        walk.first, walk.width = ow0, c.oW
+        taps_side(<int> height, <int> c.kW, <int> columns, x, &walk, y, to + (kh * c.kW * c.c + r) * c.F + group * c.f,
+                  c.c * c.F, c.F, add)
         return
-    tile(<int> height, c.nv, <int> columns, True, x, 1, &walk, y,
+    tile(<int> height, c.nv, <int> columns, 0, x, 1, &walk, y,
          to + ((kh * c.kW + kw) * c.c + r) * c.F + group * c.f + panel * c.width, c.F, NULL, add)
 
 
@@ -1047,24 +1026,30 @@ cdef int read(Conv* c, cnp.ndarray x, cnp.ndarray weight, cnp.ndarray bias, cnp.
             or max(c.sh, c.sw, c.dh, c.dw, c.top, c.left) >= LARGEST  # nor may a copy with borders take a petabyte
             or c.N * c.C * ((c.oH - 1.) * c.sh + c.kH * c.dh) * ((c.oW - 1.) * c.sw + c.kW * c.dw) > 1e14):
         raise ValueError("kernel conv2d: shapes or dtypes do not fit, or sizes are too large")
-    if bias is not None:
-        check_vector(bias, c.F, x)
-    c.x, c.w, c.b, c.y = x.data, weight.data, NULL if bias is None else bias.data, y.data
+    c.x, c.w, c.b, c.y = x.data, weight.data, vector(bias, c.F, x), y.data
     c.w_f, c.w_c = weight.strides[0] // size, weight.strides[1] // size
     c.w_h, c.w_w = weight.strides[2] // size, weight.strides[3] // size
     c.depthwise = groups == c.C and c.f <= FEW_FILTERS and c.C > 1
     c.itemsize, c.lanes, c.norm = size, LANES_f32 if size == 4 else LANES_f64, NULL
-    c.ends = False
+    c.ends = c.back = False
     c.threads = threads_for(c.N * c.oH * c.oW * c.F * c.c * c.kH * c.kW // 16, n_threads)
     return 0
 
 
-cdef int run(Conv* c, Unit single, Unit double_, Py_ssize_t need) except -1:
+cdef int start_in(Conv* c, Unit single, Unit double_, Py_ssize_t need) except -1:
     """One pass, of the instance for the dtype, with working memory for `need` elements."""
     c.room = <Bytes> scratch_acquire(need * c.itemsize)
     with nogil:
         (single if c.itemsize == 4 else double_)(c, 0, NULL)
     scratch_release(c.room)
+    return 0
+
+
+cdef int run(Conv* c) except -1:
+    """The forward pass, or the input's gradient."""
+    c.depthwise = is_depthwise(c)
+    if c.N * c.F:
+        start_in(c, <Unit> convolve[float], <Unit> convolve[double], walks[float](c, False, NULL))
     return 0
 
 
@@ -1076,10 +1061,7 @@ def conv2d(cnp.ndarray x not None, cnp.ndarray weight not None, cnp.ndarray bias
     `padding` is what lies above and to the left; what lies below and to the right follows from y's size."""
     cdef Conv c
     read(&c, x, weight, bias, y_out, stride, padding, dilation, groups, n_threads)
-    c.back = False
-    c.depthwise = is_depthwise(&c)
-    if y_out.size:
-        run(&c, <Unit> convolve[float], <Unit> convolve[double], walks[float](&c, False, NULL))
+    run(&c)
 
 
 cdef void norm_of(const Conv* c, Py_ssize_t _, floating* kind) noexcept nogil:
@@ -1095,14 +1077,6 @@ cdef void norm_of(const Conv* c, Py_ssize_t _, floating* kind) noexcept nogil:
         to[2 * c.wide + i] = (<floating*> c.beta)[f] if c.beta != NULL else 0
 
 
-cdef Bytes channels(cnp.ndarray a, Py_ssize_t n, cnp.ndarray x) except? NULL:
-    """The data of one number a channel, NULL for None."""
-    if a is None:
-        return NULL
-    check_vector(a, n, x)
-    return a.data
-
-
 def conv2d_batch_norm(cnp.ndarray x not None, cnp.ndarray weight not None, cnp.ndarray bias, cnp.ndarray mean,
                       cnp.ndarray rstd, cnp.ndarray gamma, cnp.ndarray beta, cnp.ndarray residual, bint relu,
                       cnp.ndarray y_out not None, stride, padding, dilation, int groups, int n_threads):
@@ -1112,20 +1086,17 @@ def conv2d_batch_norm(cnp.ndarray x not None, cnp.ndarray weight not None, cnp.n
     and batch_norm."""
     cdef Conv c
     read(&c, x, weight, bias, y_out, stride, padding, dilation, groups, n_threads)
-    c.mean, c.rstd = channels(mean, c.F, x), channels(rstd, c.F, x)
-    c.gamma, c.beta = channels(gamma, c.F, x), channels(beta, c.F, x)
+    c.mean, c.rstd = vector(mean, c.F, x), vector(rstd, c.F, x)
+    c.gamma, c.beta = vector(gamma, c.F, x), vector(beta, c.F, x)
     if residual is not None:
         check_same(y_out, residual)
-    c.residual, c.relu, c.back, c.ends = NULL if residual is None else residual.data, relu, False, True
-    c.depthwise = is_depthwise(&c)
-    if y_out.size == 0:
-        return
-    if not relu or residual is not None or c.mean or c.rstd or c.gamma or c.beta:
+    c.residual, c.relu, c.ends = NULL if residual is None else residual.data, relu, True
+    if y_out.size and (not relu or residual is not None or c.mean or c.rstd or c.gamma or c.beta):
         c.wide = c.F * max(LANES // c.F, <Py_ssize_t> 1)
         c.norm = <Bytes> scratch_acquire(3 * c.wide * c.itemsize)
         (<Unit> norm_of[float] if c.itemsize == 4 else <Unit> norm_of[double])(&c, 0, NULL)
     try:
-        run(&c, <Unit> convolve[float], <Unit> convolve[double], walks[float](&c, False, NULL))
+        run(&c)
     finally:
         if c.norm != NULL:
             scratch_release(c.norm)
@@ -1137,10 +1108,8 @@ def conv2d_backward_input(cnp.ndarray dy not None, cnp.ndarray weight not None, 
     cdef Conv c
     read(&c, dx_out, weight, None, dy, stride, padding, dilation, groups, n_threads)
     c.back = True
-    c.depthwise = is_depthwise(&c)
-    if dy.size:
-        run(&c, <Unit> convolve[float], <Unit> convolve[double], walks[float](&c, False, NULL))
-    else:
+    run(&c)
+    if c.F == 0:
         dx_out.fill(0)
 
 
@@ -1153,7 +1122,7 @@ def conv2d_backward_weight(cnp.ndarray dy not None, cnp.ndarray x not None, cnp.
     if dy.size == 0:
         dweight_out.fill(0)
         return
-    run(&c, <Unit> backward_weight[float], <Unit> backward_weight[double], plan_weight(&c))
+    start_in(&c, <Unit> backward_weight[float], <Unit> backward_weight[double], plan_weight(&c))
 
 
 # The im2col matrix itself ----------------------------------------------------------------------------------------

@@ -172,8 +172,7 @@ static void piece_##n##_##KW##_##SW##_##edge##_##S(const Piece *s, const T *x, c
 #define GATHER_INSTANCE(KW, SW, T, S) \
 static void gather_##KW##_##SW##_##S(const Piece *s, const T *x, const T *y, T *w) { \
     gather_body_##S(TAP_ROWS(KW), KW, SW, *s, x, y, w); }
-#define GATHERS(F, ...) F(1, 0, __VA_ARGS__) F(2, 0, __VA_ARGS__) F(3, 0, __VA_ARGS__) F(4, 0, __VA_ARGS__) \
-    F(5, 0, __VA_ARGS__) F(6, 0, __VA_ARGS__) F(7, 0, __VA_ARGS__)
+#define GATHERS(F, ...) UP_TO_6(F, 0, __VA_ARGS__) F(7, 0, __VA_ARGS__)
 #define GATHER_NAME(KW, SW, T, S) gather_##KW##_##SW##_##S,
 
 #define PIECES(KW, SW, edge, T, S) SIZES(PIECE_INSTANCE, KW, SW, edge, T, S)
@@ -247,8 +246,8 @@ static void gather_f32(const Piece *s, const float *x, const float *y, float *w)
     all[kind](s, x, y, w);
 }
 
-#define piece(n, s, x, w, b, y) _Generic((y), float *: piece_f32, default: piece_f64)(n, s, x, w, b, y)
-#define gather(s, x, y, w) _Generic((w), float *: gather_f32, default: gather_f64)(s, x, y, w)
+#define piece(n, s, x, w, b, y) BY_TYPE(y, piece)(n, s, x, w, b, y)
+#define gather(s, x, y, w) BY_TYPE(w, gather)(s, x, y, w)
 
 /* Outputs of the first piece of a row of n: pieces as even as the sizes that there are allow. */
 static inline int piece_size(ptrdiff_t n) {

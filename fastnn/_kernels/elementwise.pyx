@@ -4,7 +4,7 @@ Bandwidth is the limit. Arithmetic walks memory as it lies, so both arrays must 
 operations, NumPy's bits. A copy walks the output in its own order. Axes that lie one within the other in both arrays
 are merged first; what then remains are runs of elements that both have side by side, or, where an axis a is innermost
 in y and another, b, in x, matrices to transpose. These are taken in blocks that the first-level cache holds, so that
-each line of memory is touched once, and transposed in registers by tiles of 8x8 or 16x16 (elementwise.h)."""
+each line of memory is touched once, and transposed in registers by square tiles (transpose.h)."""
 cimport numpy as cnp
 from cython cimport floating
 from libc.string cimport memcpy
@@ -16,7 +16,9 @@ cdef extern from "elementwise.h" nogil:
     enum: ADD, SUB, MUL, DIV
     # macros, which choose by the type of x
     void ew_apply(int op, int fixed, const void* x, const void* y, void* z, Py_ssize_t n)
-    void ew_transpose(const void* x, Py_ssize_t from_, void* y, Py_ssize_t to, Py_ssize_t rows, Py_ssize_t columns)
+
+cdef extern from "transpose.h" nogil:
+    void transpose(const void* a, Py_ssize_t rows, Py_ssize_t row, Py_ssize_t columns, void* to, Py_ssize_t to_row)
 
 cdef enum:
     AXES = 64  # NumPy's most
@@ -144,9 +146,7 @@ cdef void copy_line(const Copy* c, Py_ssize_t line, floating* kind) noexcept nog
         i = rest % c.axis[k].n
         x, y, rest = x + i * c.axis[k].x, y + i * c.axis[k].y, rest // c.axis[k].n
     if c.b.n > 1:
-        for i in range(parts(c.a.n, BLOCK)):
-            k = cut(c.a.n, parts(c.a.n, BLOCK), i)
-            ew_transpose(x + k * c.a.x, c.a.x, y + k, c.b.y, cut(c.a.n, parts(c.a.n, BLOCK), i + 1) - k, n)
+        transpose(x, c.a.n, c.a.x, n, y, c.b.y)
     elif c.a.x == 1:
         memcpy(y, x, n * sizeof(floating))
     else:
@@ -168,14 +168,11 @@ def copy(cnp.ndarray x not None, cnp.ndarray y_out not None, int n_threads):
     cdef Py_ssize_t size = cnp.PyArray_ITEMSIZE(y_out)
     check_float(x)
     check_float(y_out)
-    if (x.ndim != y_out.ndim or is_f32(x) != is_f32(y_out) or not is_packed(y_out)
+    if ((<object> x).shape != (<object> y_out).shape or is_f32(x) != is_f32(y_out) or not is_packed(y_out)
             or not cnp.PyArray_ISWRITEABLE(y_out)):
         raise ValueError("kernel: a copy needs arrays of one shape and dtype, and a dense output")
     c.x, c.y, c.axes, c.lines = x.data, y_out.data, 0, 1
     c.a, c.b = Axis(1, 1, 1), Axis(1, 0, 0)
-    for i in range(x.ndim):
-        if x.shape[i] != y_out.shape[i]:
-            raise ValueError("kernel: a copy needs arrays of one shape and dtype, and a dense output")
     if y_out.size == 0:
         return
     for i in range(x.ndim):  # the axes of y, outermost first, by insertion

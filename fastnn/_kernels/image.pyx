@@ -19,10 +19,10 @@ from fastnn._kernels.kernel cimport *
 cnp.import_array()
 
 cdef extern from "image.h" nogil:
-    void mirror_grey(const float* x, float* y, Py_ssize_t n)
-    void mirror_rgb(const float* x, float* y, Py_ssize_t n)
-    void floats_of(const uint8_t* x, float* y, Py_ssize_t n)
-    void recolour_floats(const float* x, const double* mean, const double* weight, float* y, Py_ssize_t n)
+    # macros, which choose by the type of y
+    void mirror(const void* x, void* y, Py_ssize_t n, Py_ssize_t C)  # n pixels, the last first
+    void as_floats(const uint8_t* x, void* y, Py_ssize_t n)  # y = x / 255
+    void recolour(const void* x, const double* mean, const double* weight, void* y, Py_ssize_t n)  # (x − mean)·weight
 
 cdef enum:
     CONSTANT, EDGE, REFLECT, SYMMETRIC  # what lies outside an image
@@ -62,39 +62,6 @@ cdef inline Py_ssize_t source(int mode, Py_ssize_t i, Py_ssize_t n) noexcept nog
         return -1 if mode == CONSTANT else 0 if i < 0 else n - 1
     i = near(mode, i, n, 0)
     return i if i < n else period(mode, n) - (mode == SYMMETRIC) - i
-
-
-cdef inline void as_floats(const uint8_t* x, floating* y, Py_ssize_t n) noexcept nogil:
-    """y = x / 255."""
-    cdef Py_ssize_t k
-    if floating is float:
-        floats_of(x, y, n)
-    else:
-        for k in range(n):
-            y[k] = x[k] * (1 / 255.)
-
-
-cdef inline void recolour(const floating* x, const double* mean, const double* weight, floating* y,
-                          Py_ssize_t n) noexcept nogil:
-    """y = (x − mean)·weight."""
-    cdef Py_ssize_t k
-    if floating is float:
-        recolour_floats(x, mean, weight, y, n)
-    else:
-        for k in range(n):
-            y[k] = (x[k] - mean[k]) * weight[k]
-
-
-cdef inline void mirror(const floating* x, floating* y, Py_ssize_t n, Py_ssize_t C) noexcept nogil:
-    """n pixels from x, the last first."""
-    cdef Py_ssize_t j
-    if floating is float and C == 1:
-        mirror_grey(x, y, n)
-    elif floating is float and C == 3:
-        mirror_rgb(x, y, n)
-    else:
-        for j in range(n):
-            memcpy(y + j * C, x + (n - 1 - j) * C, C * sizeof(floating))
 
 
 cdef inline void fill(floating* y, const double* values, Py_ssize_t n) noexcept nogil:

@@ -64,12 +64,10 @@ cdef inline Py_ssize_t cut(Py_ssize_t n, Py_ssize_t n_parts, Py_ssize_t i) noexc
     return n * i // n_parts
 
 
-cdef inline bint has_order(cnp.ndarray a, bint channels_last) noexcept:
+cdef inline bint lies_in(cnp.ndarray a, bint channels_last) noexcept:
     """Whether a's memory is dense, in C order or, asked so, N, H, W, C. Strides of size-1 axes are not read."""
     cdef Py_ssize_t expected = cnp.PyArray_ITEMSIZE(a)
     cdef int i, axis, n = a.ndim
-    if not cnp.PyArray_ISBEHAVED_RO(a):
-        return False
     if a.size == 0:
         return True
     if channels_last and n != 4:
@@ -81,6 +79,11 @@ cdef inline bint has_order(cnp.ndarray a, bint channels_last) noexcept:
                 return False
             expected *= a.shape[axis]
     return True
+
+
+cdef inline bint has_order(cnp.ndarray a, bint channels_last) noexcept:
+    """The same, aligned and in native bytes."""
+    return cnp.PyArray_ISBEHAVED_RO(a) and lies_in(a, channels_last)
 
 
 cdef inline bint is_packed(cnp.ndarray a) noexcept:
@@ -131,13 +134,26 @@ cdef inline int check_vector(cnp.ndarray a, Py_ssize_t n, cnp.ndarray like) exce
     return 0
 
 
-cdef inline int check_same(cnp.ndarray a, cnp.ndarray b) except -1:
-    """The same dtype, shape and memory order. Call it after one of the checks above on `a`."""
+cdef inline Bytes vector(cnp.ndarray a, Py_ssize_t n, cnp.ndarray like) except? NULL:
+    """The data of such a vector, NULL for None."""
+    if a is None:
+        return NULL
+    check_vector(a, n, like)
+    return a.data
+
+
+cdef inline bint lies_like(cnp.ndarray a, cnp.ndarray b) noexcept:
+    """Whether b has a's dtype, shape and memory order, and is aligned in native bytes."""
     cdef int axis, n = a.ndim
     cdef bint same = n == b.ndim and cnp.PyArray_TYPE(a) == cnp.PyArray_TYPE(b) and cnp.PyArray_ISBEHAVED_RO(b)
     for axis in range(n if same else 0):
         same = same and a.shape[axis] == b.shape[axis]
         same = same and (a.size == 0 or a.shape[axis] == 1 or a.strides[axis] == b.strides[axis])
-    if not same:
+    return same
+
+
+cdef inline int check_same(cnp.ndarray a, cnp.ndarray b) except -1:
+    """The same dtype, shape and memory order. Call it after one of the checks above on `a`."""
+    if not lies_like(a, b):
         raise ValueError("kernel: two arrays differ in dtype, shape or memory order")
     return 0

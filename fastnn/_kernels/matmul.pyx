@@ -21,6 +21,7 @@ cdef enum:
     DOT_LONG = 512  # and the shortest for which those of 5 to 8 rows do
     LEFT_BYTES = 524288  # A, if it is to stay in the second-level cache from panel to panel
     SLICE = 2048  # steps of k in a slice, at least
+    ROWS = 14  # of a tile, at most: more that lie far apart are too many pointers
     MANY = 16  # units of work that keep threads busy
 
 ctypedef struct Product:
@@ -38,9 +39,9 @@ cdef Py_ssize_t plan(Product* p, int n_lanes) noexcept nogil:
     p.width = p.nv * n_lanes
     p.panels = parts(p.N, p.width)
     p.wide = p.panels * p.width
-    p.tiles = parts(p.M, TILE_ROWS)
+    p.tiles = parts(p.M, min(tile_rows(p.nv), ROWS))
     p.dots = p.b_k == p.a_k == 1 and (p.M <= (4 if p.K < DOT_LONG else 8) or p.N < n_lanes and p.K >= DOT_LEAST)
-    p.is_packed = not (p.b_col == 1 and p.M <= TILE_ROWS)
+    p.is_packed = not (p.b_col == 1 and p.M <= min(tile_rows(p.nv), ROWS))
     p.by_panel = p.K > p.M and p.M * p.K * p.itemsize <= LEFT_BYTES
     p.blocks = parts(p.tiles, min(<Py_ssize_t> BLOCK_TILES, max(<Py_ssize_t> 1, p.tiles * p.panels // MANY)))
     p.slices = 1
@@ -84,7 +85,7 @@ cdef void block_unit(const Product* p, Py_ssize_t i, floating* kind) noexcept no
             b = <floating*> p.b + k * p.b_k + first
         for t in range(cut(p.tiles, p.blocks, which), cut(p.tiles, p.blocks, which + 1)):
             row = cut(p.M, p.tiles, t)
-            tile(<int> (cut(p.M, p.tiles, t + 1) - row), p.nv, columns, p.a_k != 1,
+            tile(<int> (cut(p.M, p.tiles, t + 1) - row), p.nv, columns, p.a_k == 1,
                  <floating*> p.a + row * p.a_row + k * p.a_k, p.a_row, &walk, b, c + row * c_row + first, c_row,
                  <floating*> p.padded + first if part == 0 else NULL, k > begin)
         k += K_BLOCK
@@ -147,8 +148,7 @@ def matmul(cnp.ndarray a not None, cnp.ndarray b not None, cnp.ndarray bias, cnp
             or (d == 3 and (b.shape[0] != stack or c_out.shape[0] != stack))
             or cnp.PyArray_TYPE(b) != kind or cnp.PyArray_TYPE(c_out) != kind):
         raise ValueError("kernel matmul: shapes or dtypes do not fit")
-    if bias is not None:
-        check_vector(bias, p.N, a)
+    p.bias = vector(bias, p.N, a)
     if c_out.size == 0:
         return
     # the steps of axes of size 1 say nothing: such an axis counts as contiguous where that helps
@@ -159,7 +159,7 @@ def matmul(cnp.ndarray a not None, cnp.ndarray b not None, cnp.ndarray bias, cnp
     if p.a_row != 1 and p.a_k != 1 or p.b_k != 1 and p.b_col != 1:
         raise ValueError("kernel matmul: a matrix is contiguous along neither axis")
     p.itemsize = <int> size
-    p.a, p.b, p.bias, p.c = a.data, b.data, NULL if bias is None else bias.data, c_out.data
+    p.a, p.b, p.c = a.data, b.data, c_out.data
     p.threads = threads_for(p.M * p.N * p.K // 16 + p.N * p.K + p.M * p.N // STREAM, n_threads)
     p.padded = <Bytes> scratch_acquire(plan(&p, LANES_f32 if size == 4 else LANES_f64) * size)
     p.packed = p.padded + p.wide * size

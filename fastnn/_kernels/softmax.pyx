@@ -181,12 +181,10 @@ def cross_entropy(cnp.ndarray x not None, cnp.ndarray target not None, cnp.ndarr
     if x.ndim != 2:
         raise ValueError("kernel: cross_entropy needs a matrix of logits")
     check_vector(loss_out, x.shape[0], x)
-    if weight is not None:
-        check_vector(weight, x.shape[1], x)
     if (cnp.PyArray_TYPE(sums_out) != cnp.NPY_FLOAT64 or sums_out.ndim != 1 or sums_out.shape[0] != 2
             or not cnp.PyArray_ISCARRAY(sums_out)):
         raise ValueError("kernel: the sums must be a C-contiguous float64 vector of two elements")
-    job.loss, job.weight, job.ignore_index = loss_out.data, NULL if weight is None else weight.data, ignore_index
+    job.loss, job.weight, job.ignore_index = loss_out.data, vector(weight, x.shape[1], x), ignore_index
     job.hard, job.soft = 1 - label_smoothing, label_smoothing / max(1, x.shape[1])
     if (cnp.PyArray_TYPE(target) != cnp.NPY_INT64 or target.ndim != 1
             or not cnp.PyArray_ISCARRAY_RO(target) or target.shape[0] != x.shape[0]):

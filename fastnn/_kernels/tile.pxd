@@ -3,27 +3,29 @@ from cython cimport floating
 from libc.string cimport memset
 
 cdef extern from "tile.h" nogil:
-    int TILE_ROWS, TILE_VECTORS, SLIDE_ROWS, DOT_ROWS, DOT_COLUMNS, LANES_f32, LANES_f64
-    int SLIDE_CHANNELS(int kw)
+    int TILE_VECTORS, DOT_ROWS, DOT_COLUMNS, LANES_f32, LANES_f64
+    int tile_rows(int nv)
+    int TAP_CHANNELS(int taps)
     int dot_rows(int nr, Py_ssize_t n)
 
     ctypedef struct Walk:
         Py_ssize_t n[3]
         Py_ssize_t a[3]
         Py_ssize_t b[3]
+        Py_ssize_t first, width
 
-    void slide(int mr, int kw, int columns, const float* a, Py_ssize_t pixel, const Walk* w, const float* b, float* c,
-               Py_ssize_t c_row, const float* start)
-    void slide_side(int mr, int kw, int columns, const float* a, const Walk* w, Py_ssize_t first, const float* b,
-                    Py_ssize_t width, float* c, Py_ssize_t c_tap, Py_ssize_t c_row, bint add)
     void prefetch(const void* start, Py_ssize_t n)
-    # macros, which choose by the type of c and of x
-    void tile(int mr, int nv, int columns, bint side, const void* a, Py_ssize_t row, const Walk* w, const void* b,
+    # macros, which choose by the type of c
+    void tile(int mr, int nv, int columns, int taps, const void* a, Py_ssize_t row, const Walk* w, const void* b,
               void* c, Py_ssize_t c_row, const void* start, bint add)
-    void transpose(const void* a, Py_ssize_t rows, Py_ssize_t row, Py_ssize_t columns, void* to, Py_ssize_t to_row)
+    void taps_side(int mr, int taps, int columns, const void* a, const Walk* w, const void* b, void* c, Py_ssize_t tap,
+                   Py_ssize_t c_row, bint add)
     void overlap(const void* a, Py_ssize_t n, int nv, void* c, Py_ssize_t step)
     void dots(int mr, int nr, const void* a, Py_ssize_t a_row, const void* b, Py_ssize_t b_row, const Walk* w,
               void* c, Py_ssize_t c_row, const void* start, bint add)
+
+cdef extern from "transpose.h" nogil:
+    void transpose(const void* a, Py_ssize_t rows, Py_ssize_t row, Py_ssize_t columns, void* to, Py_ssize_t to_row)
 
 
 cdef inline int vectors_for(Py_ssize_t columns, int n_lanes) noexcept nogil:
