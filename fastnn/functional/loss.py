@@ -308,7 +308,7 @@ def binary_cross_entropy_with_logits(input: Tensor, target: Tensor, weight: Tens
 
 def _sigmoid(x: Array) -> Array:
     p = layout.empty_like(x)
-    backend.activation.sigmoid(x, p, backend.n_threads())
+    backend.activation.sigmoid(x, (), p, backend.n_threads())
     return p
 
 
