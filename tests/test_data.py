@@ -232,6 +232,7 @@ class Slow:
     def __getitem__(self, i):
         time.sleep(0.02)
         return i
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background is begun with it ignored
 threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
 try:
     for batch in DataLoader(Slow(), 8, num_workers=2): pass
