@@ -42,6 +42,8 @@ class LBFGS(Optimizer):
         super().check(options)
         if options["line_search_fn"] not in (None, "strong_wolfe"):
             raise ArgumentError(f"LBFGS: line_search_fn {options['line_search_fn']!r} is not 'strong_wolfe' or None")
+        if not options["history_size"] >= 1:
+            raise ArgumentError(f"LBFGS: history_size must be at least 1, but {options['history_size']} came")
 
     def add_param_group(self, param_group: Group) -> None:
         super().add_param_group(param_group)
@@ -132,10 +134,12 @@ def _cubic(a: _Point, b: _Point, low: float, high: float) -> float:
     """Where the cubic with the values and slopes of a and b has its minimum, within [low, high] (op. cit., 3.59)."""
     a, b = (a, b) if a.t <= b.t else (b, a)
     d1 = a.slope + b.slope - 3 * (a.f - b.f) / (a.t - b.t)
-    if (square := d1 * d1 - a.slope * b.slope) < 0:
+    if not (square := d1 * d1 - a.slope * b.slope) >= 0:  # it has none, or NaN
         return (low + high) / 2
     d2 = square**0.5
-    return min(max(b.t - (b.t - a.t) * ((b.slope + d2 - d1) / (b.slope - a.slope + 2 * d2)), low), high)
+    if (curvature := b.slope - a.slope + 2 * d2) == 0:  # a line, say: downhill for ever
+        return high
+    return min(max(b.t - (b.t - a.t) * ((b.slope + d2 - d1) / curvature), low), high)
 
 
 def _strong_wolfe(at: Callable[[float], _Point], t: float, start: _Point, size: float, tolerance: float,

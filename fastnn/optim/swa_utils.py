@@ -48,16 +48,16 @@ def get_swa_multi_avg_fn() -> Average:
 def _move(averages: list[Tensor], currents: list[Tensor], share: float) -> None:
     """average += share·(current − average): a plain step downhill from (average − current)²/2, so that the optimizer's
     kernel takes it for all tensors in one pass."""
-    pairs = [(changing(average), current.array) for average, current in zip(averages, currents, strict=True)]
-    floats = [(layout.match(a, a), layout.match(b.astype(a.dtype, copy=False), a))
-              for a, b in pairs if a.dtype.kind == "f"]
-    moved = [a for a, _ in floats]  # copies, where there are gaps in memory
-    backend.optimizer.sgd_step(moved, [b for _, b in floats], [[]], [[np.ones((), np.float32)] * len(moved)],
+    dense, targets = [], []
+    for average, current in zip(averages, currents, strict=True):
+        a, b = changing(average), current.array
+        if a.dtype.kind == "f" and layout.match(a, a) is a:  # no gaps in memory
+            dense.append(a)
+            targets.append(layout.match(b.astype(a.dtype, copy=False), a))
+        else:
+            np.copyto(a, a + (b - a) * share, casting="unsafe")
+    backend.optimizer.sgd_step(dense, targets, [[]], [[np.ones((), np.float32)] * len(dense)],
                                [share, 0.0, 0.0, False], (1.0, True, 0.0, 1.0), backend.n_threads())
-    for a, b in pairs:
-        new = moved.pop(0) if a.dtype.kind == "f" else a + (b - a) * share
-        if new is not a:
-            np.copyto(a, new, casting="unsafe")
 
 
 class AveragedModel(Module):
