@@ -57,9 +57,8 @@ class FirstOrder(Optimizer):
             with enable_grad():
                 loss = closure()
         self.stepped = True
-        scale = 1.0
-        if self.max_norm is not None:
-            scale = clip_factor([p.grad.array for p in self._params() if p.grad is not None], self.max_norm)[1]
+        scale = 1.0 if self.max_norm is None else clip_factor(
+            [p.grad.array for p in self._params() if p.grad is not None], self.max_norm)[1]
         for group in self.param_groups:
             params = [p for p in group["params"] if p.grad is not None]
             values = [settle(p) for p in params]

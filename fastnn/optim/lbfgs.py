@@ -7,8 +7,9 @@ import numpy as np
 
 from fastnn.autograd import enable_grad
 from fastnn.errors import ArgumentError
+from fastnn.nn.utils import vector_to_parameters
 from fastnn.optim.optimizer import Group, Optimizer, Params
-from fastnn.tensor import Array, Tensor, changing
+from fastnn.tensor import Array, Tensor
 
 
 class _Point(NamedTuple):
@@ -50,27 +51,21 @@ class LBFGS(Optimizer):
         if len(self.param_groups) > 1:
             raise ValueError("LBFGS doesn't support per-parameter options (parameter groups)")
 
-    def _place(self, x: Array) -> None:
-        """Write the vector x into the parameters."""
-        for p in self._params():
-            changing(p)[...] = x[:p.array.size].reshape(p.shape)
-            x = x[p.array.size:]
-
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """One call, as above; returns the loss before it. TypeError without a closure."""
         if closure is None:
             raise TypeError("LBFGS: step needs a closure that computes the loss anew")
-        group, state, losses = self.param_groups[0], self.state[self._params()[0]], list[Any]()
-        x = np.concatenate([p.array.reshape(-1) for p in self._params()])
+        group, params, losses = self.param_groups[0], self._params(), list[Any]()
+        state, x = self.state[params[0]], np.concatenate([p.array.reshape(-1) for p in params])
         number, tolerance = x.dtype.type, group["tolerance_change"]
 
         def at(t: float) -> _Point:
             if t:
-                self._place(x + number(t) * d)
+                vector_to_parameters(Tensor(x + number(t) * d), params)
             with enable_grad():
                 losses.append(closure())
             gradient = np.concatenate([np.zeros(p.array.size, p.dtype) if p.grad is None else p.grad.array.reshape(-1)
-                                       for p in self._params()])
+                                       for p in params])
             return _Point(t, float(losses[-1]), gradient, float(gradient.dot(d)))
 
         steps, changes, inverses = (state.get(key) or () for key in ("old_stps", "old_dirs", "ro"))
@@ -99,7 +94,7 @@ class LBFGS(Optimizer):
             elif i < group["max_iter"]:
                 here = at(t)
             x = x + number(t) * d
-            self._place(x)
+            vector_to_parameters(Tensor(x), params)
             if len(losses) >= group["max_eval"] or min(_largest(d) * abs(t), abs(here.f - start.f)) < tolerance:
                 break
         steps, changes, inverses = zip(*history, strict=True) if history else ((), (), ())
