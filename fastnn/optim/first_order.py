@@ -16,7 +16,7 @@ from fastnn import backend, layout
 from fastnn.autograd import enable_grad
 from fastnn.errors import ShapeError
 from fastnn.functional.clipping import clip_factor
-from fastnn.optim.optimizer import Group, Optimizer, bind, declare
+from fastnn.optim.optimizer import PAIRS, Group, Optimizer, bind, declare
 from fastnn.tensor import Array, Tensor, float32, settle
 
 _NEW, _OLD = np.zeros((), float32), np.ones((), float32)  # a parameter's steps, where only the first is special
@@ -42,7 +42,7 @@ class FirstOrder(Optimizer):
             cls.__signature__ = declare("params", options, {"maximize": False, "l1": 0.0, "max_norm": None})
 
     def __init__(self, *args: Any, **options: Any) -> None:
-        given: Group = {name: tuple(value) if name in ("betas", "etas", "step_sizes") else value
+        given: Group = {name: tuple(value) if name in PAIRS else value
                         for name, value in bind(self, args, options).items()}
         params, self.max_norm = given.pop("params"), given.pop("max_norm")
         if self.max_norm is not None and not self.max_norm >= 0:

@@ -16,7 +16,6 @@ from fastnn.optim.first_order import FirstOrder
 from fastnn.optim.optimizer import Optimizer, bind, declare
 
 NOT_SAVED = ("optimizer", "lr_lambdas", "lr_lambda", "scale_fn")
-Rate = Callable[[int], float]
 Curve = Callable[[float, float, float], float]
 
 
@@ -204,7 +203,7 @@ class LambdaLR(LRScheduler, lr_lambda=...):
     """lr = initial_lr·lr_lambda(t), with one function for all groups or a list with one for each."""
 
     def prepare(self) -> None:
-        self.lr_lambdas: list[Rate] = self._each("lr_lambda")
+        self.lr_lambdas: list[Callable[[int], float]] = self._each("lr_lambda")
         if not all(map(callable, self.lr_lambdas)):
             raise TypeError(f"{type(self).__name__}: lr_lambda must be a function or a list of functions")
 

@@ -15,6 +15,7 @@ Group = dict[str, Any]
 Params = Iterable[Tensor] | Iterable[Group]
 _NOT_NEGATIVE = ("lr", "eps", "weight_decay", "l1", "momentum", "rho", "alpha", "lr_decay", "momentum_decay",
                  "initial_accumulator_value")
+PAIRS = "betas", "etas", "step_sizes"
 
 
 def declare(first: str, options: Group, by_name: Group | None = None) -> inspect.Signature:
@@ -64,6 +65,8 @@ class Optimizer:
             name = {"lr": "learning rate", "eps": "epsilon value"}.get(key, f"{key} value")
             if (key in _NOT_NEGATIVE and not value >= 0) or (key == "rho" and not value <= 1):
                 raise ValueError(f"{type(self).__name__}: Invalid {name}: {value}")
+            if key in PAIRS and len(value) != 2:
+                raise ValueError(f"{type(self).__name__}: {key} must be two numbers, but {value} came")
             for i, beta in enumerate(value if key == "betas" else ()):
                 if not 0 <= beta < 1:
                     raise ValueError(f"{type(self).__name__}: Invalid beta parameter at index {i}: {beta}")
@@ -73,6 +76,8 @@ class Optimizer:
 
     def add_param_group(self, param_group: Group) -> None:
         """Optimize the tensors in `param_group["params"]` too; options that it lacks are the defaults."""
+        if not isinstance(param_group, dict):
+            raise TypeError(f"{type(self).__name__}: a group must be a dict, but a {type(param_group).__name__} came")
         params = param_group["params"]
         if isinstance(params, set):
             raise TypeError("optimizer: the order of a set changes from run to run; give the parameters in a list")
