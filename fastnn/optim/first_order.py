@@ -95,15 +95,17 @@ class FirstOrder(Optimizer):
 
     def _memory(self, group: Group, params: list[Tensor], key: str, start: Any, fresh: Fresh) -> list[Array]:
         """The arrays of state under `key`; where there are none yet, arrays full of `start`, noted in `fresh`."""
-        arrays = []
-        for p in params:
-            held = self.state[p].get(key)
-            if held is None:  # as in PyTorch's files, too
-                first = group[start] if isinstance(start, str) else start
-                held = Tensor(np.array(first, float32) if key in self.numbers else np.full_like(p.array, first))
-                fresh.append((self.state[p], key, held))
-            arrays.append(held.array)
-        return arrays
+        states = [self.state[p] for p in params]
+        try:
+            return [state[key].array for state in states]
+        except (KeyError, AttributeError):  # AttributeError: None, in PyTorch's files
+            held: list[Any] = [state.get(key) for state in states]
+            first = group[start] if isinstance(start, str) else start
+            for i, p in enumerate(params):
+                if held[i] is None:
+                    held[i] = Tensor(np.array(first, float32) if key in self.numbers else np.full_like(p.array, first))
+                    fresh.append((states[i], key, held[i]))
+            return [tensor.array for tensor in held]
 
     def _fit_and_update(self, group: Group, params: list[Tensor], scale: float) -> None:
         """`_update` for parameters with gaps in their memory or cast by `Module.to`, and gradients in another order."""
