@@ -182,6 +182,23 @@ def test_plateau():
     assert schedule.best == 1 and schedule.last_epoch == 8
 
 
+def test_plateau_lowers_a_group_that_came_later():
+    optimizer = make_optimizer()
+    schedule = lr_scheduler.ReduceLROnPlateau(optimizer, factor=0.5, patience=0, min_lr=0.02)
+    optimizer.add_param_group({"params": fastnn.zeros(1, requires_grad=True), "lr": 1.0})
+    for _ in range(2):
+        schedule.step(1.0)
+    assert schedule.get_last_lr() == [0.05, 0.02, 0.5]
+
+
+def test_restarts_begin_exactly():
+    """Where the logarithm that counts the runs would be rounded down: 3⁵ = 1 + 2·121."""
+    schedule = lr_scheduler.CosineAnnealingWarmRestarts(make_optimizer(), 1, 3)
+    for epoch in (1, 4, 13, 40, 121, 364, 1093):
+        schedule.step(epoch)
+        assert schedule.get_last_lr() == list(RATES) and schedule.T_cur == 0 and schedule.T_i == 2 * epoch + 1
+
+
 @pytest.mark.parametrize("name", ["SGD", "Adam"])
 def test_momentum_falls_while_the_rate_rises(name):
     optimizer = getattr(optim, name)([fastnn.zeros(1, requires_grad=True)], lr=0.1)
@@ -211,6 +228,7 @@ def test_step_to_an_epoch(name):
     (lambda o: lr_scheduler.InverseTimeLR(o, 1.0, 0), "decay_steps > 0"),
     (lambda o: lr_scheduler.StepLR(o, 0), "step_size must be at least 1, but 0 came"),
     (lambda o: lr_scheduler.LinearLR(o, start_factor=0), "start_factor must be"),
+    (lambda o: lr_scheduler.CosineAnnealingWarmRestarts(o, 3).step(math.inf), "non-negative epoch, but got inf"),
     (lambda o: lr_scheduler.ReduceLROnPlateau(o, mode="up"), "mode up is unknown"),
     (lambda o: lr_scheduler.SequentialLR(o, [lr_scheduler.ConstantLR(o)], [3]), "1 schedulers need one milestone less"),
 ])  # fmt: skip

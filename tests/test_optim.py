@@ -247,6 +247,10 @@ def test_groups():
     (lambda p: optim.SGD([p], nesterov=True, momentum=0.9, dampening=0.1), ValueError, "Nesterov"),
     (lambda p: optim.Adam([p], eps=-1), ValueError, "Invalid epsilon value: -1"),
     (lambda p: optim.Adam([p], betas=(1.0, 0.9)), ValueError, "Invalid beta parameter at index 0: 1.0"),
+    (lambda p: optim.Adam([p], betas=(0.9,)), ValueError, "betas must be two numbers, but .0.9,. came"),
+    (lambda p: optim.Rprop([p], step_sizes=(1, 2, 3)), ValueError, "step_sizes must be two numbers"),
+    (lambda p: optim.SGD([{"params": p}, fastnn.ones(1)]), TypeError, "a group must be a dict, but a Tensor came"),
+    (lambda p: optim.LBFGS([p], history_size=0), ValueError, "history_size must be at least 1, but 0 came"),
     (lambda p: optim.AdamW([p], betas=(0.9, -0.1)), ValueError, "Invalid beta parameter at index 1: -0.1"),
 ])  # fmt: skip
 def test_refusals(make, error, message):

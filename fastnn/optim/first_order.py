@@ -2,30 +2,38 @@
 what it keeps of each parameter, and the kernel that takes a step.
 
 All take, by name, `maximize`, to climb; `l1` (fastnn's own), which adds l1·sign(p) to the gradient, as the penalty
-l1·Σ|p| in the loss would, and makes the elastic net together with weight_decay; and `max_norm` (see `Optimizer`). In
+l1·Σ|p| in the loss would, and makes the elastic net together with weight_decay; and `max_norm` (see `FirstOrder`). In
 the formulae, d = gradient + weight_decay·p + l1·sign(p), the gradient negated to `maximize`; operations are element by
 element; s = 1, 2, … counts the steps of the parameter; what is kept begins as 0 unless told otherwise. ValueError for
 an option that is out of range."""
 import inspect
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import numpy as np
 
-from fastnn import backend
-from fastnn.optim.optimizer import Group, Optimizer, bind, declare
-from fastnn.tensor import Array, Tensor, float32
+from fastnn import backend, layout
+from fastnn.autograd import enable_grad
+from fastnn.errors import ShapeError
+from fastnn.functional.clipping import clip_factor
+from fastnn.optim.optimizer import PAIRS, Group, Optimizer, bind, declare
+from fastnn.tensor import Array, Tensor, float32, settle
 
 _NEW, _OLD = np.zeros((), float32), np.ones((), float32)  # a parameter's steps, where only the first is special
+_NEEDS = {"max_exp_avg_sq": "amsgrad", "grad_avg": "centered", "momentum_buffer": "momentum"}  # to be kept at all
+Fresh = list[tuple[Group, str, Tensor]]  # what becomes state, there under this key, once the step is taken
 
 
 class FirstOrder(Optimizer):
-    """Base class. The constructor takes the options that the class statement lists, and those that all have."""
+    """Base class. The constructor takes the options that the class statement lists, and those that all have.
+
+    `max_norm` (fastnn's own) clips: a step uses the gradients as `nn.utils.clip_grad_norm_(params, max_norm)` would
+    leave them, within rounding, but reads them only and saves a pass over memory. It is no part of the state."""
 
     __signature__: ClassVar[inspect.Signature]
     kernel: ClassVar[str]
     options: ClassVar[tuple[str, ...]]  # that the kernel takes
     arrays: ClassVar[Group]  # what is kept of a parameter, and its first value: a number, or the name of an option
-    needs: ClassVar[dict[str, str]] = {}  # arrays that are kept only if this option is set
     fixed: ClassVar[Group] = {}  # options that are no arguments
 
     def __init_subclass__(cls, **options: Any) -> None:
@@ -34,27 +42,86 @@ class FirstOrder(Optimizer):
             cls.__signature__ = declare("params", options, {"maximize": False, "l1": 0.0, "max_norm": None})
 
     def __init__(self, *args: Any, **options: Any) -> None:
-        given: Group = {name: tuple(value) if name in ("betas", "etas", "step_sizes") else value
+        given: Group = {name: tuple(value) if name in PAIRS else value
                         for name, value in bind(self, args, options).items()}
-        super().__init__(given.pop("params"), max_norm=given.pop("max_norm"), defaults=given | self.fixed)
+        params, self.max_norm = given.pop("params"), given.pop("max_norm")
+        if self.max_norm is not None and not self.max_norm >= 0:
+            raise ValueError(f"{type(self).__name__}: Invalid max_norm: {self.max_norm}")
+        self.stepped = False  # a scheduler warns if it steps first
+        super().__init__(params, given | self.fixed)
 
-    def update(self, group: Group, params: list[Tensor], values: list[Array], grads: list[Array],
-               grad_scale: float) -> None:
-        decay, decoupled = group.get("weight_decay", 0.0), group.get("decoupled_weight_decay")
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Update all parameters that have a gradient. `closure` computes the loss anew, and its result is returned."""
+        loss = None
+        if closure:
+            with enable_grad():
+                loss = closure()
+        self.stepped = True
+        scale = 1.0 if self.max_norm is None else clip_factor(
+            [p.grad.array for p in self._params() if p.grad is not None], self.max_norm)[1]
+        for group in self.param_groups:
+            params = [p for p in group["params"] if p.grad is not None]
+            values = [settle(p) for p in params]
+            try:
+                if backend.kernel_set == "reference":  # twins check nothing
+                    raise ValueError
+                self._update(group, params, values, [p.grad.array for p in params], scale)
+            except ValueError:  # kernels check before they write; most steps need no second look at each array
+                self._fit_and_update(group, params, scale)
+            for p in params:
+                p._version[0] += 1
+        return loss
+
+    def _update(self, group: Group, params: list[Tensor], values: list[Array], grads: list[Array],
+                scale: float) -> None:
+        """Change `values`, the arrays of `params`, by `grads` times `scale`. ValueError, before anything is changed,
+        if memory orders or dtypes differ."""
+        decay, decoupled, fresh = group.get("weight_decay", 0.0), group.get("decoupled_weight_decay"), Fresh()
         options: list[float] = []
         for name in self.options:
             value = group[name] if name != "decoupled" else decay if decoupled else 0.0
             options += value if isinstance(value, (tuple, list)) else (value,)
-        arrays = [self.memory(params, key, group[start] if isinstance(start, str) else start)
-                  if key not in self.needs or group[self.needs[key]] else [] for key, start in self.arrays.items()]
+        arrays = [self._memory(group, params, key, start, fresh) if group.get(_NEEDS.get(key, ""), True) else []
+                  for key, start in self.arrays.items()]
         getattr(backend.optimizer, self.kernel)(
-            values, grads, arrays, self.counts(group, params), options,
-            (0.0 if decoupled else decay, group["maximize"], group["l1"], grad_scale), backend.n_threads())
+            values, grads, arrays, self._counts(group, params, fresh), options,
+            (0.0 if decoupled else decay, group["maximize"], group["l1"], scale), backend.n_threads())
+        for state, key, tensor in fresh:
+            state[key] = tensor
 
-    def counts(self, group: Group, params: list[Tensor]) -> list[list[Array]]:
+    def _counts(self, group: Group, params: list[Tensor], fresh: Fresh) -> list[list[Array]]:
         """The numbers of each parameter, the steps first; they are its own, for one without gradient lags behind."""
-        return [self.memory(params, key, group[start] if isinstance(start, str) else start)
-                for key, start in self.numbers.items()]
+        return [self._memory(group, params, key, start, fresh) for key, start in self.numbers.items()]
+
+    def _memory(self, group: Group, params: list[Tensor], key: str, start: Any, fresh: Fresh) -> list[Array]:
+        """The arrays of state under `key`; where there are none yet, arrays full of `start`, noted in `fresh`."""
+        states = [self.state[p] for p in params]
+        try:
+            return [state[key].array for state in states]
+        except (KeyError, AttributeError):  # AttributeError: None, in PyTorch's files
+            held: list[Any] = [state.get(key) for state in states]
+            first = group[start] if isinstance(start, str) else start
+            for i, p in enumerate(params):
+                if held[i] is None:
+                    held[i] = Tensor(np.array(first, float32) if key in self.numbers else np.full_like(p.array, first))
+                    fresh.append((states[i], key, held[i]))
+            return [tensor.array for tensor in held]
+
+    def _fit_and_update(self, group: Group, params: list[Tensor], scale: float) -> None:
+        """`_update` for parameters with gaps in their memory or cast by `Module.to`, and gradients in another order."""
+        for p in params:
+            grad: Any = p.grad
+            if grad.shape != p.shape:
+                raise ShapeError(f"optimizer: a parameter of shape {p.shape} has a gradient of {grad.shape}")
+            for key, held in self.state.get(p, {}).items():
+                if key not in self.numbers and isinstance(held, Tensor) and held.dtype != p.dtype:
+                    self.state[p][key] = Tensor(layout.match(held.array, p.array))
+        values = [layout.match(p.array, p.array) for p in params]  # a copy if there are gaps
+        grads = [layout.match(p.grad.array, p.array) for p in params]  # type: ignore[union-attr]
+        self._update(group, params, values, grads, scale)
+        for p, value in zip(params, values, strict=True):
+            if value is not p.array:
+                p.array[...] = value
 
 
 class SGD(FirstOrder, lr=1e-3, momentum=0, dampening=0, weight_decay=0, nesterov=False):
@@ -75,7 +142,6 @@ class SGD(FirstOrder, lr=1e-3, momentum=0, dampening=0, weight_decay=0, nesterov
 
     kernel, options = "sgd_step", ("lr", "momentum", "dampening", "nesterov")
     arrays: ClassVar[Group] = {"momentum_buffer": 0}
-    needs: ClassVar[dict[str, str]] = {"momentum_buffer": "momentum"}
     numbers: ClassVar[Group] = {}
 
     def check(self, options: Group) -> None:
@@ -83,10 +149,9 @@ class SGD(FirstOrder, lr=1e-3, momentum=0, dampening=0, weight_decay=0, nesterov
         if options["nesterov"] and (options["momentum"] <= 0 or options["dampening"] != 0):
             raise ValueError("SGD: Nesterov momentum requires a momentum and zero dampening")
 
-    def counts(self, group: Group, params: list[Tensor]) -> list[list[Array]]:
-        if not self._fresh:
-            return [[_OLD] * len(params)]
-        return [[_NEW if self.state[p].get("momentum_buffer") is None else _OLD for p in params]]
+    def _counts(self, group: Group, params: list[Tensor], fresh: Fresh) -> list[list[Array]]:
+        new = {id(state) for state, _, _ in fresh}
+        return [[_NEW if id(self.state[p]) in new else _OLD for p in params] if new else [_OLD] * len(params)]
 
 
 class ASGD(FirstOrder, lr=1e-2, lambd=1e-4, alpha=0.75, t0=1e6, weight_decay=0):
@@ -156,7 +221,6 @@ class RMSprop(FirstOrder, lr=1e-2, alpha=0.99, eps=1e-8, weight_decay=0, momentu
 
     kernel, options = "rmsprop_step", ("lr", "alpha", "eps", "momentum")
     arrays: ClassVar[Group] = {"square_avg": 0, "grad_avg": 0, "momentum_buffer": 0}
-    needs: ClassVar[dict[str, str]] = {"grad_avg": "centered", "momentum_buffer": "momentum"}
 
 
 class Adam(FirstOrder, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0, amsgrad=False,
@@ -173,7 +237,6 @@ class Adam(FirstOrder, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0, am
 
     kernel, options = "adam_step", ("lr", "betas", "eps", "decoupled")
     arrays: ClassVar[Group] = {"exp_avg": 0, "exp_avg_sq": 0, "max_exp_avg_sq": 0}
-    needs: ClassVar[dict[str, str]] = {"max_exp_avg_sq": "amsgrad"}
 
 
 class AdamW(Adam, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=1e-2, amsgrad=False):

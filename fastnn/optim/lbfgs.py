@@ -7,8 +7,9 @@ import numpy as np
 
 from fastnn.autograd import enable_grad
 from fastnn.errors import ArgumentError
+from fastnn.nn.utils import vector_to_parameters
 from fastnn.optim.optimizer import Group, Optimizer, Params
-from fastnn.tensor import Array, Tensor, changing
+from fastnn.tensor import Array, Tensor
 
 
 class _Point(NamedTuple):
@@ -42,33 +43,29 @@ class LBFGS(Optimizer):
         super().check(options)
         if options["line_search_fn"] not in (None, "strong_wolfe"):
             raise ArgumentError(f"LBFGS: line_search_fn {options['line_search_fn']!r} is not 'strong_wolfe' or None")
+        if not options["history_size"] >= 1:
+            raise ArgumentError(f"LBFGS: history_size must be at least 1, but {options['history_size']} came")
 
     def add_param_group(self, param_group: Group) -> None:
         super().add_param_group(param_group)
         if len(self.param_groups) > 1:
             raise ValueError("LBFGS doesn't support per-parameter options (parameter groups)")
 
-    def _place(self, x: Array) -> None:
-        """Write the vector x into the parameters."""
-        for p in self._params():
-            changing(p)[...] = x[:p.array.size].reshape(p.shape)
-            x = x[p.array.size:]
-
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """One call, as above; returns the loss before it. TypeError without a closure."""
         if closure is None:
             raise TypeError("LBFGS: step needs a closure that computes the loss anew")
-        group, state, losses = self.param_groups[0], self.state[self._params()[0]], list[Any]()
-        x = np.concatenate([p.array.reshape(-1) for p in self._params()])
+        group, params, losses = self.param_groups[0], self._params(), list[Any]()
+        state, x = self.state[params[0]], np.concatenate([p.array.reshape(-1) for p in params])
         number, tolerance = x.dtype.type, group["tolerance_change"]
 
         def at(t: float) -> _Point:
             if t:
-                self._place(x + number(t) * d)
+                vector_to_parameters(Tensor(x + number(t) * d), params)
             with enable_grad():
                 losses.append(closure())
             gradient = np.concatenate([np.zeros(p.array.size, p.dtype) if p.grad is None else p.grad.array.reshape(-1)
-                                       for p in self._params()])
+                                       for p in params])
             return _Point(t, float(losses[-1]), gradient, float(gradient.dot(d)))
 
         steps, changes, inverses = (state.get(key) or () for key in ("old_stps", "old_dirs", "ro"))
@@ -97,7 +94,7 @@ class LBFGS(Optimizer):
             elif i < group["max_iter"]:
                 here = at(t)
             x = x + number(t) * d
-            self._place(x)
+            vector_to_parameters(Tensor(x), params)
             if len(losses) >= group["max_eval"] or min(_largest(d) * abs(t), abs(here.f - start.f)) < tolerance:
                 break
         steps, changes, inverses = zip(*history, strict=True) if history else ((), (), ())
@@ -132,10 +129,12 @@ def _cubic(a: _Point, b: _Point, low: float, high: float) -> float:
     """Where the cubic with the values and slopes of a and b has its minimum, within [low, high] (op. cit., 3.59)."""
     a, b = (a, b) if a.t <= b.t else (b, a)
     d1 = a.slope + b.slope - 3 * (a.f - b.f) / (a.t - b.t)
-    if (square := d1 * d1 - a.slope * b.slope) < 0:
+    if not (square := d1 * d1 - a.slope * b.slope) >= 0:  # it has none, or NaN
         return (low + high) / 2
     d2 = square**0.5
-    return min(max(b.t - (b.t - a.t) * ((b.slope + d2 - d1) / (b.slope - a.slope + 2 * d2)), low), high)
+    if (curvature := b.slope - a.slope + 2 * d2) == 0:  # a line, say: downhill for ever
+        return high
+    return min(max(b.t - (b.t - a.t) * ((b.slope + d2 - d1) / curvature), low), high)
 
 
 def _strong_wolfe(at: Callable[[float], _Point], t: float, start: _Point, size: float, tolerance: float,

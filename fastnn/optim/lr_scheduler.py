@@ -8,13 +8,15 @@ import math
 import warnings
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from itertools import pairwise, repeat
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from fastnn.optim.first_order import FirstOrder
 from fastnn.optim.optimizer import Optimizer, bind, declare
 
 NOT_SAVED = ("optimizer", "lr_lambdas", "lr_lambda", "scale_fn")
-Rate = Callable[[int], float]
+Curve = Callable[[float, float, float], float]
 
 
 class LRScheduler:
@@ -75,7 +77,7 @@ class LRScheduler:
 
     def step(self, epoch: int | None = None) -> None:
         """Go on to the next epoch or, by the closed form, to the given one."""
-        if self._step_count == 1 and type(self.optimizer).step is Optimizer.step and not self.optimizer.stepped:
+        if self._step_count == 1 and type(self.optimizer).step is FirstOrder.step and not self.optimizer.stepped:
             warnings.warn("lr_scheduler.step() came before optimizer.step() and skips the first rate", stacklevel=2)
         self._step_count += 1
         self._go_to(epoch)
@@ -201,7 +203,7 @@ class LambdaLR(LRScheduler, lr_lambda=...):
     """lr = initial_lr·lr_lambda(t), with one function for all groups or a list with one for each."""
 
     def prepare(self) -> None:
-        self.lr_lambdas: list[Rate] = self._each("lr_lambda")
+        self.lr_lambdas: list[Callable[[int], float]] = self._each("lr_lambda")
         if not all(map(callable, self.lr_lambdas)):
             raise TypeError(f"{type(self).__name__}: lr_lambda must be a function or a list of functions")
 
@@ -245,7 +247,7 @@ def _line(begin: float, end: float, share: float) -> float:
     return (end - begin) * share + begin
 
 
-CURVES = {"cos": _cosine, "linear": _line}
+CURVES: dict[str, Curve] = {"cos": _cosine, "linear": _line}
 
 
 class CosineAnnealingWarmRestarts(LRScheduler, T_0=..., T_mult=1, eta_min=0.0):
@@ -270,11 +272,10 @@ class CosineAnnealingWarmRestarts(LRScheduler, T_0=..., T_mult=1, eta_min=0.0):
                 self.T_cur, self.T_i = self.T_cur % self.T_i, self.T_i * self.T_mult
         else:
             epoch = epoch or 0
-            self._require(epoch >= 0, f"Expected non-negative epoch, but got {epoch}")
-            runs = int(epoch / self.T_0) if self.T_mult == 1 else int(
-                math.log(epoch / self.T_0 * (self.T_mult - 1) + 1, self.T_mult))
-            self.T_i = self.T_0 * self.T_mult ** runs
-            self.T_cur = epoch - self.T_0 * sum(self.T_mult ** i for i in range(runs))
+            self._require(0 <= epoch < math.inf, f"Expected non-negative epoch, but got {epoch}")
+            self.T_cur, self.T_i = epoch, self.T_0
+            while self.T_cur >= self.T_i:
+                self.T_cur, self.T_i = self.T_cur - self.T_i, self.T_i * self.T_mult
         self.last_epoch = math.floor(epoch)
         self._set(self.get_lr())
 
@@ -288,12 +289,11 @@ class _Cycle(LRScheduler):
         tops, bases = self._each("max_momentum"), self._each("base_momentum")
         for group, top, base in zip(self.optimizer.param_groups, tops, bases, strict=True):
             if self.cycle_momentum and self.last_epoch == -1:
-                group["max_momentum"], group["base_momentum"] = top, base
-                self._set_momentum(group, top)
+                group |= {"max_momentum": top, "base_momentum": base}
 
-    def _set_momentum(self, group: dict[str, Any], momentum: float) -> None:
-        if self.cycle_momentum:
-            group |= {"betas": (momentum, *group["betas"][1:])} if "betas" in group else {"momentum": momentum}
+    def _set_momentum(self, values: Iterable[float]) -> None:
+        for group, value in zip(self.optimizer.param_groups, values, strict=True):
+            group |= {"betas": (value, *group["betas"][1:])} if "betas" in group else {"momentum": value}
 
 
 class CyclicLR(_Cycle, base_lr=..., max_lr=..., step_size_up=2000, step_size_down=None, mode="triangular", gamma=1.0,
@@ -319,9 +319,8 @@ class CyclicLR(_Cycle, base_lr=..., max_lr=..., step_size_up=2000, step_size_dow
         scale = self.scale_fn(cycle if self.scale_mode == "cycle" else t) if self.scale_fn else (
             {"triangular": 1.0, "triangular2": 0.5 ** (cycle - 1)}.get(self.mode, self.gamma ** t))
         height = scale * (x / top if x <= top else (x - 1) / (top - 1))
-        momenta = zip(self._each("max_momentum"), self._each("base_momentum"), strict=True)
-        for group, (high, low) in zip(self.optimizer.param_groups, momenta, strict=True):
-            self._set_momentum(group, _line(high, low, height))
+        if self.cycle_momentum:
+            self._set_momentum(map(_line, self._each("max_momentum"), self._each("base_momentum"), repeat(height)))
         return [_line(low, high, height) for low, high in self.ranges]
 
 
@@ -355,18 +354,18 @@ class OneCycleLR(_Cycle, max_lr=..., total_steps=None, epochs=None, steps_per_ep
     def get_lr(self) -> list[float]:
         t, last, turn = self.last_epoch, self.total_steps - 1, self.pct_start * self.total_steps - 1
         self._require(t <= self.total_steps, f"step {t} of {self.total_steps} was asked for")
-        ends = [0.0, turn, *[2 * turn] * self.three_phase, last]
-        rates = ["initial_lr", "max_lr", *["initial_lr"] * self.three_phase, "min_lr"]
-        momenta = ["max_momentum", "base_momentum", "max_momentum", "max_momentum"]
-        phase = next((i for i, end in enumerate(ends[1:]) if t <= end), len(ends) - 2)
-        share = (t - ends[phase]) / (ends[phase + 1] - ends[phase])
+        top, bottom = ("max_lr", "base_momentum"), ("initial_lr", "max_momentum")
+        points = [(0, *bottom), (turn, *top), *[(2 * turn, *bottom)] * self.three_phase, (last, "min_lr", bottom[1])]
+        begin, end = next((pair for pair in pairwise(points) if t <= pair[1][0]), points[-2:])
+        share = (t - begin[0]) / (end[0] - begin[0])
 
-        def between(group: dict[str, Any], names: Sequence[str]) -> float:
-            return CURVES[self.anneal_strategy](group[names[phase]], group[names[phase + 1]], share)
+        def between(begin: str, end: str) -> list[float]:
+            return [CURVES[self.anneal_strategy](group[begin], group[end], share)
+                    for group in self.optimizer.param_groups]
 
-        for group in self.optimizer.param_groups if self.cycle_momentum else ():
-            self._set_momentum(group, between(group, momenta))
-        return [between(group, rates) for group in self.optimizer.param_groups]
+        if self.cycle_momentum:
+            self._set_momentum(between(begin[2], end[2]))
+        return between(begin[1], end[1])
 
 
 class ReduceLROnPlateau(LRScheduler, mode="min", factor=0.1, patience=10, threshold=1e-4, threshold_mode="rel",
@@ -379,7 +378,7 @@ class ReduceLROnPlateau(LRScheduler, mode="min", factor=0.1, patience=10, thresh
         self._require(self.factor < 1, "Factor should be < 1.0.")
         self._require(self.mode in ("min", "max"), f"mode {self.mode} is unknown!")
         self._require(self.threshold_mode in ("rel", "abs"), f"threshold mode {self.threshold_mode} is unknown!")
-        self.min_lrs = self._each("min_lr")
+        self._each("min_lr")
         self.sign = 1 if self.mode == "min" else -1
         self.best, self.cooldown_counter, self.num_bad_epochs = self.sign * math.inf, 0, 0
 
@@ -395,8 +394,9 @@ class ReduceLROnPlateau(LRScheduler, mode="min", factor=0.1, patience=10, thresh
         if self.cooldown_counter > 0:
             self.cooldown_counter, self.num_bad_epochs = self.cooldown_counter - 1, 0
         if self.num_bad_epochs > self.patience:
-            lower = [max(lr, least) for lr, least in zip(self._current(self.factor), self.min_lrs, strict=True)]
-            self._set([new if old - new > self.eps else old for old, new in zip(self._current(), lower, strict=True)])
+            for group, least in zip(self.optimizer.param_groups, self._each("min_lr"), strict=True):
+                new = max(group["lr"] * self.factor, least)
+                group["lr"] = new if group["lr"] - new > self.eps else group["lr"]
             self.cooldown_counter, self.num_bad_epochs = self.cooldown, 0
         self._last_lr = self._current()
 

@@ -1,4 +1,4 @@
-"""What all optimizers share: parameter groups, state, and the way a step is taken."""
+"""What all optimizers share: parameter groups and state."""
 import inspect
 from collections import defaultdict
 from collections.abc import Callable, Iterable
@@ -7,27 +7,24 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from fastnn import backend, layout
-from fastnn.autograd import enable_grad
-from fastnn.errors import ShapeError
-from fastnn.functional.clipping import clip_factor
+from fastnn import layout
 from fastnn.nn.parameter import zero_grads
-from fastnn.tensor import Array, Tensor, float32, settle
+from fastnn.tensor import Tensor, float32
 
 Group = dict[str, Any]
 Params = Iterable[Tensor] | Iterable[Group]
 _NOT_NEGATIVE = ("lr", "eps", "weight_decay", "l1", "momentum", "rho", "alpha", "lr_decay", "momentum_decay",
                  "initial_accumulator_value")
+PAIRS = "betas", "etas", "step_sizes"
 
 
 def declare(first: str, options: Group, by_name: Group | None = None) -> inspect.Signature:
     """Of a constructor that takes `first`, `options` and, by name only, others, with these defaults or none (`...`)."""
     either, keyword, empty = (getattr(inspect.Parameter, name) for name in (
         "POSITIONAL_OR_KEYWORD", "KEYWORD_ONLY", "empty"))
-    kinds = [(first, ..., either), *((name, value, either) for name, value in options.items()),
-             *((name, value, keyword) for name, value in (by_name or {}).items())]
     return inspect.Signature([inspect.Parameter(name, kind, default=empty if value is ... else value)
-                              for name, value, kind in kinds])
+                              for kind, named in ((either, {first: ..., **options}), (keyword, by_name or {}))
+                              for name, value in named.items()])
 
 
 def bind(self: Any, args: tuple, named: Group) -> Group:
@@ -41,27 +38,21 @@ def bind(self: Any, args: tuple, named: Group) -> Group:
 
 
 class Optimizer:
-    """Base class. A subclass gives its options as `defaults` and defines `update`, or `step`.
-
-    `max_norm` (fastnn's own) clips: a step uses the gradients as `nn.utils.clip_grad_norm_(params, max_norm)` would
-    leave them, within rounding, but reads them only and saves a pass over memory. It is no part of the state.
+    """Base class. A subclass gives its options as `defaults` and defines `step`.
 
     `params` are tensors, or dicts of "params" and options of their own. Raises TypeError for other things and for sets,
     whose order changes from run to run; ValueError if there are none, one comes twice or is not a leaf, or an option is
     out of range."""
 
-    numbers: ClassVar[dict[str, Any]] = {"step": 0.0}  # of each parameter, float32, and what they begin with
+    numbers: ClassVar[Group] = {"step": 0.0}  # of each parameter, float32, and what they begin with
 
-    def __init__(self, params: Params, defaults: Group, max_norm: float | None = None) -> None:
+    def __init__(self, params: Params, defaults: Group) -> None:
         if isinstance(params, (Tensor, dict, set)):
             raise TypeError(f"optimizer: params must be an ordered iterable of tensors or dicts, not a {type(params)}")
-        if max_norm is not None and not max_norm >= 0:
-            raise ValueError(f"{type(self).__name__}: Invalid max_norm: {max_norm}")
-        self.defaults, self.max_norm = defaults, max_norm
+        self.defaults = defaults
         self.check(defaults)
         self.state: defaultdict[Tensor, dict[str, Any]] = defaultdict(dict)
         self.param_groups: list[Group] = []
-        self.stepped = False  # a scheduler warns if it steps first
         groups: list[Any] = list(params)
         if not groups:
             raise ValueError(f"{type(self).__name__}: optimizer got an empty parameter list")
@@ -74,21 +65,19 @@ class Optimizer:
             name = {"lr": "learning rate", "eps": "epsilon value"}.get(key, f"{key} value")
             if (key in _NOT_NEGATIVE and not value >= 0) or (key == "rho" and not value <= 1):
                 raise ValueError(f"{type(self).__name__}: Invalid {name}: {value}")
+            if key in PAIRS and len(value) != 2:
+                raise ValueError(f"{type(self).__name__}: {key} must be two numbers, but {value} came")
             for i, beta in enumerate(value if key == "betas" else ()):
                 if not 0 <= beta < 1:
                     raise ValueError(f"{type(self).__name__}: Invalid beta parameter at index {i}: {beta}")
-
-    def update(self, group: Group, params: list[Tensor], values: list[Array], grads: list[Array],
-               grad_scale: float) -> None:
-        """Change `values`, the arrays of `params`, by `grads` times `grad_scale`. ValueError, before anything is
-        changed, if memory orders or dtypes differ: then it is called again with arrays that fit."""
-        raise NotImplementedError
 
     def _params(self) -> list[Tensor]:
         return [p for group in self.param_groups for p in group["params"]]
 
     def add_param_group(self, param_group: Group) -> None:
         """Optimize the tensors in `param_group["params"]` too; options that it lacks are the defaults."""
+        if not isinstance(param_group, dict):
+            raise TypeError(f"{type(self).__name__}: a group must be a dict, but a {type(param_group).__name__} came")
         params = param_group["params"]
         if isinstance(params, set):
             raise TypeError("optimizer: the order of a set changes from run to run; give the parameters in a list")
@@ -112,65 +101,7 @@ class Optimizer:
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Update all parameters that have a gradient. `closure` computes the loss anew, and its result is returned."""
-        loss = None
-        if closure:
-            with enable_grad():
-                loss = closure()
-        self.stepped = True
-        scale = 1.0
-        if self.max_norm is not None:
-            scale = clip_factor([p.grad.array for p in self._params() if p.grad is not None], self.max_norm)[1]
-        for group in self.param_groups:
-            params = [p for p in group["params"] if p.grad is not None]
-            values = [settle(p) for p in params]
-            try:
-                if backend.kernel_set == "reference":  # twins check nothing
-                    raise ValueError
-                self._update(group, params, values, [p.grad.array for p in params], scale)
-            except ValueError:  # kernels check before they write; most steps need no second look at each array
-                self._fit_and_update(group, params, scale)
-            for p in params:
-                p._version[0] += 1
-        return loss
-
-    def _update(self, group: Group, params: list[Tensor], values: list[Array], grads: list[Array],
-                scale: float) -> None:
-        self._fresh: list[tuple] = []
-        self.update(group, params, values, grads, scale)
-        for state, key, tensor in self._fresh:
-            state[key] = tensor
-        self._fresh = []
-
-    def _fit_and_update(self, group: Group, params: list[Tensor], scale: float) -> None:
-        """`_update` for parameters with gaps in their memory or cast by `Module.to`, and gradients in another order."""
-        for p in params:
-            grad: Any = p.grad
-            if grad.shape != p.shape:
-                raise ShapeError(f"optimizer: a parameter of shape {p.shape} has a gradient of {grad.shape}")
-            for key, held in self.state.get(p, {}).items():
-                if key not in self.numbers and isinstance(held, Tensor) and held.dtype != p.dtype:
-                    self.state[p][key] = Tensor(layout.match(held.array, p.array))
-        values = [layout.match(p.array, p.array) for p in params]  # a copy if there are gaps
-        grads = [layout.match(p.grad.array, p.array) for p in params]  # type: ignore[union-attr]
-        self._update(group, params, values, grads, scale)
-        for p, value in zip(params, values, strict=True):
-            if value is not p.array:
-                p.array[...] = value
-
-    def memory(self, params: list[Tensor], key: str, start: float = 0.0) -> list[Array]:
-        """The arrays of state under `key`; where there are none yet, arrays full of `start`, that become state when the
-        step is taken."""
-        states = [self.state[p] for p in params]
-        try:
-            return [state[key].array for state in states]
-        except (KeyError, AttributeError):  # AttributeError: None, in PyTorch's files
-            arrays = []
-            for p, state in zip(params, states, strict=True):
-                if state.get(key) is None:
-                    full = np.array(start, float32) if key in self.numbers else np.full_like(p.array, start)
-                    self._fresh.append((state, key, Tensor(full)))
-                arrays.append(self._fresh[-1][2].array if state.get(key) is None else state[key].array)
-            return arrays
+        raise NotImplementedError
 
     def state_dict(self) -> dict[str, Any]:
         """State and options in PyTorch's format, parameters numbered through; the tensors are shared, not copied."""

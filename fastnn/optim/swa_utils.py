@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from fastnn import backend, layout
 from fastnn.autograd import no_grad
 from fastnn.nn.module import Module
 from fastnn.nn.normalization import _BatchNorm
 from fastnn.nn.parameter import write
+from fastnn.optim.first_order import SGD
 from fastnn.optim.lr_scheduler import CURVES, LRScheduler
 from fastnn.tensor import Tensor, changing
 
@@ -46,18 +46,18 @@ def get_swa_multi_avg_fn() -> Average:
 
 
 def _move(averages: list[Tensor], currents: list[Tensor], share: float) -> None:
-    """average += share·(current − average): a plain step downhill from (average − current)²/2, so that the optimizer's
-    kernel takes it for all tensors in one pass."""
-    pairs = [(changing(average), current.array) for average, current in zip(averages, currents, strict=True)]
-    floats = [(layout.match(a, a), layout.match(b.astype(a.dtype, copy=False), a))
-              for a, b in pairs if a.dtype.kind == "f"]
-    moved = [a for a, _ in floats]  # copies, where there are gaps in memory
-    backend.optimizer.sgd_step(moved, [b for _, b in floats], [[]], [[np.ones((), np.float32)] * len(moved)],
-                               [share, 0.0, 0.0, False], (1.0, True, 0.0, 1.0), backend.n_threads())
-    for a, b in pairs:
-        new = moved.pop(0) if a.dtype.kind == "f" else a + (b - a) * share
-        if new is not a:
-            np.copyto(a, new, casting="unsafe")
+    """average += share·(current − average): a step of SGD, for all tensors in one pass, that climbs along `current` and
+    has a decay of 1."""
+    leaves = []
+    for average, current in zip(averages, currents, strict=True):
+        a, b = changing(average), current.array
+        if a.dtype.kind == "f":
+            leaves.append(Tensor(a))
+            leaves[-1].grad = Tensor(b)
+        else:
+            np.copyto(a, a + (b - a) * share, casting="unsafe")
+    if leaves:
+        SGD(leaves, lr=share, weight_decay=1, maximize=True).step()
 
 
 class AveragedModel(Module):

@@ -1,6 +1,7 @@
 """Optimizers against PyTorch: many steps from the same parameters and gradients."""
 
 import itertools
+import math
 
 import numpy as np
 import pytest
@@ -292,6 +293,23 @@ def test_lbfgs(search, arguments):
 
     check(valley, dtypes=("float64",), tol=1e4)
     check(network, normal(20, 4), normal(20, 1), dtypes=("float64",), grad=False, tol=1e4)
+
+
+@pytest.mark.parametrize("loss", ["a line", "a logarithm's end", "NaN"])
+def test_line_search_without_a_minimum(loss):
+    def case(lib):
+        p = lib.nn.Parameter(lib.tensor([0.5, 0.25, 2.0], dtype=lib.float64))
+        optimizer = lib.optim.LBFGS([p], 0.5, max_iter=3, line_search_fn="strong_wolfe")
+
+        def closure():
+            optimizer.zero_grad()
+            value = {"a line": p, "a logarithm's end": p - lib.log(p) / 1024, "NaN": p * math.nan}[loss].sum()
+            value.backward()
+            return value
+
+        return [optimizer.step(closure).item() for _ in range(2)], p.detach()
+
+    check(case, dtypes=("float64",))
 
 
 def test_zero_grad():
