@@ -21,11 +21,9 @@ def check_tensor(op: str, x: Any, name: str = "input") -> None:
 def alike(optional: Tensor | None, *tensors: Tensor) -> bool:
     """Whether these are float tensors of one dtype: the quick way past `same_float`, which tells what is wrong."""
     dtype = tensors[0].array.dtype if isinstance(tensors[0], Tensor) else None
-    for t in tensors:
+    for t in tensors if optional is None else (*tensors, optional):
         if not isinstance(t, Tensor) or t.array.dtype is not dtype:
             return False
-    if optional is not None and (not isinstance(optional, Tensor) or optional.array.dtype is not dtype):
-        return False
     return dtype is float32 or dtype is float64  # in native bytes these are two objects
 
 
@@ -64,7 +62,7 @@ def images(op: str, a: Array, axes: int = 2) -> Array:
 def pair(value: IntOrPair, op: str, name: str, least: int = 0, axes: int = 2) -> Pair:
     """`value` as (height, width), that of something with one axis as (least, value). DTypeError unless an int or as
     many as axes, ArgumentError below `least` or too large."""
-    items = tuple(value) if isinstance(value, (tuple, list)) else (value,) * axes
+    items: Any = tuple(value) if isinstance(value, (tuple, list)) else (value,) * axes
     items = (least, *items) if axes == 1 else items * 2 if len(items) == 1 else items
     if len(items) == 2 and type(items[0]) is type(items[1]) is int and least <= min(items) <= max(items) < LARGEST:
         return items

@@ -59,7 +59,7 @@ def _convolve(op: str, input: Tensor, weight: Tensor, bias: Tensor | None, strid
     w, b = w if layout.sound(w) else layout.contiguous(w), None if bias is None else layout.contiguous(bias.array)
     arguments, inputs = (*where[1:], groups), (input, weight) if bias is None else (input, weight, bias)
     shape, shapes = (len(x), F, *size), (input.shape, weight.shape)
-    need_x, need_w, need_b = (t is not None and t.requires_grad for t in (input, weight, bias))
+    need_x, need_w, need_b = input.requires_grad, weight.requires_grad, bias is not None and bias.requires_grad
 
     def backward(grad: Array | Tensor) -> tuple[Array | None, ...]:
         dy = layout.channels_last(_shaped(grad if isinstance(grad, Array) else grad.array, shape))
@@ -136,8 +136,7 @@ class Convolved:
 
     def normalized(self, *norm: Array | None) -> "Convolved | None":
         """The recipe of (y − mean)·rstd·weight + bias, None if it has none."""
-        done = self.norm is not None
-        return None if done else Convolved(self.shape, self.sources, self.arrays, self.arguments, norm)
+        return None if self.norm else Convolved(self.shape, self.sources, self.arrays, self.arguments, norm)
 
     def plus(self, other: Tensor) -> "Convolved | None":
         """The recipe of the sum, None if it has none."""

@@ -31,9 +31,8 @@ class _Conv(Weighted):
         self.padding: Any
         self.kernel_size, self.stride, pads, self.dilation, self.output_padding = (n[-self._axes:] for n in where)
         self.padding, self.padding_mode = padding if isinstance(padding, str) else pads, padding_mode
-        both = [d * (k - 1) if padding == "same" else 2 * p for d, k, p in zip(
-            self.dilation, self.kernel_size, pads, strict=True)]
-        self._borders = [n for total in both[::-1] for n in (total // 2, total - total // 2)]  # as F.pad has them
+        axes = zip(self.dilation[::-1], self.kernel_size[::-1], pads[::-1], strict=True)  # as F.pad has them
+        self._borders = [n for d, k, p in axes for n in (p, d * (k - 1) - p if padding == "same" else p)]
         first, second = (in_channels, out_channels) if self._transposed else (out_channels, in_channels)
         self._make_parameters((first, second // groups, *self.kernel_size), True, bias, device, dtype, (out_channels,))
         self.reset_parameters()
