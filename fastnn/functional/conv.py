@@ -11,7 +11,6 @@ The output is pending: batch norm in evaluation, an addition behind it and a ReL
 (`Convolved`). The scale and shift are made from the running statistics at each call."""
 
 import math
-from collections.abc import Sequence
 
 import numpy as np
 
@@ -161,15 +160,15 @@ def conv_transpose2d(input: Tensor, weight: Tensor, bias: Tensor | None = None, 
     return _convolve("conv_transpose2d", input, weight, bias, stride, padding, dilation, groups, output_padding)
 
 
-def conv1d(input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: int | Sequence[int] = 1,
-           padding: int | Sequence[int] | str = 0, dilation: int | Sequence[int] = 1, groups: int = 1) -> Tensor:
+def conv1d(input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: IntOrPair = 1,
+           padding: IntOrPair | str = 0, dilation: IntOrPair = 1, groups: int = 1) -> Tensor:
     """`conv2d` along one axis: input (N, C, L) or (C, L), `weight` (F, C/groups, k), output (N, F, oL) or (F, oL)."""
     return _convolve("conv1d", input, weight, bias, stride, padding, dilation, groups)
 
 
-def conv_transpose1d(input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: int | Sequence[int] = 1,
-                     padding: int | Sequence[int] = 0, output_padding: int | Sequence[int] = 0, groups: int = 1,
-                     dilation: int | Sequence[int] = 1) -> Tensor:
+def conv_transpose1d(input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: IntOrPair = 1,
+                     padding: IntOrPair = 0, output_padding: IntOrPair = 0, groups: int = 1,
+                     dilation: IntOrPair = 1) -> Tensor:
     """`conv_transpose2d` along one axis: input (N, C, L) or (C, L), `weight` (C, F/groups, k)."""
     return _convolve("conv_transpose1d", input, weight, bias, stride, padding, dilation, groups, output_padding)
 
