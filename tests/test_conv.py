@@ -1,4 +1,7 @@
 """Convolution against direct loops and `einsum`, by hand, at its borders, and what bad input gets."""
+import copy
+import pickle
+
 import numpy as np
 import pytest
 from harness import check, close
@@ -141,6 +144,34 @@ def test_what_is_1d_shares_memory(rng):
     assert y.array.transpose(0, 2, 1).flags.c_contiguous
     y.sum().backward()
     assert layer.weight.grad.array.strides == layer.weight.array.strides
+
+
+@pytest.mark.parametrize(("name", "shape"), [("Conv1d", (2, 4, 9)), ("ConvTranspose1d", (2, 4, 9)),
+                                             ("Conv2d", (2, 4, 6, 7)), ("ConvTranspose2d", (2, 4, 6, 7))])
+def test_a_weight_keeps_its_memory_order(name, shape):
+    """So do gradient and state, so that a step copies nothing: after loading, copies, other dtypes, and steps."""
+    layer = getattr(fastnn.nn, name)(4, 6, 3, groups=2)
+    order = np.argsort(layer.weight.array.strides).tolist()
+    layer.load_state_dict({key: np.ascontiguousarray(value.numpy()) for key, value in layer.state_dict().items()})
+    for module in layer, copy.deepcopy(layer), pickle.loads(pickle.dumps(layer)), copy.deepcopy(layer).double():
+        optimizer = fastnn.optim.Adam(module.parameters())
+        for _ in range(2):
+            module(fastnn.randn(*shape, dtype=module.weight.dtype)).sum().backward()
+            optimizer.step()
+        weight, *state = module.weight, *optimizer.state[module.weight].values()
+        assert np.argsort(weight.array.strides).tolist() == order
+        for t in weight.grad, *[t for t in state if getattr(t, "shape", None) == weight.shape]:
+            assert t.array.strides == weight.array.strides
+
+
+def test_one_operation_in_1d():
+    """No views on the tape; the gradient of the operation is named as it is."""
+    x, w = fastnn.ones(2, 3, 9, requires_grad=True), fastnn.ones(3, 3, 2, requires_grad=True)
+    for convolve, name in (F.conv1d, "Conv1dBackward"), (F.conv_transpose1d, "ConvTranspose1dBackward"):
+        y = convolve(x, w)
+        assert y.grad_fn.name() == name
+        with pytest.raises(TypeError, match=f"{convolve.__name__}: stride must be an int or a tuple of one"):
+            convolve(x, w, stride=())
 
 
 def test_padding_modes_of_layers_against_numpy(rng):

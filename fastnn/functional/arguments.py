@@ -21,11 +21,9 @@ def check_tensor(op: str, x: Any, name: str = "input") -> None:
 def alike(optional: Tensor | None, *tensors: Tensor) -> bool:
     """Whether these are float tensors of one dtype: the quick way past `same_float`, which tells what is wrong."""
     dtype = tensors[0].array.dtype if isinstance(tensors[0], Tensor) else None
-    for t in tensors:
+    for t in tensors if optional is None else (*tensors, optional):
         if not isinstance(t, Tensor) or t.array.dtype is not dtype:
             return False
-    if optional is not None and (not isinstance(optional, Tensor) or optional.array.dtype is not dtype):
-        return False
     return dtype is float32 or dtype is float64  # in native bytes these are two objects
 
 
@@ -51,39 +49,45 @@ def check_float(op: str, optional: dict[str, Tensor | None] | None = None, **ten
                                  f"by .to({common})")
 
 
-def images(op: str, a: Array) -> Array:
-    """The array of an input (N, C, H, W) or (C, H, W) as channels-last images (N, C, H, W)."""
-    if a.ndim not in (3, 4) or 0 in a.shape[-3:]:
-        raise ShapeError(f"{op}: input must be (N, C, H, W) or (C, H, W), only N may be 0, but its shape is {a.shape}")
+def images(op: str, a: Array, axes: int = 2) -> Array:
+    """The array of an input (N, C, H, W) or (C, H, W), if of one axis (N, C, L) or (C, L), as channels-last images
+    (N, C, H, W), of height 1 if of one axis."""
+    if a.ndim - axes not in (1, 2) or 0 in a.shape[-axes - 1:]:
+        form = "C, H, W" if axes == 2 else "C, L"
+        raise ShapeError(f"{op}: input must be (N, {form}) or ({form}), only N may be 0, but its shape is {a.shape}")
+    a = a if axes == 2 else a[..., None, :]
     return layout.channels_last(a if a.ndim == 4 else a[None])
 
 
-def pair(value: IntOrPair, op: str, name: str, least: int = 0) -> Pair:
-    """`value` as (height, width). DTypeError unless ints or an int, ArgumentError below `least` or too large."""
-    items = tuple(value) if isinstance(value, (tuple, list)) else (value, value)
+def pair(value: IntOrPair, op: str, name: str, least: int = 0, axes: int = 2) -> Pair:
+    """`value` as (height, width), that of something with one axis as (least, value). DTypeError unless an int or as
+    many as axes, ArgumentError below `least` or too large."""
+    items: Any = tuple(value) if isinstance(value, (tuple, list)) else (value,) * axes
+    items = (least, *items) if axes == 1 else items * 2 if len(items) == 1 else items
     if len(items) == 2 and type(items[0]) is type(items[1]) is int and least <= min(items) <= max(items) < LARGEST:
         return items
     try:
-        h, w = (operator.index(item) for item in (items * 2 if len(items) == 1 else items))
+        h, w = map(operator.index, items)
     except (TypeError, ValueError):
-        raise DTypeError(f"{op}: {name} must be an int or a pair of ints, but {value!r} came") from None
+        form = "a pair of ints" if axes == 2 else "a tuple of one"
+        raise DTypeError(f"{op}: {name} must be an int or {form}, but {value!r} came") from None
     if h < least or w < least or max(h, w) >= LARGEST:
         raise ArgumentError(f"{op}: {name} must be at least {least}, and below {LARGEST}, but {value!r} came")
     return h, w
 
 
 def geometry(op: str, kernel_size: IntOrPair, stride: IntOrPair, padding: IntOrPair | str, dilation: IntOrPair,
-             named: bool = False) -> Geometry:
+             named: bool = False, axes: int = 2) -> Geometry:
     """The four as pairs. `named` padding may be "valid" (0) or "same", half of what keeps the size at stride 1."""
-    kernel, dilations = pair(kernel_size, op, "kernel_size", 1), pair(dilation, op, "dilation", 1)
-    strides = pair(stride, op, "stride", 1)
-    if isinstance(padding, str) and named:
-        if padding not in ("same", "valid"):
-            raise ArgumentError(f"{op}: padding must be ints, 'same' or 'valid', but {padding!r} came")
-        if padding == "same" and strides != (1, 1):
-            raise ArgumentError(f"{op}: padding='same' needs stride 1, but stride={strides} came")
-        padding = [d * (k - 1) // 2 if padding == "same" else 0 for d, k in zip(dilations, kernel, strict=True)]
-    return kernel, strides, pair(padding, op, "padding"), dilations  # type: ignore[arg-type]
+    kernel, dilations = pair(kernel_size, op, "kernel_size", 1, axes), pair(dilation, op, "dilation", 1, axes)
+    strides = pair(stride, op, "stride", 1, axes)
+    if not (isinstance(padding, str) and named):
+        return kernel, strides, pair(padding, op, "padding", 0, axes), dilations  # type: ignore[arg-type]
+    if padding not in ("same", "valid") or (padding == "same" and strides != (1, 1)):
+        raise ArgumentError(f"{op}: padding must be ints, 'same' or 'valid', and 'same' needs stride 1, but "
+                            f"{padding=} and stride={strides} came")
+    (kH, kW), (dH, dW), same = kernel, dilations, padding == "same"
+    return kernel, strides, (dH * (kH - 1) // 2 * same, dW * (kW - 1) // 2 * same), dilations
 
 
 def n_windows(op: str, size: Sequence[int], where: Geometry, ceil_mode: bool = False) -> Pair:

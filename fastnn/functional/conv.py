@@ -11,8 +11,6 @@ The output is pending: batch norm in evaluation, an addition behind it and a ReL
 (`Convolved`). The scale and shift are made from the running statistics at each call."""
 
 import math
-from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 
@@ -21,32 +19,82 @@ from fastnn.errors import ArgumentError, ShapeError
 from fastnn.functional.arguments import Geometry, IntOrPair, alike, geometry, images, n_windows, pair, same_float
 from fastnn.functional.elementwise import add
 from fastnn.functional.linalg import column_sum, matmul
-from fastnn.functional.shape import permute, reshape, squeeze, transpose, unsqueeze
-from fastnn.tensor import Array, Tensor, lasting, pending, record, view_of
+from fastnn.functional.shape import permute, reshape, transpose
+from fastnn.tensor import Array, Tensor, lasting, pending, record
 
 __all__ = ["col2im", "conv1d", "conv2d", "conv_transpose1d", "conv_transpose2d", "fold", "im2col",
            "locally_connected2d", "unfold"]  # fmt: skip
 
 
-def _operands(op: str, input: Tensor, weight: Tensor, bias: Tensor | None, groups: int,
-              transposed: bool = False) -> tuple[Array, Array, Array | None, int]:
-    """The arrays as kernels take them, and the number of channels that come out."""
+def _convolve(op: str, input: Tensor, weight: Tensor, bias: Tensor | None, stride: IntOrPair, padding: IntOrPair | str,
+              dilation: IntOrPair, groups: int, output_padding: IntOrPair | None = None) -> Tensor:
+    """Each of the four: of as many axes as the name says, transposed if `output_padding` is given."""
+    axes, transposed = 1 if op.endswith("1d") else 2, output_padding is not None
     if not alike(bias, input, weight):
         same_float(op, {"bias": bias}, input=input, weight=weight)
-    x, w = images(op, input.array), weight.array
-    if w.ndim != 4 or 0 in w.shape[not transposed:]:
-        form = "(C, F/groups, kH, kW), none 0" if transposed else "(F, C/groups, kH, kW), F alone may be 0"
+    x, w = images(op, input.array, axes), weight.array
+    if w.ndim != axes + 2 or 0 in w.shape[not transposed:]:
+        kernel = "kH, kW" if axes == 2 else "k"
+        form = f"(C, F/groups, {kernel}), none 0" if transposed else f"(F, C/groups, {kernel}), F alone may be 0"
         raise ShapeError(f"{op}: weight must be {form}, but {w.shape} came")
     if not isinstance(groups, int) or groups < 1 or len(w) % groups:
         raise ArgumentError(f"{op}: groups must be an int that divides the {len(w)} filters, but {groups!r} came")
-    taken, given = (len(w), w.shape[1] * groups) if transposed else (w.shape[1] * groups, len(w))
+    taken, F = (len(w), w.shape[1] * groups) if transposed else (w.shape[1] * groups, len(w))
     if taken != x.shape[1]:
         raise ShapeError(f"{op}: input has {x.shape[1]} channels, but weight of shape {w.shape} with groups={groups} "
                          f"needs {taken}")
-    if bias is not None and bias.shape != (given,):
-        raise ShapeError(f"{op}: bias has shape {bias.shape}, but weight of shape {w.shape} needs ({given},)")
-    b = None if bias is None else layout.contiguous(bias.array)
-    return x, w if layout.sound(w) else layout.contiguous(w), b, given
+    if bias is not None and bias.shape != (F,):
+        raise ShapeError(f"{op}: bias has shape {bias.shape}, but weight of shape {w.shape} needs ({F},)")
+    where = geometry(op, w.shape[2:], stride, padding, dilation, not transposed, axes)
+    if output_padding is not None:
+        more = pair(output_padding, op, "output_padding", 0, axes)
+        if any(m >= max(s, d) for m, s, d in zip(more, where[1], where[3], strict=True)):
+            raise ArgumentError(f"{op}: output_padding={more} must be below stride={where[1]} or dilation={where[3]}")
+        sides = zip(x.shape[2:], *where, more, strict=True)
+        size = pair([(n - 1) * s - 2 * p + d * (k - 1) + m + 1 for n, k, s, p, d, m in sides], op, "output's size", 1)
+    else:
+        size = x.shape[2:] if padding == "same" else n_windows(op, x.shape[2:], where)
+    w = w if axes == 2 else w[..., None, :]
+    w, b = w if layout.sound(w) else layout.contiguous(w), None if bias is None else layout.contiguous(bias.array)
+    arguments, inputs = (*where[1:], groups), (input, weight) if bias is None else (input, weight, bias)
+    shape, shapes = (len(x), F, *size), (input.shape, weight.shape)
+    need_x, need_w, need_b = input.requires_grad, weight.requires_grad, bias is not None and bias.requires_grad
+
+    def backward(grad: Array | Tensor) -> tuple[Array | None, ...]:
+        dy = layout.channels_last(_shaped(grad if isinstance(grad, Array) else grad.array, shape))
+        dx = dw = None
+        if need_x:
+            dx = layout.empty(x.shape, x.dtype, True)
+            if transposed:
+                backend.conv.conv2d(dy, w, None, dx, *arguments, backend.n_threads())
+            else:
+                backend.conv.conv2d_backward_input(dy, w, dx, *arguments, backend.n_threads())
+            dx = _shaped(dx, shapes[0])
+        if need_w:
+            dw = layout.empty((*w.shape[2:], *w.shape[1::-1]), w.dtype).transpose(3, 2, 0, 1)
+            ends = (x, dy) if transposed else (dy, x)
+            backend.conv.conv2d_backward_weight(*ends, dw, *arguments, backend.n_threads())
+            dw = _shaped(dw, shapes[1])
+        return (dx, dw) if bias is None else (dx, dw, column_sum(dy) if need_b else None)
+
+    backward.__qualname__ = op
+    if transposed:
+        y = layout.empty(shape, x.dtype, True)
+        backend.conv.conv2d_backward_input(x, w, y, *arguments, backend.n_threads())
+        if b is not None:
+            mean, rstd = np.zeros(F, x.dtype), np.ones(F, x.dtype)
+            backend.normalization.batch_norm(y, mean, rstd, None, b, None, False, y, backend.n_threads())
+    else:
+        recipe = Convolved(shape, inputs, (x, w, b), arguments)
+        if input.ndim == 4 and all(map(lasting, inputs)):
+            return pending(recipe, inputs, backward, (input, weight))
+        y = recipe.compute()
+    return record(_shaped(y, (*input.shape[:-axes - 1], F, *size[2 - axes:])), inputs, backward, (input, weight))
+
+
+def _shaped(a: Array, shape: tuple[int, ...]) -> Array:
+    """`a` with axes of size 1 more or fewer, `a` itself if none."""
+    return a if a.ndim == len(shape) else a.reshape(shape)
 
 
 def conv2d(input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: IntOrPair = 1,
@@ -61,38 +109,7 @@ def conv2d(input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: In
     tensor([[[[4., 4.],
               [4., 4.]]]])
     """
-    return _convolution("conv2d", input, weight, bias, stride, padding, dilation, groups)
-
-
-def _convolution(op: str, input: Tensor, weight: Tensor, bias: Tensor | None, stride: IntOrPair,
-                 padding: IntOrPair | str, dilation: IntOrPair, groups: int) -> Tensor:
-    x, w, b, F = _operands(op, input, weight, bias, groups)
-    where = geometry(op, w.shape[2:], stride, padding, dilation, named=True)
-    size = x.shape[2:] if padding == "same" else n_windows(op, x.shape[2:], where)
-    arguments = *where[1:], groups
-    inputs = (input, weight) if bias is None else (input, weight, bias)
-    shape = (len(x), F, *size)
-    recipe = Convolved(shape, inputs, (x, w, b), arguments)
-    need_x, need_w = input.requires_grad, weight.requires_grad
-    need_b = bias is not None and bias.requires_grad
-
-    def conv2d(grad: Array | Tensor) -> tuple[Array | None, ...]:
-        dy = grad if isinstance(grad, Array) else grad.array
-        dy = layout.channels_last(dy if dy.ndim == 4 else dy.reshape(shape))
-        dx = dw = None
-        if need_x:
-            dx = layout.empty(x.shape, x.dtype, True)
-            backend.conv.conv2d_backward_input(dy, w, dx, *arguments, backend.n_threads())
-            dx = dx if input.ndim == 4 else dx[0]
-        if need_w:
-            dw = layout.empty((*w.shape[2:], *w.shape[1::-1]), w.dtype).transpose(3, 2, 0, 1)
-            backend.conv.conv2d_backward_weight(dy, x, dw, *arguments, backend.n_threads())
-        return (dx, dw) if bias is None else (dx, dw, column_sum(dy) if need_b else None)
-
-    if input.ndim == 4 and all(map(lasting, inputs)):
-        return pending(recipe, inputs, conv2d, (input, weight))
-    y = recipe.compute()
-    return record(y if input.ndim == 4 else y[0], inputs, conv2d, (input, weight))
+    return _convolve("conv2d", input, weight, bias, stride, padding, dilation, groups)
 
 
 class Convolved:
@@ -118,8 +135,7 @@ class Convolved:
 
     def normalized(self, *norm: Array | None) -> "Convolved | None":
         """The recipe of (y − mean)·rstd·weight + bias, None if it has none."""
-        done = self.norm is not None
-        return None if done else Convolved(self.shape, self.sources, self.arrays, self.arguments, norm)
+        return None if self.norm else Convolved(self.shape, self.sources, self.arrays, self.arguments, norm)
 
     def plus(self, other: Tensor) -> "Convolved | None":
         """The recipe of the sum, None if it has none."""
@@ -141,74 +157,20 @@ def conv_transpose2d(input: Tensor, weight: Tensor, bias: Tensor | None = None, 
     >>> conv_transpose2d(fastnn.ones(1, 1, 1, 2), fastnn.ones(1, 1, 1, 2), stride=2, output_padding=(0, 1)).tolist()
     [[[[1.0, 1.0, 1.0, 1.0, 0.0]]]]
     """
-    return _transposed("conv_transpose2d", input, weight, bias, stride, padding, output_padding, groups, dilation)
+    return _convolve("conv_transpose2d", input, weight, bias, stride, padding, dilation, groups, output_padding)
 
 
-def _transposed(op: str, input: Tensor, weight: Tensor, bias: Tensor | None, stride: IntOrPair, padding: IntOrPair,
-                output_padding: IntOrPair, groups: int, dilation: IntOrPair) -> Tensor:
-    x, w, b, F = _operands(op, input, weight, bias, groups, True)
-    where = geometry(op, w.shape[2:], stride, padding, dilation)
-    more = pair(output_padding, op, "output_padding")
-    if any(m >= max(s, d) for m, s, d in zip(more, where[1], where[3], strict=True)):
-        raise ArgumentError(f"{op}: output_padding={more} must be below stride={where[1]} or dilation={where[3]}")
-    axes = zip(x.shape[2:], *where, more, strict=True)
-    size = pair([(n - 1) * s - 2 * p + d * (k - 1) + m + 1 for n, k, s, p, d, m in axes], op, "the output's size", 1)
-    y, arguments = layout.empty((len(x), F, *size), x.dtype, True), (*where[1:], groups)
-    backend.conv.conv2d_backward_input(x, w, y, *arguments, backend.n_threads())
-    if b is not None:
-        mean, rstd = np.zeros(F, x.dtype), np.ones(F, x.dtype)
-        backend.normalization.batch_norm(y, mean, rstd, None, b, None, False, y, backend.n_threads())
-    need_x, need_w, need_b = (t is not None and t.requires_grad for t in (input, weight, bias))
-    batched, shape = input.ndim == 4, y.shape
-
-    def conv_transpose2d(grad: Array) -> tuple[Array | None, ...]:
-        dy, dx, dw = layout.channels_last(grad.reshape(shape)), None, None
-        if need_x:
-            dx = layout.empty(x.shape, x.dtype, True)
-            backend.conv.conv2d(dy, w, None, dx, *arguments, backend.n_threads())
-            dx = dx if batched else dx[0]
-        if need_w:
-            dw = layout.empty((*w.shape[2:], *w.shape[1::-1]), w.dtype).transpose(3, 2, 0, 1)
-            backend.conv.conv2d_backward_weight(x, dy, dw, *arguments, backend.n_threads())
-        return (dx, dw) if b is None else (dx, dw, column_sum(dy) if need_b else None)
-
-    inputs = (input, weight) if bias is None else (input, weight, bias)
-    return record(y if batched else y[0], inputs, conv_transpose2d, (input, weight))
-
-
-def pair_of(op: str, name: str, value: Any) -> Any:
-    """A size of something 1-D, an int or one in a tuple, as that of something 2-D, whose height is 1."""
-    items = tuple(value) if isinstance(value, (tuple, list)) else (value,)
-    if len(items) != 1:
-        raise ArgumentError(f"{op}: {name} must be an int or a tuple of one, but {value!r} came")
-    return value if isinstance(value, str) else (int("padding" not in name), *items)
-
-
-def _flat(function: Callable[..., Tensor], op: str, input: Tensor, weight: Tensor, bias: Tensor | None, groups: int,
-          **sizes: int | Sequence[int] | str) -> Tensor:
-    """A 1-D operation as `function` of images of height 1."""
-    same_float(op, {"bias": bias}, input=input, weight=weight)
-    if input.ndim not in (2, 3) or weight.ndim != 3:
-        raise ShapeError(f"{op}: input (N, C, L) or (C, L) and a weight of 3 dimensions are needed, but shapes "
-                         f"{input.shape} and {weight.shape} came")
-    settings = {name: pair_of(op, name, value) for name, value in sizes.items()}
-    x, w = (view_of(t, lambda a: a[..., None, :], lambda g: (g[..., 0, :],)) for t in (input, weight))
-    y = function(op, x, w, bias, groups=groups, **settings)
-    return record(y.array[..., 0, :], (y,), lambda g: (g[..., None, :],))
-
-
-def conv1d(input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: int | Sequence[int] = 1,
-           padding: int | Sequence[int] | str = 0, dilation: int | Sequence[int] = 1, groups: int = 1) -> Tensor:
+def conv1d(input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: IntOrPair = 1,
+           padding: IntOrPair | str = 0, dilation: IntOrPair = 1, groups: int = 1) -> Tensor:
     """`conv2d` along one axis: input (N, C, L) or (C, L), `weight` (F, C/groups, k), output (N, F, oL) or (F, oL)."""
-    return _flat(_convolution, "conv1d", input, weight, bias, groups, stride=stride, padding=padding, dilation=dilation)
+    return _convolve("conv1d", input, weight, bias, stride, padding, dilation, groups)
 
 
-def conv_transpose1d(input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: int | Sequence[int] = 1,
-                     padding: int | Sequence[int] = 0, output_padding: int | Sequence[int] = 0, groups: int = 1,
-                     dilation: int | Sequence[int] = 1) -> Tensor:
+def conv_transpose1d(input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: IntOrPair = 1,
+                     padding: IntOrPair = 0, output_padding: IntOrPair = 0, groups: int = 1,
+                     dilation: IntOrPair = 1) -> Tensor:
     """`conv_transpose2d` along one axis: input (N, C, L) or (C, L), `weight` (C, F/groups, k)."""
-    return _flat(_transposed, "conv_transpose1d", input, weight, bias, groups, stride=stride, padding=padding,
-                 output_padding=output_padding, dilation=dilation)
+    return _convolve("conv_transpose1d", input, weight, bias, stride, padding, dilation, groups, output_padding)
 
 
 def locally_connected2d(input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: IntOrPair = 1,
@@ -232,15 +194,19 @@ def locally_connected2d(input: Tensor, weight: Tensor, bias: Tensor | None = Non
 
 
 def _im2col(x: Array, where: Geometry, size: tuple[int, int]) -> Array:
-    columns = layout.empty((len(x), x.shape[1] * math.prod(where[0]), math.prod(size)), x.dtype)
-    backend.conv.im2col(layout.channels_last(x), columns, *where, size, backend.n_threads())
+    """The matrices of images with or without N."""
+    columns = layout.empty((*x.shape[:-3], x.shape[-3] * math.prod(where[0]), math.prod(size)), x.dtype)
+    x, out = (x, columns) if x.ndim == 4 else (x[None], columns[None])
+    backend.conv.im2col(layout.channels_last(x), out, *where, size, backend.n_threads())
     return columns
 
 
 def _col2im(columns: Array, shape: tuple[int, ...], where: Geometry, size: tuple[int, int]) -> Array:
-    x = layout.empty(shape, columns.dtype, True)
+    """The sums, images of `shape` with or without N."""
+    x = layout.empty(shape if len(shape) == 4 else (1, *shape), columns.dtype, True)
+    columns = columns if columns.ndim == 3 else columns[None]
     backend.conv.col2im(layout.contiguous(columns), x, *where, size, backend.n_threads())
-    return x
+    return x if len(shape) == 4 else x[0]
 
 
 def unfold(input: Tensor, kernel_size: IntOrPair, dilation: IntOrPair = 1, padding: IntOrPair = 0,
@@ -251,14 +217,11 @@ def unfold(input: Tensor, kernel_size: IntOrPair, dilation: IntOrPair = 1, paddi
     tensor([[[0., 2.],
              [1., 3.]]])
     """
-    x = same_float("unfold", input=input)
-    if x.ndim == 3:
-        return squeeze(unfold(unsqueeze(input, 0), kernel_size, dilation, padding, stride), 0)
-    if x.ndim != 4 or 0 in x.shape[1:]:
-        raise ShapeError(f"unfold: input must be (N, C, H, W) or (C, H, W), only N may be 0, but shape {x.shape} came")
-    where, shape = geometry("unfold", kernel_size, stride, padding, dilation), x.shape
-    size = n_windows("unfold", shape[2:], where)
-    return record(_im2col(x, where, size), (input,), lambda grad: (_col2im(grad, shape, where, size),))
+    x, shape = images("unfold", same_float("unfold", input=input)), input.shape
+    where = geometry("unfold", kernel_size, stride, padding, dilation)
+    size = n_windows("unfold", x.shape[2:], where)
+    y = _im2col(_shaped(x, shape), where, size)
+    return record(y, (input,), lambda grad: (_col2im(grad, shape, where, size),))
 
 
 def fold(input: Tensor, output_size: IntOrPair, kernel_size: IntOrPair, dilation: IntOrPair = 1, padding: IntOrPair = 0,
@@ -270,14 +233,12 @@ def fold(input: Tensor, output_size: IntOrPair, kernel_size: IntOrPair, dilation
               [1., 1.]]]])
     """
     columns, (H, W) = same_float("fold", input=input), pair(output_size, "fold", "output_size", 1)
-    if columns.ndim == 2:
-        return squeeze(fold(unsqueeze(input, 0), output_size, kernel_size, dilation, padding, stride), 0)
     where = geometry("fold", kernel_size, stride, padding, dilation)
     size, taps = n_windows("fold", (H, W), where), math.prod(where[0])
-    if columns.ndim != 3 or columns.shape[1] % taps or columns.shape[2] != math.prod(size):
+    if columns.ndim not in (2, 3) or columns.shape[-2] % taps or columns.shape[-1] != math.prod(size):
         raise ShapeError(f"fold: input has shape {columns.shape}, but output_size={(H, W)} and kernel_size={where[0]} "
                          f"need (N, C·{taps}, {math.prod(size)})")
-    shape = len(columns), columns.shape[1] // taps, H, W
+    shape = *columns.shape[:-2], columns.shape[-2] // taps, H, W
     return record(_col2im(columns, shape, where, size), (input,), lambda grad: (_im2col(grad, where, size),))
 
 

@@ -75,16 +75,16 @@ def interpolate(input: Tensor, size: int | Sequence[int] | None = None,
     items: list[Any] = list(given) if isinstance(given, (tuple, list)) else [given] * k
     if a.ndim not in MODES.get(mode, ()):
         raise ShapeError(f"interpolate: mode={mode!r} does not take {a.ndim} dimensions, as of shape {a.shape}")
-    if (size is None) == (scale_factor is None) or (scale_factor is None and recompute_scale_factor) or len(items) != k:
-        raise ArgumentError(f"interpolate: {k} sizes or, maybe recomputed, scale factors are needed, but {size=}, "
-                            f"{scale_factor=}, {recompute_scale_factor=} came")
+    if ((size is None) == (scale_factor is None) or (scale_factor is None and recompute_scale_factor)
+            or len(items) != k or (size is None and not all(map(math.isfinite, items)))):
+        raise ArgumentError(f"interpolate: {k} sizes or, maybe recomputed, finite scale factors are needed, but "
+                            f"{size=}, {scale_factor=}, {recompute_scale_factor=} came")
     if align_corners is not None and mode in ("nearest", "nearest-exact", "area"):
         raise ArgumentError(f"interpolate: align_corners is not for mode={mode!r}")
-    x = images("interpolate", a if k == 2 else a[:, :, None])
+    x = images("interpolate", a, k)
     new = items if scale_factor is None else [math.floor(n * s) for n, s in zip(a.shape[2:], items, strict=True)]
-    new = [1] * (2 - k) + new
     scales = [None] * 2 if scale_factor is None or recompute_scale_factor else [None] * (2 - k) + items
-    axes = zip(x.shape[2:], pair(new, "interpolate", "size", 1), scales, strict=True)
+    axes = zip(x.shape[2:], pair(new, "interpolate", "size", 1, k), scales, strict=True)
     forth, back = zip(*[_bands(mode, *axis, bool(align_corners), x.dtype) for axis in axes], strict=True)
 
     def resample(x: Array, bands: tuple) -> Array:
@@ -92,10 +92,7 @@ def interpolate(input: Tensor, size: int | Sequence[int] | None = None,
         backend.image.resample(x, *bands[0], *bands[1], y, backend.n_threads())
         return y if k == 2 else y[:, :, 0]
 
-    def interpolate(grad: Array) -> tuple[Array]:
-        return (resample(layout.channels_last(grad if k == 2 else grad[:, :, None]), back),)
-
-    return record(resample(x, forth), (input,), interpolate)
+    return record(resample(x, forth), (input,), lambda grad: (resample(images("interpolate", grad, k), back),))
 
 
 def pixel_shuffle(input: Tensor, upscale_factor: int) -> Tensor:

@@ -109,8 +109,7 @@ def flatten(x: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:
     first, last = axis_of("flatten", start_dim, x.ndim), axis_of("flatten", end_dim, x.ndim)
     if first > last:
         raise ShapeError(f"flatten: start_dim {start_dim} comes after end_dim {end_dim}")
-    shape = x.shape
-    return _reshape(x, (*shape[:first], math.prod(shape[first : last + 1]), *shape[last + 1 :]), "flatten")
+    return _fitted("flatten", x, first, last + 1, -1)
 
 
 def squeeze(x: Tensor, dim: Ints | None = None) -> Tensor:

@@ -6,7 +6,6 @@ from typing import Any, ClassVar
 
 import fastnn.functional as F
 from fastnn.functional.arguments import IntOrPair, geometry, n_windows, pair
-from fastnn.functional.conv import pair_of
 from fastnn.nn.linear import Weighted
 from fastnn.tensor import Tensor
 
@@ -26,17 +25,14 @@ class _Conv(Weighted):
                              f"groups={groups}, and all be positive")
         if padding_mode not in modes:
             raise ValueError(f"{op}: padding_mode must be one of {', '.join(modes)}, but {padding_mode!r} came")
-        sizes: dict[str, Any] = {"kernel_size": kernel_size, "stride": stride, "padding": padding, "dilation": dilation,
-                                 "output_padding": output_padding}
-        *four, more = [pair_of(op, *item) for item in sizes.items()] if self._axes == 1 else sizes.values()
-        where = *geometry(op, *four, named=not self._transposed), pair(more, op, "output_padding")  # type: ignore[misc]
+        where = (*geometry(op, kernel_size, stride, padding, dilation, not self._transposed, self._axes),
+                 pair(output_padding, op, "output_padding", 0, self._axes))
         self.in_channels, self.out_channels, self.groups = in_channels, out_channels, groups
         self.padding: Any
         self.kernel_size, self.stride, pads, self.dilation, self.output_padding = (n[-self._axes:] for n in where)
         self.padding, self.padding_mode = padding if isinstance(padding, str) else pads, padding_mode
-        both = [d * (k - 1) if padding == "same" else 2 * p for d, k, p in zip(
-            self.dilation, self.kernel_size, pads, strict=True)]
-        self._borders = [n for total in both[::-1] for n in (total // 2, total - total // 2)]  # as F.pad has them
+        axes = zip(self.dilation[::-1], self.kernel_size[::-1], pads[::-1], strict=True)  # as F.pad has them
+        self._borders = [n for d, k, p in axes for n in (p, d * (k - 1) - p if padding == "same" else p)]
         first, second = (in_channels, out_channels) if self._transposed else (out_channels, in_channels)
         self._make_parameters((first, second // groups, *self.kernel_size), True, bias, device, dtype, (out_channels,))
         self.reset_parameters()

@@ -100,6 +100,38 @@ def test_a_change_in_place_of_what_backward_reads_is_noticed():
         check_raises(lambda lib, x, w: case(lib, x, w, name), normal(2, 3, 9), normal(3, 3, 2))
 
 
+@pytest.mark.parametrize("name", ["Conv1d", "Conv2d", "ConvTranspose1d", "ConvTranspose2d"])
+def test_what_follows_a_layer(name):
+    """Batch norm in evaluation, an addition, a ReLU, whatever the padding mode; with and without a tape."""
+    modes = ["zeros"] if "Transpose" in name else ["zeros", "reflect", "replicate", "circular"]
+    for mode in modes:
+        for trained in True, False:
+            def case(lib, x):
+                layer = fill(lib, getattr(lib.nn, name)(4, 4, 3, padding=1, padding_mode=mode)).to(x.dtype)
+                norm = fill(lib, getattr(lib.nn, f"BatchNorm{name[-2]}d")(4)).to(x.dtype).eval()
+                for module in layer, norm:
+                    module.requires_grad_(trained)
+                x = x if trained else x.detach()
+                y = norm(layer(x))
+                return F(lib).relu(y), F(lib).relu(y + x, inplace=True), F(lib).relu(layer(x) + x)
+
+            check(case, normal(2, 4, *(5, 6)[:int(name[-2])]))
+
+
+def test_operands_that_are_views():
+    """Slices of channels and of filters, expanded and reversed weights and biases."""
+    def case(lib, x, w, b):
+        line, f = w[..., 0], F(lib)
+        return (f.conv2d(x[:, 1:5], w), f.conv2d(x[:, ::2], w[:, :3], b), f.conv2d(x[:, :1].expand(-1, 4, -1, -1), w),
+                f.conv2d(x[:1, :4].expand(3, -1, -1, -1), w[:1].expand(4, -1, -1, -1), b[:1].expand(4)),
+                f.conv2d(x[:, :4, ::2, 1:], w.mT, b), f.conv2d(x[:, :4], w.transpose(0, 1).flip(2, 3)[::2], b[::2]),
+                f.conv1d(x[:, 1:5, :, 0], line, b, padding="same"), f.conv1d(x[0, ::2, 0], line[:, :3].flip(2)),
+                f.conv_transpose1d(x[:, :4, ::2, 0], line, b[:1].expand(4), stride=2, output_padding=1),
+                f.conv_transpose2d(x[1, 1:5, ::2], w, b.flip(0), stride=2), f.conv2d(w, w), f.conv1d(line, line))
+
+    check(case, normal(2, 6, 7, 8), normal(4, 4, 3, 2, seed=1), normal(4, seed=2))
+
+
 def test_sizes_of_transposed_convolutions():
     for name, shape, output in [("ConvTranspose2d", (1, 2, 4, 5), (9, 13)), ("ConvTranspose2d", (2, 4, 5), (8, 14)),
                                 ("ConvTranspose2d", (1, 2, 4, 5), (1, 3, 8, 12)), ("ConvTranspose1d", (2, 2, 5), (12,)),
@@ -128,6 +160,7 @@ MISTAKES = {
     "conv1d dims": lambda lib, x: F(lib).conv1d(x[0, 0], lib.ones(4, 3, 2, dtype=x.dtype)),
     "conv1d weight": lambda lib, x: F(lib).conv1d(x, lib.ones(4, 3, dtype=x.dtype)),
     "conv1d stride": lambda lib, x: F(lib).conv1d(x, lib.ones(4, 3, 2, dtype=x.dtype), stride=(1, 1)),
+    "conv1d no stride": lambda lib, x: F(lib).conv1d(x, lib.ones(4, 3, 2, dtype=x.dtype), stride=(1, 1, 1)),
     "conv1d zero": lambda lib, x: F(lib).conv1d(x, lib.ones(4, 3, 2, dtype=x.dtype), stride=0),
     "conv1d long": lambda lib, x: F(lib).conv1d(x, lib.ones(4, 3, 9, dtype=x.dtype)),
     "conv1d dtype": lambda lib, x: F(lib).conv1d(x, lib.ones(4, 3, 2)),

@@ -52,6 +52,8 @@ MISTAKES = {
     "one of two": lambda lib, x: F(lib).interpolate(x, (3,)),
     "zero": lambda lib, x: F(lib).interpolate(x, 0),
     "scale to nothing": lambda lib, x: F(lib).interpolate(x, scale_factor=0.1),
+    "scale not a number": lambda lib, x: F(lib).interpolate(x, scale_factor=float("nan")),
+    "infinite scale": lambda lib, x: F(lib).interpolate(x, scale_factor=(2.0, float("inf"))),
     "mode": lambda lib, x: F(lib).interpolate(x, 3, mode="lanczos"),
     "linear": lambda lib, x: F(lib).interpolate(x, 3, mode="linear"),
     "bilinear": lambda lib, x: F(lib).interpolate(x[0], 3, mode="bilinear"),
