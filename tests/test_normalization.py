@@ -125,7 +125,7 @@ def test_saved_input_changed_in_place_is_noticed():
 
 def test_refusals():
     x = fastnn.randn(4, 3, 2, 2)
-    with pytest.raises(ValueError, match=r"batch_norm: input of shape \(4, 3, 2, 2\) needs weight of shape \(3,\), not \(4,\)"):
+    with pytest.raises(ValueError, match=r"input of shape \(4, 3, 2, 2\) needs weight of shape \(3,\), not \(4,\)"):
         F.batch_norm(x, None, None, fastnn.ones(4), training=True)
     with pytest.raises(TypeError, match="batch_norm: input is float64, but running_mean is float32"):
         F.batch_norm(x.double(), fastnn.zeros(3), fastnn.ones(3))

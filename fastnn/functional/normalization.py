@@ -87,9 +87,9 @@ def batch_norm(input: Tensor, running_mean: Tensor | None, running_var: Tensor |
     (w, b), learn, (mean, rstd) = _copies(dtype, weight, bias), training and input.numel() > 0, np.zeros((2, C), dtype)
     if running_mean is not None and running_var is not None and not learn:
         mean[...], rstd[...] = running_mean.array, 1 / np.sqrt(running_var.array.astype(np.float64) + eps)
-    if not training and not is_grad_enabled() and isinstance(conv := recipe_of(input), Convolved):
-        if (behind := conv.normalized(mean, rstd, w, b)) is not None:
-            return pending(behind)
+    if (not training and not is_grad_enabled() and isinstance(conv := recipe_of(input), Convolved)
+            and (behind := conv.normalized(mean, rstd, w, b)) is not None):
+        return pending(behind)
     x = _rows(input.array)
     if learn:
         running = [changing(t) for t in (running_mean, running_var) if t is not None]
@@ -157,15 +157,11 @@ def _over_last(op: str, input: Tensor, normalized_shape: Sequence[int], weight: 
     if not over or shape[max(len(shape) - len(over), 0):] != over:
         raise ShapeError(f"{op}: normalized_shape must be the last sizes of input's shape {shape}, but {over} came")
     _check_fit(op, input, over, {"weight": weight, "bias": bias})
-    D, channels_last = math.prod(over), not input.array.flags.c_contiguous and layout.is_channels_last(input.array)
-    M, eps = input.numel() // max(D, 1), float(np.finfo(input.dtype).eps) if eps is None else eps
-
-    def leave(rows: Array) -> Array:
-        a = rows.reshape(shape)
-        return layout.channels_last(a) if channels_last else a
-
-    return _normalized(op, input, weight, bias, lambda a: layout.contiguous(a).reshape(M, D), leave, (M,), "layer_norm",
-                       eps, centred)[0]
+    D, eps = math.prod(over), float(np.finfo(input.dtype).eps) if eps is None else eps
+    M, plain = input.numel() // max(D, 1), input.array.flags.c_contiguous or not layout.is_channels_last(input.array)
+    order = layout.contiguous if plain else layout.channels_last
+    return _normalized(op, input, weight, bias, lambda a: layout.contiguous(a).reshape(M, D),
+                       lambda rows: order(rows.reshape(shape)), (M,), "layer_norm", eps, centred)[0]
 
 
 def layer_norm(input: Tensor, normalized_shape: Sequence[int], weight: Tensor | None = None,

@@ -142,8 +142,8 @@ class _OverLast(_Norm):
     """Of the last axes, of the sizes `normalized_shape`."""
     _text = "{normalized_shape}, eps={eps}, elementwise_affine={elementwise_affine}"
 
-    def __init__(self, normalized_shape: int | Sequence[int], eps: float | None, elementwise_affine: bool, bias: bool,
-                 device: Any, dtype: Any) -> None:
+    def __init__(self, normalized_shape: int | Sequence[int], eps: Any = 1e-5, elementwise_affine: bool = True,
+                 bias: bool = True, device: Any = None, dtype: Any = None) -> None:
         super().__init__()
         self.normalized_shape, self.eps = ints(type(self).__name__, normalized_shape), eps
         self.elementwise_affine = elementwise_affine
@@ -153,10 +153,6 @@ class _OverLast(_Norm):
 class LayerNorm(_OverLast):
     """(x − μ) / √(σ² + eps) · weight + bias, μ and σ² over the last axes, whose sizes are `normalized_shape`."""
     _text = _OverLast._text + ", bias={bias}"
-
-    def __init__(self, normalized_shape: int | Sequence[int], eps: float = 1e-5, elementwise_affine: bool = True,
-                 bias: bool = True, device: Any = None, dtype: Any = None) -> None:
-        super().__init__(normalized_shape, eps, elementwise_affine, bias, device, dtype)
 
     def forward(self, input: Tensor) -> Tensor:
         return F.layer_norm(input, self.normalized_shape, self.weight, self.bias, self.eps)
