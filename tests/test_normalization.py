@@ -327,3 +327,11 @@ def test_batch_norm_of_volumes(rng):
     x, weight, bias = rng.standard_normal((2, 3, 4, 2, 3)), *rng.standard_normal((2, 3))
     check(lambda x, w, b: F.batch_norm(x, None, None, w, b, training=True, eps=0.1), x, weight, bias,
           oracle=lambda x, w, b: formula(x, w, b, eps=0.1))
+
+
+def test_foreign_bytes(rng):
+    a, c = rng.standard_normal((2, 6, 3, 4)).astype(np.float32), rng.standard_normal(6).astype(np.float32)
+    for op in (lambda x, w: F.batch_norm(x, None, None, w, training=True), lambda x, w: F.group_norm(x, 3, w),
+               lambda x, w: F.layer_norm(x.permute(0, 2, 3, 1), (6,), w), lambda x, w: F.max_pool2d(x, 2)):
+        native, foreign = (op(*(fastnn.Tensor(b.astype(kind)) for b in (a, c))) for kind in ("=f4", ">f4"))
+        assert foreign.tolist() == native.tolist()

@@ -41,7 +41,7 @@ def _given(values: Iterable[Any], tensors: Iterable[Tensor | None]) -> tuple:
 
 def _copies(dtype: np.dtype, *tensors: Tensor | None) -> list[Array | None]:
     """Arrays in one row, as the tensors may change."""
-    return [None if t is None else np.array(t.array, dtype, order="C").reshape(-1) for t in tensors]
+    return [None if t is None else np.array(t.array, dtype).reshape(-1) for t in tensors]
 
 
 def _check_fit(op: str, input: Tensor, shape: tuple[int, ...], tensors: dict[str, Tensor | None]) -> None:
@@ -237,7 +237,7 @@ def local_response_norm(input: Tensor, size: int, alpha: float = 1e-4, beta: flo
     edges = [Tensor(np.zeros((N, n, *rest), input.dtype)) for n in (size // 2, (size - 1) // 2)]
     padded = cat([edges[0], square(input), edges[1]], 1)
     total = sum([padded[:, i:i + C] for i in range(1, size)], padded[:, :C])  # type: ignore[index]
-    return div(input, pow(mul(total, alpha / size) + k, beta))
+    return mul(input, pow(mul(total, alpha / size) + k, -beta))  # which, unlike a quotient, may be changed in place
 
 
 def normalize(input: Tensor, p: float = 2.0, dim: int = 1, eps: float = 1e-12) -> Tensor:

@@ -34,6 +34,8 @@ def test_over_last(shape, n, order):
         check(lambda lib, x, w, b: F(lib).layer_norm(lay(x), over, w, b, eps), x, w, b)
         check(lambda lib, x, w: F(lib).rms_norm(lay(x), over, w, eps), x, w)
     check(lambda lib, x, w: F(lib).layer_norm(lay(x), list(over), w), x, w)
+    flipped = tuple(range(n))[::-1]  # a weight in another memory order
+    check(lambda lib, x, w: F(lib).layer_norm(lay(x), over, w.permute(flipped)), x, w.transpose(flipped))
     check(lambda lib, x, b: F(lib).layer_norm(lay(x), over, bias=b), x, b)
     check(lambda lib, x: (F(lib).layer_norm(lay(x), over), F(lib).rms_norm(lay(x), over)), x)
 
@@ -139,6 +141,7 @@ def test_local_response_norm(size):
     for shape in [(2, 6, 5), (2, 3, 4, 5), (0, 3, 4), (2, 3, 2, 2, 3)]:
         check(lambda lib, x: F(lib).local_response_norm(x, size), normal(*shape))
         check(lambda lib, x: lib.nn.LocalResponseNorm(size, 0.3, 0.5, 2.0)(x), normal(*shape))
+        check(lambda lib, x: F(lib).relu(F(lib).local_response_norm(x * 1, size), inplace=True), normal(*shape))
     check_raises(lambda lib, x: F(lib).local_response_norm(x, size), normal(2, 3))
 
 
