@@ -12,10 +12,10 @@ copyto: Callable[..., None] = np.copyto  # backend puts the threaded kernel here
 
 
 def channels_last(a: Array) -> Array:
-    """4-D `a` in memory order N, H, W, C: itself if it is already, else a copy."""
+    """4-D `a` in memory order N, H, W, C, aligned and in native bytes: itself if it is already, else a copy."""
     if is_channels_last(a) and sound(a):
         return a
-    out = empty(a.shape, a.dtype, True)
+    out = empty(a.shape, a.dtype.newbyteorder("="), True)
     copyto(out, a)
     return out
 

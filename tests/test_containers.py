@@ -139,3 +139,20 @@ def test_state_follows_the_new_numbers():
     m = nn.Sequential(nn.Linear(1, 2), nn.Linear(2, 3))
     m.insert(0, nn.Identity())
     assert list(m.state_dict()) == ["1.weight", "1.bias", "2.weight", "2.bias"]
+
+
+def test_a_refused_member_leaves_the_list_as_it_was():
+    net = nn.Sequential(nn.Linear(2, 3), nn.ReLU())
+    members = list(net)
+    with pytest.raises(TypeError):
+        net.insert(0, 3)
+    assert list(net) == members and list(net.state_dict()) == ["0.weight", "0.bias"]
+
+
+def test_pop_and_none():
+    a, b, c = nn.ReLU(), nn.Tanh(), nn.Identity()
+    net = nn.Sequential(a, b, c)
+    assert net.pop(0) is a and list(dict(net.named_children())) == ["0", "1"] and net.pop() is c and list(net) == [b]
+    with pytest.raises(IndexError):
+        nn.ModuleList(None).pop()
+    assert len(nn.ParameterList(None)) == len(nn.ModuleDict(None)) == 0

@@ -233,6 +233,25 @@ def test_dropconnect(rng, biases):
         nn.DropConnect(layer, 2.0)
 
 
+def test_dropconnect_nested_and_around_a_change():
+    """Each drops on its own; in evaluation a weight that the call replaces stays replaced."""
+    layer = nn.Linear(300, 200, bias=False)
+    nn.DropConnect(nn.DropConnect(layer, 0.5), 0.75)(fastnn.ones(1, 300)).sum().backward()
+    kept = layer.weight.grad.array
+    assert set(np.unique(kept)) == {np.float32(0), np.float32(8)}
+    assert abs((kept > 0).mean() - 1 / 8) < 5 * np.sqrt(7 / 64 / kept.size)
+    assert vars(layer)["weight"] is layer._parameters["weight"]
+
+    class Renewed(nn.Linear):
+        def forward(self, x):
+            self.weight = nn.Parameter(fastnn.zeros(2, 3))
+            return super().forward(x)
+
+    net = nn.DropConnect(Renewed(3, 2), 0.5).eval()
+    assert net(fastnn.ones(1, 3)).tolist() == [net.module.bias.tolist()]
+    assert net.module.weight is net.module._parameters["weight"]
+
+
 def test_masks_repeat_whatever_the_threads():
     makers = (nn.Dropout1d(0.3), nn.AlphaDropout(0.3), nn.FeatureAlphaDropout(0.3), nn.GaussianNoise(0.3),
               nn.StochasticDepth(0.3, "row"), nn.DropConnect(nn.Linear(90, 80), 0.3))  # fmt: skip

@@ -254,3 +254,10 @@ def test_max_norm_of_a_module(rng):
     for arguments in ((-1.0,), (1.0, 0.0)):
         with pytest.raises(ValueError, match="max_norm_"):
             utils.max_norm_(model, *arguments)
+
+
+def test_max_norm_of_nothing_and_of_a_wrong_dim():
+    for shape in ((0, 3), (3, 0)):
+        utils.max_norm_(nn.Parameter(fastnn.zeros(*shape)), 1.0)
+    with pytest.raises(IndexError, match="max_norm_: dim 2 is out of range"):
+        utils.max_norm_(nn.Parameter(fastnn.zeros(2, 3)), 1.0, dim=2)

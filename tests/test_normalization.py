@@ -125,7 +125,7 @@ def test_saved_input_changed_in_place_is_noticed():
 
 def test_refusals():
     x = fastnn.randn(4, 3, 2, 2)
-    with pytest.raises(ValueError, match=r"batch_norm: input of shape \(4, 3, 2, 2\) has 3 channels, weight has shape"):
+    with pytest.raises(ValueError, match=r"input of shape \(4, 3, 2, 2\) needs weight of shape \(3,\), not \(4,\)"):
         F.batch_norm(x, None, None, fastnn.ones(4), training=True)
     with pytest.raises(TypeError, match="batch_norm: input is float64, but running_mean is float32"):
         F.batch_norm(x.double(), fastnn.zeros(3), fastnn.ones(3))
@@ -321,3 +321,17 @@ def test_kernels_of_rows_and_groups_refuse_what_does_not_fit():
     for dy, dw, db in [(None, c, c), (image, c, None), (image, d, d), (image[:1], c, c)]:
         with pytest.raises(ValueError, match="kernel"):
             K.group_norm_backward(dy, image, groups, groups, c, image.copy(), dw, db, 1)
+
+
+def test_batch_norm_of_volumes(rng):
+    x, weight, bias = rng.standard_normal((2, 3, 4, 2, 3)), *rng.standard_normal((2, 3))
+    check(lambda x, w, b: F.batch_norm(x, None, None, w, b, training=True, eps=0.1), x, weight, bias,
+          oracle=lambda x, w, b: formula(x, w, b, eps=0.1))
+
+
+def test_foreign_bytes(rng):
+    a, c = rng.standard_normal((2, 6, 3, 4)).astype(np.float32), rng.standard_normal(6).astype(np.float32)
+    for op in (lambda x, w: F.batch_norm(x, None, None, w, training=True), lambda x, w: F.group_norm(x, 3, w),
+               lambda x, w: F.layer_norm(x.permute(0, 2, 3, 1), (6,), w), lambda x, w: F.max_pool2d(x, 2)):
+        native, foreign = (op(*(fastnn.Tensor(b.astype(kind)) for b in (a, c))) for kind in ("=f4", ">f4"))
+        assert foreign.tolist() == native.tolist()

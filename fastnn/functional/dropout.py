@@ -27,6 +27,13 @@ def check_probability(op: str, p: float) -> None:
         raise ValueError(f"{op}: the probability p must be from 0 to 1, but {p} came")
 
 
+def _active(op: str, input: Tensor, p: float, training: bool) -> bool:
+    """Whether there is anything to drop, after checks."""
+    check_probability(op, p)
+    same_float(op, input=input)
+    return training and p > 0
+
+
 def _drop(a: Array, p: float) -> tuple[Array, Array]:
     """`a` with elements dropped, and the mask as bits."""
     y, mask = layout.empty_like(a), layout.empty(((a.size + 63) // 64,), np.uint64)
@@ -40,11 +47,9 @@ def dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool 
     >>> sorted(set(dropout(fastnn.ones(100), p=0.75).tolist()))
     [0.0, 4.0]
     """
-    check_probability("dropout", p)
-    a = same_float("dropout", input=input)
-    if not training or p == 0:
+    if not _active("dropout", input, p, training):
         return input
-    y, mask = _drop(layout.dense(a), p)
+    y, mask = _drop(layout.dense(input.array), p)
 
     def dropout(grad: Array) -> tuple[Array]:
         dx = layout.empty_like(y)
@@ -59,12 +64,12 @@ def _drop_units(op: str, input: Tensor, p: float, training: bool, inplace: bool,
                 shapes: str) -> Tensor:
     """`dropout` of whole units: all in one, images or channels of each, for 0, 1 or 2 `axes`; −1: all but the last. The
     number of dimensions must be one of `sizes`."""
-    check_probability(op, p)
-    a = layout.dense(same_float(op, input=input))
-    if a.ndim not in sizes:
-        raise ShapeError(f"{op}: input must be {shapes}, but has shape {a.shape}")
-    if not training or p == 0:
+    active = _active(op, input, p, training)
+    if input.ndim not in sizes:
+        raise ShapeError(f"{op}: input must be {shapes}, but has shape {input.shape}")
+    if not active:
         return input
+    a = layout.dense(input.array)
     factor = _drop(np.ones(a.shape[:axes], a.dtype), p)[0]
     channels_last, shape = not a.flags.c_contiguous, (1, factor.size, a.size // max(factor.size, 1), 1)
     if channels_last:
@@ -105,13 +110,10 @@ def stochastic_depth(input: Tensor, p: float, mode: str, training: bool = True) 
 
 def _alpha(op: str, input: Tensor, p: float, training: bool, inplace: bool, drop: Callable) -> Tensor:
     """With the mask m and α' the saturation, a·(x·m + α'·(1 − m)) + b, written as a dropout between two affine maps."""
-    check_probability(op, p)
-    same_float(op, input=input)
-    if not training or p == 0:
+    if not _active(op, input, p, training):
         return input
-    dropped = drop(sub(input, SATURATION))
     scale = ((1 - p) / (1 + p * SATURATION**2)) ** 0.5
-    out = mul(add(dropped, SATURATION), scale) if p < 1 else mul(input, 0.0)
+    out = mul(add(drop(sub(input, SATURATION)), SATURATION), scale) if p < 1 else mul(input, 0.0)
     return write_into(input, out) if inplace else out
 
 

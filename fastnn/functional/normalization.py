@@ -6,7 +6,8 @@ pass over memory (`Normalized`), and on the way back ReLU hands over its gradien
 between two convolutions there is one pass forward and a pair of passes backward. The graph has the nodes that it would
 have anyway, and whoever looks at a tensor or a gradient in between finds the same bits."""
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -24,25 +25,42 @@ __all__ = ["batch_norm", "group_norm", "instance_norm", "layer_norm", "local_res
 
 
 def _rows(a: Array) -> Array:
-    """The channels innermost: (N, C), or channels-last (N, C, H, W); (N, C, L) as (N, C, L, 1)."""
-    return layout.contiguous(a) if a.ndim == 2 else layout.channels_last(a if a.ndim == 4 else a[..., None])
+    """(N, C, ...) as channels-last (N, C, H, W), so that memory is rows of channels."""
+    return layout.channels_last(a if a.ndim == 4 else a.reshape(*a.shape[:2], math.prod(a.shape[2:]), 1))
 
 
 def _like(rows: Array, shape: tuple[int, ...]) -> Array:
     """The way back from `_rows` to an array of that shape."""
-    return rows if rows.ndim == len(shape) else layout.contiguous(rows[..., 0])
+    return rows if len(shape) == 4 else layout.contiguous(rows).reshape(shape)
 
 
-def _check_channels(op: str, input: Tensor, channels: dict[str, Tensor | None]) -> int:
-    """The number of channels, after a check that `channels` have as many."""
+def _given(values: Iterable[Any], tensors: Iterable[Tensor | None]) -> tuple:
+    """Those of the values whose tensor is not None."""
+    return tuple([value for value, t in zip(values, tensors, strict=True) if t is not None])
+
+
+def _copies(dtype: np.dtype, *tensors: Tensor | None) -> list[Array | None]:
+    """Arrays in one row, as the tensors may change."""
+    return [None if t is None else np.array(t.array, dtype).reshape(-1) for t in tensors]
+
+
+def _check_fit(op: str, input: Tensor, shape: tuple[int, ...], tensors: dict[str, Tensor | None]) -> None:
+    for name, t in tensors.items():
+        if t is not None and t.shape != shape:
+            raise ShapeError(f"{op}: input of shape {input.shape} needs {name} of shape {shape}, not {t.shape}")
+
+
+def _check_channels(op: str, input: Tensor, running_mean: Tensor | None = None, running_var: Tensor | None = None,
+                    **channels: Tensor | None) -> int:
+    """The number of channels, after a check that the others have as many."""
+    channels |= {"running_mean": running_mean, "running_var": running_var}
     check_float(op, channels, input=input)
     if input.ndim < 2:
         raise ShapeError(f"{op}: input must be (N, C) or (N, C, ...), but its shape is {input.shape}")
-    C = input.shape[1]
-    for name, t in channels.items():
-        if t is not None and t.shape != (C,):
-            raise ShapeError(f"{op}: input of shape {input.shape} has {C} channels, {name} has shape {t.shape}")
-    return C
+    _check_fit(op, input, input.shape[1:2], channels)
+    if (running_mean is None) != (running_var is None):
+        raise ArgumentError(f"{op}: running_mean and running_var must be given both or neither")
+    return input.shape[1]
 
 
 def batch_norm(input: Tensor, running_mean: Tensor | None, running_var: Tensor | None, weight: Tensor | None = None,
@@ -52,7 +70,7 @@ def batch_norm(input: Tensor, running_mean: Tensor | None, running_var: Tensor |
     In training μ and the biased variance σ² are those of the batch, over all axes but C, and the gradient passes
     through them; the running statistics, if given, become (1 − momentum)·old + momentum·new, with the unbiased
     variance. Otherwise they are μ and σ². An empty batch changes no statistics.
-    Shape: input and output (N, C), (N, C, L) or (N, C, H, W); the others (C,), all of one float dtype.
+    Shape: input and output (N, C) or (N, C, ...); the others (C,), all of one float dtype.
     Raises ShapeError if shapes do not fit or there is one value a channel in training, ArgumentError if statistics are
     missing in evaluation, DTypeError for integers or mixed dtypes.
 
@@ -60,26 +78,19 @@ def batch_norm(input: Tensor, running_mean: Tensor | None, running_var: Tensor |
     tensor([[-1.],
             [ 1.]])
     """
-    channels = {"running_mean": running_mean, "running_var": running_var, "weight": weight, "bias": bias}
-    if isinstance(input, Tensor) and input.ndim not in (2, 3, 4):
-        raise ShapeError(f"batch_norm: input must be (N, C), (N, C, L) or (N, C, H, W), but its shape is {input.shape}")
-    C = _check_channels("batch_norm", input, channels)
-    if (running_mean is None) != (running_var is None):
-        raise ArgumentError("batch_norm: running_mean and running_var must be given both or neither")
+    C = _check_channels("batch_norm", input, running_mean, running_var, weight=weight, bias=bias)
     if running_mean is None and not training:
         raise ArgumentError("batch_norm: running_mean and running_var are needed in evaluation")
-    rows = input.numel() // max(C, 1)
-    if training and rows == 1:
+    if training and input.numel() == C > 0:
         raise ShapeError(f"batch_norm: training needs more than one value a channel, but input has shape {input.shape}")
-    if not training and not is_grad_enabled() and isinstance(conv := recipe_of(input), Convolved):
-        rstd = (1 / np.sqrt(running_var.array.astype(np.float64) + eps)).astype(input.dtype)  # type: ignore[union-attr]
-        mean, g, b = (None if t is None else np.array(t.array, input.dtype) for t in (running_mean, weight, bias))
-        if (behind := conv.normalized(mean, rstd, g, b)) is not None:
-            return pending(behind)
-    x, kernels = _rows(input.array), backend.normalization
-    w, b = (None if t is None else np.array(t.array, x.dtype) for t in (weight, bias))  # theirs may change
-    mean, rstd = np.zeros((2, C), x.dtype)
-    learn = training and x.size > 0
+    dtype, kernels, three = np.dtype(input.dtype.char), backend.normalization, (input, weight, bias)
+    (w, b), learn, (mean, rstd) = _copies(dtype, weight, bias), training and input.numel() > 0, np.zeros((2, C), dtype)
+    if running_mean is not None and running_var is not None and not learn:
+        mean[...], rstd[...] = running_mean.array, 1 / np.sqrt(running_var.array.astype(np.float64) + eps)
+    if (not training and not is_grad_enabled() and isinstance(conv := recipe_of(input), Convolved)
+            and (behind := conv.normalized(mean, rstd, w, b)) is not None):
+        return pending(behind)
+    x = _rows(input.array)
     if learn:
         running = [changing(t) for t in (running_mean, running_var) if t is not None]
         if not all(a.flags.writeable for a in running):
@@ -87,12 +98,8 @@ def batch_norm(input: Tensor, running_mean: Tensor | None, running_var: Tensor |
         dense = [layout.contiguous(a) for a in running]
         kernels.batch_norm_statistics(x, eps, momentum, mean, rstd, *(dense or (None, None)), backend.n_threads())
         for a, d in zip(running, dense, strict=True):
-            if d is not a:
-                a[...] = d
-    elif running_mean is not None and running_var is not None:
-        mean[...], rstd[...] = running_mean.array, 1 / np.sqrt(running_var.array.astype(np.float64) + eps)
-    inputs = tuple([t for t in (input, weight, bias) if t is not None])
-    needed = [t is not None and t.requires_grad for t in (input, weight, bias)]
+            np.copyto(a, d)
+    inputs, needed = _given(three, three), [t is not None and t.requires_grad for t in three]
     shape = input.shape
 
     def backward(grad: Array | Tensor) -> tuple[Array | None, ...]:
@@ -101,19 +108,16 @@ def batch_norm(input: Tensor, running_mean: Tensor | None, running_var: Tensor |
         own = masked is not None and exclusive(masked.dy, 0)
         dy = _rows(grad if isinstance(grad, Array) else masked.dy[0] if masked else grad.array)
         if masked and not masked.alone:  # masked in place if nobody else has the gradient
-            y, g = _rows(masked.y), dy if own else layout.empty(x.shape, x.dtype, x.ndim == 4)
-        dx = layout.empty(x.shape, x.dtype, x.ndim == 4) if needed[0] else None
+            y, g = _rows(masked.y), dy if own else layout.empty_like(x)
+        dx = layout.empty_like(x) if needed[0] else None
         dweight, dbias = np.empty((2, C), x.dtype) if learn or any(needed[1:]) else (None, None)
         kernels.batch_norm_backward(dy, x, mean, rstd, w, b, y, bool(masked), learn, dx, dweight, dbias, g,
                                     backend.n_threads())
         if g is not None:  # which is the gradient of the residual, too
             grad.array = _like(g, shape)  # type: ignore[union-attr]
-        grads = None if dx is None else _like(dx, shape), dweight, dbias
-        return tuple([g if need else None for t, need, g in zip((input, weight, bias), needed, grads, strict=True)
-                      if t is not None])
+        return _given((None if dx is None else _like(dx, shape), dweight, dbias), three)
 
-    recipe = Normalized(shape, (input,), x, (mean, rstd, w, b))
-    saved = inputs[:1 + (weight is not None)]
+    recipe, saved = Normalized(shape, (input,), x, (mean, rstd, w, b)), inputs[:1 + (weight is not None)]
     if lasting(input):
         return pending(recipe, inputs, backward, saved)
     return record(recipe.compute(), inputs, backward, saved)
@@ -124,24 +128,22 @@ def _normalized(op: str, input: Tensor, weight: Tensor | None, bias: Tensor | No
                 centred: bool = True) -> tuple[Tensor, Array]:
     """The operation of a kernel whose mean and rstd have the shape `size`, and these two; `enter` brings arrays into
     the order that it takes, `leave` brings them back."""
-    x, inputs = enter(input.array), tuple([t for t in (input, weight, bias) if t is not None])
-    w, b = (None if t is None else np.array(t.array, order="C").reshape(-1) for t in (weight, bias))
-    needed = [t is not None and t.requires_grad for t in (input, weight, bias)]
-    y, (mean, rstd) = layout.empty(x.shape, x.dtype, x.ndim == 4), np.zeros((2, *size), x.dtype)
+    x, three = enter(input.array), (input, weight, bias)
+    w, b = _copies(x.dtype, weight, bias)
+    needed, inputs = [t is not None and t.requires_grad for t in three], _given(three, three)
+    y, (mean, rstd) = layout.empty_like(x), np.zeros((2, *size), x.dtype)
     given = mean if centred else None
     if x.size:
         getattr(backend.normalization, kernel)(x, w, b, eps, y, given, rstd, backend.n_threads())
 
     def backward(grad: Array) -> tuple[Array | None, ...]:
-        dx = layout.empty(x.shape, x.dtype, x.ndim == 4) if needed[0] else None
+        dx = layout.empty_like(x) if needed[0] else None
         sums = np.zeros((2, x.shape[1]), x.dtype) if any(needed[1:]) else (None, None)
         if x.size:
             run = getattr(backend.normalization, f"{kernel}_backward")
             run(enter(grad), x, given, rstd, w, dx, *sums, backend.n_threads())
-        grads = [None if dx is None else leave(dx)]
-        grads += [g.reshape(t.shape) if need else None  # type: ignore[union-attr]
-                  for t, need, g in zip((weight, bias), needed[1:], sums, strict=True) if t is not None]
-        return tuple(grads)
+        dw, db = (None if t is None or g is None else g.reshape(t.shape) for t, g in zip(three[1:], sums, strict=True))
+        return _given((None if dx is None else leave(dx), dw, db), three)
 
     backward.__qualname__ = op
     return record(leave(y), inputs, backward, inputs[:1 + (weight is not None)]), np.stack((mean, rstd))
@@ -154,18 +156,12 @@ def _over_last(op: str, input: Tensor, normalized_shape: Sequence[int], weight: 
     over, shape = ints(op, normalized_shape), input.shape
     if not over or shape[max(len(shape) - len(over), 0):] != over:
         raise ShapeError(f"{op}: normalized_shape must be the last sizes of input's shape {shape}, but {over} came")
-    for name, t in ("weight", weight), ("bias", bias):
-        if t is not None and t.shape != over:
-            raise ShapeError(f"{op}: {name} must have the normalized_shape {over}, but its shape is {t.shape}")
-    D, channels_last = math.prod(over), not input.array.flags.c_contiguous and layout.is_channels_last(input.array)
-    M, eps = input.numel() // max(D, 1), float(np.finfo(input.dtype).eps) if eps is None else eps
-
-    def leave(rows: Array) -> Array:
-        a = rows.reshape(shape)
-        return layout.channels_last(a) if channels_last else a
-
-    return _normalized(op, input, weight, bias, lambda a: layout.contiguous(a).reshape(M, D), leave, (M,), "layer_norm",
-                       eps, centred)[0]
+    _check_fit(op, input, over, {"weight": weight, "bias": bias})
+    D, eps = math.prod(over), float(np.finfo(input.dtype).eps) if eps is None else eps
+    M, plain = input.numel() // max(D, 1), input.array.flags.c_contiguous or not layout.is_channels_last(input.array)
+    order = layout.contiguous if plain else layout.channels_last
+    return _normalized(op, input, weight, bias, lambda a: layout.contiguous(a).reshape(M, D),
+                       lambda rows: order(rows.reshape(shape)), (M,), "layer_norm", eps, centred)[0]
 
 
 def layer_norm(input: Tensor, normalized_shape: Sequence[int], weight: Tensor | None = None,
@@ -190,23 +186,20 @@ def _by_groups(op: str, input: Tensor, groups: int, weight: Tensor | None, bias:
                eps: float) -> tuple[Tensor, Array]:
     """Group norm, and its mean and rstd, (2, N, groups)."""
     shape = input.shape
-    four = shape if len(shape) == 4 else (*shape[:2], math.prod(shape[2:]), 1)
-    return _normalized(op, input, weight, bias, lambda a: layout.channels_last(a.reshape(four)),
-                       lambda y: y if four is shape else layout.contiguous(y).reshape(shape), (shape[0], groups),
-                       "group_norm", eps)
+    return _normalized(op, input, weight, bias, _rows, lambda y: _like(y, shape), (shape[0], groups), "group_norm", eps)
 
 
 def group_norm(input: Tensor, num_groups: int, weight: Tensor | None = None, bias: Tensor | None = None,
                eps: float = 1e-5) -> Tensor:
     """y = (x − μ) / √(σ² + eps) · weight + bias, μ and σ² over each image's groups of C / num_groups channels.
 
-    Shape: input and output (N, C, ...), weight and bias (C,). ShapeError if these do not fit or there is one value in
-    all, ArgumentError unless num_groups divides C."""
-    C = _check_channels("group_norm", input, {"weight": weight, "bias": bias})
+    Shape: input and output (N, C, ...), weight and bias (C,). ShapeError if these do not fit or there is one image of
+    one value a group, ArgumentError unless num_groups divides C."""
+    C = _check_channels("group_norm", input, weight=weight, bias=bias)
     if num_groups < 1 or C % num_groups:
         raise ArgumentError(f"group_norm: num_groups must divide the {C} channels, but {num_groups} came")
-    if input.numel() == num_groups == 1:
-        raise ShapeError(f"group_norm: more than one value is needed, but input has shape {input.shape}")
+    if input.numel() == num_groups:
+        raise ShapeError(f"group_norm: more than one value a group is needed, but input has shape {input.shape}")
     return _by_groups("group_norm", input, num_groups, weight, bias, eps)[0]
 
 
@@ -221,14 +214,10 @@ def instance_norm(input: Tensor, running_mean: Tensor | None = None, running_var
     one value, ArgumentError if running statistics are needed."""
     if not use_input_stats:
         return batch_norm(input, running_mean, running_var, weight, bias, eps=eps)
-    running = {"running_mean": running_mean, "running_var": running_var}
-    C = _check_channels("instance_norm", input, running | {"weight": weight, "bias": bias})
+    C = _check_channels("instance_norm", input, running_mean, running_var, weight=weight, bias=bias)
     n = math.prod(input.shape[2:])
     if n == 1:
         raise ShapeError(f"instance_norm: more than one value a channel is needed, but input has shape {input.shape}")
-    if (running_mean is None) != (running_var is None):
-        raise ArgumentError("instance_norm: running_mean and running_var must be given both or neither")
-
     y, (mean, rstd) = _by_groups("instance_norm", input, C, weight, bias, eps)
     var = (1 / np.square(rstd, dtype=np.float64) - eps) * (n / (n - 1)) if input.numel() else rstd
     for t, new in (running_mean, mean), (running_var, var):
@@ -248,7 +237,7 @@ def local_response_norm(input: Tensor, size: int, alpha: float = 1e-4, beta: flo
     edges = [Tensor(np.zeros((N, n, *rest), input.dtype)) for n in (size // 2, (size - 1) // 2)]
     padded = cat([edges[0], square(input), edges[1]], 1)
     total = sum([padded[:, i:i + C] for i in range(1, size)], padded[:, :C])  # type: ignore[index]
-    return div(input, pow(mul(total, alpha / size) + k, beta))
+    return mul(input, pow(mul(total, alpha / size) + k, -beta))  # which, unlike a quotient, may be changed in place
 
 
 def normalize(input: Tensor, p: float = 2.0, dim: int = 1, eps: float = 1e-12) -> Tensor:

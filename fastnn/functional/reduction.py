@@ -108,7 +108,7 @@ def norm(x: Tensor, p: float | str = 2, dim: Dim = None, keepdim: bool = False) 
         y = _sum(np.abs(a) ** p, axes) ** (1 / p)
         return y, lambda: np.where((y == 0) | (a == 0), 0, np.sign(a) * (np.abs(a) / y) ** (p - 1))
 
-    return _reduce("norm", x, dim, keepdim, forward, floats=True)
+    return _reduce("norm", x, dim, keepdim, forward, floats=True, some=p < 0)
 
 
 def _reduction(name: str, doc: str, forward: Op, some: bool = False) -> Op:

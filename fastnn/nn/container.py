@@ -13,9 +13,9 @@ class _Numbered(Module):
     """A list of members named by their numbers: what Sequential, ModuleList and ParameterList share."""
     _registry = "_modules"
 
-    def __init__(self, items: Iterable[Any] = ()) -> None:
+    def __init__(self, items: Iterable[Any] | None = None) -> None:
         super().__init__()
-        self.extend(items)
+        self.extend(items or ())
 
     def _key(self, index: int) -> str:
         if not -len(self) <= index < len(self):
@@ -56,7 +56,14 @@ class _Numbered(Module):
     def insert(self, index: int, item: Any) -> Self:
         """Add an item before the one at `index`. All are numbered anew, names of their own are lost."""
         items = list(self)
-        return self._replace([*items[:index], item, *items[index:]])
+        items.insert(index, item)
+        return self.append(item)._replace(items)  # which refuses it, if it must, before anything has moved
+
+    def pop(self, index: int = -1) -> Any:
+        """Remove the item at `index` and return it."""
+        item = self[index]
+        del self[index]
+        return item
 
     def __add__(self, items: Iterable[Any]) -> Self:
         return type(self)().extend(self).extend(items)
@@ -117,9 +124,9 @@ class ModuleDict(Module, MutableMapping):
 
     __eq__, __hash__ = Module.__eq__, Module.__hash__
 
-    def __init__(self, modules: Mapping[str, Module] | Iterable[tuple[str, Module]] = ()) -> None:
+    def __init__(self, modules: Mapping[str, Module] | Iterable[tuple[str, Module]] | None = None) -> None:
         super().__init__()
-        self.update(modules)
+        self.update(modules or ())
 
     def __getitem__(self, key: str) -> Module:
         return self._modules[key]

@@ -55,10 +55,10 @@ class DropConnect(Module):
         self.module, self.p, self.biases = module, p, biases
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        held = [(m.__dict__, name, weight) for m in self.module.modules() for name, weight in m._parameters.items()
-                if weight is not None and (self.biases or "bias" not in name)]
+        held = [(vars(m), name, vars(m)[name]) for m in self.module.modules() if self.training
+                for name, weight in m._parameters.items() if weight is not None and (self.biases or "bias" not in name)]
         try:
-            for attributes, name, weight in held if self.training else ():
+            for attributes, name, weight in held:
                 attributes[name] = F.dropout(weight, self.p)
             return self.module(*args, **kwargs)
         finally:

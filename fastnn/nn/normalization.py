@@ -15,7 +15,19 @@ __all__ = ["BatchNorm1d", "BatchNorm2d", "GroupNorm", "InstanceNorm1d", "Instanc
            "LocalResponseNorm", "RMSNorm"]  # fmt: skip
 
 
+_RUNNING = "running_mean", "running_var", "num_batches_tracked"
+
+
 class _Norm(Weighted):
+    _text: ClassVar[str]  # of extra_repr, with attributes in braces
+
+    def _make(self, shape: tuple[int, ...], affine: bool, bias: bool, device: Any, dtype: Any) -> None:
+        self._make_parameters(shape, affine, affine and bias, device, dtype, shape)
+        self.reset_parameters()
+
+    def extra_repr(self) -> str:
+        return self._text.format(**vars(self) | {"bias": self.bias is not None})
+
     def reset_parameters(self) -> None:
         """Weight 1, bias 0."""
         for parameter, value in ((self.weight, 1.0), (self.bias, 0.0)):
@@ -26,21 +38,22 @@ class _Norm(Weighted):
 class _Tracking(_Norm):
     """Of channels, maybe with running statistics."""
     _shapes: ClassVar[dict[int, str]]  # the input's, by number of dimensions
+    _text = ("{num_features}, eps={eps}, momentum={momentum}, affine={affine}, bias={bias}, "
+             "track_running_stats={track_running_stats}")
 
     def __init__(self, num_features: int, eps: float = 1e-5, momentum: float | None = 0.1, affine: bool = True,
                  track_running_stats: bool = True, device: Any = None, dtype: Any = None, *, bias: bool = True) -> None:
         super().__init__()
         self.num_features, self.eps, self.momentum = num_features, eps, momentum
         self.affine, self.track_running_stats = affine, track_running_stats
-        self._make_parameters((num_features,), affine, affine and bias, device, dtype)
-        for name, size, kind in (("running_mean", (num_features,), dtype), ("running_var", (num_features,), dtype),
-                                 ("num_batches_tracked", (), int64)):
+        for name in _RUNNING:
+            size, kind = ((), int64) if name == "num_batches_tracked" else ((num_features,), dtype)
             self.register_buffer(name, creation.zeros(size, dtype=kind, device=device) if track_running_stats else None)
-        self.reset_parameters()
+        self._make((num_features,), affine, bias, device, dtype)
 
     def reset_running_stats(self) -> None:
         """Forget the running statistics: mean 0, variance 1."""
-        for name in ("running_mean", "running_var", "num_batches_tracked") if self.track_running_stats else ():
+        for name in _RUNNING if self.track_running_stats else ():
             getattr(self, name).fill_(int(name == "running_var"))
 
     def reset_parameters(self) -> None:
@@ -53,16 +66,12 @@ class _Tracking(_Norm):
             shapes = " or ".join(self._shapes.values())
             raise ShapeError(f"{type(self).__name__}: input must have the shape {shapes}, but {input.shape} came")
 
-    def extra_repr(self) -> str:
-        return (f"{self.num_features}, eps={self.eps}, momentum={self.momentum}, affine={self.affine}, "
-                f"bias={self.bias is not None}, track_running_stats={self.track_running_stats}")
-
 
 class _BatchNorm(_Tracking):
     def forward(self, input: Tensor) -> Tensor:
         self._check_input(input)
         momentum = self.momentum
-        if self.training and self.num_batches_tracked is not None:
+        if self.training and self.track_running_stats and self.num_batches_tracked is not None:
             changing(self.num_batches_tracked)[...] += 1
             if momentum is None:  # the average of all batches so far
                 momentum = 1 / self.num_batches_tracked.item()
@@ -115,6 +124,7 @@ class InstanceNorm2d(_InstanceNorm):
 class GroupNorm(_Norm):
     """Normalization of (N, C, ...), C = num_channels, over each image's num_groups groups of channels. ArgumentError
     unless num_groups divides num_channels."""
+    _text = "{num_groups}, {num_channels}, eps={eps}, affine={affine}, bias={bias}"
 
     def __init__(self, num_groups: int, num_channels: int, eps: float = 1e-5, affine: bool = True, device: Any = None,
                  dtype: Any = None, *, bias: bool = True) -> None:
@@ -122,44 +132,30 @@ class GroupNorm(_Norm):
         if num_groups < 1 or num_channels % num_groups:
             raise ArgumentError(f"GroupNorm: num_groups must divide num_channels={num_channels}, but {num_groups} came")
         self.num_groups, self.num_channels, self.eps, self.affine = num_groups, num_channels, eps, affine
-        self._make_parameters((num_channels,), affine, affine and bias, device, dtype)
-        self.reset_parameters()
+        self._make((num_channels,), affine, bias, device, dtype)
 
     def forward(self, input: Tensor) -> Tensor:
         return F.group_norm(input, self.num_groups, self.weight, self.bias, self.eps)
 
-    def extra_repr(self) -> str:
-        return (f"{self.num_groups}, {self.num_channels}, eps={self.eps}, affine={self.affine}, "
-                f"bias={self.bias is not None}")
-
 
 class _OverLast(_Norm):
     """Of the last axes, of the sizes `normalized_shape`."""
+    _text = "{normalized_shape}, eps={eps}, elementwise_affine={elementwise_affine}"
 
-    def __init__(self, normalized_shape: int | Sequence[int], eps: Any, elementwise_affine: bool, bias: bool,
-                 device: Any, dtype: Any) -> None:
+    def __init__(self, normalized_shape: int | Sequence[int], eps: Any = 1e-5, elementwise_affine: bool = True,
+                 bias: bool = True, device: Any = None, dtype: Any = None) -> None:
         super().__init__()
         self.normalized_shape, self.eps = ints(type(self).__name__, normalized_shape), eps
-        self.elementwise_affine, shape = elementwise_affine, self.normalized_shape
-        self._make_parameters(shape, elementwise_affine, elementwise_affine and bias, device, dtype, shape)
-        self.reset_parameters()
-
-    def extra_repr(self) -> str:
-        return f"{self.normalized_shape}, eps={self.eps}, elementwise_affine={self.elementwise_affine}"
+        self.elementwise_affine = elementwise_affine
+        self._make(self.normalized_shape, elementwise_affine, bias, device, dtype)
 
 
 class LayerNorm(_OverLast):
     """(x − μ) / √(σ² + eps) · weight + bias, μ and σ² over the last axes, whose sizes are `normalized_shape`."""
-
-    def __init__(self, normalized_shape: int | Sequence[int], eps: float = 1e-5, elementwise_affine: bool = True,
-                 bias: bool = True, device: Any = None, dtype: Any = None) -> None:
-        super().__init__(normalized_shape, eps, elementwise_affine, bias, device, dtype)
+    _text = _OverLast._text + ", bias={bias}"
 
     def forward(self, input: Tensor) -> Tensor:
         return F.layer_norm(input, self.normalized_shape, self.weight, self.bias, self.eps)
-
-    def extra_repr(self) -> str:
-        return f"{super().extra_repr()}, bias={self.bias is not None}"
 
 
 class RMSNorm(_OverLast):

@@ -15,7 +15,7 @@ from fastnn.functional.shape import axis_of, cat, reshape, stack
 from fastnn.nn.dropout import DropConnect, Dropout
 from fastnn.nn.module import Module
 from fastnn.nn.parameter import Parameter, write
-from fastnn.tensor import Tensor, changing, float32, settle
+from fastnn.tensor import Tensor, changing, float32
 
 
 def _grads(parameters: Tensor | Iterable[Tensor]) -> list[Tensor]:
@@ -38,18 +38,13 @@ def clip_grad_norm_(parameters: Tensor | Iterable[Tensor], max_norm: float, norm
         if error_if_nonfinite and not math.isfinite(total):
             raise RuntimeError(f"clip_grad_norm_: the norm of the gradients is {total}, and error_if_nonfinite is set")
         if factor != 1:  # NaN is passed on
-            scale_([settle(grad) for grad in grads], factor)
-            for grad in grads:
-                grad._version[0] += 1
+            scale_([changing(grad) for grad in grads], factor)
         return Tensor(np.array(total).astype(np.result_type(*(grad.dtype for grad in grads)) if grads else float32))
 
 
 def clip_grad_value_(parameters: Tensor | Iterable[Tensor], clip_value: float) -> None:
     """Limit every element of all gradients, in place, to [−clip_value, clip_value]."""
-    grads = _grads(parameters)
-    clamp_([settle(grad) for grad in grads], float(clip_value))
-    for grad in grads:
-        grad._version[0] += 1
+    clamp_([changing(grad) for grad in _grads(parameters)], float(clip_value))
 
 
 def parameters_to_vector(parameters: Iterable[Tensor]) -> Tensor:
@@ -87,8 +82,9 @@ def max_norm_(parameters: Module | Tensor | Iterable[Tensor], max_norm: float, n
         raise ValueError(f"max_norm_: max_norm >= 0 and norm_type > 0 are needed, not {max_norm} and {norm_type}")
     given: Any = parameters.parameters() if isinstance(parameters, Module) else parameters
     for p in [given] if isinstance(given, Tensor) else [p for p in given if p.ndim > 1]:
-        rows = np.moveaxis(changing(p), dim, 0)
-        norms = np.linalg.norm(rows.reshape(len(rows), -1).astype(np.float64), norm_type, axis=1)
+        rows = np.moveaxis(changing(p), axis_of("max_norm_", dim, p.ndim, 0), 0)
+        flat = rows.astype(np.float64).reshape(len(rows), math.prod(rows.shape[1:]))
+        norms = np.linalg.norm(flat, norm_type, axis=1)
         factor = np.divide(max_norm, norms, out=np.ones_like(norms), where=norms > max_norm)
         rows *= factor.astype(p.dtype).reshape(-1, *[1] * (p.ndim - 1))
 
@@ -107,8 +103,8 @@ class WeightNorm:
         return norm(v, 2, self.axes, len(self.axes) < v.ndim) if self.axes else absolute(v)
 
 
-def _weight_norms(module: Module, name: str) -> list[tuple]:
-    return [hook for hook in module._forward_pre_hooks if isinstance(hook[0], WeightNorm) and hook[0].name == name]
+def _weight_norm(module: Module, name: str) -> tuple | None:
+    return next((h for h in module._forward_pre_hooks if isinstance(h[0], WeightNorm) and h[0].name == name), None)
 
 
 def weight_norm(module: Any, name: str = "weight", dim: int | None = 0) -> Any:
@@ -119,7 +115,7 @@ def weight_norm(module: Any, name: str = "weight", dim: int | None = 0) -> Any:
     >>> list(nn.utils.weight_norm(nn.Linear(3, 2)).state_dict())
     ['bias', 'weight_g', 'weight_v']
     """
-    if _weight_norms(module, name):
+    if _weight_norm(module, name):
         raise RuntimeError(f"weight_norm: the parameter {name!r} has been replaced already")
     weight = getattr(module, name)
     kept = -1 if dim is None or dim == -1 else axis_of("weight_norm", dim, weight.ndim)
@@ -134,15 +130,14 @@ def weight_norm(module: Any, name: str = "weight", dim: int | None = 0) -> Any:
 
 def remove_weight_norm(module: Any, name: str = "weight") -> Any:
     """Undo `weight_norm`: the weight as it is becomes a parameter again. ValueError if it was not done."""
-    for entry in (found := _weight_norms(module, name)):
-        entry[0](module)
-        weight = getattr(module, name).data
-        for part in (name, f"{name}_g", f"{name}_v"):
-            delattr(module, part)
-        setattr(module, name, Parameter(weight))
-        module._forward_pre_hooks.remove(entry)
-    if not found:
+    if (entry := _weight_norm(module, name)) is None:
         raise ValueError(f"remove_weight_norm: {type(module).__name__} has no weight norm of {name!r}")
+    entry[0](module)
+    weight = Parameter(getattr(module, name).data)
+    for part in (name, f"{name}_g", f"{name}_v"):
+        delattr(module, part)
+    setattr(module, name, weight)
+    module._forward_pre_hooks.remove(entry)
     return module
 
 

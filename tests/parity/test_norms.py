@@ -34,6 +34,8 @@ def test_over_last(shape, n, order):
         check(lambda lib, x, w, b: F(lib).layer_norm(lay(x), over, w, b, eps), x, w, b)
         check(lambda lib, x, w: F(lib).rms_norm(lay(x), over, w, eps), x, w)
     check(lambda lib, x, w: F(lib).layer_norm(lay(x), list(over), w), x, w)
+    flipped = tuple(range(n))[::-1]  # a weight in another memory order
+    check(lambda lib, x, w: F(lib).layer_norm(lay(x), over, w.permute(flipped)), x, w.transpose(flipped))
     check(lambda lib, x, b: F(lib).layer_norm(lay(x), over, bias=b), x, b)
     check(lambda lib, x: (F(lib).layer_norm(lay(x), over), F(lib).rms_norm(lay(x), over)), x)
 
@@ -66,7 +68,7 @@ def test_modules_over_last(affine):
 
 GROUPED = [((4, 6), 3), ((4, 6), 6), ((2, 6, 5), 2), ((2, 6, 4, 5), 1), ((2, 6, 4, 5), 3), ((2, 6, 4, 5), 6),
            ((2, 6, 1, 1), 6), ((1, 1, 1), 1), ((0, 6, 2, 3), 2), ((3, 4, 2, 3, 2), 2), ((1, 65, 7, 9), 13),
-           ((9, 32, 8, 7), 8), ((2, 6, 3), 4)]  # fmt: skip
+           ((9, 32, 8, 7), 8), ((2, 6, 3), 4), ((1, 6), 6), ((1, 6, 1), 6), ((1, 6, 2), 6), ((1, 6), 3)]  # fmt: skip
 
 
 @pytest.mark.parametrize(("shape", "groups"), GROUPED, ids=str)
@@ -121,11 +123,25 @@ def test_instance_norm_modules(shape, track, affine, momentum):
     check(case, *[normal(*shape, seed=i) for i in range(3)], tol=3)
 
 
+@pytest.mark.parametrize("momentum", [0.1, None])
+def test_batch_norm_that_stops_tracking(momentum):
+    def case(lib, x):
+        layer = lib.nn.BatchNorm2d(3, momentum=momentum).to(x.dtype)
+        outputs = []
+        for track in (True, False, True):
+            layer.track_running_stats = track
+            outputs += [layer(x), layer.num_batches_tracked.clone(), layer.running_var.clone()]
+        return outputs
+
+    check(case, normal(2, 3, 4, 5), tol=3)
+
+
 @pytest.mark.parametrize("size", [1, 2, 3, 5, 8])
 def test_local_response_norm(size):
     for shape in [(2, 6, 5), (2, 3, 4, 5), (0, 3, 4), (2, 3, 2, 2, 3)]:
         check(lambda lib, x: F(lib).local_response_norm(x, size), normal(*shape))
         check(lambda lib, x: lib.nn.LocalResponseNorm(size, 0.3, 0.5, 2.0)(x), normal(*shape))
+        check(lambda lib, x: F(lib).relu(F(lib).local_response_norm(x * 1, size), inplace=True), normal(*shape))
     check_raises(lambda lib, x: F(lib).local_response_norm(x, size), normal(2, 3))
 
 
@@ -135,6 +151,7 @@ def test_normalize(p):
         check(lambda lib, x: F(lib).normalize(x, p, dim), normal(*shape))
         check(lambda lib, x: F(lib).normalize(x * 1e-3, p, dim, eps=0.1), normal(*shape))
     check(lambda lib, x: F(lib).normalize(x, p), np.zeros((3, 4)), grad=False)
+    check_raises(lambda lib, x: x.norm(-p), np.zeros((0, 4)))
 
 
 MISTAKES = {
