@@ -144,7 +144,7 @@ class BuildKernels(build_ext):
             isa = "baseline" if ext.name in STATE + HOT else ext.name.split(".")[2]
             ext.extra_compile_args = [*compile_args, *SETS[isa]]
             if ext.name in HOT and not msvc:  # the warning is about branches that Cython guards
-                ext.extra_compile_args += ["-O2", "-Wno-array-bounds"]
+                ext.extra_compile_args += ["-O2", "-fno-asynchronous-unwind-tables", "-Wno-array-bounds"]
             ext.extra_link_args = list(link_args)
             ext.include_dirs = [numpy.get_include(), str(KERNELS)]
             ext.define_macros = [("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION"), ("CYTHON_USE_TYPE_SPECS", "1")]
