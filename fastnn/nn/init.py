@@ -6,9 +6,8 @@ from typing import Any
 import numpy as np
 
 from fastnn import backend
-from fastnn.autograd import no_grad
 from fastnn.errors import ArgumentError
-from fastnn.nn.parameter import write
+from fastnn.nn.parameter import evaluation, write
 from fastnn.tensor import Tensor
 
 _GAINS = {"tanh": 5 / 3, "relu": math.sqrt(2.0), "selu": 0.75} | dict.fromkeys(
@@ -171,15 +170,12 @@ def lsuv_(model: Any, *data: Any, tol: float = 0.01, max_iterations: int = 10) -
         handles.pop(layer).remove()  # not again, if the layer is used twice
         return output
 
-    modes = {module: module.training for module in model.modules()}
-    handles = {layer: layer.register_forward_hook(fit, prepend=True) for layer in modes
+    handles = {layer: layer.register_forward_hook(fit, prepend=True) for layer in model.modules()
                if hasattr(layer, "in_features") or hasattr(layer, "in_channels")}
     try:
-        with no_grad():
-            model.eval()(*data)
+        with evaluation(model):
+            model(*data)
     finally:
         for handle in handles.values():
             handle.remove()
-        for module, training in modes.items():
-            module.training = training
     return model
