@@ -15,7 +15,7 @@ import numpy as np
 
 from fastnn import backend, layout
 from fastnn.errors import ArgumentError, DTypeError, RangeError, ShapeError
-from fastnn.functional.activation import log_softmax, logsigmoid, relu, rows
+from fastnn.functional.activation import log_softmax, logsigmoid, relu, rows, sigmoid
 from fastnn.functional.arguments import alike, check_tensor, same_float
 from fastnn.functional.elementwise import _sign, minimum, times, where
 from fastnn.functional.reduction import mean, norm, sum
@@ -300,17 +300,9 @@ def binary_cross_entropy_with_logits(input: Tensor, target: Tensor, weight: Tens
     x, t = _arrays(input, target)
     if pos_weight is not None:
         return (1 - target) * input - ((pos_weight - 1) * target + 1) * logsigmoid(input)
-    y = np.abs(x, out=layout.empty_like(x))
-    np.log1p(np.exp(np.negative(y, out=y), out=y), out=y)
-    y += np.maximum(-x, 0)
-    y += (1 - t) * x
-    return y, lambda g: times(_sigmoid(x) - t, g), lambda g: times(x, -g)
-
-
-def _sigmoid(x: Array) -> Array:
-    p = layout.empty_like(x)
-    backend.activation.sigmoid(x, (), p, backend.n_threads())
-    return p
+    y = (1 - t) * x
+    y -= logsigmoid(Tensor(x)).array
+    return y, lambda g: times(sigmoid(Tensor(x)).array - t, g), lambda g: times(x, -g)
 
 
 @_loss
