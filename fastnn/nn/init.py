@@ -154,7 +154,8 @@ def lsuv_(model: Any, *data: Any, tol: float = 0.01, max_iterations: int = 10) -
     """Layer-sequential unit variance: orthonormal weights, no biases; then, layer by layer as `model(*data)` comes to
     them, weights divided by the standard deviation of the layer's output until its variance is within `tol` of 1.
 
-    Done for all modules that have `in_features` or `in_channels`, in evaluation mode; nothing else changes.
+    Done for all modules that have `in_features` or `in_channels` and a `weight` that is a parameter, in evaluation
+    mode; nothing else changes.
     Returns the model. ArgumentError if an output does not vary. Reference: Mishkin & Matas, ICLR 2016."""
     def fit(layer: Any, args: tuple, output: Any) -> Any:
         orthogonal_(layer.weight)
@@ -171,7 +172,7 @@ def lsuv_(model: Any, *data: Any, tol: float = 0.01, max_iterations: int = 10) -
         return output
 
     handles = {layer: layer.register_forward_hook(fit, prepend=True) for layer in model.modules()
-               if hasattr(layer, "in_features") or hasattr(layer, "in_channels")}
+               if {"in_features", "in_channels"} & {*vars(layer)} and layer._parameters.get("weight") is not None}
     try:
         with evaluation(model):
             model(*data)
