@@ -2,6 +2,7 @@
 import copy
 from collections.abc import Sequence
 from contextlib import ExitStack
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -62,8 +63,8 @@ def _flops(module: nn.Module, inputs: int, outputs: int, n: int) -> int:
     that it reads or writes, whichever are more."""
     if isinstance(module, nn.Identity | nn.Flatten | nn.Unflatten | nn.Embedding):
         return 0
-    weight, width = (getattr(module, name, None) for name in ("weight", "out_features"))
-    width = width or getattr(module, "out_channels", None)
+    weight = getattr(module, "weight", None)
+    width = getattr(module, "out_features", 0) or getattr(module, "out_channels", 0)
     if not (width and isinstance(weight, Tensor)):
         return max(inputs, outputs) // n
     uses = outputs // width  # of each weight
@@ -95,18 +96,15 @@ def summary(model: nn.Module, input_shape: Sequence[int], batch_size: int = 64, 
         module._forward_hooks, module._backward_hooks = [], []
     found: dict[str, Layer] = {}
 
-    def note(name: str) -> Any:
-        def hook(module: nn.Module, args: tuple, output: Any) -> None:
-            x, y = _tensors(args), _tensors(output)
-            flops = found[name].flops if name in found else 0  # a module may be called more than once
-            if y and not any(module.children()):
-                flops += _flops(module, x[0].numel() if x else 0, y[0].numel(), batch_size)
-            found[name] = Layer(name.count("."), name, type(module).__name__, tuple(y[0].shape[1:]) if y else (),
-                                sum(p.numel() for p in module.parameters(recurse=False)), flops)
+    def note(name: str, module: nn.Module, args: tuple, output: Any) -> None:
+        x, y = _tensors(args), _tensors(output)
+        flops = found[name].flops if name in found else 0  # a module may be called more than once
+        if y and not any(module.children()):
+            flops += _flops(module, x[0].numel() if x else 0, y[0].numel(), batch_size)
+        found[name] = Layer(name.count("."), name, type(module).__name__, tuple(y[0].shape[1:]) if y else (),
+                            sum(p.numel() for p in module.parameters(recurse=False)), flops)
 
-        return hook
-
-    handles = [module.register_forward_hook(note(name)) for name, module in model.named_modules() if name]
+    handles = [module.register_forward_hook(partial(note, name)) for name, module in model.named_modules() if name]
     dtype = np.dtype(dtype or next((p.dtype for p in model.parameters()), float32))
     x = (randn if dtype.kind == "f" else zeros)(batch_size, *input_shape, dtype=dtype)
     try:
@@ -137,17 +135,17 @@ def class_activation_map(model: nn.Module, images: Tensor, classes: Sequence[int
     ValueError if it has no such end.
 
     Reference: Zhou et al., Learning deep features for discriminative localization, CVPR 2016."""
-    last: dict[bool, Any] = {}
+    pooled, weights = [], []
     with ExitStack() as hooks, evaluation(model):
         for m in model.modules():
             if isinstance(m, nn.Linear):
-                hooks.enter_context(m.register_forward_hook(lambda m, *_: last.update({True: m.weight.array})))
+                hooks.enter_context(m.register_forward_hook(lambda m, *_: weights.append(m.weight.array)))
             if isinstance(m, nn.AdaptiveAvgPool2d) and m.output_size in (1, (1, 1), [1, 1]):
-                hooks.enter_context(m.register_forward_hook(lambda m, args, _: last.update({False: args[0].array})))
+                hooks.enter_context(m.register_forward_hook(lambda m, args, _: pooled.append(args[0].array)))
         scores = _tensors(model(images))[0].array
-    if len(last) < 2:
+    if not (pooled and weights):
         raise ValueError("class_activation_map: the model must end in AdaptiveAvgPool2d(1) and Linear")
-    features, weight = last[False], last[True]
+    features, weight = pooled[-1], weights[-1]
     if weight.shape != (scores.shape[-1], features.shape[1]):
         raise ValueError(f"class_activation_map: the last Linear has a weight of {weight.shape}, but what is pooled "
                          f"has {features.shape[1]} channels, and there are {scores.shape[-1]} scores")

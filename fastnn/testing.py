@@ -34,7 +34,8 @@ def gradcheck(func: Callable, inputs: Tensor | Sequence[Any], eps: float = 1e-6,
 
     def outputs() -> list[Tensor]:
         result = func(*args)
-        return [y for y in ([result] if isinstance(result, Tensor) else result) if isinstance(y, Tensor) and y.dtype.kind == "f"]
+        results = [result] if isinstance(result, Tensor) else result
+        return [y for y in results if isinstance(y, Tensor) and y.dtype.kind == "f"]
 
     def moved(x: Tensor, k: int, step: float) -> Array:
         value, x.array.flat[k] = x.array.flat[k], x.array.flat[k] + step

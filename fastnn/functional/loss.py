@@ -170,7 +170,7 @@ def nll_loss(input: Tensor, target: Tensor, weight: Tensor | None = None, *, ign
         kept = np.flatnonzero(t != ignore_index)
         t = t[kept]
         _check_range(t, x.shape[1])
-        loss, weights = np.zeros(len(x), x.dtype), -1 if w is None else -w[t]
+        loss, weights = np.zeros(len(x), x.dtype), np.full(len(t), -1, x.dtype) if w is None else -w[t]
         loss[kept] = weights * x[kept, t]
 
         def gradient(dloss: Array) -> Array:
@@ -179,7 +179,7 @@ def nll_loss(input: Tensor, target: Tensor, weight: Tensor | None = None, *, ign
             dx[kept, t] = weights * (dloss[kept] if len(dloss) > 1 else dloss)
             return dx
 
-        return loss, gradient, loss.sum(dtype=float64), len(t) if w is None else -weights.sum(dtype=float64)
+        return loss, gradient, loss.sum(dtype=float64), -weights.sum(dtype=float64)
 
     return _class_loss("nll_loss", input, target, weight, run)
 

@@ -92,7 +92,8 @@ def test_logits_at_infinity():
     x, t, v = np.array([np.inf, np.inf, -np.inf, 1e4, -1e4]), np.array([0.0, 0.5, 0.5, 0.0, 1.0]), np.array(2.0)
     check(lambda lib, x, t, v: F(lib).binary_cross_entropy_with_logits(
         x, t.detach(), pos_weight=v.detach(), reduction="none"), x, t, v)
-    check(lambda lib, x, t: F(lib).soft_margin_loss(x, t.detach(), reduction="none"), x[:4], np.array([1., 1., -1., 1.]))
+    signs = np.array([1.0, 1.0, -1.0, 1.0])
+    check(lambda lib, x, t: F(lib).soft_margin_loss(x, t.detach(), reduction="none"), x[:4], signs)
 
 
 def test_classes_that_weigh_nothing():
