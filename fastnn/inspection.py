@@ -1,14 +1,17 @@
 """Looking inside a network: how large it is, and where in an image it saw a class."""
 import copy
 from collections.abc import Sequence
+from contextlib import ExitStack
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from fastnn import backend, memory, nn
-from fastnn.autograd import no_grad
+from fastnn.autograd import enable_grad
 from fastnn.creation import randn, zeros
 from fastnn.errors import ShapeError
+from fastnn.nn.parameter import evaluation
 from fastnn.tensor import Tensor, float32
 
 
@@ -47,28 +50,36 @@ class Summary(NamedTuple):
             f"a training step of {self.batch_size} samples needs {mega:,.1f} MB beside them" if mega else ""]).strip()
 
 
-def _flops(module: nn.Module, x: Tensor, y: Tensor) -> int:
-    """A multiply-add of a product counts as two; a layer that has no product, as one a number that it reads or writes,
-    whichever are more."""
-    weight, n = getattr(module, "weight", None), len(x)
+def _tensors(value: Any) -> list[Tensor]:
+    """Those in nested tuples, lists and dicts."""
+    if isinstance(value, Tensor):
+        return [value]
+    parts = value.values() if isinstance(value, dict) else value if isinstance(value, tuple | list) else ()
+    return [tensor for part in parts for tensor in _tensors(part)]
+
+
+def _flops(module: nn.Module, inputs: int, outputs: int, n: int) -> int:
+    """For one of n samples: a multiply-add of a product counts as two; a layer that has no product, as one a number
+    that it reads or writes, whichever are more."""
     if isinstance(module, nn.Identity | nn.Flatten | nn.Unflatten | nn.Embedding):
         return 0
-    if not isinstance(weight, Tensor) or weight.ndim < 2:
-        return max(x.numel(), y.numel()) // n
-    uses = n  # of each weight: once a sample in a locally connected layer
-    if isinstance(module, nn.Linear | nn.Bilinear):
-        uses = x.numel() // weight.shape[1]
-    elif isinstance(module, nn.ConvTranspose2d):
-        uses = x.numel() // module.in_channels
-    elif not isinstance(module, nn.LocallyConnected2d):
-        uses = y.numel() // module.out_channels
+    weight = getattr(module, "weight", None)
+    width = getattr(module, "out_features", 0) or getattr(module, "out_channels", 0)
+    if not (width and isinstance(weight, Tensor)):
+        return max(inputs, outputs) // n
+    uses = outputs // width  # of each weight
+    if isinstance(module, nn.ConvTranspose2d):
+        uses = inputs // module.in_channels
+    elif isinstance(module, nn.LocallyConnected2d):
+        uses = n
     return 2 * weight.numel() * uses // n
 
 
-def summary(model: nn.Module, input_shape: Sequence[int], batch_size: int = 64, dtype: Any = float32) -> Summary:
+def summary(model: nn.Module, input_shape: Sequence[int], batch_size: int = 64, dtype: Any = None) -> Summary:
     """Layers of `model` for one sample of `input_shape`, without N: output shapes, parameters, operations (FLOPs), and
     the memory of a training step, measured in a forward and backward pass of `batch_size` random samples. Print it. The
-    model stays as it is, and so does the stream of random numbers. Integer `dtype`: samples are zeros.
+    model stays as it is, and so does the stream of random numbers. `dtype`: of the samples, by default the parameters';
+    integers are zeros. A module of several outputs is shown by its first.
 
     >>> print(summary(nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2)), (3,), batch_size=1000))
     layer      output shape          parameters  FLOPs a sample
@@ -85,32 +96,27 @@ def summary(model: nn.Module, input_shape: Sequence[int], batch_size: int = 64, 
         module._forward_hooks, module._backward_hooks = [], []
     found: dict[str, Layer] = {}
 
-    def note(name: str) -> Any:
-        def hook(module: nn.Module, args: tuple, output: Any) -> None:
-            y = output[0] if isinstance(output, tuple) else output
-            own = sum(p.numel() for p in module.parameters(recurse=False))
-            leaf = not any(module.children()) and args and isinstance(args[0], Tensor) and isinstance(y, Tensor)
-            before = found[name].flops if name in found else 0  # a module may be called more than once
-            found[name] = Layer(name.count("."), name, type(module).__name__, tuple(y.shape[1:]), own,
-                                before + (_flops(module, args[0], y) if leaf else 0))
+    def note(name: str, module: nn.Module, args: tuple, output: Any) -> None:
+        x, y = _tensors(args), _tensors(output)
+        flops = found[name].flops if name in found else 0  # a module may be called more than once
+        if y and not any(module.children()):
+            flops += _flops(module, x[0].numel() if x else 0, y[0].numel(), batch_size)
+        found[name] = Layer(name.count("."), name, type(module).__name__, tuple(y[0].shape[1:]) if y else (),
+                            sum(p.numel() for p in module.parameters(recurse=False)), flops)
 
-        return hook
-
-    handles = [module.register_forward_hook(note(name)) for name, module in model.named_modules() if name]
-    x = (randn if np.dtype(dtype).kind == "f" else zeros)(batch_size, *input_shape, dtype=dtype)
+    handles = [module.register_forward_hook(partial(note, name)) for name, module in model.named_modules() if name]
+    dtype = np.dtype(dtype or next((p.dtype for p in model.parameters()), float32))
+    x = (randn if dtype.kind == "f" else zeros)(batch_size, *input_shape, dtype=dtype)
     try:
-        with no_grad():
-            training = [(module, module.training) for module in model.modules()]
-            model.eval()(x)
-            for handle in handles:
-                handle.remove()
-            for module, mode in training:
-                module.training = mode
+        with evaluation(model):
+            model(x)
+        for handle in handles:
+            handle.remove()
         before = memory.stats()["allocated"]
         memory.reset_peak()
-        y = model(x)
-        if isinstance(y, Tensor) and y.requires_grad:
-            y.sum().backward()
+        with enable_grad():
+            if ends := [y.sum() for y in _tensors(model(x)) if y.requires_grad]:
+                sum(ends[1:], ends[0]).backward()
         step_bytes = memory.stats()["peak"] - before
     finally:
         backend.generator.bit_generator.state = random_state
@@ -129,24 +135,23 @@ def class_activation_map(model: nn.Module, images: Tensor, classes: Sequence[int
     ValueError if it has no such end.
 
     Reference: Zhou et al., Learning deep features for discriminative localization, CVPR 2016."""
-    kept: list[Tensor] = []
-    pools = [m for m in model.modules() if isinstance(m, nn.AdaptiveAvgPool2d) and m.output_size in (1, (1, 1), [1, 1])]
-    linears = [m for m in model.modules() if isinstance(m, nn.Linear)]
-    if not pools or not linears:
+    pooled, weights = [], []
+    with ExitStack() as hooks, evaluation(model):
+        for m in model.modules():
+            if isinstance(m, nn.Linear):
+                hooks.enter_context(m.register_forward_hook(lambda m, *_: weights.append(m.weight.array)))
+            if isinstance(m, nn.AdaptiveAvgPool2d) and m.output_size in (1, (1, 1), [1, 1]):
+                hooks.enter_context(m.register_forward_hook(lambda m, args, _: pooled.append(args[0].array)))
+        scores = _tensors(model(images))[0].array
+    if not (pooled and weights):
         raise ValueError("class_activation_map: the model must end in AdaptiveAvgPool2d(1) and Linear")
-    training = [(module, module.training) for module in model.modules()]
-    with pools[-1].register_forward_pre_hook(lambda module, args: kept.append(args[0])), no_grad():
-        try:
-            scores = model.eval()(images).array
-        finally:
-            for module, mode in training:
-                module.training = mode
-    features, weight = kept[-1].array, linears[-1].weight.array
+    features, weight = pooled[-1], weights[-1]
     if weight.shape != (scores.shape[-1], features.shape[1]):
         raise ValueError(f"class_activation_map: the last Linear has a weight of {weight.shape}, but what is pooled "
                          f"has {features.shape[1]} channels, and there are {scores.shape[-1]} scores")
     chosen = scores.argmax(1) if classes is None else np.asarray(classes)
-    if chosen.shape != scores.shape[:1] or (chosen.size and not 0 <= chosen.min() <= chosen.max() < len(weight)):
+    if chosen.shape != scores.shape[:1] or chosen.dtype.kind not in "iu" or (
+            chosen.size and not 0 <= chosen.min() <= chosen.max() < len(weight)):
         raise ValueError(f"class_activation_map: a class from 0 to {len(weight) - 1} is needed for each image, but "
                          f"{classes} came")
     return Tensor(np.einsum("nk,nkhw->nhw", weight[chosen], features))

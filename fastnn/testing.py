@@ -34,7 +34,8 @@ def gradcheck(func: Callable, inputs: Tensor | Sequence[Any], eps: float = 1e-6,
 
     def outputs() -> list[Tensor]:
         result = func(*args)
-        return [y for y in ([result] if isinstance(result, Tensor) else result) if y.is_floating_point()]
+        results = [result] if isinstance(result, Tensor) else result
+        return [y for y in results if isinstance(y, Tensor) and y.dtype.kind == "f"]
 
     def moved(x: Tensor, k: int, step: float) -> Array:
         value, x.array.flat[k] = x.array.flat[k], x.array.flat[k] + step
@@ -43,10 +44,11 @@ def gradcheck(func: Callable, inputs: Tensor | Sequence[Any], eps: float = 1e-6,
         x.array.flat[k] = value
         return y
 
-    names = [f"element {m} of output {j}" for j, y in enumerate(outputs()) for m in range(y.numel())]
-    y = concat([y.reshape(-1) for y in outputs()])
-    if not wanted or not y.requires_grad:
+    ys = outputs()
+    if not wanted or not any(y.requires_grad for y in ys):
         raise ValueError("gradcheck: at least one input must require grad, and an output depend on it")
+    names = [f"element {m} of output {j}" for j, y in enumerate(ys) for m in range(y.numel())]
+    y = concat([y.reshape(-1) for y in ys])
     for i, x in wanted.items():
         numeric = np.array([(moved(x, k, eps) - moved(x, k, -eps)) / (2 * eps) for k in range(x.numel())])
         grads = [autograd.grad(y, x, Tensor(unit), retain_graph=True, allow_unused=True)[0] for unit in np.eye(len(y))]

@@ -80,5 +80,8 @@ def test_mistakes(tmp_path):
         Ensemble([nn.Linear(1, 1)], "votes")
     with pytest.raises(RuntimeError, match="SnapshotEnsemble: there is no model yet"):
         SnapshotEnsemble(nn.Linear(1, 1), 2)(fastnn.ones(1, 1))
+    for cycle, keep in ((0, 5), (3, 0)):
+        with pytest.raises(ValueError, match="cycle and keep must be positive"):
+            SnapshotEnsemble(nn.Linear(1, 1), cycle, keep)
     with pytest.raises(OSError):
         Ensemble([tmp_path / "missing.safetensors"])

@@ -210,3 +210,10 @@ def test_lsuv_refuses_outputs_that_do_not_vary():
     with pytest.raises(ValueError, match=r"lsuv_: the variance of the output of Linear\(.*\) is 0"):
         init.lsuv_(net, fastnn.zeros(5, 3))
     assert not net[0]._forward_hooks and net.training
+
+
+def test_lsuv_leaves_weights_that_are_computed():
+    net = nn.utils.weight_norm(nn.Linear(3, 4))
+    before = {name: p.array.copy() for name, p in net.named_parameters()}
+    init.lsuv_(net, fastnn.randn(8, 3))
+    assert all((before[name] == p.array).all() for name, p in net.named_parameters())

@@ -68,6 +68,50 @@ def test_nested_networks_are_indented_and_nothing_changes():
     model(x)
 
 
+class Parts(nn.Module):
+    """Two layers that share a weight; the output is that of `ends`."""
+
+    def __init__(self, ends):
+        super().__init__()
+        self.first, self.second, self.ends = nn.Linear(4, 4), nn.Linear(4, 4), ends
+        self.second.weight = self.first.weight
+
+    def forward(self, x):
+        return self.ends(self.first(x), self.second(input=x))
+
+
+@pytest.mark.parametrize("ends", [lambda x, y: (x, y), lambda x, y: [x, None, (y, 1)], lambda x, y: {"x": x, "y": y}])
+def test_networks_of_several_outputs(ends):
+    model = nn.Sequential(Parts(ends)).double()
+    model[0].second.eval()
+    found = fastnn.summary(model, (4,), batch_size=7)
+    assert [layer.output_shape for layer in found.layers] == [(4,)] * 3
+    assert [layer.flops for layer in found.layers] == [0, 32, 32]
+    assert found.parameters == 24 and found.parameter_bytes == 8 * 24
+    assert model.training and not model[0].second.training
+    with fastnn.no_grad():
+        assert fastnn.summary(model, (4,), batch_size=7).step_bytes == found.step_bytes
+
+
+def test_modules_of_their_own_kind():
+    class Scaled(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = nn.Parameter(fastnn.ones(3, 4))
+
+        def forward(self, x):
+            return x * self.weight
+
+    class Silent(nn.Module):
+        def forward(self, x):
+            return None
+
+    assert fastnn.summary(nn.Sequential(Scaled(), nn.LayerNorm((3, 4))), (3, 4)).flops == 24
+    assert fastnn.summary(nn.Sequential(Silent()), (3,)).layers[0].output_shape == ()
+    weighed = nn.Sequential(nn.utils.weight_norm(nn.Linear(3, 4)))
+    assert fastnn.summary(weighed, (3,)).parameters == 12 + 4 + 4 and fastnn.summary(weighed, (3,)).flops == 24
+
+
 def test_summary_refuses():
     for shape, n in (((0,), 1), ((3, -1), 1), ((3,), 0)):
         with pytest.raises(fastnn.errors.ShapeError, match="summary: sizes must be positive"):
@@ -118,3 +162,23 @@ def test_maps_refuse():
         fastnn.class_activation_map(model, images)
     with pytest.raises(ValueError, match="a class from 0 to 4"):
         fastnn.class_activation_map(model[:4], images, [0, 5])
+    with pytest.raises(ValueError, match="a class from 0 to 4"):
+        fastnn.class_activation_map(model[:4], images, [0.0, 1.0])
+
+
+def test_maps_by_what_runs_last():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.head, self.features, self.unused = nn.Linear(6, 4), nn.Conv2d(3, 6, 3), nn.Linear(6, 4)
+            self.pool, self.unused_pool = nn.AdaptiveAvgPool2d(1), nn.AdaptiveAvgPool2d(1)
+
+        def forward(self, x):
+            y = self.features(x)
+            return self.head(self.pool(y).flatten(1)), y
+
+    model = Net().double()
+    images = fastnn.randn(2, 3, 7, 7, dtype=fastnn.float64)
+    maps = fastnn.class_activation_map(model, images, [1, 2])
+    scores, _ = model(images)
+    close(maps.array.mean((1, 2)) + model.head.bias.array[[1, 2]], scores.array[[0, 1], [1, 2]])

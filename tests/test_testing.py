@@ -69,3 +69,6 @@ def test_mistakes():
         gradcheck(lambda a: a * 2, fastnn.ones(2))
     with pytest.raises(ValueError, match="an output depend on it"):
         gradcheck(lambda a: a.detach(), double(2))
+    with pytest.raises(ValueError, match="an output depend on it"):
+        gradcheck(lambda a: (), double(2))
+    assert gradcheck(lambda a: (a * 2, None, 3), double(2))

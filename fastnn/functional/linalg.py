@@ -101,13 +101,16 @@ def bmm(input: Tensor, mat2: Tensor) -> Tensor:
 
 
 def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """y = x Wᵀ + b: x (*, in), y (*, out), W (out, in), b (out,); ShapeError or DTypeError where they do not fit.
+    """y = x Wᵀ + b: x (*, in), y (*, out), W (out, in), b (out,); or W (in,), b (), y (*). ShapeError or DTypeError
+    where they do not fit.
 
     >>> linear(fastnn.ones(1, 2), fastnn.tensor([[1.0, 2.0]]), fastnn.tensor([0.5]))
     tensor([[3.5]])"""
     if not alike(bias, input, weight):
         same_float("linear", {"bias": bias}, input=input, weight=weight)
     x, w = input.array, weight.array
+    if w.ndim == 1:
+        return matmul(input, weight) if bias is None else add(matmul(input, weight), bias)
     if w.ndim != 2 or not x.ndim or x.shape[-1] != w.shape[1]:
         raise ShapeError(f"linear: input of shape {x.shape} does not fit weight of shape {w.shape} (out, in features)")
     if bias is not None and bias.array.shape != w.shape[:1]:

@@ -15,7 +15,7 @@ import numpy as np
 
 from fastnn import backend, layout
 from fastnn.errors import ArgumentError, DTypeError, RangeError, ShapeError
-from fastnn.functional.activation import log_softmax, relu, rows
+from fastnn.functional.activation import log_softmax, logsigmoid, relu, rows, sigmoid
 from fastnn.functional.arguments import alike, check_tensor, same_float
 from fastnn.functional.elementwise import _sign, minimum, times, where
 from fastnn.functional.reduction import mean, norm, sum
@@ -74,7 +74,7 @@ def _fused(op: str, reduction: str, inputs: tuple[Tensor, ...], y: Array, first:
     n = n if reduction == "mean" else 1
     if reduction != "none":
         value = layout.empty((), y.dtype)
-        value.fill(np.float64(total) / n)
+        value.fill(np.float64(total) / n if n else np.nan)
     fits = [(x.array.shape, x.array.dtype) if x.requires_grad else None for x in inputs]
 
     def backward(grad: Array) -> list[Array | None]:
@@ -98,8 +98,8 @@ def _class_weight(x: Array, weight: Tensor | None) -> tuple[int, Array | None]:
 
 def _check_range(t: Array, n: int) -> None:
     """RangeError unless all of `t` are classes from 0 to n − 1."""
-    if (wrong := t[(t < 0) | (t >= n)]).size:
-        raise RangeError(f"Target {wrong[0]} is out of bounds. There are {n} classes")
+    if t.size and t.view(np.uint64).max() >= n:  # where what is negative is large
+        raise RangeError(f"Target {t[(t < 0) | (t >= n)][0]} is out of bounds. There are {n} classes")
 
 
 def _class_loss(op: str, input: Tensor, target: Tensor, weight: Tensor | None, run: Callable) -> tuple:
@@ -167,19 +167,19 @@ def nll_loss(input: Tensor, target: Tensor, weight: Tensor | None = None, *, ign
 
     Arguments, reductions and errors are those of `cross_entropy` with class targets."""
     def run(x: Array, t: Array, w: Array | None) -> tuple:
-        kept = t != ignore_index
-        _check_range(t[kept], x.shape[1])
-        at = np.flatnonzero(kept), t[kept]
-        loss, counted = np.zeros((2, len(x)), x.dtype)
-        counted[kept] = 1 if w is None else w[t[kept]]
-        loss[kept] = -counted[kept] * x[at]
+        kept = np.flatnonzero(t != ignore_index)
+        t = t[kept]
+        _check_range(t, x.shape[1])
+        loss, weights = np.zeros(len(x), x.dtype), np.full(len(t), -1, x.dtype) if w is None else -w[t]
+        loss[kept] = weights * x[kept, t]
 
         def gradient(dloss: Array) -> Array:
-            dx = np.zeros(x.shape, dloss.dtype)
-            dx[at] = -(dloss * counted)[kept]
+            dx = layout.empty(x.shape, x.dtype)
+            dx.fill(0)
+            dx[kept, t] = weights * (dloss[kept] if len(dloss) > 1 else dloss)
             return dx
 
-        return loss, gradient, loss.sum(dtype=float64), counted.sum(dtype=float64)
+        return loss, gradient, loss.sum(dtype=float64), -weights.sum(dtype=float64)
 
     return _class_loss("nll_loss", input, target, weight, run)
 
@@ -267,7 +267,8 @@ def smooth_l1_loss(input: Tensor, target: Tensor, *, beta: float = 1.0) -> Any:
 
 
 def _huber(d: Array, limit: float, factor: float) -> tuple[Array, Callable]:
-    slope = d.clip(-limit, limit, out=layout.empty_like(d))
+    slope = layout.empty_like(d)
+    backend.activation.hardtanh(d, (-limit, limit), slope, backend.n_threads())
     y = times(slope, -0.5)
     y += d
     y *= slope
@@ -298,28 +299,16 @@ def binary_cross_entropy_with_logits(input: Tensor, target: Tensor, weight: Tens
         return weight * binary_cross_entropy_with_logits(input, target, reduction="none", pos_weight=pos_weight)
     x, t = _arrays(input, target)
     if pos_weight is not None:
-        return (1 - target) * input + ((pos_weight - 1) * target + 1) * _softplus(-input)
-    y = np.abs(x, out=layout.empty_like(x))
-    np.log1p(np.exp(np.negative(y, out=y), out=y), out=y)
-    y += np.maximum(-x, 0)
-    y += (1 - t) * x
-    return y, lambda g: times(_sigmoid(x) - t, g), lambda g: times(x, -g)
-
-
-def _sigmoid(x: Array) -> Array:
-    p = layout.empty_like(x)
-    backend.activation.sigmoid(x, (), p, backend.n_threads())
-    return p
-
-
-def _softplus(x: Tensor) -> Tensor:
-    return binary_cross_entropy_with_logits(x, Tensor(np.zeros(x.shape, x.dtype)), reduction="none")
+        return (1 - target) * input - ((pos_weight - 1) * target + 1) * logsigmoid(input)
+    y = (1 - t) * x
+    y -= logsigmoid(Tensor(x)).array
+    return y, lambda g: times(sigmoid(Tensor(x)).array - t, g), lambda g: times(x, -g)
 
 
 @_loss
 def soft_margin_loss(input: Tensor, target: Tensor) -> Tensor:
     """log(1 + exp(−t·x)) for t = ±1; never overflows."""
-    return _softplus(-target * input)
+    return -logsigmoid(target * input)
 
 
 @_loss
@@ -356,7 +345,7 @@ def _floored(x: Tensor, least: float) -> Tensor:
 def cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-8) -> Tensor:
     """Σ x₁·x₂ / (max(‖x₁‖, eps) · max(‖x₂‖, eps)) along `dim`. The tensors broadcast."""
     product = x1 * x2
-    first, second = (_floored(norm(broadcast_to(x, product.shape), 2, dim), eps) for x in (x1, x2))
+    first, second = (_floored(norm(broadcast_to(x.to(product.dtype), product.shape), 2, dim), eps) for x in (x1, x2))
     return sum(product, dim) / (first * second)
 
 

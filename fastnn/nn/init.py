@@ -6,9 +6,8 @@ from typing import Any
 import numpy as np
 
 from fastnn import backend
-from fastnn.autograd import no_grad
 from fastnn.errors import ArgumentError
-from fastnn.nn.parameter import write
+from fastnn.nn.parameter import evaluation, write
 from fastnn.tensor import Tensor
 
 _GAINS = {"tanh": 5 / 3, "relu": math.sqrt(2.0), "selu": 0.75} | dict.fromkeys(
@@ -155,7 +154,8 @@ def lsuv_(model: Any, *data: Any, tol: float = 0.01, max_iterations: int = 10) -
     """Layer-sequential unit variance: orthonormal weights, no biases; then, layer by layer as `model(*data)` comes to
     them, weights divided by the standard deviation of the layer's output until its variance is within `tol` of 1.
 
-    Done for all modules that have `in_features` or `in_channels`, in evaluation mode; nothing else changes.
+    Done for all modules that have `in_features` or `in_channels` and a `weight` that is a parameter, in evaluation
+    mode; nothing else changes.
     Returns the model. ArgumentError if an output does not vary. Reference: Mishkin & Matas, ICLR 2016."""
     def fit(layer: Any, args: tuple, output: Any) -> Any:
         orthogonal_(layer.weight)
@@ -171,15 +171,12 @@ def lsuv_(model: Any, *data: Any, tol: float = 0.01, max_iterations: int = 10) -
         handles.pop(layer).remove()  # not again, if the layer is used twice
         return output
 
-    modes = {module: module.training for module in model.modules()}
-    handles = {layer: layer.register_forward_hook(fit, prepend=True) for layer in modes
-               if hasattr(layer, "in_features") or hasattr(layer, "in_channels")}
+    handles = {layer: layer.register_forward_hook(fit, prepend=True) for layer in model.modules()
+               if {"in_features", "in_channels"} & {*vars(layer)} and layer._parameters.get("weight") is not None}
     try:
-        with no_grad():
-            model.eval()(*data)
+        with evaluation(model):
+            model(*data)
     finally:
         for handle in handles.values():
             handle.remove()
-        for module, training in modes.items():
-            module.training = training
     return model

@@ -13,7 +13,6 @@ __all__ = [
 
 def _module(name: str, function: Callable, inputs: int = 2) -> type[FunctionModule]:
     class Loss(FunctionModule, function=function, inputs=inputs, shows=()):
-        __doc__ = function.__doc__
         __qualname__ = name
 
     Loss.__name__ = name

@@ -1,10 +1,12 @@
 """Parameter: a tensor that a module trains."""
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
 from fastnn import creation, layout
+from fastnn.autograd import no_grad
 from fastnn.tensor import Tensor, as_tensor, changing, owned
 
 
@@ -51,3 +53,16 @@ def zero_grads(parameters: Iterable[Tensor], set_to_none: bool) -> None:
     """Drop the gradients of all parameters or, with False, fill them with zeros."""
     for p in parameters:
         p.grad = None if set_to_none or p.grad is None else write(p.grad, np.zeros(()))
+
+
+@contextmanager
+def evaluation(model: Any) -> Iterator[None]:
+    """No tape, and evaluation mode; afterwards each module of the model is in its mode again."""
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        with no_grad():
+            yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode

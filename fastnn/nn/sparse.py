@@ -45,6 +45,6 @@ class Embedding(FunctionModule, function=F.embedding, inputs=2):
         return super().forward(input, self.weight)
 
     def extra_repr(self) -> str:
-        plain = {"padding_idx": None, "max_norm": None, "norm_type": 2.0, "scale_grad_by_freq": False}
-        told = [f", {name}={getattr(self, name)}" for name in plain if getattr(self, name) != plain[name]]
+        told = [f", {name}={getattr(self, name)}" for name, p in self.__signature__.parameters.items()
+                if getattr(self, name) != p.default]
         return f"{self.num_embeddings}, {self.embedding_dim}" + "".join(told)

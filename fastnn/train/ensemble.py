@@ -50,6 +50,8 @@ class SnapshotEnsemble(Ensemble):
 
     def __init__(self, model: nn.Module, cycle: Any, keep: int = 5, average: str = "probabilities") -> None:
         super().__init__([], average)
+        if keep < 1 or (isinstance(cycle, int) and cycle < 1):
+            raise ValueError(f"SnapshotEnsemble: cycle and keep must be positive, but {cycle} and {keep} came")
         self._source, self.cycle, self.keep, self.steps = (model,), cycle, keep, 0  # the model is no part of this one
 
     def step(self) -> bool:

@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastnn import nn
-from fastnn.autograd import no_grad
 from fastnn.data import DataLoader
 from fastnn.errors import ShapeError
 from fastnn.functional import cross_entropy, log_softmax, mse_loss, softmax
+from fastnn.nn.parameter import evaluation
 from fastnn.optim import Optimizer
 from fastnn.tensor import Tensor
 
@@ -125,16 +125,9 @@ def evaluate(model: nn.Module, batches: Iterable[Any], task: Task | None = None)
     >>> loader = fastnn.data.DataLoader([(fastnn.ones(2), 1)] * 5)
     >>> evaluate(nn.Linear(2, 3), loader)
     Accuracy(loss=..., accuracy=...)"""
-    task, training = task or Classification(), model.training
-    sums = np.zeros(task.terms)
-    model.eval()
-    try:
-        with no_grad():
-            for x, y in batches:
-                sums += task.sums(model(x), y)
-    finally:
-        model.train(training)
-    return task.score(sums)
+    task = task or Classification()
+    with evaluation(model):
+        return task.score(sum((task.sums(model(x), y) for x, y in batches), np.zeros(task.terms)))
 
 
 def fit(model: nn.Module, optimizer: Optimizer, training: DataLoader, validation: DataLoader, epochs: int,

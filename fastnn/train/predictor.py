@@ -5,10 +5,10 @@ from typing import Any
 import numpy as np
 
 from fastnn import models, nn
-from fastnn.autograd import no_grad
 from fastnn.data import preprocess as preparation
 from fastnn.data.transforms import Compose, Resize, ToFloat, Transform, View
 from fastnn.errors import ShapeError
+from fastnn.nn.parameter import evaluation
 from fastnn.serialization import load, save
 from fastnn.tensor import Tensor, as_tensor
 from fastnn.train.loop import Classification, Regression, Task
@@ -66,15 +66,9 @@ class Predictor:
         a = as_tensor(x).array
         if a.shape[1:] != self.shape:
             raise ShapeError(f"Predictor: samples must be {('N', *self.shape)}, got {a.shape}")
-        model, training = self.model, self.model.training
-        model.eval()
-        try:
-            with no_grad():
-                if view is None:
-                    return self.task.answers(model(self.transform()(a)))
-                return self.task.answers(self.averaging(view)(self.base(a)))
-        finally:
-            model.train(training)
+        with evaluation(self.model):
+            y = self.model(self.transform()(a)) if view is None else self.averaging(view)(self.base(a))
+            return self.task.answers(y)
 
     def save(self, path: Any) -> None:
         """Write everything to one safetensors file, wholly or not at all; see `fastnn.save`."""

@@ -30,6 +30,8 @@ def test_linear(shape, out, bias):
 
 def test_linear_of_a_transpose():
     check(lambda lib, x, w: F(lib).linear(x.T, w.T), normal(4, 3), normal(4, 5))
+    check(lambda lib, x, w: F(lib).linear(x, w), normal(2, 5, 3), normal(3))
+    check(lambda lib, x, w, b: F(lib).linear(x, w, b), normal(3), normal(3), normal())
 
 
 def test_linear_refuses():

@@ -88,6 +88,21 @@ def test_losses_of_infinities_and_nan():
     check(lambda lib, x, t: F(lib).cross_entropy(x, t, reduction="none"), x, np.array([0, 1, 1, 2]), grad=False)
 
 
+def test_logits_at_infinity():
+    x, t, v = np.array([np.inf, np.inf, -np.inf, 1e4, -1e4]), np.array([0.0, 0.5, 0.5, 0.0, 1.0]), np.array(2.0)
+    check(lambda lib, x, t, v: F(lib).binary_cross_entropy_with_logits(
+        x, t.detach(), pos_weight=v.detach(), reduction="none"), x, t, v)
+    signs = np.array([1.0, 1.0, -1.0, 1.0])
+    check(lambda lib, x, t: F(lib).soft_margin_loss(x, t.detach(), reduction="none"), x[:4], signs)
+
+
+def test_classes_that_weigh_nothing():
+    """0 / 0 is NaN, also when smoothing adds what other classes weigh."""
+    for smoothing in (0.0, 0.2):
+        check(lambda lib, x, w, s=smoothing: F(lib).cross_entropy(
+            x, lib.tensor([0, 0]), w.detach(), label_smoothing=s), normal(2, 3), np.array([0.0, 1.0, 1.0]), grad=False)
+
+
 def test_int32_targets():
     """PyTorch takes int64 and uint8 class indices only."""
     check(lambda lib, x, t: F(lib).cross_entropy(x, t), normal(4, 3), integers(0, 3, 4, dtype="int64"))
@@ -309,6 +324,7 @@ def test_distances(shape):
 def test_distances_broadcast():
     check(lambda lib, a, b: F(lib).cosine_similarity(a, b, 1), normal(4, 3, 5), normal(3, 1))
     check(lambda lib, a, b: F(lib).cosine_similarity(a, b, 0), normal(4, 3), normal(3))
+    check(lambda lib, a, b: F(lib).cosine_similarity(a.long(), b), positive(4, 3), normal(4, 3))
     check(lambda lib, a, b: F(lib).pairwise_distance(a, b), normal(4, 1, 5), normal(3, 5))
     check(lambda lib, a, b: F(lib).cosine_similarity(a, b), np.zeros((2, 3)), normal(2, 3))
 
