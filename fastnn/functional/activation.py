@@ -11,9 +11,9 @@ import numpy as np
 from fastnn import backend, layout
 from fastnn.errors import ArgumentError, ShapeError
 from fastnn.functional.arguments import alike, same_float
-from fastnn.functional.elementwise import Op, gt, mul, named, neg, where
+from fastnn.functional.elementwise import _MUL, Op, gt, mul, named, neg, times, where
 from fastnn.functional.pooling import Unpooled
-from fastnn.functional.shape import axis_of, chunk, install
+from fastnn.functional.shape import axis_of, install
 from fastnn.tensor import Array, Tensor, exclusive, float32, pending, recipe_of, record, shadow
 from fastnn.tensor import inplace as write_into
 
@@ -194,11 +194,30 @@ def threshold(input: Tensor, threshold: float, value: float, inplace: bool = Fal
 
 def glu(input: Tensor, dim: int = -1) -> Tensor:
     """a·sigmoid(b), a and b being the halves of x along `dim`; ShapeError if its size is odd. (Dauphin et al. 2017.)"""
-    shape = same_float("glu", input=input).shape
-    if not shape or shape[axis_of("glu", dim, len(shape))] % 2:
-        raise ShapeError(f"glu: dim {dim} of the input must have an even size, but the shape is {shape}")
-    a, b = chunk(input, 2, dim)
-    return mul(a, sigmoid(b))
+    x = same_float("glu", input=input)
+    axis = axis_of("glu", dim, x.ndim)
+    if not x.ndim or x.shape[axis] % 2:
+        raise ShapeError(f"glu: dim {dim} of the input must have an even size, but the shape is {x.shape}")
+    n, before = x.shape[axis] // 2, (slice(None),) * axis
+    first, second = (*before, slice(n)), (*before, slice(n, None))
+
+    def dense(half: Array) -> Array:
+        out = layout.empty(half.shape, x.dtype, layout.is_channels_last(x) and not x.flags.c_contiguous)
+        np.copyto(out, half)
+        return out
+
+    s, y = dense(x[second]), dense(x[first])
+    backend.activation.sigmoid(s, (), s, backend.n_threads())
+
+    def glu(grad: Array) -> tuple[Array]:
+        g, da, dx = layout.match(grad, s), dense(x[first]), layout.empty_like(x)
+        np.copyto(dx[first], times(g, s))
+        _MUL(da, g, da)
+        backend.activation.sigmoid_backward(da, s, (), da, backend.n_threads())
+        np.copyto(dx[second], da)
+        return (dx,)
+
+    return record(_MUL(y, s, y), (input,), glu, (input,))
 
 
 def sigmoid(input: Tensor) -> Tensor:

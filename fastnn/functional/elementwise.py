@@ -168,7 +168,7 @@ def _binary(name: str, doc: str, ufunc: Op, *rules: Rule, real: bool = False, re
     return named(op, name, f"{doc}, element by element.")
 
 
-def _masked(g: Array, zero: Array, half: Array | bool = False) -> Array:
+def masked(g: Array, zero: Array, half: Array | bool = False) -> Array:
     """g, but 0 where `zero` and g/2 where `half`."""
     out = times(g, 1 - 0.5 * half)
     np.copyto(out, 0, where=zero)
@@ -195,12 +195,12 @@ def _nonzero(ufunc: Op) -> Op:
 
 
 def _where(relation: Op) -> Rule:  # the gradient where relation(x, y) holds, else 0
-    return "xy", lambda g, z, x, y: _masked(g, ~relation(x, y))
+    return "xy", lambda g, z, x, y: masked(g, ~relation(x, y))
 
 
 _same: Rule = "", lambda g, z, x, y: g
-_larger: Rule = "xy", lambda g, z, x, y: _masked(g, x < y, x == y)  # the gradient goes to x where it is the larger
-_smaller: Rule = "xy", lambda g, z, x, y: _masked(g, x > y, x == y)
+_larger: Rule = "xy", lambda g, z, x, y: masked(g, x < y, x == y)  # the gradient goes to x where it is the larger
+_smaller: Rule = "xy", lambda g, z, x, y: masked(g, x > y, x == y)
 
 _to_both = named(lambda g: (g, g), "add", "the gradient goes to both")
 _plain_add = _binary("add", "x + y", _ADD, _same, _same)
@@ -238,7 +238,7 @@ eq, ne, lt, le, gt, ge, logical_and, logical_or, logical_xor = (
         ("logical_or", "or", np.logical_or), ("logical_xor", "xor", np.logical_xor)))  # fmt: skip
 bitwise_and, bitwise_or, bitwise_xor = (_binary(f"bitwise_{word}", f"x {word} y, by bits", ufunc) for word, ufunc in (
     ("and", np.bitwise_and), ("or", np.bitwise_or), ("xor", np.bitwise_xor)))  # fmt: skip
-_CHOICE: tuple[Rule, ...] = ("w", lambda g, z, x, y, w: _masked(g, ~w)), ("w", lambda g, z, x, y, w: _masked(g, w))
+_CHOICE: tuple[Rule, ...] = ("w", lambda g, z, x, y, w: masked(g, ~w)), ("w", lambda g, z, x, y, w: masked(g, w))
 
 
 def _scaled(op: Op, sign: str) -> Op:
