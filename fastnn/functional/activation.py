@@ -108,7 +108,9 @@ def prelu(input: Tensor, weight: Tensor) -> Tensor:
         raise ShapeError(f"prelu: weight must have 1 or {C} numbers for input {a.shape}, but has shape {weight.shape}")
     inner = w.size == 1 or a.ndim == 2  # else the channels are put there
     x = layout.dense(a) if inner else layout.channels_last(a.reshape(*a.shape[:3], math.prod(a.shape[3:])))
-    y, wide = layout.empty_like(x), w if w.size > 127 else np.tile(w, 256 // w.size)
+    y, wide = layout.empty_like(x), layout.empty((max(1, 256 // w.size), w.size), w.dtype)
+    wide[...] = w  # over and over, for vectors
+    wide = wide.reshape(-1)
     backend.activation.prelu(x, wide, y, backend.n_threads())
 
     def prelu(grad: Array) -> tuple[Array, Array]:

@@ -103,9 +103,9 @@ def _found(input: Tensor, y: Array, place: Array, return_indices: bool) -> Any:
 def _pixels(tap: Array, kernel: Pair, dilation: Pair, top: Array, left: Array, W: int) -> Array:
     """Where in a plane W wide the taps of these numbers are, of windows that begin at these rows and columns; all in
     the order (N, oH, oW, C), the result in (N, C, oH, oW)."""
-    i, j = np.indices(kernel, np.int32).reshape(2, -1)
-    pixels = (i * (dilation[0] * W) + j * dilation[1])[tap]
-    pixels += (top * W + left).astype(np.int32, copy=False)
+    i, j = np.indices(kernel).reshape(2, -1)
+    pixels = (i * (dilation[0] * W) + j * dilation[1]).astype(np.int32)[tap]
+    pixels += top * W + left
     return pixels.transpose(0, 3, 1, 2)
 
 
@@ -118,14 +118,15 @@ def max_pool2d(input: Tensor, kernel_size: IntOrPair, stride: IntOrPair | None =
     """
     x = _input("max_pool2d", input)
     where, y = _windows("max_pool2d", x, kernel_size, stride, padding, dilation, ceil_mode)
-    kernel, (sH, sW), (pH, pW), dilation = where
+    kernel, (sH, sW), (pH, pW), apart = where
     few = math.prod(kernel) <= 256  # taps, so that their numbers are bytes; else the places are pixels
     place = layout.empty(y.shape, np.uint8 if few else np.int32, True)
     backend.pooling.max_pool2d(x, y, place, *where, backend.n_threads())
 
     def indices() -> Array:
-        top, left = np.arange(y.shape[2])[:, None, None] * sH - pH, np.arange(y.shape[3])[:, None] * sW - pW
-        return _pixels(place.transpose(0, 2, 3, 1), kernel, dilation, top, left, x.shape[3]) if few else place
+        top, left = (np.arange(n, dtype=np.int32)[:, None] for n in y.shape[2:])
+        top, left = top[..., None] * sH - pH, left * sW - pW
+        return _pixels(place.transpose(0, 2, 3, 1), kernel, apart, top, left, x.shape[3]) if few else place
 
     return _pooled(input, y, lambda dy, dx, n: backend.pooling.max_pool2d_backward(dy, place, dx, *where, n),
                    indices if return_indices else None)
@@ -227,7 +228,7 @@ def fractional_max_pool2d(input: Tensor, kernel_size: IntOrPair, output_size: In
         u = np.full((N, C, 2), 0.5, x.dtype)
     if u.shape != (N, C, 2) or not np.all((u >= 0) & (u <= 1)):
         raise ShapeError(f"{op}: _random_samples must be ({N}, {C}, 2) numbers from 0 to 1, but shape {u.shape} came")
-    starts = []  # the first rows and columns of windows, (N, O, C)
+    starts: list[Array] = []  # the first rows and columns of windows, (N, O, C)
     for k, o, n, sample in zip(kernel, out, sizes, u[:, None].transpose(3, 0, 1, 2)[::-1], strict=True):
         step = x.dtype.type(n - k) / x.dtype.type(max(o - 1, 1))
         start = ((np.arange(o, dtype=x.dtype)[:, None] + sample) * step).astype(np.intp) - (sample * step).astype(np.intp)
