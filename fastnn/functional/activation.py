@@ -11,7 +11,7 @@ import numpy as np
 from fastnn import backend, layout
 from fastnn.errors import ArgumentError, ShapeError
 from fastnn.functional.arguments import alike, same_float
-from fastnn.functional.elementwise import _MUL, Op, gt, mul, named, neg, times, where
+from fastnn.functional.elementwise import Op, gt, mul, named, neg, times, where
 from fastnn.functional.pooling import Unpooled
 from fastnn.functional.shape import axis_of, install
 from fastnn.tensor import Array, Tensor, exclusive, float32, pending, recipe_of, record, shadow
@@ -108,9 +108,7 @@ def prelu(input: Tensor, weight: Tensor) -> Tensor:
         raise ShapeError(f"prelu: weight must have 1 or {C} numbers for input {a.shape}, but has shape {weight.shape}")
     inner = w.size == 1 or a.ndim == 2  # else the channels are put there
     x = layout.dense(a) if inner else layout.channels_last(a.reshape(*a.shape[:3], math.prod(a.shape[3:])))
-    y, wide = layout.empty_like(x), layout.empty((max(1, 256 // w.size), w.size), w.dtype)
-    wide[...] = w  # over and over, for vectors
-    wide = wide.reshape(-1)
+    y, wide = layout.empty_like(x), w[None].repeat(max(1, 256 // w.size), 0).reshape(-1)  # for vectors
     backend.activation.prelu(x, wide, y, backend.n_threads())
 
     def prelu(grad: Array) -> tuple[Array, Array]:
@@ -201,25 +199,24 @@ def glu(input: Tensor, dim: int = -1) -> Tensor:
     if not x.ndim or x.shape[axis] % 2:
         raise ShapeError(f"glu: dim {dim} of the input must have an even size, but the shape is {x.shape}")
     n, before = x.shape[axis] // 2, (slice(None),) * axis
-    first, second = (*before, slice(n)), (*before, slice(n, None))
 
-    def dense(half: Array) -> Array:
-        out = layout.empty(half.shape, x.dtype, layout.is_channels_last(x) and not x.flags.c_contiguous)
-        np.copyto(out, half)
-        return out
+    def halves(z: Array) -> tuple[Array, Array]:
+        return z[(*before, slice(n))], z[(*before, slice(n, None))]
 
-    s, y = dense(x[second]), dense(x[first])
+    a, b = halves(x)
+    s = layout.empty(b.shape, b.dtype, layout.is_channels_last(x))
+    np.copyto(s, b)
     backend.activation.sigmoid(s, (), s, backend.n_threads())
 
     def glu(grad: Array) -> tuple[Array]:
-        g, da, dx = layout.match(grad, s), dense(x[first]), layout.empty_like(x)
-        np.copyto(dx[first], times(g, s))
-        _MUL(da, g, da)
-        backend.activation.sigmoid_backward(da, s, (), da, backend.n_threads())
-        np.copyto(dx[second], da)
+        grad, dx = layout.match(grad, s), layout.empty_like(x)
+        (da, db), ds = halves(dx), times(grad, a)
+        backend.activation.sigmoid_backward(ds, s, (), ds, backend.n_threads())
+        np.copyto(da, times(grad, s))
+        np.copyto(db, ds)
         return (dx,)
 
-    return record(_MUL(y, s, y), (input,), glu, (input,))
+    return record(times(s, a), (input,), glu, (input,))
 
 
 def sigmoid(input: Tensor) -> Tensor:

@@ -20,10 +20,8 @@ import numpy as np
 
 from fastnn import backend, layout
 from fastnn.errors import ArgumentError, DTypeError, ShapeError
+from fastnn.functional import elementwise
 from fastnn.functional.arguments import Geometry, IntOrPair, Pair, alike, geometry, images, n_windows, pair, same_float
-from fastnn.functional.elementwise import abs as absolute
-from fastnn.functional.elementwise import masked
-from fastnn.functional.elementwise import pow as power
 from fastnn.tensor import Array, Tensor, pending, record
 
 __all__ = ["adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_max_pool1d", "adaptive_max_pool2d", "avg_pool1d",
@@ -37,22 +35,24 @@ def _input(op: str, input: Tensor) -> Array:
     return images(op, input.array if alike(None, input) else same_float(op, input=input))
 
 
-def _windows(op: str, x: Array, kernel_size: IntOrPair, stride: IntOrPair | None, padding: IntOrPair,
-             dilation: IntOrPair, ceil_mode: bool) -> tuple[Geometry, Array]:
-    """(kernel, stride, padding, dilation), and an array for the output."""
+def _windows(op: str, input: Tensor, kernel_size: IntOrPair, stride: IntOrPair | None, padding: IntOrPair,
+             dilation: IntOrPair, ceil_mode: bool) -> tuple[Array, Array, Geometry]:
+    """The input, an array for the output, and (kernel, stride, padding, dilation)."""
+    x = _input(op, input)
     where = geometry(op, kernel_size, kernel_size if stride is None else stride, padding, dilation)
     (kH, kW), _, (pH, pW), _ = where
     if pH > kH // 2 or pW > kW // 2:
         raise ArgumentError(f"{op}: padding={where[2]} must be at most half of kernel_size={where[0]}")
-    return where, layout.empty((*x.shape[:2], *n_windows(op, x.shape[2:], where, ceil_mode)), x.dtype, True)
+    return x, layout.empty((*x.shape[:2], *n_windows(op, x.shape[2:], where, ceil_mode)), x.dtype, True), where
 
 
-def _adapted(op: str, x: Array, output_size: Sizes) -> Array:
-    """An array for the output of the size asked for."""
+def _adapted(op: str, input: Tensor, output_size: Sizes) -> tuple[Array, Array]:
+    """The input, and an array for the output of the size asked for."""
+    x = _input(op, input)
     sizes = output_size if isinstance(output_size, (tuple, list)) else (output_size,) * 2
     if None in sizes and len(sizes) == 2:
         sizes = [own if size is None else size for own, size in zip(x.shape[2:], sizes, strict=True)]
-    return layout.empty((*x.shape[:2], *pair(sizes, op, "output_size")), x.dtype, True)
+    return x, layout.empty((*x.shape[:2], *pair(sizes, op, "output_size")), x.dtype, True)
 
 
 class Unpooled:
@@ -71,16 +71,15 @@ class Unpooled:
     def compute(self, relu: bool = False) -> Array:
         dy = layout.channels_last(self.dy if self.dy.ndim == 4 else self.dy[None])
         if relu:
-            masked = layout.empty_like(self.y)  # type: ignore[arg-type]
-            backend.activation.relu_backward(dy, self.y, (), masked, backend.n_threads())
-            dy = masked
+            grad, dy = dy, layout.empty_like(self.y)  # type: ignore[arg-type]
+            backend.activation.relu_backward(grad, self.y, (), dy, backend.n_threads())
         dx = layout.empty((*dy.shape[:2], *self.shape[-2:]), dy.dtype, True)
         self.fill(dy, dx, backend.n_threads())
         return dx if len(self.shape) == 4 else dx.reshape(self.shape)
 
 
-def _pooled(input: Tensor, y: Array, fill: Fill, indices: Callable[[], Array] | None = None, means: bool = False) -> Any:
-    """The output y, of maxima unless of `means`, and with it what `indices` returns, if given."""
+def _pooled(input: Tensor, y: Array, fill: Fill, indices: Callable | None = None, means: bool = False) -> Any:
+    """The output y, of maxima unless of `means`, and with it the array that `indices` returns, if given."""
     shape = input.shape
 
     def pool2d(grad: Array) -> tuple[Array | Tensor]:
@@ -88,10 +87,10 @@ def _pooled(input: Tensor, y: Array, fill: Fill, indices: Callable[[], Array] | 
         recipe = Unpooled(shape, grad, fill, y if same else None)
         return (recipe.compute() if means or len(shape) < 4 else pending(recipe),)
 
-    out, *more = [a if len(shape) == 4 else layout.contiguous(a[0]) for a in ((y, indices()) if indices else (y,))]
-    out = record(out, (input,), pool2d)
+    found, *pixels = [a if len(shape) == 4 else layout.contiguous(a[0]) for a in ((y, indices()) if indices else (y,))]
+    out = record(found, (input,), pool2d)
     version = out._version
-    return (out, Tensor(more[0].astype(np.int64))) if indices else out
+    return (out, Tensor(pixels[0].astype(np.int64))) if indices else out
 
 
 def _found(input: Tensor, y: Array, place: Array, return_indices: bool) -> Any:
@@ -116,8 +115,7 @@ def max_pool2d(input: Tensor, kernel_size: IntOrPair, stride: IntOrPair | None =
     >>> max_pool2d(fastnn.arange(16.0).view(1, 1, 4, 4), 2, return_indices=True)[1].tolist()
     [[[[5, 7], [13, 15]]]]
     """
-    x = _input("max_pool2d", input)
-    where, y = _windows("max_pool2d", x, kernel_size, stride, padding, dilation, ceil_mode)
+    x, y, where = _windows("max_pool2d", input, kernel_size, stride, padding, dilation, ceil_mode)
     kernel, (sH, sW), (pH, pW), apart = where
     few = math.prod(kernel) <= 256  # taps, so that their numbers are bytes; else the places are pixels
     place = layout.empty(y.shape, np.uint8 if few else np.int32, True)
@@ -132,6 +130,14 @@ def max_pool2d(input: Tensor, kernel_size: IntOrPair, stride: IntOrPair | None =
                    indices if return_indices else None)
 
 
+def _mean(op: str, input: Tensor, kernel_size: IntOrPair, stride: IntOrPair | None, padding: IntOrPair,
+          ceil_mode: bool, count_include_pad: bool = True, divisor_override: int | None = None) -> Tensor:
+    x, y, where = _windows(op, input, kernel_size, stride, padding, 1, ceil_mode)
+    settings = *where[:3], count_include_pad, divisor_override or 0
+    backend.pooling.avg_pool2d(x, y, *settings, backend.n_threads())
+    return _pooled(input, y, lambda dy, dx, n: backend.pooling.avg_pool2d_backward(dy, dx, *settings, n), means=True)
+
+
 def avg_pool2d(input: Tensor, kernel_size: IntOrPair, stride: IntOrPair | None = None, padding: IntOrPair = 0,
                ceil_mode: bool = False, count_include_pad: bool = True, divisor_override: int | None = None) -> Tensor:
     """The mean of each window: its sum / `divisor_override`, or / its size, with padding if `count_include_pad`.
@@ -141,11 +147,7 @@ def avg_pool2d(input: Tensor, kernel_size: IntOrPair, stride: IntOrPair | None =
     """
     if divisor_override is not None and not (isinstance(divisor_override, int) and divisor_override):
         raise ArgumentError(f"avg_pool2d: divisor_override must be an int other than 0, but {divisor_override!r} came")
-    x = _input("avg_pool2d", input)
-    where, y = _windows("avg_pool2d", x, kernel_size, stride, padding, 1, ceil_mode)
-    settings = *where[:3], count_include_pad, divisor_override or 0
-    backend.pooling.avg_pool2d(x, y, *settings, backend.n_threads())
-    return _pooled(input, y, lambda dy, dx, n: backend.pooling.avg_pool2d_backward(dy, dx, *settings, n), means=True)
+    return _mean("avg_pool2d", input, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override)
 
 
 def lp_pool2d(input: Tensor, norm_type: float, kernel_size: IntOrPair, stride: IntOrPair | None = None,
@@ -157,12 +159,13 @@ def lp_pool2d(input: Tensor, norm_type: float, kernel_size: IntOrPair, stride: I
     [[[5.0]]]
     """
     if math.isinf(norm_type):
-        s = 1 if norm_type > 0 else -1
-        extreme: Any = max_pool2d(absolute(input) * s, kernel_size, stride, 0, 1, ceil_mode)
+        s = math.copysign(1, norm_type)
+        extreme: Any = max_pool2d(elementwise.abs(input) * s, kernel_size, stride, 0, 1, ceil_mode)
         return extreme * s
-    kH, kW = pair(kernel_size, "lp_pool2d", "kernel_size", 1)
-    sums = avg_pool2d(power(input, norm_type), kernel_size, stride, 0, ceil_mode) * (kH * kW)
-    return power(record(sums.array, (sums,), lambda grad: (masked(grad, sums.array == 0),)), 1 / norm_type)
+    area = math.prod(pair(kernel_size, "lp_pool2d", "kernel_size", 1))
+    sums = _mean("lp_pool2d", elementwise.pow(input, norm_type), kernel_size, stride, 0, ceil_mode) * area
+    smooth = record(sums.array, (sums,), lambda grad: (elementwise.masked(grad, sums.array == 0),))
+    return elementwise.pow(smooth, 1 / norm_type)
 
 
 def adaptive_avg_pool2d(input: Tensor, output_size: Sizes) -> Tensor:
@@ -172,16 +175,14 @@ def adaptive_avg_pool2d(input: Tensor, output_size: Sizes) -> Tensor:
     >>> adaptive_avg_pool2d(fastnn.arange(12.0).view(1, 1, 3, 4), (None, 2)).tolist()
     [[[[0.5, 2.5], [4.5, 6.5], [8.5, 10.5]]]]
     """
-    x = _input("adaptive_avg_pool2d", input)
-    y = _adapted("adaptive_avg_pool2d", x, output_size)
+    x, y = _adapted("adaptive_avg_pool2d", input, output_size)
     backend.pooling.adaptive_avg_pool2d(x, y, backend.n_threads())
     return _pooled(input, y, backend.pooling.adaptive_avg_pool2d_backward, means=True)
 
 
 def adaptive_max_pool2d(input: Tensor, output_size: Sizes, return_indices: bool = False) -> Maxima:
     """The maxima of the windows of `adaptive_avg_pool2d`."""
-    x = _input("adaptive_max_pool2d", input)
-    y = _adapted("adaptive_max_pool2d", x, output_size)
+    x, y = _adapted("adaptive_max_pool2d", input, output_size)
     place = layout.empty(y.shape, np.int32, True)
     backend.pooling.adaptive_max_pool2d(x, y, place, backend.n_threads())
     return _found(input, y, place, return_indices)
@@ -217,21 +218,20 @@ def fractional_max_pool2d(input: Tensor, kernel_size: IntOrPair, output_size: In
     out = pair(given, op, "output_size", 1)
     if any(o + k - 1 > n for o, k, n in zip(out, kernel, sizes, strict=True)):
         raise ShapeError(f"{op}: {out} windows of {kernel} need an input of as many pixels less 1, not {sizes}")
-    if _random_samples is not None:
-        u = same_float(op, _random_samples=_random_samples, input=input)
-    elif training:
-        u = backend.generator.random((N, C, 2), x.dtype)
-    elif draws > 0 and not return_indices:
+    if draws > 0 and not (training or return_indices or _random_samples is not None):
         several: list[Any] = [fractional_max_pool2d(input, kernel, out) for _ in range(draws)]
         return sum(several[1:], several[0]) / draws
+    if _random_samples is not None:
+        u = same_float(op, _random_samples=_random_samples, input=input)
     else:
-        u = np.full((N, C, 2), 0.5, x.dtype)
+        u = backend.generator.random((N, C, 2), x.dtype) if training else np.full((N, C, 2), 0.5, x.dtype)
     if u.shape != (N, C, 2) or not np.all((u >= 0) & (u <= 1)):
         raise ShapeError(f"{op}: _random_samples must be ({N}, {C}, 2) numbers from 0 to 1, but shape {u.shape} came")
     starts: list[Array] = []  # the first rows and columns of windows, (N, O, C)
     for k, o, n, sample in zip(kernel, out, sizes, u[:, None].transpose(3, 0, 1, 2)[::-1], strict=True):
         step = x.dtype.type(n - k) / x.dtype.type(max(o - 1, 1))
-        start = ((np.arange(o, dtype=x.dtype)[:, None] + sample) * step).astype(np.intp) - (sample * step).astype(np.intp)
+        start = ((np.arange(o, dtype=x.dtype)[:, None] + sample) * step).astype(np.intp)
+        start -= (sample * step).astype(np.intp)
         start[:, -1] = n - k
         starts.append(start)
     (top, left), (H, W) = (starts[0][:, :, None], starts[1][:, None]), sizes
@@ -253,8 +253,8 @@ _BESIDE = {"kernel_size": 1, "stride": 1, "padding": 0, "dilation": 1, "output_s
 def _along_line(pool2d: Any) -> Callable[..., Any]:
     """The form of `pool2d` in 1-D, with the same arguments but divisor_override."""
     name = pool2d.__name__.replace("2d", "1d")
-    parameters = inspect.signature(pool2d).parameters.values()
-    signature = inspect.Signature([p for p in parameters if p.name != "divisor_override"])
+    parameters = inspect.signature(pool2d).parameters
+    signature = inspect.Signature([p for key, p in parameters.items() if key != "divisor_override"])
 
     @functools.wraps(pool2d)
     def pool1d(*args: Any, **settings: Any) -> Any:
@@ -272,10 +272,8 @@ def _along_line(pool2d: Any) -> Callable[..., Any]:
             raise type(error)(str(error).replace(pool2d.__name__, name)) from None
         return tuple(part.squeeze(-2) for part in y) if isinstance(y, tuple) else y.squeeze(-2)
 
-    pool1d.__name__ = pool1d.__qualname__ = name
-    pool1d.__doc__ = f"`{pool2d.__name__}` in 1-D: of (N, C, L) or (C, L), with one number for each size."
     pool1d.__signature__ = signature  # type: ignore[attr-defined]
-    return pool1d
+    return elementwise.named(pool1d, name, f"`{pool2d.__name__}` in 1-D: of (N, C, L) or (C, L), one number a size.")
 
 
 max_pool1d, avg_pool1d, lp_pool1d, adaptive_avg_pool1d, adaptive_max_pool1d = map(
