@@ -204,7 +204,7 @@ def glu(input: Tensor, dim: int = -1) -> Tensor:
         return z[(*before, slice(n))], z[(*before, slice(n, None))]
 
     a, b = halves(x)
-    s = layout.empty(b.shape, b.dtype, layout.is_channels_last(x))
+    s = layout.empty(b.shape, b.dtype.newbyteorder("="), layout.is_channels_last(x))
     np.copyto(s, b)
     backend.activation.sigmoid(s, (), s, backend.n_threads())
 

@@ -82,7 +82,6 @@ def _apply(op: str, ufunc: Op, rules: tuple[Rule, ...], dtype: Any, xs: tuple[Te
         return record(z, (), lambda g: ())
     read = tuple([a if name in reads else None for name, a in zip("zxyw", (z, *arrays))])  # noqa: B905
     saved = tuple([x for x, a in zip(xs, read[1:]) if a is not None]) if reads else ()  # noqa: B905
-
     fits = tuple(terms)
 
     def backward(g: Array) -> tuple[Array | None, ...]:  # the gradients of the broadcast, promoted operands, fitted
@@ -301,9 +300,9 @@ for _name, _op in {
     "add": _add, "sub": _sub, "mul": mul, "truediv": div, "floordiv": floor_divide, "mod": remainder, "pow": pow,
     "and": bitwise_and, "or": bitwise_or, "xor": bitwise_xor}.items():  # fmt: skip
     install(**{f"__{_name}__": _operator(_op), f"__r{_name}__": _operator(_op, True), f"__i{_name}__": _changing(_op)})
-_NEVER_IN_PLACE = {"isfinite", "isinf", "isnan", "maximum", "minimum", "where"}
 install(**{name: globals()[name] for name in __all__})
-install(**{f"{name}_": _changing(globals()[name]) for name in {*__all__} - _NEVER_IN_PLACE})
+install(**{f"{name}_": _changing(globals()[name]) for name in {*__all__} - {
+    "isfinite", "isinf", "isnan", "maximum", "minimum", "where"}})
 install(**{f"__{op.__name__}__": _operator(op) for op in (eq, ne, lt, le, gt, ge)})
 install(__neg__=neg, __abs__=abs, __invert__=bitwise_not, __pos__=lambda x: x)
 install(copy_=copy_, fill_=copy_, zero_=lambda x: copy_(x, 0), where=lambda x, condition, y: where(condition, x, y))
