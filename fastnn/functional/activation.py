@@ -11,7 +11,7 @@ import numpy as np
 from fastnn import backend, layout
 from fastnn.errors import ArgumentError, ShapeError
 from fastnn.functional.arguments import alike, same_float
-from fastnn.functional.elementwise import Op, gt, mul, named, neg, times, where
+from fastnn.functional.elementwise import _MUL, Op, gt, mul, named, neg, times, where
 from fastnn.functional.pooling import Unpooled
 from fastnn.functional.shape import axis_of, install
 from fastnn.tensor import Array, Tensor, exclusive, float32, pending, recipe_of, record, shadow
@@ -205,7 +205,9 @@ def glu(input: Tensor, dim: int = -1) -> Tensor:
 
     a, b = halves(x)
     s = layout.empty(b.shape, b.dtype.newbyteorder("="), layout.is_channels_last(x))
+    y = layout.empty_like(s)
     np.copyto(s, b)
+    np.copyto(y, a)
     backend.activation.sigmoid(s, (), s, backend.n_threads())
 
     def glu(grad: Array) -> tuple[Array]:
@@ -216,7 +218,7 @@ def glu(input: Tensor, dim: int = -1) -> Tensor:
         np.copyto(db, ds)
         return (dx,)
 
-    return record(times(s, a), (input,), glu, (input,))
+    return record(_MUL(y, s, y), (input,), glu, (input,))
 
 
 def sigmoid(input: Tensor) -> Tensor:
