@@ -11,7 +11,7 @@ from harness import check, close
 
 import fastnn
 import fastnn.nn.functional as F
-from fastnn import backend, nn
+from fastnn import backend, layout, nn
 
 erf = np.vectorize(math.erf, otypes="d")
 ORACLES = {
@@ -70,11 +70,26 @@ def test_prelu(rng, shape):
         check(F.prelu, x, rng.standard_normal(n), oracle=ORACLES["prelu"], tol=3e-5 if x.size > 1e4 else None)
 
 
-@pytest.mark.parametrize("dim", [-1, 0, 2])
-def test_glu(rng, dim):
-    x = rng.standard_normal((4, 3, 2, 6))
+@pytest.mark.parametrize(("shape", "dim"), [
+    ((4, 3, 2, 6), -1), ((4, 3, 2, 6), 0), ((4, 3, 2, 6), 2), ((2, 8, 5, 3), 1), ((6,), 0), ((4, 2, 3), 1),
+    ((3, 16, 30, 20), 1), ((2, 2, 1, 1), -3)], ids=str)  # fmt: skip
+def test_glu(rng, shape, dim):
+    x = rng.standard_normal(shape)
     check(F.glu, x, kwargs={"dim": dim},
           oracle=lambda x, dim: (lambda a, b: a / (1 + np.exp(-b)))(*np.split(x, 2, dim)))  # fmt: skip
+
+
+def test_glu_keeps_the_memory_order_and_notices_changes(rng):
+    x = fastnn.tensor(rng.standard_normal((2, 8, 4, 6)))
+    h = fastnn.Tensor(layout.channels_last(x.array), requires_grad=True) * 1
+    for dim in (1, 2, 3):
+        y = F.glu(h, dim)
+        assert layout.is_channels_last(y.array) and y.grad_fn.name() == "GluBackward"
+        close(y, F.glu(x, dim).array)
+        close(F.glu(fastnn.Tensor(x.array.astype(">f8")), dim), y.array)
+    h.mul_(2)
+    with pytest.raises(RuntimeError, match="in place"):
+        y.sum().backward()
 
 
 def test_softmin_and_softmax2d(rng):

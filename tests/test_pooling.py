@@ -162,6 +162,16 @@ def test_power_means_against_their_definition(rng, p):
     close(y, (pairs.max(0) if p == np.inf else pairs.sum(0) ** (1 / p)).astype(y.dtype))
 
 
+@pytest.mark.parametrize("p", [1, 2, 3, 1.5])
+def test_power_means_of_zeros_have_gradient_0(p):
+    x = fastnn.zeros(1, 2, 4, 6, requires_grad=True)
+    (F.lp_pool2d(x, p, 2).sum() + F.lp_pool1d(x[0], p, 3).sum()).backward()
+    assert not x.grad.array.any()
+    x = fastnn.tensor([[[-1.0, 0.0, 0.0], [0.0, 0.0, 2.0]]], requires_grad=True)
+    F.lp_pool2d(F.relu(x), p, (1, 2), 1).sum().backward()
+    close(x.grad, np.array([[[0.0, 0.0, 0.0], [0.0, 0.0, 1.0]]], np.float32))
+
+
 def fractional_by_definition(x, kernel, size, samples):
     """Graham's regions, for each image and channel: increments of floor(alpha (i + u)); the last ends the axis."""
     y, indices = np.empty((*x.shape[:2], *size)), np.empty((*x.shape[:2], *size), np.int64)
@@ -182,6 +192,7 @@ def fractional_by_definition(x, kernel, size, samples):
 
 @pytest.mark.parametrize(("shape", "kernel", "size"), [
     ((2, 3, 9, 8), (2, 3), (4, 5)), ((1, 17, 7, 7), (3, 2), (1, 6)), ((5, 2, 6, 5), (1, 1), (6, 5)),
+    ((1, 2, 20, 19), (16, 17), (3, 2)),
 ])
 def test_fractional_max_pool2d_against_its_definition(rng, shape, kernel, size):
     samples = rng.integers(0, 256, (*shape[:2], 2)) / 256  # so that both dtypes have the same regions
@@ -269,6 +280,24 @@ def test_unusual_sizes():
     assert x.grad.shape == (0, 3, 6, 5)
 
 
+def test_fractional_ties_and_nan():
+    x = np.zeros((1, 3, 4, 4))
+    x[:, 1, 0, 0], x[:, 1, 1, 0], x[:, 2] = np.nan, np.nan, -np.inf
+    samples = fastnn.zeros(1, 3, 2, dtype=fastnn.float64)
+    y, indices = F.fractional_max_pool2d(fastnn.tensor(x), 2, (1, 2), return_indices=True, _random_samples=samples)
+    np.testing.assert_array_equal(y.array[0, :, 0], [[0, 0], [0, 0], [-np.inf, -np.inf]])
+    assert indices.tolist()[0] == [[[8, 10]]] * 3  # the one row of windows is the last; the first of equals wins
+    x[:, 1, 2, 0] = x[:, 1, 3, 0] = np.nan
+    y, indices = F.fractional_max_pool2d(fastnn.tensor(x), 2, (1, 2), return_indices=True, _random_samples=samples)
+    assert np.isnan(y.array[0, 1, 0, 0]) and indices.array[0, 1, 0, 0] == 12  # the last NaN
+
+
+def test_indices_of_rows_with_a_large_dilation():
+    x = fastnn.arange(20.0).view(1, 1, 2, 10)
+    _, indices = F.max_pool2d(x, (1, 3), 1, (0, 1), (2**27, 2), return_indices=True)
+    assert indices.tolist()[0][0][0] == [3, 4, 5, 6, 7, 8, 9, 8]
+
+
 def test_integer_input_padding_and_divisor_are_refused():
     x = fastnn.ones(1, 1, 4, 4)
     with pytest.raises(TypeError, match=r"max_pool2d: input must be float32 or float64, but is int64"):
@@ -279,6 +308,10 @@ def test_integer_input_padding_and_divisor_are_refused():
         F.avg_pool2d(x, 2, divisor_override=0)
     with pytest.raises(ValueError, match="does not fit into an input of size 4"):
         F.max_pool2d(x, (2, 7))
+    with pytest.raises(ValueError, match=r"^lp_pool1d: a window of 7 does not fit"):
+        F.lp_pool1d(x[0], 2, 7)
+    with pytest.raises(TypeError, match=r"^lp_pool2d: input must be float32"):
+        F.lp_pool2d(x.long(), 2, 2)
 
 
 def test_kernels_refuse_what_does_not_fit():

@@ -11,9 +11,9 @@ import numpy as np
 from fastnn import backend, layout
 from fastnn.errors import ArgumentError, ShapeError
 from fastnn.functional.arguments import alike, same_float
-from fastnn.functional.elementwise import Op, gt, mul, named, neg, where
+from fastnn.functional.elementwise import _MUL, Op, gt, mul, named, neg, times, where
 from fastnn.functional.pooling import Unpooled
-from fastnn.functional.shape import axis_of, chunk, install
+from fastnn.functional.shape import axis_of, install
 from fastnn.tensor import Array, Tensor, exclusive, float32, pending, recipe_of, record, shadow
 from fastnn.tensor import inplace as write_into
 
@@ -108,7 +108,7 @@ def prelu(input: Tensor, weight: Tensor) -> Tensor:
         raise ShapeError(f"prelu: weight must have 1 or {C} numbers for input {a.shape}, but has shape {weight.shape}")
     inner = w.size == 1 or a.ndim == 2  # else the channels are put there
     x = layout.dense(a) if inner else layout.channels_last(a.reshape(*a.shape[:3], math.prod(a.shape[3:])))
-    y, wide = layout.empty_like(x), w if w.size > 127 else np.tile(w, 256 // w.size)
+    y, wide = layout.empty_like(x), w[None].repeat(max(1, 256 // w.size), 0).reshape(-1)  # for vectors
     backend.activation.prelu(x, wide, y, backend.n_threads())
 
     def prelu(grad: Array) -> tuple[Array, Array]:
@@ -194,11 +194,31 @@ def threshold(input: Tensor, threshold: float, value: float, inplace: bool = Fal
 
 def glu(input: Tensor, dim: int = -1) -> Tensor:
     """a·sigmoid(b), a and b being the halves of x along `dim`; ShapeError if its size is odd. (Dauphin et al. 2017.)"""
-    shape = same_float("glu", input=input).shape
-    if not shape or shape[axis_of("glu", dim, len(shape))] % 2:
-        raise ShapeError(f"glu: dim {dim} of the input must have an even size, but the shape is {shape}")
-    a, b = chunk(input, 2, dim)
-    return mul(a, sigmoid(b))
+    x = same_float("glu", input=input)
+    axis = axis_of("glu", dim, x.ndim)
+    if not x.ndim or x.shape[axis] % 2:
+        raise ShapeError(f"glu: dim {dim} of the input must have an even size, but the shape is {x.shape}")
+    n, before = x.shape[axis] // 2, (slice(None),) * axis
+
+    def halves(z: Array) -> tuple[Array, Array]:
+        return z[(*before, slice(n))], z[(*before, slice(n, None))]
+
+    a, b = halves(x)
+    s = layout.empty(b.shape, b.dtype.newbyteorder("="), layout.is_channels_last(x))
+    y = layout.empty_like(s)
+    np.copyto(s, b)
+    np.copyto(y, a)
+    backend.activation.sigmoid(s, (), s, backend.n_threads())
+
+    def glu(grad: Array) -> tuple[Array]:
+        grad, dx = layout.match(grad, s), layout.empty_like(x)
+        (da, db), ds = halves(dx), times(grad, a)
+        backend.activation.sigmoid_backward(ds, s, (), ds, backend.n_threads())
+        np.copyto(da, times(grad, s))
+        np.copyto(db, ds)
+        return (dx,)
+
+    return record(_MUL(y, s, y), (input,), glu, (input,))
 
 
 def sigmoid(input: Tensor) -> Tensor:

@@ -82,7 +82,6 @@ def _apply(op: str, ufunc: Op, rules: tuple[Rule, ...], dtype: Any, xs: tuple[Te
         return record(z, (), lambda g: ())
     read = tuple([a if name in reads else None for name, a in zip("zxyw", (z, *arrays))])  # noqa: B905
     saved = tuple([x for x, a in zip(xs, read[1:]) if a is not None]) if reads else ()  # noqa: B905
-
     fits = tuple(terms)
 
     def backward(g: Array) -> tuple[Array | None, ...]:  # the gradients of the broadcast, promoted operands, fitted
@@ -168,7 +167,7 @@ def _binary(name: str, doc: str, ufunc: Op, *rules: Rule, real: bool = False, re
     return named(op, name, f"{doc}, element by element.")
 
 
-def _masked(g: Array, zero: Array, half: Array | bool = False) -> Array:
+def masked(g: Array, zero: Array, half: Array | bool = False) -> Array:
     """g, but 0 where `zero` and g/2 where `half`."""
     out = times(g, 1 - 0.5 * half)
     np.copyto(out, 0, where=zero)
@@ -195,12 +194,12 @@ def _nonzero(ufunc: Op) -> Op:
 
 
 def _where(relation: Op) -> Rule:  # the gradient where relation(x, y) holds, else 0
-    return "xy", lambda g, z, x, y: _masked(g, ~relation(x, y))
+    return "xy", lambda g, z, x, y: masked(g, ~relation(x, y))
 
 
 _same: Rule = "", lambda g, z, x, y: g
-_larger: Rule = "xy", lambda g, z, x, y: _masked(g, x < y, x == y)  # the gradient goes to x where it is the larger
-_smaller: Rule = "xy", lambda g, z, x, y: _masked(g, x > y, x == y)
+_larger: Rule = "xy", lambda g, z, x, y: masked(g, x < y, x == y)  # the gradient goes to x where it is the larger
+_smaller: Rule = "xy", lambda g, z, x, y: masked(g, x > y, x == y)
 
 _to_both = named(lambda g: (g, g), "add", "the gradient goes to both")
 _plain_add = _binary("add", "x + y", _ADD, _same, _same)
@@ -238,7 +237,7 @@ eq, ne, lt, le, gt, ge, logical_and, logical_or, logical_xor = (
         ("logical_or", "or", np.logical_or), ("logical_xor", "xor", np.logical_xor)))  # fmt: skip
 bitwise_and, bitwise_or, bitwise_xor = (_binary(f"bitwise_{word}", f"x {word} y, by bits", ufunc) for word, ufunc in (
     ("and", np.bitwise_and), ("or", np.bitwise_or), ("xor", np.bitwise_xor)))  # fmt: skip
-_CHOICE: tuple[Rule, ...] = ("w", lambda g, z, x, y, w: _masked(g, ~w)), ("w", lambda g, z, x, y, w: _masked(g, w))
+_CHOICE: tuple[Rule, ...] = ("w", lambda g, z, x, y, w: masked(g, ~w)), ("w", lambda g, z, x, y, w: masked(g, w))
 
 
 def _scaled(op: Op, sign: str) -> Op:
@@ -301,9 +300,9 @@ for _name, _op in {
     "add": _add, "sub": _sub, "mul": mul, "truediv": div, "floordiv": floor_divide, "mod": remainder, "pow": pow,
     "and": bitwise_and, "or": bitwise_or, "xor": bitwise_xor}.items():  # fmt: skip
     install(**{f"__{_name}__": _operator(_op), f"__r{_name}__": _operator(_op, True), f"__i{_name}__": _changing(_op)})
-_NEVER_IN_PLACE = {"isfinite", "isinf", "isnan", "maximum", "minimum", "where"}
 install(**{name: globals()[name] for name in __all__})
-install(**{f"{name}_": _changing(globals()[name]) for name in {*__all__} - _NEVER_IN_PLACE})
+install(**{f"{name}_": _changing(globals()[name]) for name in {*__all__} - {
+    "isfinite", "isinf", "isnan", "maximum", "minimum", "where"}})
 install(**{f"__{op.__name__}__": _operator(op) for op in (eq, ne, lt, le, gt, ge)})
 install(__neg__=neg, __abs__=abs, __invert__=bitwise_not, __pos__=lambda x: x)
 install(copy_=copy_, fill_=copy_, zero_=lambda x: copy_(x, 0), where=lambda x, condition, y: where(condition, x, y))

@@ -12,6 +12,7 @@ gradient. ShapeError for misshapen or too small inputs, ArgumentError for a size
 kernel, DTypeError for integers."""
 import functools
 import inspect
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -19,10 +20,8 @@ import numpy as np
 
 from fastnn import backend, layout
 from fastnn.errors import ArgumentError, DTypeError, ShapeError
-from fastnn.functional.arguments import Geometry, IntOrPair, alike, geometry, images, n_windows, pair, same_float
-from fastnn.functional.elementwise import abs as absolute
-from fastnn.functional.elementwise import pow as power
-from fastnn.functional.elementwise import sign
+from fastnn.functional import elementwise
+from fastnn.functional.arguments import Geometry, IntOrPair, Pair, alike, geometry, images, n_windows, pair, same_float
 from fastnn.tensor import Array, Tensor, pending, record
 
 __all__ = ["adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_max_pool1d", "adaptive_max_pool2d", "avg_pool1d",
@@ -36,22 +35,24 @@ def _input(op: str, input: Tensor) -> Array:
     return images(op, input.array if alike(None, input) else same_float(op, input=input))
 
 
-def _windows(op: str, x: Array, kernel_size: IntOrPair, stride: IntOrPair | None, padding: IntOrPair,
-             dilation: IntOrPair, ceil_mode: bool) -> tuple[Geometry, Array]:
-    """(kernel, stride, padding, dilation), and an array for the output."""
+def _windows(op: str, input: Tensor, kernel_size: IntOrPair, stride: IntOrPair | None, padding: IntOrPair,
+             dilation: IntOrPair, ceil_mode: bool) -> tuple[Array, Array, Geometry]:
+    """The input, an array for the output, and (kernel, stride, padding, dilation)."""
+    x = _input(op, input)
     where = geometry(op, kernel_size, kernel_size if stride is None else stride, padding, dilation)
     (kH, kW), _, (pH, pW), _ = where
     if pH > kH // 2 or pW > kW // 2:
         raise ArgumentError(f"{op}: padding={where[2]} must be at most half of kernel_size={where[0]}")
-    return where, layout.empty((*x.shape[:2], *n_windows(op, x.shape[2:], where, ceil_mode)), x.dtype, True)
+    return x, layout.empty((*x.shape[:2], *n_windows(op, x.shape[2:], where, ceil_mode)), x.dtype, True), where
 
 
-def _adapted(op: str, x: Array, output_size: Sizes) -> Array:
-    """An array for the output of the size asked for."""
+def _adapted(op: str, input: Tensor, output_size: Sizes) -> tuple[Array, Array]:
+    """The input, and an array for the output of the size asked for."""
+    x = _input(op, input)
     sizes = output_size if isinstance(output_size, (tuple, list)) else (output_size,) * 2
     if None in sizes and len(sizes) == 2:
         sizes = [own if size is None else size for own, size in zip(x.shape[2:], sizes, strict=True)]
-    return layout.empty((*x.shape[:2], *pair(sizes, op, "output_size")), x.dtype, True)
+    return x, layout.empty((*x.shape[:2], *pair(sizes, op, "output_size")), x.dtype, True)
 
 
 class Unpooled:
@@ -70,35 +71,41 @@ class Unpooled:
     def compute(self, relu: bool = False) -> Array:
         dy = layout.channels_last(self.dy if self.dy.ndim == 4 else self.dy[None])
         if relu:
-            masked = layout.empty_like(self.y)  # type: ignore[arg-type]
-            backend.activation.relu_backward(dy, self.y, (), masked, backend.n_threads())
-            dy = masked
+            grad, dy = dy, layout.empty_like(self.y)  # type: ignore[arg-type]
+            backend.activation.relu_backward(grad, self.y, (), dy, backend.n_threads())
         dx = layout.empty((*dy.shape[:2], *self.shape[-2:]), dy.dtype, True)
         self.fill(dy, dx, backend.n_threads())
         return dx if len(self.shape) == 4 else dx.reshape(self.shape)
 
 
-def _pooled(input: Tensor, y: Array, fill: Fill, indices: Callable[[], Array] | None, maxima: bool = True) -> Any:
-    """The output y, of maxima or of means, and with it what `indices` returns, unless it is None."""
+def _pooled(input: Tensor, y: Array, fill: Fill, indices: Callable | None = None, means: bool = False) -> Any:
+    """The output y, of maxima unless of `means`, and with it the array that `indices` returns, if given."""
     shape = input.shape
 
     def pool2d(grad: Array) -> tuple[Array | Tensor]:
-        same = maxima and out._version is version and version[:2] == [0, True]
+        same = out._version is version and version[:2] == [0, True]
         recipe = Unpooled(shape, grad, fill, y if same else None)
-        return (pending(recipe) if maxima and len(shape) == 4 else recipe.compute(),)
+        return (recipe.compute() if means or len(shape) < 4 else pending(recipe),)
 
-    out = record(y if len(shape) == 4 else layout.contiguous(y[0]), (input,), pool2d)
+    found, *pixels = [a if len(shape) == 4 else layout.contiguous(a[0]) for a in ((y, indices()) if indices else (y,))]
+    out = record(found, (input,), pool2d)
     version = out._version
-    if indices is None:
-        return out
-    pixels = indices().astype(np.int64, copy=False)
-    return out, Tensor(pixels if len(shape) == 4 else layout.contiguous(pixels[0]))
+    return (out, Tensor(pixels[0].astype(np.int64))) if indices else out
 
 
 def _found(input: Tensor, y: Array, place: Array, return_indices: bool) -> Any:
     """The output y, of maxima at these pixels."""
     return _pooled(input, y, lambda dy, dx, n: backend.pooling.adaptive_max_pool2d_backward(dy, place, dx, n),
                    (lambda: place) if return_indices else None)
+
+
+def _pixels(tap: Array, kernel: Pair, dilation: Pair, top: Array, left: Array, W: int) -> Array:
+    """Where in a plane W wide the taps of these numbers are, of windows that begin at these rows and columns; all in
+    the order (N, oH, oW, C), the result in (N, C, oH, oW)."""
+    i, j = np.indices(kernel).reshape(2, -1)
+    pixels = (i * (dilation[0] * W) + j * dilation[1]).astype(np.int32)[tap]
+    pixels += top * W + left
+    return pixels.transpose(0, 3, 1, 2)
 
 
 def max_pool2d(input: Tensor, kernel_size: IntOrPair, stride: IntOrPair | None = None, padding: IntOrPair = 0,
@@ -108,21 +115,27 @@ def max_pool2d(input: Tensor, kernel_size: IntOrPair, stride: IntOrPair | None =
     >>> max_pool2d(fastnn.arange(16.0).view(1, 1, 4, 4), 2, return_indices=True)[1].tolist()
     [[[[5, 7], [13, 15]]]]
     """
-    x = _input("max_pool2d", input)
-    where, y = _windows("max_pool2d", x, kernel_size, stride, padding, dilation, ceil_mode)
-    (kH, kW), (sH, sW), (pH, pW), (dH, dW) = where
-    place = layout.empty(y.shape, np.uint8 if kH * kW <= 256 else np.int32, True)
+    x, y, where = _windows("max_pool2d", input, kernel_size, stride, padding, dilation, ceil_mode)
+    kernel, (sH, sW), (pH, pW), apart = where
+    few = math.prod(kernel) <= 256  # taps, so that their numbers are bytes; else the places are pixels
+    place = layout.empty(y.shape, np.uint8 if few else np.int32, True)
     backend.pooling.max_pool2d(x, y, place, *where, backend.n_threads())
 
     def indices() -> Array:
-        if kH * kW > 256:
-            return place
-        i, j = np.divmod(place, kW, dtype=np.int64)
-        top, left = np.arange(y.shape[2])[:, None] * sH - pH, np.arange(y.shape[3]) * sW - pW
-        return (top + i * dH) * x.shape[3] + (left + j * dW)
+        top, left = (np.arange(n, dtype=np.int32)[:, None] for n in y.shape[2:])
+        top, left = top[..., None] * sH - pH, left * sW - pW
+        return _pixels(place.transpose(0, 2, 3, 1), kernel, apart, top, left, x.shape[3]) if few else place
 
     return _pooled(input, y, lambda dy, dx, n: backend.pooling.max_pool2d_backward(dy, place, dx, *where, n),
                    indices if return_indices else None)
+
+
+def _mean(op: str, input: Tensor, kernel_size: IntOrPair, stride: IntOrPair | None, padding: IntOrPair,
+          ceil_mode: bool, count_include_pad: bool = True, divisor_override: int | None = None) -> Tensor:
+    x, y, where = _windows(op, input, kernel_size, stride, padding, 1, ceil_mode)
+    settings = *where[:3], count_include_pad, divisor_override or 0
+    backend.pooling.avg_pool2d(x, y, *settings, backend.n_threads())
+    return _pooled(input, y, lambda dy, dx, n: backend.pooling.avg_pool2d_backward(dy, dx, *settings, n), means=True)
 
 
 def avg_pool2d(input: Tensor, kernel_size: IntOrPair, stride: IntOrPair | None = None, padding: IntOrPair = 0,
@@ -134,28 +147,25 @@ def avg_pool2d(input: Tensor, kernel_size: IntOrPair, stride: IntOrPair | None =
     """
     if divisor_override is not None and not (isinstance(divisor_override, int) and divisor_override):
         raise ArgumentError(f"avg_pool2d: divisor_override must be an int other than 0, but {divisor_override!r} came")
-    x = _input("avg_pool2d", input)
-    where, y = _windows("avg_pool2d", x, kernel_size, stride, padding, 1, ceil_mode)
-    settings = *where[:3], count_include_pad, divisor_override or 0
-    backend.pooling.avg_pool2d(x, y, *settings, backend.n_threads())
-    return _pooled(input, y, lambda dy, dx, n: backend.pooling.avg_pool2d_backward(dy, dx, *settings, n), None, False)
+    return _mean("avg_pool2d", input, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override)
 
 
 def lp_pool2d(input: Tensor, norm_type: float, kernel_size: IntOrPair, stride: IntOrPair | None = None,
               ceil_mode: bool = False) -> Tensor:
     """(Σ xᵖ)^(1/p) over each window, p = `norm_type`; if that is infinite, the largest |x|. As in PyTorch, odd p keep
-    signs, and windows that stick out count as if their mean filled them.
+    signs, windows that stick out count as if their mean filled them, and the gradient of a sum of 0 is 0.
 
     >>> lp_pool2d(fastnn.tensor([[[3.0, 4.0]]]), 2, (1, 2)).tolist()
     [[[5.0]]]
     """
-    if norm_type in (float("inf"), -float("inf")):
-        s = 1 if norm_type > 0 else -1
-        extreme: Any = max_pool2d(absolute(input) * s, kernel_size, stride, 0, 1, ceil_mode)
+    if math.isinf(norm_type):
+        s = math.copysign(1, norm_type)
+        extreme: Any = max_pool2d(elementwise.abs(input) * s, kernel_size, stride, 0, 1, ceil_mode)
         return extreme * s
-    kH, kW = pair(kernel_size, "lp_pool2d", "kernel_size", 1)
-    mean = avg_pool2d(power(input, norm_type), kernel_size, stride, 0, ceil_mode)
-    return power(sign(mean) * absolute(mean) * (kH * kW), 1 / norm_type)
+    area = math.prod(pair(kernel_size, "lp_pool2d", "kernel_size", 1))
+    sums = _mean("lp_pool2d", elementwise.pow(input, norm_type), kernel_size, stride, 0, ceil_mode) * area
+    smooth = record(sums.array, (sums,), lambda grad: (elementwise.masked(grad, sums.array == 0),))
+    return elementwise.pow(smooth, 1 / norm_type)
 
 
 def adaptive_avg_pool2d(input: Tensor, output_size: Sizes) -> Tensor:
@@ -165,16 +175,14 @@ def adaptive_avg_pool2d(input: Tensor, output_size: Sizes) -> Tensor:
     >>> adaptive_avg_pool2d(fastnn.arange(12.0).view(1, 1, 3, 4), (None, 2)).tolist()
     [[[[0.5, 2.5], [4.5, 6.5], [8.5, 10.5]]]]
     """
-    x = _input("adaptive_avg_pool2d", input)
-    y = _adapted("adaptive_avg_pool2d", x, output_size)
+    x, y = _adapted("adaptive_avg_pool2d", input, output_size)
     backend.pooling.adaptive_avg_pool2d(x, y, backend.n_threads())
-    return _pooled(input, y, backend.pooling.adaptive_avg_pool2d_backward, None, False)
+    return _pooled(input, y, backend.pooling.adaptive_avg_pool2d_backward, means=True)
 
 
 def adaptive_max_pool2d(input: Tensor, output_size: Sizes, return_indices: bool = False) -> Maxima:
     """The maxima of the windows of `adaptive_avg_pool2d`."""
-    x = _input("adaptive_max_pool2d", input)
-    y = _adapted("adaptive_max_pool2d", x, output_size)
+    x, y = _adapted("adaptive_max_pool2d", input, output_size)
     place = layout.empty(y.shape, np.int32, True)
     backend.pooling.adaptive_max_pool2d(x, y, place, backend.n_threads())
     return _found(input, y, place, return_indices)
@@ -204,38 +212,39 @@ def fractional_max_pool2d(input: Tensor, kernel_size: IntOrPair, output_size: In
     op = "fractional_max_pool2d"
     x = _input(op, input)
     N, C, *sizes = x.shape
-    ratios = check_ratio(op, output_size, output_ratio)
+    ratios = check_ratio(op, output_size, output_ratio if output_size is None else None)
     kernel = pair(kernel_size, op, "kernel_size", 1)
     given: Any = [int(n * r) for n, r in zip(sizes, ratios, strict=True)] if ratios else output_size
     out = pair(given, op, "output_size", 1)
     if any(o + k - 1 > n for o, k, n in zip(out, kernel, sizes, strict=True)):
         raise ShapeError(f"{op}: {out} windows of {kernel} need an input of as many pixels less 1, not {sizes}")
-    if _random_samples is not None:
-        u = same_float(op, _random_samples=_random_samples, input=input)
-    elif training:
-        u = backend.generator.random((N, C, 2), x.dtype)
-    elif draws > 0 and not return_indices:
+    if draws > 0 and not (training or return_indices or _random_samples is not None):
         several: list[Any] = [fractional_max_pool2d(input, kernel, out) for _ in range(draws)]
         return sum(several[1:], several[0]) / draws
+    if _random_samples is not None:
+        u = same_float(op, _random_samples=_random_samples, input=input)
     else:
-        u = np.full((N, C, 2), 0.5, x.dtype)
+        u = backend.generator.random((N, C, 2), x.dtype) if training else np.full((N, C, 2), 0.5, x.dtype)
     if u.shape != (N, C, 2) or not np.all((u >= 0) & (u <= 1)):
         raise ShapeError(f"{op}: _random_samples must be ({N}, {C}, 2) numbers from 0 to 1, but shape {u.shape} came")
-    begin = np.arange(N * C).reshape(N, C, 1, 1) * (sizes[0] * sizes[1])  # (N, C, oH, oW): the first pixels of windows
-    for axis, (k, o, n) in enumerate(zip(kernel, out, sizes, strict=True)):
-        sample, step = u[:, :, 1 - axis, None], x.dtype.type(n - k) / x.dtype.type(max(o - 1, 1))
-        starts = ((np.arange(o, dtype=x.dtype) + sample) * step).astype(np.int64) - (sample * step).astype(np.int64)
-        starts[..., -1] = n - k
-        begin = begin + (starts[:, :, None] if axis else starts[..., None] * sizes[1])
-    values = layout.contiguous(x).reshape(-1)
-    y, place = values.take(begin), begin
-    for i, j in np.ndindex(*kernel):
-        pixels = begin + (i * sizes[1] + j)
-        v = values.take(pixels)
+    starts: list[Array] = []  # the first rows and columns of windows, (N, O, C)
+    for k, o, n, sample in zip(kernel, out, sizes, u[:, None].transpose(3, 0, 1, 2)[::-1], strict=True):
+        step = x.dtype.type(n - k) / x.dtype.type(max(o - 1, 1))
+        start = ((np.arange(o, dtype=x.dtype)[:, None] + sample) * step).astype(np.intp)
+        start -= (sample * step).astype(np.intp)
+        start[:, -1] = n - k
+        starts.append(start)
+    (top, left), (H, W) = (starts[0][:, :, None], starts[1][:, None]), sizes
+    begin = (np.arange(N)[:, None, None, None] * (H * W * C) + np.arange(C) + top * (W * C)) + left * C
+    values = x.transpose(0, 2, 3, 1).reshape(-1)  # a view
+    y, tap = values.take(begin), np.zeros(begin.shape, np.min_scalar_type(math.prod(kernel)))
+    for number, (i, j) in enumerate(np.ndindex(*kernel)):
+        v = values[(i * W + j) * C :].take(begin)
         wins = (v > y) | (v != v)
-        y, place = np.where(wins, v, y), np.where(wins, pixels, place)
-    place = layout.channels_last((place % (sizes[0] * sizes[1])).astype(np.int32))
-    return _found(input, layout.channels_last(y), place, return_indices)
+        np.maximum(tap, np.multiply(wins, number, dtype=tap.dtype), out=tap)  # the last that won
+        np.maximum(y, v, out=y)
+    place = _pixels(tap, kernel, (1, 1), top.astype(np.int32), left.astype(np.int32), W)
+    return _found(input, y.transpose(0, 3, 1, 2), place, return_indices)
 
 
 _BESIDE = {"kernel_size": 1, "stride": 1, "padding": 0, "dilation": 1, "output_size": 1}  # of a height of 1
@@ -244,8 +253,8 @@ _BESIDE = {"kernel_size": 1, "stride": 1, "padding": 0, "dilation": 1, "output_s
 def _along_line(pool2d: Any) -> Callable[..., Any]:
     """The form of `pool2d` in 1-D, with the same arguments but divisor_override."""
     name = pool2d.__name__.replace("2d", "1d")
-    parameters = inspect.signature(pool2d).parameters.values()
-    signature = inspect.Signature([p for p in parameters if p.name != "divisor_override"])
+    parameters = inspect.signature(pool2d).parameters
+    signature = inspect.Signature([p for key, p in parameters.items() if key != "divisor_override"])
 
     @functools.wraps(pool2d)
     def pool1d(*args: Any, **settings: Any) -> Any:
@@ -263,10 +272,8 @@ def _along_line(pool2d: Any) -> Callable[..., Any]:
             raise type(error)(str(error).replace(pool2d.__name__, name)) from None
         return tuple(part.squeeze(-2) for part in y) if isinstance(y, tuple) else y.squeeze(-2)
 
-    pool1d.__name__ = pool1d.__qualname__ = name
-    pool1d.__doc__ = f"`{pool2d.__name__}` in 1-D: of (N, C, L) or (C, L), with one number for each size."
     pool1d.__signature__ = signature  # type: ignore[attr-defined]
-    return pool1d
+    return elementwise.named(pool1d, name, f"`{pool2d.__name__}` in 1-D: of (N, C, L) or (C, L), one number a size.")
 
 
 max_pool1d, avg_pool1d, lp_pool1d, adaptive_avg_pool1d, adaptive_max_pool1d = map(

@@ -1,4 +1,4 @@
-"""Pooling layers: `fastnn.functional.pooling` has the formulae, shapes and errors."""
+"""Pooling layers, with the docstrings of their functions: `fastnn.functional.pooling` has shapes and errors."""
 from typing import Any
 
 import fastnn.functional as F
@@ -27,8 +27,7 @@ class MaxPool2d(_Windows, function=F.max_pool2d, shows=(*SHOWN, "dilation", "cei
     """
 
 
-class MaxPool1d(_Windows, function=F.max_pool1d, shows=(*SHOWN, "dilation", "ceil_mode")):
-    """The maximum of each window of (N, C, L)."""
+class MaxPool1d(_Windows, function=F.max_pool1d, shows=(*SHOWN, "dilation", "ceil_mode")): ...
 
 
 for _pool in MaxPool1d, MaxPool2d:  # PyTorch's order: return_indices before ceil_mode
@@ -36,36 +35,14 @@ for _pool in MaxPool1d, MaxPool2d:  # PyTorch's order: return_indices before cei
     _pool.__signature__ = _pool.__signature__.replace(parameters=[*_names[:4], _names[5], _names[4]])
 
 
-class AvgPool2d(_Windows, function=F.avg_pool2d, shows=SHOWN):
-    """The mean of each window; `stride` is the kernel size if not given."""
-
-
-class AvgPool1d(_Windows, function=F.avg_pool1d, shows=SHOWN):
-    """The mean of each window of (N, C, L)."""
-
-
-class LPPool2d(FunctionModule, function=F.lp_pool2d):
-    """(Σ xᵖ)^(1/p) over each window, p = `norm_type`."""
-
-
-class LPPool1d(FunctionModule, function=F.lp_pool1d):
-    """(Σ xᵖ)^(1/p) over each window of (N, C, L)."""
-
-
-class AdaptiveAvgPool2d(FunctionModule, function=F.adaptive_avg_pool2d):
-    """Means of windows such that the output has the size asked for; None keeps a size."""
-
-
-class AdaptiveAvgPool1d(FunctionModule, function=F.adaptive_avg_pool1d):
-    """Means of windows of (N, C, L) such that the output has the size asked for."""
-
-
-class AdaptiveMaxPool2d(FunctionModule, function=F.adaptive_max_pool2d, shows=("output_size",)):
-    """Maxima of windows such that the output has the size asked for; None keeps a size."""
-
-
-class AdaptiveMaxPool1d(FunctionModule, function=F.adaptive_max_pool1d, shows=("output_size",)):
-    """Maxima of windows of (N, C, L) such that the output has the size asked for."""
+class AvgPool2d(_Windows, function=F.avg_pool2d, shows=SHOWN): ...
+class AvgPool1d(_Windows, function=F.avg_pool1d, shows=SHOWN): ...
+class LPPool2d(FunctionModule, function=F.lp_pool2d): ...
+class LPPool1d(FunctionModule, function=F.lp_pool1d): ...
+class AdaptiveAvgPool2d(FunctionModule, function=F.adaptive_avg_pool2d): ...
+class AdaptiveAvgPool1d(FunctionModule, function=F.adaptive_avg_pool1d): ...
+class AdaptiveMaxPool2d(FunctionModule, function=F.adaptive_max_pool2d, shows=("output_size",)): ...
+class AdaptiveMaxPool1d(FunctionModule, function=F.adaptive_max_pool1d, shows=("output_size",)): ...
 
 
 class FractionalMaxPool2d(FunctionModule, function=F.fractional_max_pool2d):

@@ -274,6 +274,19 @@ def test_fractional_max_pool2d(shape, kernel, settings):
         check_either(case, x, samples)
 
 
+def test_lp_pool2d_of_zeros():
+    for p in (1, 2, 3, 1.5):
+        check(lambda lib, x, p=p: F(lib).lp_pool2d(F(lib).relu(x), p, 2, 1), normal(2, 3, 6, 5) - 1)
+
+
+def test_fractional_size_before_ratio():
+    def case(lib, x):
+        samples = lib.tensor(np.full((2, 3, 2), 0.25), dtype=x.dtype)
+        return F(lib).fractional_max_pool2d(x, 2, 3, 0.9, return_indices=True, _random_samples=samples)
+
+    check(case, normal(2, 3, 7, 6))
+
+
 def test_pooling_of_one_image_without_batch():
     check(lambda lib, x: F(lib).max_pool2d(x, 2), normal(3, 6, 5))
     check(lambda lib, x: F(lib).avg_pool2d(x, 2), normal(3, 6, 5))
