@@ -83,9 +83,10 @@ def geometry(op: str, kernel_size: IntOrPair, stride: IntOrPair, padding: IntOrP
     strides = pair(stride, op, "stride", 1, axes)
     if not (isinstance(padding, str) and named):
         return kernel, strides, pair(padding, op, "padding", 0, axes), dilations  # type: ignore[arg-type]
-    if padding not in ("same", "valid") or (padding == "same" and strides != (1, 1)):
-        raise ArgumentError(f"{op}: padding must be ints, 'same' or 'valid', and 'same' needs stride 1, but "
-                            f"{padding=} and stride={strides} came")
+    if padding not in ("same", "valid"):
+        raise ArgumentError(f"{op}: padding must be ints, 'same' or 'valid', but {padding!r} came")
+    if padding == "same" and strides != (1, 1):
+        raise ArgumentError(f"{op}: padding='same' needs stride 1, but stride={strides} came")
     (kH, kW), (dH, dW), same = kernel, dilations, padding == "same"
     return kernel, strides, (dH * (kH - 1) // 2 * same, dW * (kW - 1) // 2 * same), dilations
 

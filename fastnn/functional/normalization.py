@@ -82,7 +82,8 @@ def batch_norm(input: Tensor, running_mean: Tensor | None, running_var: Tensor |
     if running_mean is None and not training:
         raise ArgumentError("batch_norm: running_mean and running_var are needed in evaluation")
     if training and input.numel() == C > 0:
-        raise ShapeError(f"batch_norm: training needs more than one value a channel, but input has shape {input.shape}")
+        raise ShapeError(f"batch_norm: training needs more than one value a channel, but input has shape "
+                         f"{input.shape}; take a larger batch, or eval()")
     dtype, kernels, three = np.dtype(input.dtype.char), backend.normalization, (input, weight, bias)
     (w, b), learn, (mean, rstd) = _copies(dtype, weight, bias), training and input.numel() > 0, np.zeros((2, C), dtype)
     if running_mean is not None and running_var is not None and not learn:

@@ -16,6 +16,7 @@ class _Pad(Module):
 
     def __init_subclass__(cls, mode: str = "constant", axes: int = 0) -> None:
         cls._mode, cls._sides = mode, 2 * axes
+        cls.__doc__ = f"`F.pad` of the last {'two axes' if axes == 2 else 'axis'}, mode {mode!r}."
 
     def __init__(self, padding: int | Sequence[int], value: float = 0.0) -> None:
         super().__init__()
@@ -29,41 +30,13 @@ class _Pad(Module):
         return f"padding={self.padding}, value={self.value}" if isinstance(self, ConstantPad1d) else f"{self.padding}"
 
 
-class ZeroPad1d(_Pad, axes=1):
-    """Zeros beside L."""
-
-
-class ZeroPad2d(_Pad, axes=2):
-    """Zeros around H and W."""
-
-
-class ConstantPad1d(_Pad, axes=1):
-    """`value` beside L."""
-
-
-class ConstantPad2d(ConstantPad1d, axes=2):
-    """`value` around H and W."""
-
-
-class ReflectionPad1d(_Pad, mode="reflect", axes=1):
-    """L mirrored at its ends, which are not repeated."""
-
-
-class ReflectionPad2d(_Pad, mode="reflect", axes=2):
-    """H and W mirrored at their ends, which are not repeated."""
-
-
-class ReplicationPad1d(_Pad, mode="replicate", axes=1):
-    """The ends of L repeated."""
-
-
-class ReplicationPad2d(_Pad, mode="replicate", axes=2):
-    """The ends of H and W repeated."""
-
-
-class CircularPad1d(_Pad, mode="circular", axes=1):
-    """L continued from its other end."""
-
-
-class CircularPad2d(_Pad, mode="circular", axes=2):
-    """H and W continued from their other ends."""
+class ZeroPad1d(_Pad, axes=1): ...
+class ZeroPad2d(_Pad, axes=2): ...
+class ConstantPad1d(_Pad, axes=1): ...
+class ConstantPad2d(ConstantPad1d, axes=2): ...
+class ReflectionPad1d(_Pad, mode="reflect", axes=1): ...
+class ReflectionPad2d(_Pad, mode="reflect", axes=2): ...
+class ReplicationPad1d(_Pad, mode="replicate", axes=1): ...
+class ReplicationPad2d(_Pad, mode="replicate", axes=2): ...
+class CircularPad1d(_Pad, mode="circular", axes=1): ...
+class CircularPad2d(_Pad, mode="circular", axes=2): ...

@@ -24,17 +24,7 @@ class UpsamplingBilinear2d(FunctionModule, function=lambda x, size=None, scale_f
     """Bilinear between pixels, corners on corners, by `F.interpolate`."""
 
 
-class PixelShuffle(FunctionModule, function=F.pixel_shuffle):
-    """(*, C·r², H, W) → (*, C, H·r, W·r), r = upscale_factor."""
-
-
-class PixelUnshuffle(FunctionModule, function=F.pixel_unshuffle):
-    """(*, C, H·r, W·r) → (*, C·r², H, W), r = downscale_factor."""
-
-
-class Unfold(FunctionModule, function=F.unfold):
-    """The im2col matrix: (N, C, H, W) → (N, C·kH·kW, oH·oW)."""
-
-
-class Fold(FunctionModule, function=F.fold):
-    """The transpose of `Unfold`: (N, C·kH·kW, oH·oW) → (N, C, H, W), overlapping values added."""
+class PixelShuffle(FunctionModule, function=F.pixel_shuffle): ...
+class PixelUnshuffle(FunctionModule, function=F.pixel_unshuffle): ...
+class Unfold(FunctionModule, function=F.unfold): ...
+class Fold(FunctionModule, function=F.fold): ...

@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 
-from fastnn.autograd import no_grad
 from fastnn.errors import ArgumentError, ShapeError
 from fastnn.functional.clipping import clamp_, clip_factor, scale_
 from fastnn.functional.elementwise import abs as absolute
@@ -14,7 +13,7 @@ from fastnn.functional.reduction import mean, norm, std
 from fastnn.functional.shape import axis_of, cat, reshape, stack
 from fastnn.nn.dropout import DropConnect, Dropout
 from fastnn.nn.module import Module
-from fastnn.nn.parameter import Parameter, write
+from fastnn.nn.parameter import Parameter, evaluation, write
 from fastnn.tensor import Tensor, changing, float32
 
 
@@ -147,13 +146,8 @@ def mc_dropout(model: Module, *args: Any, samples: int = 10) -> tuple[Tensor, Te
     than two samples (Gal and Ghahramani, Dropout as a Bayesian approximation, ICML 2016)."""
     if samples < 2:
         raise ArgumentError(f"mc_dropout: samples must be at least 2, but {samples} came")
-    modes = [(module, module.training) for module in model.modules()]
-    try:
-        for module, _ in modes:
+    with evaluation(model):
+        for module in model.modules():
             module.training = isinstance(module, (Dropout, DropConnect))
-        with no_grad():
-            draws = stack([model(*args) for _ in range(samples)])
-            return mean(draws, 0), std(draws, 0)
-    finally:
-        for module, training in modes:
-            module.training = training
+        draws = stack([model(*args) for _ in range(samples)])
+        return mean(draws, 0), std(draws, 0)
