@@ -2,11 +2,11 @@
 members by a little (CS231n, lecture 7; Huang et al. 2017; Polyak, Juditsky 1992)."""
 import numpy as np
 from common import SEEDS, digits, evaluate, figure, save, train
-from fastnn.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 import fastnn
 import fastnn.nn.functional as F
 from fastnn import nn, optim
+from fastnn.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from fastnn.train import Ensemble, SnapshotEnsemble
 
 images, labels, test_images, test_labels = digits(samples=300)
