@@ -68,7 +68,7 @@ class Masked:
 def relu(input: Tensor, inplace: bool = False) -> Tensor:
     """max(x, 0), of integers too; NaN stays NaN. The gradient at 0 is 0.
 
-    >>> relu(fastnn.tensor([-1.0, 0.0, 2.0]))
+    >>> F.relu(fastnn.tensor([-1.0, 0.0, 2.0]))
     tensor([0., 0., 2.])
     """
     if (recipe := recipe_of(input)) is not None:
@@ -224,7 +224,7 @@ def glu(input: Tensor, dim: int = -1) -> Tensor:
 def sigmoid(input: Tensor) -> Tensor:
     """1 / (1 + exp(−x)); integers become float32.
 
-    >>> sigmoid(fastnn.tensor([-1000.0, 0.0, 2.0]))
+    >>> F.sigmoid(fastnn.tensor([-1000.0, 0.0, 2.0]))
     tensor([0.    , 0.5   , 0.8808])
     """
     return _activation("sigmoid", input)
@@ -286,7 +286,7 @@ def _along(op: str, x: Tensor, dim: int, dtype: Any) -> Tensor:
 def softmax(input: Tensor, dim: int, dtype: Any = None) -> Tensor:
     """exp(x) / Σ exp(x) along `dim`, x converted to `dtype` first; never overflows. IndexError if there is no `dim`.
 
-    >>> softmax(fastnn.tensor([[1.0, 1.0], [0.0, 1000.0]]), dim=1)
+    >>> F.softmax(fastnn.tensor([[1.0, 1.0], [0.0, 1000.0]]), dim=1)
     tensor([[0.5, 0.5],
             [0. , 1. ]])
     """
@@ -296,7 +296,7 @@ def softmax(input: Tensor, dim: int, dtype: Any = None) -> Tensor:
 def log_softmax(input: Tensor, dim: int, dtype: Any = None) -> Tensor:
     """x − log Σ exp(x), the sum along `dim`: the logarithm of softmax, exact where that is 0 or 1.
 
-    >>> log_softmax(fastnn.tensor([0.0, 1000.0]), dim=0)
+    >>> F.log_softmax(fastnn.tensor([0.0, 1000.0]), dim=0)
     tensor([-1000.,     0.])
     """
     return _along("log_softmax", input, dim, dtype)

@@ -105,7 +105,7 @@ def conv2d(input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: In
     or a pair; so is `padding`, zeros on each side, or "valid", none, or "same", which keeps the size at stride 1.
     Channels and filters are cut into `groups`; groups = C is depthwise. ValueError or TypeError if they do not fit.
 
-    >>> conv2d(fastnn.ones(1, 1, 3, 3), fastnn.ones(1, 1, 2, 2))
+    >>> F.conv2d(fastnn.ones(1, 1, 3, 3), fastnn.ones(1, 1, 2, 2))
     tensor([[[[4., 4.],
               [4., 4.]]]])
     """
@@ -154,7 +154,7 @@ def conv_transpose2d(input: Tensor, weight: Tensor, bias: Tensor | None = None, 
 
     `weight` is (C, F/groups, kH, kW), `bias` (F,). `output_padding` is more rows below and columns to the right.
 
-    >>> conv_transpose2d(fastnn.ones(1, 1, 1, 2), fastnn.ones(1, 1, 1, 2), stride=2, output_padding=(0, 1)).tolist()
+    >>> F.conv_transpose2d(fastnn.ones(1, 1, 1, 2), fastnn.ones(1, 1, 1, 2), stride=2, output_padding=(0, 1)).tolist()
     [[[[1.0, 1.0, 1.0, 1.0, 0.0]]]]
     """
     return _convolve("conv_transpose2d", input, weight, bias, stride, padding, dilation, groups, output_padding)
@@ -213,7 +213,7 @@ def unfold(input: Tensor, kernel_size: IntOrPair, dilation: IntOrPair = 1, paddi
            stride: IntOrPair = 1) -> Tensor:
     """The im2col matrix: (N, C, H, W) → (N, C·kH·kW, oH·oW), a window a column, or without N. `im2col` is the same.
 
-    >>> unfold(fastnn.arange(4.0).view(1, 1, 2, 2), (1, 2))
+    >>> F.unfold(fastnn.arange(4.0).view(1, 1, 2, 2), (1, 2))
     tensor([[[0., 2.],
              [1., 3.]]])
     """
@@ -228,7 +228,7 @@ def fold(input: Tensor, output_size: IntOrPair, kernel_size: IntOrPair, dilation
          stride: IntOrPair = 1) -> Tensor:
     """`unfold`'s transpose: (N, C·kH·kW, oH·oW) → (N, C, H, W), overlapping values added, or without N. `col2im` too.
 
-    >>> fold(fastnn.ones(1, 2, 2), (2, 2), (1, 2))
+    >>> F.fold(fastnn.ones(1, 2, 2), (2, 2), (1, 2))
     tensor([[[[1., 1.],
               [1., 1.]]]])
     """

@@ -74,7 +74,7 @@ def batch_norm(input: Tensor, running_mean: Tensor | None, running_var: Tensor |
     Raises ShapeError if shapes do not fit or there is one value a channel in training, ArgumentError if statistics are
     missing in evaluation, DTypeError for integers or mixed dtypes.
 
-    >>> batch_norm(fastnn.tensor([[1.0], [3.0]]), None, None, training=True, eps=0.0)
+    >>> F.batch_norm(fastnn.tensor([[1.0], [3.0]]), None, None, training=True, eps=0.0)
     tensor([[-1.],
             [ 1.]])
     """
@@ -170,7 +170,7 @@ def layer_norm(input: Tensor, normalized_shape: Sequence[int], weight: Tensor | 
     """y = (x − μ) / √(σ² + eps) · weight + bias, with mean and biased variance over the last axes, of the sizes
     `normalized_shape`, which is also the shape of weight and bias. ShapeError if these do not fit.
 
-    >>> layer_norm(fastnn.tensor([[1.0, 3.0], [0.0, 8.0]]), (2,), eps=0.0)
+    >>> F.layer_norm(fastnn.tensor([[1.0, 3.0], [0.0, 8.0]]), (2,), eps=0.0)
     tensor([[-1.,  1.],
             [-1.,  1.]])
     """

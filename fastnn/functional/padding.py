@@ -17,7 +17,7 @@ def pad(input: Tensor, pad: Sequence[int], mode: str = "constant", value: float 
     "replicate" (aaa|abcd|ddd) and "circular" (bcd|abcd|abc), are for L of (N, C, L) or H and W of (N, C, H, W), or
     without N: an axis must be longer than what it mirrors, as long as what it continues. ShapeError or ArgumentError.
 
-    >>> pad(fastnn.tensor([[1.0, 2.0, 3.0]]), (2, -1), "reflect")
+    >>> F.pad(fastnn.tensor([[1.0, 2.0, 3.0]]), (2, -1), "reflect")
     tensor([[3., 2., 1., 2.]])
     """
     check_tensor("pad", input)

@@ -112,7 +112,7 @@ def max_pool2d(input: Tensor, kernel_size: IntOrPair, stride: IntOrPair | None =
                dilation: IntOrPair = 1, ceil_mode: bool = False, return_indices: bool = False) -> Maxima:
     """The maximum of each window; padding never wins. `stride` is the kernel size if not given.
 
-    >>> max_pool2d(fastnn.arange(16.0).view(1, 1, 4, 4), 2, return_indices=True)[1].tolist()
+    >>> F.max_pool2d(fastnn.arange(16.0).view(1, 1, 4, 4), 2, return_indices=True)[1].tolist()
     [[[[5, 7], [13, 15]]]]
     """
     x, y, where = _windows("max_pool2d", input, kernel_size, stride, padding, dilation, ceil_mode)
@@ -142,7 +142,7 @@ def avg_pool2d(input: Tensor, kernel_size: IntOrPair, stride: IntOrPair | None =
                ceil_mode: bool = False, count_include_pad: bool = True, divisor_override: int | None = None) -> Tensor:
     """The mean of each window: its sum / `divisor_override`, or / its size, with padding if `count_include_pad`.
 
-    >>> avg_pool2d(fastnn.arange(16.0).view(1, 1, 4, 4), 2).tolist()
+    >>> F.avg_pool2d(fastnn.arange(16.0).view(1, 1, 4, 4), 2).tolist()
     [[[[2.5, 4.5], [10.5, 12.5]]]]
     """
     if divisor_override is not None and not (isinstance(divisor_override, int) and divisor_override):
@@ -155,7 +155,7 @@ def lp_pool2d(input: Tensor, norm_type: float, kernel_size: IntOrPair, stride: I
     """(Σ xᵖ)^(1/p) over each window, p = `norm_type`; if that is infinite, the largest |x|. As in PyTorch, odd p keep
     signs, windows that stick out count as if their mean filled them, and the gradient of a sum of 0 is 0.
 
-    >>> lp_pool2d(fastnn.tensor([[[3.0, 4.0]]]), 2, (1, 2)).tolist()
+    >>> F.lp_pool2d(fastnn.tensor([[[3.0, 4.0]]]), 2, (1, 2)).tolist()
     [[[5.0]]]
     """
     if math.isinf(norm_type):
@@ -172,7 +172,7 @@ def adaptive_avg_pool2d(input: Tensor, output_size: Sizes) -> Tensor:
     """Means of windows such that the output has the size asked for; None keeps a size; 1 is global average pooling.
     Output o of O covers the inputs ⌊o·H/O⌋ to ⌈(o + 1)·H/O⌉ − 1.
 
-    >>> adaptive_avg_pool2d(fastnn.arange(12.0).view(1, 1, 3, 4), (None, 2)).tolist()
+    >>> F.adaptive_avg_pool2d(fastnn.arange(12.0).view(1, 1, 3, 4), (None, 2)).tolist()
     [[[[0.5, 2.5], [4.5, 6.5], [8.5, 10.5]]]]
     """
     x, y = _adapted("adaptive_avg_pool2d", input, output_size)

@@ -68,7 +68,7 @@ def interpolate(input: Tensor, size: int | Sequence[int] | None = None,
     `align_corners`, o·(old − 1) / (new − 1). The scale is 1 / scale_factor or, if `size` is given or
     `recompute_scale_factor` true, old / new size. Raises ShapeError, or ArgumentError for arguments that do not agree.
 
-    >>> interpolate(fastnn.tensor([[[1.0, 3.0]]]), 4, mode="linear")
+    >>> F.interpolate(fastnn.tensor([[[1.0, 3.0]]]), 4, mode="linear")
     tensor([[[1. , 1.5, 2.5, 3. ]]])
     """
     a, k, given = same_float("interpolate", input=input), input.ndim - 2, size if scale_factor is None else scale_factor
@@ -98,7 +98,7 @@ def interpolate(input: Tensor, size: int | Sequence[int] | None = None,
 def pixel_shuffle(input: Tensor, upscale_factor: int) -> Tensor:
     """(*, C·r², H, W) → (*, C, H·r, W·r), r = `upscale_factor` (Shi et al., arXiv 1609.05158).
 
-    >>> pixel_shuffle(fastnn.arange(4.0).view(4, 1, 1), 2).tolist()
+    >>> F.pixel_shuffle(fastnn.arange(4.0).view(4, 1, 1), 2).tolist()
     [[[0.0, 1.0], [2.0, 3.0]]]
     """
     return _shuffle("pixel_shuffle", input, upscale_factor, True)
