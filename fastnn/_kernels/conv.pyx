@@ -316,8 +316,9 @@ cdef void epilogue(const Conv* c, floating* y, Py_ssize_t pixels, Py_ssize_t f, 
     memset(&rows, 0, sizeof(rows))
     if filters == c.F:  # pixels lie side by side
         size, pixels = pixels * filters, 1
-    rows.m = <floating*> c.norm + f
-    rows.s, rows.t = <floating*> rows.m + c.wide, <floating*> rows.m + 2 * c.wide
+    if c.norm != NULL:
+        rows.m = <floating*> c.norm + f
+        rows.s, rows.t = <floating*> rows.m + c.wide, <floating*> rows.m + 2 * c.wide
     for i in range(pixels):
         rows.x, rows.out, rows.y = y + i * c.F, y + i * c.F, <floating*> c.residual + at + i * c.F
         if c.norm == NULL:
