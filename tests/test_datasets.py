@@ -257,8 +257,8 @@ def test_download(home, server, monkeypatch):  # noqa: F811
         server.files[f"/good/{path.name}"] = path.read_bytes()
         server.files[f"/bad/{path.name}"] = b"other content"
         sums[path.name] = hashlib.sha256(path.read_bytes()).hexdigest()
-    monkeypatch.setitem(standard.URLS, "mnist", [f"{server.url}/{name}/" for name in ("none", "bad", "good")])
-    monkeypatch.setitem(standard.SHA256, "mnist", sums)
+    monkeypatch.setitem(standard.SETS["mnist"], "urls", [f"{server.url}/{name}/" for name in ("none", "bad", "good")])
+    monkeypatch.setitem(standard.SETS["mnist"], "sha256", sums)
     dataset = mnist(False, home / "root", download=True)
     np.testing.assert_array_equal(dataset.tensors[0].numpy()[:, 0], arrays["t10k"][0])
     assert sorted(os.listdir(home / "root/mnist")) == ["t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz"]
@@ -271,7 +271,7 @@ def test_download(home, server, monkeypatch):  # noqa: F811
     assert len(server.sent) == 3  # the one that is missing, asked of three mirrors
     assert len(mnist(download=True)) == 5
     assert len(os.listdir(home / "cache/fastnn/mnist")) == 2
-    monkeypatch.setitem(standard.URLS, "mnist", [f"{server.url}/bad/", f"{server.url}/none/"])
+    monkeypatch.setitem(standard.SETS["mnist"], "urls", [f"{server.url}/bad/", f"{server.url}/none/"])
     with pytest.raises(OSError, match=r"none/train-images-idx3-ubyte\.gz: HTTP Error 404"):
         mnist(root=home / "elsewhere", download=True)
 
@@ -329,10 +329,11 @@ def test_cifar(home, rng, packed):
 
 
 def test_cifar_classes():
-    for names, n in ((standard.FASHION, 10), (standard.CIFAR10, 10), (standard.COARSE, 20), (standard.FINE, 100)):
-        assert len(set(names)) == len(names) == n
-    for names in (standard.CIFAR10, standard.COARSE, standard.FINE):  # as their authors have them
-        assert names == sorted(names)
+    for name, sizes in (("fashion_mnist", [10]), ("cifar10", [10]), ("cifar100", [20, 100])):
+        kinds = standard.SETS[name]["labels"]
+        assert [len({*names}) for names in kinds] == [*map(len, kinds)] == sizes
+        if name != "fashion_mnist":  # as their authors have them
+            assert all(names == sorted(names) for names in kinds)
 
 
 def test_cifar_refuses(home, rng, monkeypatch):

@@ -9,8 +9,10 @@ set's name, torchvision's spelling among them, then in the folder itself. `downl
 into the sub-folder of `root` or of the cache. Files may hold fewer images than the originals.
 
 Raises FileNotFoundError, with the places looked in, if there are none; ValueError, with file and byte, for bad ones."""
+import json
 import os
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 
@@ -23,42 +25,8 @@ Path = str | os.PathLike[str] | None
 DEBIAN = "/usr/share/datasets"
 UNPACKED = 1 << 30  # bytes that an archive may hold; CIFAR's hold 0.19e9
 
-FOLDERS = {
-    "mnist": ("mnist", "MNIST/raw", "MNIST"),
-    "fashion_mnist": ("fashion_mnist", "FashionMNIST/raw", "fashion-mnist", "FashionMNIST"),
-    "cifar10": ("cifar10", "cifar10/cifar-10-batches-bin", "cifar-10-batches-bin"),
-    "cifar100": ("cifar100", "cifar100/cifar-100-binary", "cifar-100-binary")}
-URLS = {
-    "mnist": ("https://ossci-datasets.s3.amazonaws.com/mnist/", "https://storage.googleapis.com/cvdf-datasets/mnist/"),
-    "fashion_mnist": ("http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",),
-    "cifar10": ("https://www.cs.toronto.edu/~kriz/",),
-    "cifar100": ("https://www.cs.toronto.edu/~kriz/",)}
-SHA256 = {
-    "mnist": {
-        "train-images-idx3-ubyte.gz": "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609",
-        "train-labels-idx1-ubyte.gz": "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c",
-        "t10k-images-idx3-ubyte.gz": "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",
-        "t10k-labels-idx1-ubyte.gz": "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6"},
-    "fashion_mnist": {
-        "train-images-idx3-ubyte.gz": "3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84",
-        "train-labels-idx1-ubyte.gz": "a04f17134ac03560a47e3764e11b92fc97de4d1bfaf8ba1a3aa29af54cc90845",
-        "t10k-images-idx3-ubyte.gz": "346e55b948d973a97e58d2351dde16a484bd415d4595297633bb08f03db6a073",
-        "t10k-labels-idx1-ubyte.gz": "67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5"},
-    "cifar10": {"cifar-10-binary.tar.gz": "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9dddda3db29a59bca1dd"},
-    "cifar100": {"cifar-100-binary.tar.gz": "58a81ae192c23a4be8b1804d68e518ed807d710a4eb253b1f2a199162a40d8ec"}}
-FASHION = ["T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"]
-CIFAR10 = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
-COARSE = """aquatic_mammals fish flowers food_containers fruit_and_vegetables household_electrical_devices
-household_furniture insects large_carnivores large_man-made_outdoor_things large_natural_outdoor_scenes
-large_omnivores_and_herbivores medium_mammals non-insect_invertebrates people reptiles small_mammals trees vehicles_1
-vehicles_2""".split()  # noqa: SIM905
-FINE = """apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus butterfly camel can
-castle caterpillar cattle chair chimpanzee clock cloud cockroach couch crab crocodile cup dinosaur dolphin elephant
-flatfish forest fox girl hamster house kangaroo keyboard lamp lawn_mower leopard lion lizard lobster man maple_tree
-motorcycle mountain mouse mushroom oak_tree orange orchid otter palm_tree pear pickup_truck pine_tree plain plate poppy
-porcupine possum rabbit raccoon ray road rocket rose sea seal shark shrew skunk skyscraper snail snake spider squirrel
-streetcar sunflower sweet_pepper table tank telephone television tiger tractor train trout tulip turtle wardrobe whale
-willow_tree wolf woman worm""".split()  # noqa: SIM905
+with open(os.path.join(os.path.dirname(__file__), "standard.json"), encoding="utf-8") as _file:
+    SETS: dict[str, dict[str, Any]] = json.load(_file)  # name: folders, urls, files of each part, labels in a record, …
 
 
 def digits(train: bool = True) -> TensorDataset:
@@ -78,7 +46,7 @@ def mnist(train: bool = True, root: Path = None, download: bool = False) -> Tens
     """Handwritten digits: 60,000 images (1, 28, 28) to train on, 10,000 to test with, from 0 (paper) to 255 (ink).
 
     Source: LeCun, Cortes, Burges, "The MNIST database of handwritten digits", 1998."""
-    return _mnist("mnist", train, root, download, list("0123456789"))
+    return _mnist("mnist", train, root, download)
 
 
 def fashion_mnist(train: bool = True, root: Path = None, download: bool = False) -> TensorDataset:
@@ -86,25 +54,23 @@ def fashion_mnist(train: bool = True, root: Path = None, download: bool = False)
 
     Debian's package dataset-fashion-mnist has them. Source: Xiao, Rasul, Vollgraf, "Fashion-MNIST: a novel image
     dataset for benchmarking machine learning algorithms", 2017, arXiv 1708.07747."""
-    return _mnist("fashion_mnist", train, root, download, FASHION)
+    return _mnist("fashion_mnist", train, root, download)
 
 
 def cifar10(train: bool = True, root: Path = None, download: bool = False) -> TensorDataset:
     """Photographs of 10 classes: 50,000 images (3, 32, 32), RGB, to train on, 10,000 to test with; channels-last.
 
     The binary version, unpacked or not: Krizhevsky, "Learning multiple layers of features from tiny images", 2009."""
-    files = [f"data_batch_{i}.bin" for i in range(1, 6)] if train else ["test_batch.bin"]
-    return _cifar("cifar10", files, root, download, [CIFAR10], 0)
+    return _cifar("cifar10", train, root, download)
 
 
 def cifar100(train: bool = True, root: Path = None, download: bool = False, coarse: bool = False) -> TensorDataset:
     """As :func:`cifar10` with 100 classes, or (`coarse`) the 20 kinds that they belong to."""
-    return _cifar("cifar100", ["train.bin" if train else "test.bin"], root, download, [COARSE, FINE], int(not coarse))
+    return _cifar("cifar100", train, root, download, int(not coarse))
 
 
-def _mnist(name: str, train: bool, root: Path, download: bool, classes: list[str]) -> TensorDataset:
-    part = "train" if train else "t10k"
-    files = _find(name, [[f"{part}-images-idx3-ubyte.gz", f"{part}-labels-idx1-ubyte.gz"]], root, download)
+def _mnist(name: str, train: bool, root: Path, download: bool) -> TensorDataset:
+    files, (classes,) = _find(name, train, root, download), SETS[name]["labels"]
     images, labels = map(read_idx, files)
     for path, array, shape in zip(files, (images, labels), ((len(images), 28, 28), (len(images),)), strict=True):
         if array.shape != shape or array.dtype != np.uint8:
@@ -113,12 +79,12 @@ def _mnist(name: str, train: bool, root: Path, download: bool, classes: list[str
     return TensorDataset(images[:, None], labels.astype(np.int64), classes=classes)
 
 
-def _cifar(name: str, bins: list[str], root: Path, download: bool, kinds: list[list[str]], kind: int) -> TensorDataset:
-    """From records of a label for each of `kinds`, then 3·32·32 bytes, red, green, blue; `kind` is the label wanted."""
-    size, archives = len(kinds) + 3072, list(SHA256[name])
-    found = _find(name, [bins, archives], root, download)
-    packed = found[0].endswith(archives[0])
-    parts = _unpack(found[0], bins) if packed else {path: np.fromfile(path, np.uint8) for path in found}
+def _cifar(name: str, train: bool, root: Path, download: bool, kind: int = 0) -> TensorDataset:
+    """From records of a label of each kind, then 3·32·32 bytes, red, green, blue; `kind` is the label wanted."""
+    found, kinds = _find(name, train, root, download), SETS[name]["labels"]
+    packed, size = found[0].endswith(".gz"), len(kinds) + 3072
+    parts = (_unpack(found[0], SETS[name]["train" if train else "test"]) if packed else
+             {path: np.fromfile(path, np.uint8) for path in found})
     for path, data in parts.items():
         if len(data) % size:
             raise ValueError(f"{path}: byte {len(data)}: the file ends, but records need {size} bytes each")
@@ -165,29 +131,32 @@ def _unpack(path: str, wanted: list[str]) -> dict[str, np.ndarray]:
     return {f"{path}: {name}": parts[name] for name in wanted}
 
 
-def _find(name: str, ways: list[list[str]], root: Path, download: bool) -> list[str]:
-    """The files of the first of `ways`, lists of names, that is whole in some folder; the last one can be fetched."""
+def _find(name: str, train: bool, root: Path, download: bool) -> list[str]:
+    """The files of a part, or the archives with both, that are whole in some folder; what has a checksum is fetched."""
+    known = SETS[name]
+    files = known["train" if train else "test"]
+    ways = [files] if files[0] in known["sha256"] else [files, [*known["sha256"]]]
     cache = os.path.join(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "fastnn")
     debian = DEBIAN if name == "fashion_mnist" else None
     given = [root] if root is not None else [os.environ.get("FASTNN_DATA") or None, debian, cache]
     bases = [os.path.expanduser(os.fsdecode(base)) for base in given if base is not None]
-    for folder in (os.path.join(base, sub) for base in bases for sub in (*FOLDERS[name], "")):
+    for folder in (os.path.join(base, sub) for base in bases for sub in (*known["folders"], "")):
         for way in ways:
             if all(found := [_spelling(folder, file) for file in way]):
                 return found  # type: ignore[return-value]
     if not download:
         package = ", install Debian's package dataset-fashion-mnist" * bool(debian)
         raise FileNotFoundError(f"{name}: {' and '.join(ways[-1])} not found in {', '.join(bases)}, nor there in "
-                                f"{', '.join(FOLDERS[name])}; pass download=True, or set FASTNN_DATA or root to the "
+                                f"{', '.join(known['folders'])}; pass download=True, or set FASTNN_DATA or root to the "
                                 f"folder that has them{package}")
     folder = os.path.join(bases[-1], name)
     for file in ways[-1]:
-        for url in URLS[name] if not _spelling(folder, file) else ():
+        for url in known["urls"] if not _spelling(folder, file) else ():
             try:
-                fetch(url + file, os.path.join(folder, file), SHA256[name][file])
+                fetch(url + file, os.path.join(folder, file), known["sha256"][file])
                 break
             except (OSError, ValueError):
-                if url == URLS[name][-1]:
+                if url == known["urls"][-1]:
                     raise
     return [_spelling(folder, file) or file for file in ways[-1]]
 
