@@ -3,7 +3,7 @@
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from itertools import count, islice, repeat
+from itertools import islice, repeat, takewhile
 from typing import Any
 
 import numpy as np
@@ -74,29 +74,23 @@ class DataLoader:
         seeded = isinstance(seed, (int, np.integer))
         rng = np.random.default_rng((int(seed) % 2**64, epoch)) if seeded else as_generator(seed)  # type: ignore
         order = rng.permutation(len(self.dataset)) if self.shuffle else None
-        rngs = repeat(None) if self.transform is None else _generators(int(rng.integers(2**63)))
-        jobs = zip(self._indices(order), rngs, strict=False)
-        if self.num_workers:
-            return self._ahead(jobs)
-        plain = self.collate_fn is default_collate and self.sampler is self.batch_sampler is None
-        if plain and in_memory(self.dataset):
-            return self._some_at_a_time(jobs)
-        return (self._load(*job) for job in jobs)
+        key = 0 if self.transform is None else int(rng.integers(2**63))
+        jobs = ((indices, (key, i)) for i, indices in enumerate(self._indices(order)))
+        return self._ahead(jobs) if self.num_workers else self._here(jobs)
 
-    def _some_at_a_time(self, jobs: Iterator[tuple]) -> Iterator[Any]:
-        """The batches in their order; several are made at once if they are small: one alone, between steps of training
-        that have emptied the caches, takes three to five times as long."""
+    def _here(self, jobs: Iterator[tuple]) -> Iterator[Any]:
+        """The batches in their order; of samples in memory several are made at once if they are small: one alone,
+        between steps of training that have emptied the caches, takes three to five times as long."""
+        plain = self.collate_fn is default_collate and self.sampler is self.batch_sampler is None
+        at_once = AT_ONCE if plain and in_memory(self.dataset) else 0
         for job in jobs:
-            made, error = deque([self._load(*job)]), None
-            size = sum(t.array.nbytes for t in made[0])
+            made = deque([self._load(*job)])
             try:
-                made.extend(self._load(*job) for job in islice(jobs, min(AT_ONCE // max(size, 1), 15)))
-            except Exception as caught:  # after the batches before it
-                error = caught
-            while made:
-                yield made.popleft()
-            if error:
-                raise error
+                size = at_once and sum(t.array.nbytes for t in made[0])
+                made.extend(self._load(*job) for job in islice(jobs, min(at_once // max(size, 1), 15)))
+            finally:  # also the batches before one that cannot be made
+                while made:
+                    yield made.popleft()
 
     def _ahead(self, jobs: Iterator[tuple]) -> Iterator[Any]:
         """The batches in their order, while threads prepare those that follow."""
@@ -111,7 +105,7 @@ class DataLoader:
         finally:  # the end, an exception, Ctrl-C, or the loop was left
             pool.shutdown(wait=True, cancel_futures=True)
 
-    def _load(self, indices: Sequence[int] | np.ndarray, rng: np.random.Generator | None) -> Any:
+    def _load(self, indices: Sequence[int] | np.ndarray, key: tuple[int, int]) -> Any:
         numbers = np.asarray(indices, None if len(indices) else np.int64)
         batch = take_batch(self.dataset, numbers) if self.collate_fn is default_collate else None
         if batch is None:
@@ -120,7 +114,7 @@ class DataLoader:
             return batch
         alone = not isinstance(batch, (list, tuple))
         images, *rest = [batch] if alone else batch
-        out = self.transform(images, rest[0] if rest else None, rng)
+        out = self.transform(images, rest[0] if rest else None, np.random.default_rng(key))
         return out if alone else [*out, *rest[1:]] if rest else [out]
 
     def _sample(self, index: Any) -> Any:
@@ -130,23 +124,15 @@ class DataLoader:
             error.add_note(f"DataLoader: this was sample {index} of the {type(self.dataset).__name__}")
             raise
 
-    def _indices(self, order: np.ndarray | None) -> Iterator[Sequence[int] | np.ndarray]:
+    def _indices(self, order: np.ndarray | None) -> Iterable[Sequence[int] | np.ndarray]:
         if self.batch_sampler is not None:
-            yield from self.batch_sampler
-        elif self.sampler is not None:
-            indices = iter(self.sampler)
-            while len(batch := list(islice(indices, self.batch_size))) > (self.batch_size - 1 if self.drop_last else 0):
-                yield batch
-        else:
+            return self.batch_sampler
+        size = self.batch_size
+        if self.sampler is None:
             order = np.arange(len(self.dataset)) if order is None else order
-            for i in range(len(self)):
-                yield order[i * self.batch_size : (i + 1) * self.batch_size]
-
-
-def _generators(key: int) -> Iterator[np.random.Generator]:
-    """One for each batch, made 16 at a time: one alone, after a step of training, takes ten times as long."""
-    for first in count(0, 16):
-        yield from [np.random.default_rng((key, i)) for i in range(first, first + 16)]
+            return (order[i * size : (i + 1) * size] for i in range(len(self)))
+        indices, least = iter(self.sampler), size if self.drop_last else 1
+        return takewhile(lambda batch: len(batch) >= least, (list(islice(indices, size)) for _ in repeat(None)))
 
 
 def default_collate(batch: Sequence[Any]) -> Any:
