@@ -461,7 +461,8 @@ def test_jitter_draws_for_each_image_and_an_order_for_each_batch(rng):
 
 
 def test_jitter_intervals():
-    assert ColorJitter(0.4, 1.5, (0.1, 0.3), 0.2)._ranges == [(0.6, 1.4), (0.0, 2.5), (0.1, 0.3), (-0.2, 0.2)]
+    ranges = vars(ColorJitter(0.4, 1.5, (0.1, 0.3), 0.2).parsed)
+    assert [*ranges.values()] == [(0.6, 1.4), (0.0, 2.5), (0.1, 0.3), (-0.2, 0.2)]
 
 
 def test_pca(rng):

@@ -10,15 +10,17 @@ the images, once per shape and dtype, so that no image is transposed. Gradients 
 Source: CS231n, "Neural Networks Part 2: Setting up the Data and the Loss", Data Preprocessing."""
 import inspect
 import math
+from collections import deque
 from collections.abc import Mapping
-from typing import Any, Self
+from itertools import accumulate, chain
+from typing import Annotated, Any, ClassVar, Self
 
 import numpy as np
 
 from fastnn import layout
 from fastnn.data.dataset import batches_of, first_of
-from fastnn.data.transforms import ToFloat, Transform, Window
-from fastnn.errors import DTypeError, ShapeError, StateDictError
+from fastnn.data.transforms import ToFloat, Transform, Window, number_of
+from fastnn.errors import ArgumentError, DTypeError, ShapeError, StateDictError
 from fastnn.functional import linear, matmul
 from fastnn.tensor import Array, Tensor, as_tensor
 
@@ -28,20 +30,28 @@ Shape = tuple[int, ...]
 Moments = tuple[int, Array, Any]  # their number, the mean, the sum of squares, or of products, around it
 
 
+def _positive(owner: Transform, name: str, value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < math.inf:
+        raise ArgumentError(f"{type(owner).__name__}: {name} must be a finite number > 0, got {value!r}")
+    return value
+
+
+def _count_or_fraction(owner: Transform, name: str, k: Any) -> float:
+    if type(k) not in (int, float) or not (0 < k < 1 if isinstance(k, float) else k >= 1):
+        raise ArgumentError(f"{type(owner).__name__}: {name} must be an int of at least 1, a fraction between 0 and 1, "
+                            f"or None, got {k!r}")
+    return k
+
+
 class Preprocess(Transform):
     """Base class of transforms of images and features.
 
     Float input keeps its dtype; uint8 is taken as by `ToFloat`. Raises RuntimeError if it is not fitted, ShapeError for
     samples unlike those fitted, DTypeError for other dtypes. A subclass may define `solve` and `weight`."""
 
-    keys: tuple[str, ...] = ("mean",)  # of the state
+    keys: ClassVar[tuple[str, ...]] = ("mean",)  # of the state
     per_pixel, moment = True, 1  # whether each pixel has its mean, or each channel; 1 mean, 2 variance, 3 covariance
-
-    def __init__(self) -> None:
-        self._keep(None)
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({', '.join(f'{name}={value}' for name, value in self.config().items())})"
+    _moments = _state = None
 
     def fit(self, data: Any, batch_size: int = 1024) -> Self:
         """Takes the statistics of `data`, forgetting any others: a dataset of samples x or (x, …), an iterable of
@@ -50,10 +60,8 @@ class Preprocess(Transform):
         if isinstance(batch_size, bool) or not isinstance(batch_size, (int, np.integer)) or batch_size < 1:
             raise ValueError(f"{self}.fit: batch_size must be an int of at least 1, got {batch_size!r}")
         self._keep(None)
-        moments = None
-        for batch in batches_of(data, int(batch_size)):
-            moments = self._merge(moments, batch)
-            del batch  # before the next one is made
+        batches = chain([None], batches_of(data, int(batch_size)))
+        moments = deque(accumulate(batches, self._merge), 1).pop()  # each is let go before the next one is made
         if moments is None:
             raise ValueError(f"{self}.fit: there are no data")
         self._keep(moments, self.solve(*moments))
@@ -228,9 +236,7 @@ class Standardize(Preprocess):
 
     keys, per_pixel, moment = ("mean", "std"), False, 2
 
-    def __init__(self, eps: float = 1e-12) -> None:
-        super().__init__()
-        self.eps = _positive(self, eps)
+    eps: Annotated[float, _positive] = 1e-12
 
     def solve(self, n: int, mean: Array, moment: Any) -> dict[str, Array]:
         std = np.sqrt(moment / n)
@@ -254,16 +260,9 @@ class PCA(Preprocess):
     (tensor([[1.4142]], dtype=float64), tensor([[2., 2.]], dtype=float64))"""
 
     keys, moment = ("mean", "components", "variance"), 3
-    eps: float | None = None
     rotates_back = False
-
-    def __init__(self, n_components: int | float | None = None) -> None:
-        super().__init__()
-        k: Any = n_components
-        if k is not None and (type(k) not in (int, float) or not (0 < k < 1 if isinstance(k, float) else k >= 1)):
-            raise ValueError(f"{type(self).__name__}: n_components must be an int of at least 1, a fraction between 0 "
-                             f"and 1, or None, got {k!r}")
-        self.n_components = n_components
+    n_components: Annotated[int | float | None, _count_or_fraction] = None
+    eps: ClassVar[float | None] = None
 
     def solve(self, n: int, mean: Array, moment: Any) -> dict[str, Array]:
         k = self.n_components
@@ -300,9 +299,7 @@ class PCAWhitening(PCA):
 
     U, λ, `n_components` as of PCA. `eps` keeps directions that hardly vary, mostly noise, from being blown up."""
 
-    def __init__(self, n_components: int | float | None = None, eps: float = 1e-5) -> None:
-        super().__init__(n_components)
-        self.eps = _positive(self, eps)
+    eps: Annotated[float, _positive] = 1e-5  # type: ignore[misc]
 
 
 class ZCA(PCAWhitening):
@@ -312,9 +309,8 @@ class ZCA(PCAWhitening):
     edge filters", 1997). The default `eps` is the UFLDL tutorial's (Stanford) for data between 0 and 1."""
 
     rotates_back = True
-
-    def __init__(self, eps: float = 0.1) -> None:
-        super().__init__(None, eps)
+    n_components: ClassVar[None] = None  # type: ignore[misc]
+    eps: Annotated[float, _positive] = 0.1  # type: ignore[misc]
 
 
 PREPROCESSORS: dict[str, type[Preprocess]] = {"mean-image": MeanImage, "channel-mean": ChannelMean,
@@ -331,7 +327,7 @@ def from_text(text: str) -> Preprocess:
     if equals and not inspect.signature(kind).parameters:
         raise ValueError(f"from_text: {name!r} takes no number, got {text!r}")
     try:
-        return kind(*([int(number) if number.isdecimal() else float(number)] if equals else []))
+        return kind(*([number_of(number)] if equals else []))
     except ValueError as error:
         raise ValueError(f"from_text: {text!r} has no fitting number: {error}") from None
 
@@ -364,12 +360,6 @@ def _kind(op: str, name: Any) -> type[Preprocess]:
     if not isinstance(name, str) or name not in PREPROCESSORS:
         raise ValueError(f"{op}: {name!r:.80} is none of {', '.join(PREPROCESSORS)}")
     return PREPROCESSORS[name]
-
-
-def _positive(owner: Preprocess, eps: Any) -> float:
-    if isinstance(eps, bool) or not isinstance(eps, (int, float)) or not 0 < eps < math.inf:
-        raise ValueError(f"{type(owner).__name__}: eps must be a finite number > 0, got {eps!r}")
-    return float(eps)
 
 
 def _rows(a: Array) -> Array:

@@ -11,8 +11,10 @@ one number; colours lie from 0 to 1. ArgumentError for arguments out of range.""
 import math
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar, dataclass_transform
+from dataclasses import dataclass, fields
+from inspect import signature
+from types import SimpleNamespace
+from typing import Annotated, Any, ClassVar, dataclass_transform
 
 import numpy as np
 
@@ -38,11 +40,21 @@ class Transform:
     def __init_subclass__(cls) -> None:
         # an inherited `join` would pass over what a subclass changes
         cls.joins = "join" in vars(cls) or (cls.joins and not {"prepare", "apply", "mix"} & vars(cls).keys())
-        if cls.__module__ == __name__ and cls.__annotations__:  # which are the constructor's arguments
-            dataclass(eq=False)(cls)
+        if cls.__module__.startswith("fastnn.data.") and cls.__annotations__:  # which are the constructor's arguments
+            dataclass(eq=False, repr=False)(cls)
+
+    def __post_init__(self) -> None:
+        self.parsed = SimpleNamespace()  # the arguments as the checks in their annotations read them
+        for field in fields(self):  # type: ignore[arg-type]
+            check, *limits = getattr(field.type, "__metadata__", (None,))
+            value = getattr(self, field.name)
+            if check and not (value is None and field.default is None):
+                value = check(self, field.name, value, *limits)
+            setattr(self.parsed, field.name, value)
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}()"
+        arguments = (f"{name}={getattr(self, name, None)!r}" for name in signature(type(self)).parameters)
+        return f"{type(self).__name__}({', '.join(arguments)})"
 
     def __call__(self, images: Any, labels: Any = None, generator: Seed = None) -> Any:
         a = as_tensor(images).array
@@ -182,24 +194,28 @@ class ToFloat(Transform):
         return True
 
 
-# What transforms share ---------------------------------------------------------------------------------------------
+# Checks of arguments, each of (transform, name, value, *limits), which stand in annotations ------------------------
 
 def _need(condition: Any, transform: Transform, need: str, error: type[Exception] = ArgumentError) -> None:
     if not condition:
         raise error(f"{transform}: {need}")
 
 
-def _number(transform: Transform, name: str, least: float = -LARGEST, most: float = LARGEST) -> None:
-    """Sees that this argument is a number from `least` to `most`."""
-    value = getattr(transform, name)
+def _number(transform: Transform, name: str, value: Any, least: float = -LARGEST, most: float = LARGEST) -> float:
     number = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
     _need(number and least <= value <= most, transform, f"{name} must be a number from {least} to {most}")
+    return value
 
 
-def _interval(transform: Transform, name: str, least: float, most: float, middle: float | None = None,
-              value: Any = None) -> tuple[float, float]:
-    """This argument as an interval; if `middle` is given, a number is how far the interval reaches from there."""
-    value = getattr(transform, name) if value is None else value
+def _int(transform: Transform, name: str, value: Any, least: int) -> int:
+    good = isinstance(value, (int, np.integer)) and value >= least
+    _need(good, transform, f"{name} must be an int of at least {least}")
+    return value
+
+
+def _interval(transform: Transform, name: str, value: Any, least: float, most: float,
+              middle: float | None = None) -> tuple[float, float]:
+    """If `middle` is given, a number is how far the interval reaches from there."""
     try:
         if middle is not None and np.ndim(value) == 0:
             value = (max(middle - value, least), middle + value)
@@ -211,17 +227,47 @@ def _interval(transform: Transform, name: str, least: float, most: float, middle
     return low, high
 
 
-def _sides(transform: Transform, padding: int | Sequence[int]) -> tuple[int, ...]:
+def _shears(transform: Transform, name: str, value: Any) -> list[tuple[float, float]]:
+    """An interval along x and one along y."""
+    along = (value[:2], value[2:]) if np.size(value) == 4 else (value, (0, 0))
+    return [_interval(transform, name, part, -89, 89, 0) for part in along]
+
+
+def _per_channel(transform: Transform, name: str, value: Any, positive: bool) -> Array:
+    a = np.atleast_1d(value)
+    good = a.ndim == 1 and a.dtype.kind in "iuf" and np.isfinite(a).all() and not (positive and a.min(initial=1) <= 0)
+    _need(good, transform, f"{name}{' > 0' * positive} must be finite, a number or one for each channel")
+    return a
+
+
+def _size(transform: Transform, name: str, value: Any) -> Pair:
+    return pair(value, type(transform).__name__, name, 1)
+
+
+def _sides(transform: Transform, name: str, value: Any) -> tuple[int, ...]:
     """Padding on the left, at the top, on the right, at the bottom."""
-    sides = tuple(padding) if isinstance(padding, Sequence) else (padding,)
+    sides = tuple(value) if isinstance(value, Sequence) else (value,)
     good = len(sides) in (1, 2, 4) and all(isinstance(n, (int, np.integer)) and 0 <= n < 2**28 for n in sides)
-    _need(good, transform, "padding must be an int >= 0, (width, height) or (left, top, right, bottom)")
+    _need(good, transform, f"{name} must be an int >= 0, (width, height) or (left, top, right, bottom)")
     return sides * (4 // len(sides))
 
 
+Number = Annotated[float, _number]
+Probability = Annotated[float, _number, 0, 1]
+Deviation = Annotated[float, _number, 0]
+Size = Annotated[IntOrPair, _size]
+Padding = Annotated[int | Sequence[int], _sides]
+Degrees = Annotated[Numbers, _interval, -LARGEST, LARGEST, 0]
+Factor = Annotated[Numbers, _interval, 0, LARGEST, 1]
+Parts = Annotated[tuple[float, float], _interval, 0, 1]
+Ratio = Annotated[tuple[float, float], _interval, 1 / LARGEST, LARGEST]
+
+
+# What transforms share ---------------------------------------------------------------------------------------------
+
 def _padded(transform: Any, images: Array | Window) -> tuple[int, int]:
     """Height and width of the images with the transform's padding; ShapeError if its size does not fit in."""
-    (h, w), (left, top, right, bottom) = transform._size, transform._padding
+    (h, w), (left, top, right, bottom) = transform.parsed.size, transform.parsed.padding
     H, W = images.shape[2] + top + bottom, images.shape[3] + left + right
     _need(h <= H and w <= W, transform, f"images {images.shape} are {H}x{W} padded, too small for the crop", ShapeError)
     return H, W
@@ -244,18 +290,16 @@ def _boxes(top: Array, left: Array, bottom: Array, right: Array, H: int, W: int)
     return rows[..., None] & columns[..., None, :]
 
 
-def _drawn_sizes(n: int, area: float, scale: tuple[float, float], ratio: tuple[float, float],
-                 rng: np.random.Generator) -> tuple[Array, Array]:
-    """√(a·r) and √(a / r), rounded, ten tries for each of n images: a, part of `area`, is uniform, r log-uniform."""
-    a = area * rng.uniform(scale[0], scale[1], (n, 10))
-    r = np.exp(rng.uniform(math.log(ratio[0]), math.log(ratio[1]), (n, 10)))
-    return np.rint(np.sqrt(a * r)).astype(np.int64), np.rint(np.sqrt(a / r)).astype(np.int64)
-
-
-def _first(good: Array, *tries: Array) -> tuple[Array, ...]:
-    """Whether a try (N, 10) is good, and the first that is, or else the very first."""
-    n, first = np.arange(len(good)), good.argmax(1)
-    return good[n, first], *(a[n, first] for a in tries)
+def _drawn_sizes(n: int, H: int, W: int, least: int, transform: Any, rng: np.random.Generator) -> tuple[Array, ...]:
+    """Whether one of ten tries is good for each of n images, and the first that is: √(a·r) and √(a / r), rounded, where
+    a, part of H·W, is uniform in `scale`, r log-uniform in `ratio`. Good is from `least` to less than H or W + least."""
+    (low, high), (narrow, wide) = transform.parsed.scale, transform.parsed.ratio
+    a = H * W * rng.uniform(low, high, (n, 10))
+    r = np.exp(rng.uniform(math.log(narrow), math.log(wide), (n, 10)))
+    h, w = (np.rint(np.sqrt(area)).astype(np.int64) for area in (a * r, a / r))
+    good = (least <= h) & (h < H + least) & (least <= w) & (w < W + least)
+    first = np.arange(n), good.argmax(1)
+    return good[first], h[first], w[first]
 
 
 # Values ------------------------------------------------------------------------------------------------------------
@@ -265,19 +309,13 @@ class Normalize(Transform):
 
     >>> Normalize(0.5, (0.5, 0.25))(fastnn.ones(2, 1, 1)).flatten()
     tensor([1., 2.])"""
-    mean: Numbers
-    std: Numbers
-
-    def __post_init__(self) -> None:
-        self._mean, std = np.atleast_1d(self.mean), np.atleast_1d(self.std)
-        good = all(a.ndim == 1 and a.dtype.kind in "iuf" and np.isfinite(a).all() for a in (self._mean, std))
-        _need(good and std.min(initial=1) > 0, self, "mean must be finite, std > 0, numbers or one a channel")
-        self._weight = 1 / std
+    mean: Annotated[Numbers, _per_channel, False]
+    std: Annotated[Numbers, _per_channel, True]
 
     def join(self, window: Window, rng: np.random.Generator) -> bool:
-        sizes, C = {len(self._mean), len(self._weight)}, window.shape[1]
-        _need(sizes <= {1, C}, self, f"mean and std are not those of {C} channels", ShapeError)
-        return window.colour(self._mean, self._weight)
+        mean, std, C = self.parsed.mean, self.parsed.std, window.shape[1]
+        _need({len(mean), len(std)} <= {1, C}, self, f"mean and std are not those of {C} channels", ShapeError)
+        return window.colour(mean, 1 / std)
 
 
 def _grey(rows: Array) -> Array:
@@ -319,20 +357,17 @@ class ColorJitter(Transform):
     each cut off at 0 and 1; grey = 0.299 R + 0.587 G + 0.114 B. f is uniform in [max(0, 1 − v), 1 + v], for hue in
     [−v, v], v ≤ ½, or in the interval given. The order of the four is drawn for each batch. Images of one channel
     have brightness and contrast only; ShapeError for other numbers than 1 and 3."""
-    brightness: Numbers = 0
-    contrast: Numbers = 0
-    saturation: Numbers = 0
-    hue: Numbers = 0
-
-    def __post_init__(self) -> None:
-        self._ranges = [_interval(self, name, 0, LARGEST, 1) for name in ("brightness", "contrast", "saturation")]
-        self._ranges.append(_interval(self, "hue", -0.5, 0.5, 0))
+    brightness: Factor = 0
+    contrast: Factor = 0
+    saturation: Factor = 0
+    hue: Annotated[Numbers, _interval, -0.5, 0.5, 0] = 0
 
     def apply(self, images: Array, rng: np.random.Generator) -> Array:
         rows, colours = _rows(images), images.shape[1]
         _need(colours in (1, 3), self, f"images must have 1 or 3 channels, got {images.shape}", ShapeError)
+        ranges = [*vars(self.parsed).values()]
         for k in rng.permutation(4):
-            low, high = self._ranges[k]
+            low, high = ranges[k]
             if low == high == (k < 3):  # changes nothing
                 continue
             f = rng.uniform(low, high, (len(rows), 1, 1, 1)).astype(rows.dtype)
@@ -351,10 +386,10 @@ class PCAColor(Transform):
     (Krizhevsky et al. 2012, "ImageNet classification with deep convolutional neural networks")."""
     eigenvalues: Any = None
     eigenvectors: Any = None
-    sigma: float = 0.1
+    sigma: Deviation = 0.1
 
     def __post_init__(self) -> None:
-        _number(self, "sigma", 0)
+        super().__post_init__()
         shapes = np.shape(self.eigenvalues), np.shape(self.eigenvectors)
         _need(shapes == ((), ()) or (len(shapes[0]) == 1 and shapes[1] == shapes[0] * 2), self,
               "eigenvalues must be (C,), eigenvectors (C, C)")
@@ -384,13 +419,9 @@ class PCAColor(Transform):
 
 class GaussianNoise(Transform):
     """x + mean + sigma·N(0, 1), drawn for each element, cut off at 0 and 1 if `clip`."""
-    mean: float = 0.0
-    sigma: float = 0.1
+    mean: Number = 0.0
+    sigma: Deviation = 0.1
     clip: bool = True
-
-    def __post_init__(self) -> None:
-        _number(self, "mean")
-        _number(self, "sigma", 0)
 
     def apply(self, images: Array, rng: np.random.Generator) -> Array:
         rows = _rows(images)
@@ -408,15 +439,13 @@ class RandomErasing(Transform):
 
     Its part of the area is uniform in `scale`, height / width log-uniform in `ratio`; the first of ten tries that is
     smaller than the image counts, or nothing is erased (Zhong et al. 2017, "Random erasing data augmentation")."""
-    p: float = 0.5
-    scale: tuple[float, float] = (0.02, 0.33)
-    ratio: tuple[float, float] = (0.3, 3.3)
+    p: Probability = 0.5
+    scale: Parts = (0.02, 0.33)
+    ratio: Ratio = (0.3, 3.3)
     value: Numbers | str = 0.0
 
     def __post_init__(self) -> None:
-        _number(self, "p", 0, 1)
-        _interval(self, "scale", 0, 1)
-        _interval(self, "ratio", 1 / LARGEST, LARGEST)
+        super().__post_init__()
         self._random = isinstance(self.value, str) and self.value == "random"
         _need(self._random or (np.ndim(self.value) < 2 and np.asarray(self.value).dtype.kind in "iuf"), self,
               'value must be a number, one for each channel, or "random"')
@@ -424,8 +453,7 @@ class RandomErasing(Transform):
     def apply(self, images: Array, rng: np.random.Generator) -> Array:
         N, C, H, W = images.shape
         chosen = rng.random(N) < self.p
-        h, w = _drawn_sizes(N, H * W, self.scale, self.ratio, rng)
-        good, h, w = _first((h < H) & (w < W), h, w)
+        good, h, w = _drawn_sizes(N, H, W, 0, self, rng)
         top, left = rng.integers(0, np.maximum(H - h, 0) + 1), rng.integers(0, np.maximum(W - w, 0) + 1)
         erased = _boxes(top, left, top + h * (good & chosen), left + w, H, W)
         rows = _rows(images).copy()
@@ -440,15 +468,11 @@ class RandomErasing(Transform):
 class Cutout(Transform):
     """Sets `n_holes` rectangles of `size` to 0; their centres are uniform over the image, which cuts them off (DeVries
     and Taylor 2017, "Improved regularization of convolutional neural networks with cutout")."""
-    size: IntOrPair
-    n_holes: int = 1
-
-    def __post_init__(self) -> None:
-        self._size = pair(self.size, "Cutout", "size", 1)
-        _need(isinstance(self.n_holes, int) and self.n_holes >= 0, self, "n_holes must be an int >= 0")
+    size: Size
+    n_holes: Annotated[int, _int, 0] = 1
 
     def apply(self, images: Array, rng: np.random.Generator) -> Array:
-        (N, _, H, W), (h, w) = images.shape, self._size
+        (N, _, H, W), (h, w) = images.shape, self.parsed.size
         top, left = (rng.integers(0, n, (N, self.n_holes)) - size // 2 for n, size in ((H, h), (W, w)))
         rows = _rows(images).copy()
         rows[_boxes(top, left, top + h, left + w, H, W).any(1)] = 0
@@ -462,11 +486,8 @@ class RandomHorizontalFlip(Transform):
 
     >>> RandomHorizontalFlip(1.0)(fastnn.arange(3.0).view(1, 1, 3)).tolist()
     [[[2.0, 1.0, 0.0]]]"""
-    p: float = 0.5
+    p: Probability = 0.5
     flip: ClassVar[int] = 1
-
-    def __post_init__(self) -> None:
-        _number(self, "p", 0, 1)
 
     def join(self, window: Window, rng: np.random.Generator) -> bool:
         return window.mirror(self.flip * (rng.random(window.shape[0]) < self.p))
@@ -482,22 +503,21 @@ class RandomCrop(Transform):
 
     `padding` is an int, (width, height) or (left, top, right, bottom). `padding_mode` is "constant" (`fill`), "edge",
     "reflect", or "symmetric", which repeats the border's pixels."""
-    size: IntOrPair
-    padding: int | Sequence[int] = 0
+    size: Size
+    padding: Padding = 0
     padding_mode: str = "constant"
-    fill: float = 0.0
+    fill: Number = 0.0
 
     def __post_init__(self) -> None:
-        self._size, self._padding = pair(self.size, "RandomCrop", "size", 1), _sides(self, self.padding)
+        super().__post_init__()
         _need(self.padding_mode in MODES, self, f"padding_mode must be one of {', '.join(MODES)}")
-        _number(self, "fill")
 
     def join(self, window: Window, rng: np.random.Generator) -> bool:
         if not window.whole:
             return False
-        (H, W), (h, w), (left, top, _, _), N = _padded(self, window), self._size, self._padding, window.shape[0]
-        i, j = rng.integers(0, H - h + 1, N), rng.integers(0, W - w + 1, N)
-        return window.part(i - top, j - left, self._size, self.padding_mode, self.fill)
+        (H, W), (h, w), (left, top, _, _) = _padded(self, window), self.parsed.size, self.parsed.padding
+        i, j = (rng.integers(0, n + 1, window.shape[0]) for n in (H - h, W - w))
+        return window.part(i - top, j - left, (h, w), self.padding_mode, self.fill)
 
 
 def _middle(n: int, size: int) -> int:
@@ -507,51 +527,44 @@ def _middle(n: int, size: int) -> int:
 
 class CenterCrop(Transform):
     """The part of `size` in the middle; what an image lacks is 0."""
-    size: IntOrPair
-
-    def __post_init__(self) -> None:
-        self._size = pair(self.size, "CenterCrop", "size", 1)
+    size: Size
 
     def join(self, window: Window, rng: np.random.Generator) -> bool:
-        (H, W), (h, w) = window.shape[2:], self._size
+        (H, W), (h, w) = window.shape[2:], self.parsed.size
         return window.whole and window.part(_middle(H, h), _middle(W, w), (h, w))
+
+
+def _resized(images: Array, top: Any, left: Any, h: Any, w: Any, size: Pair) -> Array:
+    """The parts (h, w) of images, ints or one for each, at another size."""
+    theta = np.stack(np.broadcast_arrays(w / size[1], 0, left, 0, h / size[0], top), -1)
+    return affine_images(Tensor(images), theta.reshape(*theta.shape[:-1], 2, 3), size, "edge").array
 
 
 class Resize(Transform):
     """The image at another size, (height, width); an int is that of the shorter side, the longer keeps the ratio.
 
     Bilinear, as PyTorch's interpolate with ``align_corners=False``."""
-    size: IntOrPair
-
-    def __post_init__(self) -> None:
-        pair(self.size, "Resize", "size", 1)
+    size: Size
 
     def apply(self, images: Array, rng: np.random.Generator) -> Array:
         (H, W), size = images.shape[2:], self.size
         if not isinstance(size, Sequence):
             size = (size, int(size * W / H)) if H <= W else (int(size * H / W), size)
         h, w = pair(size, "Resize", "size", 1)
-        theta = np.array([[W / w, 0, 0], [0, H / h, 0]])
-        return affine_images(Tensor(images), theta, (h, w), "edge").array
+        return _resized(images, 0, 0, H, W, (h, w))
 
 
 class RandomResizedCrop(Transform):
     """A part of each image at another size: its part of the area is uniform in `scale`, width / height log-uniform in
     `ratio`, the first of ten tries that fits, or else the middle of the image at the nearest ratio; its place is
     uniform. At its border the part is interpolated with what is around it in the image (Szegedy et al. 2015)."""
-    size: IntOrPair
-    scale: tuple[float, float] = (0.08, 1.0)
-    ratio: tuple[float, float] = (3 / 4, 4 / 3)
-
-    def __post_init__(self) -> None:
-        self._size = pair(self.size, "RandomResizedCrop", "size", 1)
-        _interval(self, "scale", 0, 1)
-        _interval(self, "ratio", 1 / LARGEST, LARGEST)
+    size: Size
+    scale: Parts = (0.08, 1.0)
+    ratio: Ratio = (3 / 4, 4 / 3)
 
     def boxes(self, n: int, H: int, W: int, rng: np.random.Generator) -> tuple[Array, Array, Array, Array]:
         """Top, left, height and width, (n,) each, in pixels, drawn for n images."""
-        w, h = _drawn_sizes(n, H * W, self.scale, self.ratio, rng)
-        good, h, w = _first((w > 0) & (w <= W) & (h > 0) & (h <= H), h, w)
+        good, w, h = _drawn_sizes(n, W, H, 1, self, rng)
         least, most = self.ratio  # without a fit the image's own, or the nearest of these two
         h = np.where(good, h, max(1, round(W / least)) if least * H > W else H)
         w = np.where(good, w, max(1, round(H * most)) if most * H < W else W)
@@ -560,10 +573,7 @@ class RandomResizedCrop(Transform):
 
     def apply(self, images: Array, rng: np.random.Generator) -> Array:
         top, left, h, w = self.boxes(len(images), images.shape[2], images.shape[3], rng)
-        theta = np.zeros((len(images), 2, 3))
-        theta[:, 0, 0], theta[:, 0, 2] = w / self._size[1], left
-        theta[:, 1, 1], theta[:, 1, 2] = h / self._size[0], top
-        return affine_images(Tensor(images), theta, self._size, "edge").array
+        return _resized(images, top, left, h, w, self.parsed.size)
 
 
 def _turned(images: Array, clockwise: Any, fill: float, shift: Any = 0.0, scale: Any = 1.0,
@@ -583,44 +593,36 @@ def _turned(images: Array, clockwise: Any, fill: float, shift: Any = 0.0, scale:
 
 class RandomRotation(Transform):
     """Each image turned anticlockwise about its middle by an angle uniform in `degrees`: [a, b], or v for [−v, v]."""
-    degrees: Numbers
-    fill: float = 0.0
-
-    def __post_init__(self) -> None:
-        self._degrees = _interval(self, "degrees", -LARGEST, LARGEST, 0)
-        _number(self, "fill")
+    degrees: Degrees
+    fill: Number = 0.0
 
     def apply(self, images: Array, rng: np.random.Generator) -> Array:
-        return _turned(images, -rng.uniform(self._degrees[0], self._degrees[1], len(images)), self.fill)
+        low, high = self.parsed.degrees
+        return _turned(images, -rng.uniform(low, high, len(images)), self.fill)
 
 
 class RandomAffine(Transform):
     """Each image turned clockwise, shifted, scaled and sheared about its middle, all drawn uniformly: the angle from
     `degrees`; shifts along x and y up to the parts `translate` of width and height, whole pixels; a factor, `scale`;
     degrees of shearing from `shear`: v for [−v, v] along x, an interval along x, or four numbers for x and y."""
-    degrees: Numbers
+    degrees: Degrees
     translate: tuple[float, float] | None = None
-    scale: tuple[float, float] | None = None
-    shear: Numbers | None = None
-    fill: float = 0.0
+    scale: Annotated[tuple[float, float] | None, _interval, 1 / LARGEST, LARGEST] = None
+    shear: Annotated[Numbers | None, _shears] = None
+    fill: Number = 0.0
 
     def __post_init__(self) -> None:
-        shear: Any = (0, 0) if self.shear is None else self.shear
-        along = (shear[:2], shear[2:]) if np.size(shear) == 4 else (shear, (0, 0))
-        self._degrees = _interval(self, "degrees", -LARGEST, LARGEST, 0)
-        self._shear = [_interval(self, "shear", -89, 89, 0, value) for value in along]
-        self._scale = _interval(self, "scale", 1 / LARGEST, LARGEST, value=(1, 1) if self.scale is None else None)
-        self._translate = (0.0, 0.0) if self.translate is None else tuple(self.translate)
-        _need(len(self._translate) == 2 and 0 <= min(self._translate) <= max(self._translate) <= 1, self,
-              "translate must be two numbers from 0 to 1")
-        _number(self, "fill")
+        super().__post_init__()
+        x, *y = self.translate or (0, 0)
+        _need(len(y) == 1 and 0 <= min(x, *y) <= max(x, *y) <= 1, self, "translate must be two numbers from 0 to 1")
 
     def apply(self, images: Array, rng: np.random.Generator) -> Array:
-        N, _, H, W = images.shape
-        angle = rng.uniform(self._degrees[0], self._degrees[1], N)
-        shift = np.rint(rng.uniform(-1, 1, (N, 2)) * self._translate * (W, H))
-        scale = rng.uniform(self._scale[0], self._scale[1], N)
-        shear = np.stack([rng.uniform(low, high, N) for low, high in self._shear], 1)
+        (N, _, H, W), of = images.shape, self.parsed
+        (low, high), (least, most) = of.degrees, of.scale or (1, 1)
+        angle = rng.uniform(low, high, N)
+        shift = np.rint(rng.uniform(-1, 1, (N, 2)) * (of.translate or (0.0, 0.0)) * (W, H))
+        scale = rng.uniform(least, most, N)
+        shear = np.stack([rng.uniform(low, high, N) for low, high in of.shear or ((0, 0), (0, 0))], 1)
         return _turned(images, angle, self.fill, shift, scale, shear)
 
 
@@ -634,14 +636,9 @@ def resize(images: Tensor | np.ndarray, size: int | tuple[int, int]) -> Tensor:
 # Labels change -----------------------------------------------------------------------------------------------------
 
 class _Mixture(Transform):
-    alpha: float
-    num_classes: int
+    alpha: Annotated[float, _number, 1 / LARGEST]
+    num_classes: Annotated[int, _int, 1]
     pair: ClassVar[Callable]  # (images, partner, part, rng): images mixed with images[partner], the part of their own
-
-    def __post_init__(self) -> None:
-        _number(self, "alpha", 1 / LARGEST)
-        _need(isinstance(self.num_classes, (int, np.integer)) and self.num_classes > 0, self,
-              "num_classes must be an int of at least 1")
 
     def mix(self, images: Array, labels: Array | None, rng: np.random.Generator) -> tuple[Array, Array | None]:
         _need(labels is not None, self, "needs labels")
@@ -695,12 +692,9 @@ class View(Transform):
     predictions can be averaged over the first axis. It must be the last transform; labels stay as they are."""
 
     def apply(self, images: Array, rng: np.random.Generator) -> Array:
-        views = self.views(images)
-        N, *shape = views[0].shape
-        out = layout.empty((len(views) * N, *shape), images.dtype, True).reshape(len(views), N, *shape)
-        for view, to in zip(views, out, strict=True):
-            layout.copyto(to, view)
-        return out
+        views = [_rows(view) for view in self.views(images)]
+        out = layout.empty((len(views), *views[0].shape), images.dtype)
+        return np.stack(views, out=out).transpose(0, 1, 4, 2, 3)
 
     def views(self, images: Array) -> list[Array]:
         """The V arrays (N, C, h, w)."""
@@ -710,17 +704,13 @@ class View(Transform):
 class FiveCrop(View):
     """The parts of `size` at the corners (top left, top right, bottom left, bottom right) and in the middle: V = 5, of
     images padded with 0 by an int, (width, height) or (left, top, right, bottom). ShapeError if they are too small."""
-    size: IntOrPair
-    padding: int | Sequence[int] = 0
-
-    def __post_init__(self) -> None:
-        self._size = pair(self.size, type(self).__name__, "size", 1)
-        self._padding = _sides(self, self.padding)
+    size: Size
+    padding: Padding = 0
 
     def views(self, images: Array) -> list[Array]:
-        (H, W), (h, w) = _padded(self, images), self._size
-        if any(self._padding):
-            images = crop_images(Tensor(images), -self._padding[1], -self._padding[0], (H, W)).array
+        (H, W), (h, w), (left, top, _, _) = _padded(self, images), self.parsed.size, self.parsed.padding
+        if images.shape[2:] != (H, W):
+            images = crop_images(Tensor(images), -top, -left, (H, W)).array
         corners = [(0, 0), (0, W - w), (H - h, 0), (H - h, W - w), (_middle(H, h), _middle(W, w))]
         return [images[:, :, i : i + h, j : j + w] for i, j in corners]
 
@@ -756,6 +746,13 @@ NAMED: dict[str, tuple[float, Callable[[Any, Pair, int], Transform]]] = {
     "mixup": (0.2, lambda alpha, size, n: MixUp(alpha, n)), "cutmix": (1, lambda alpha, size, n: CutMix(alpha, n))}
 
 
+def number_of(text: str) -> float:
+    try:
+        return int(text) if text.lstrip("+-").isdigit() else float(text)
+    except ValueError:
+        raise ArgumentError("its value must be a number") from None
+
+
 def from_text(text: str, image_shape: Sequence[int], num_classes: int) -> Compose:
     """The transforms that a list of names means, for float images of shape (C, H, W), in its order.
 
@@ -772,13 +769,8 @@ def from_text(text: str, image_shape: Sequence[int], num_classes: int) -> Compos
         if name not in NAMED:
             raise ArgumentError(f"augmentation {name!r} is not known; known are {', '.join(NAMED)}, each with =value")
         value, make = NAMED[name]
-        if equals:
-            try:
-                value = int(given) if given.lstrip("+-").isdigit() else float(given)
-            except ValueError:
-                raise ArgumentError(f"augmentation {item.strip()!r}: its value must be a number") from None
         try:
-            transforms.append(make(value, (H, W), num_classes))
+            transforms.append(make(number_of(given) if equals else value, (H, W), num_classes))
         except (TypeError, ValueError) as error:
             raise ArgumentError(f"augmentation {item.strip()!r}: {error}") from error
     return Compose(transforms)
