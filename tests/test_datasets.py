@@ -18,9 +18,8 @@ from test_download import server  # noqa: F401
 
 from fastnn import layout
 from fastnn.data import DataLoader, Subset, standard
-from fastnn.data.arrays import ArrayFolder, read_csv
+from fastnn.data.arrays import ArrayFolder, read_csv, read_idx
 from fastnn.data.dataset import take_batch
-from fastnn.data.idx import read_idx
 from fastnn.data.standard import cifar10, cifar100, fashion_mnist, mnist
 
 CODES = {"u1": 8, "i1": 9, "i2": 11, "i4": 12, "f4": 13, "f8": 14}

@@ -1,10 +1,9 @@
 """Data sets, from memory and files; loaders; preparation and augmentation."""
 from fastnn.data import preprocess as preprocess
 from fastnn.data import transforms as transforms
-from fastnn.data.arrays import ArrayFolder, read_csv
+from fastnn.data.arrays import ArrayFolder, read_csv, read_idx
 from fastnn.data.dataset import Dataset, Subset, TensorDataset, k_fold, random_split, stratified_split, targets_of
 from fastnn.data.folder import ImageFolder, read_image
-from fastnn.data.idx import read_idx
 from fastnn.data.loader import DataLoader, default_collate
 from fastnn.data.standard import cifar10, cifar100, digits, fashion_mnist, mnist
 from fastnn.data.transforms import resize

@@ -4,6 +4,7 @@ Bytes go to `<name>.part`, which alone a process that was killed leaves behind a
 holds the lock on that file may write it and rename it; a process that waited for the lock finds the file it wanted."""
 import contextlib
 import os
+import shutil
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -70,6 +71,10 @@ def _fetch(url: str, file: Any, part: str) -> None:
             return _transfer(url, file)
         except (OSError, HTTPException) as error:
             kept, status = file.seek(0, os.SEEK_END), getattr(error, "code", 500)
+            getattr(error, "close", int)()  # of an HTTPError
+            if status == 416 and kept:  # the file there is no longer than what is here
+                file.truncate(0)
+                return _fetch(url, file, part)
             if attempt == TRIES or (status < 500 and status not in (408, 429)):
                 if not kept:
                     os.unlink(part)
@@ -80,22 +85,13 @@ def _fetch(url: str, file: Any, part: str) -> None:
 
 def _transfer(url: str, file: Any) -> None:
     """Append to `file` what it lacks of `url`."""
-    from urllib.error import HTTPError
     from urllib.request import Request, urlopen
 
     from tqdm import tqdm
 
     start = file.seek(0, os.SEEK_END)
     asked = {"Range": f"bytes={start}-"} if start else {}
-    try:
-        response = urlopen(Request(url, headers={"User-Agent": "fastnn", **asked}), timeout=TIMEOUT)
-    except HTTPError as error:
-        error.close()
-        if error.code != 416 or not start:
-            raise
-        file.truncate(0)  # the file there is no longer than what is here
-        return _transfer(url, file)
-    with response:
+    with urlopen(Request(url, headers={"User-Agent": "fastnn", **asked}), timeout=TIMEOUT) as response:
         if not response.headers.get("Content-Range", "").startswith(f"bytes {start}-"):
             file.truncate(0)
             start = file.seek(0)
@@ -103,10 +99,8 @@ def _transfer(url: str, file: Any) -> None:
                 raise OSError(f"a range was sent that was not asked for: {response.headers.get('Content-Range')}")
         total = None if response.length is None else start + response.length
         name = os.path.basename(url)
-        with tqdm(total=total, initial=start, unit="B", unit_scale=True, desc=name, leave=False, disable=None) as bar:
-            while chunk := response.read1(1 << 18):
-                file.write(chunk)
-                bar.update(len(chunk))
+        with tqdm.wrapattr(response, "read", total, initial=start, desc=name, leave=False, disable=None) as body:
+            shutil.copyfileobj(body, file, 1 << 16)
         file.flush()
         if total not in (None, file.tell()):
             raise OSError(f"the connection ended after {file.tell()} of {total} bytes")

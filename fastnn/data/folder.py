@@ -102,10 +102,8 @@ class ImageFolder(Dataset):
             raise ValueError(f"ImageFolder: {self.root} must have one folder for each class"
                              f"{'' if classes is None else f' of {self.classes}'}, but has {found or 'no folders'}")
         self.class_to_idx = {name: i for i, name in enumerate(self.classes)}
-        self.samples: list[tuple[str, int]] = []
-        for name in found:
-            files = pictures_in(os.path.join(self.root, name), "ImageFolder: the class")
-            self.samples += [(file, self.class_to_idx[name]) for file in files]
+        self.samples = [(file, self.class_to_idx[name]) for name in found
+                        for file in pictures_in(os.path.join(self.root, name), "ImageFolder: the class")]
         self.targets = np.array([label for _, label in self.samples])
         if size == "auto":
             sides = [_size(self.samples[i][0]) for i in np.linspace(0, len(self) - 1, min(len(self), 200)).astype(int)]

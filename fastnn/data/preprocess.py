@@ -345,15 +345,14 @@ def from_saved(saved: Mapping[str, Any]) -> Preprocess:
     >>> fastnn.save(to_saved(MeanImage().fit(np.ones((2, 3)))), "mean.safetensors")
     >>> from_saved(fastnn.load("mean.safetensors"))(np.full((1, 3), 3.0))
     tensor([[2., 2., 2.]], dtype=float64)"""
-    if not isinstance(saved, Mapping) or set(saved) != {"name", "config", "state"}:
-        raise ValueError(f"from_saved: a dict of name, config and state is needed, got {saved!r:.80}")
-    kind, config, state = _kind("from_saved", saved["name"]), saved["config"], saved["state"]
-    names = {*inspect.signature(kind).parameters}
-    if not isinstance(config, Mapping) or not isinstance(state, Mapping) or {*config} != names:
-        raise ValueError(f"from_saved: needs a state, and a config of {names}, got {saved!r:.80}")
-    preprocess = kind(**config)
-    preprocess.load_state_dict(state)
-    return preprocess
+    match saved:
+        case {"name": name, "config": Mapping() as config, "state": Mapping() as state} if len(saved) == 3:
+            kind = _kind("from_saved", name)
+            if config.keys() == inspect.signature(kind).parameters.keys():
+                preprocess = kind(**config)
+                preprocess.load_state_dict(state)
+                return preprocess
+    raise ValueError(f"from_saved: a dict of name, config, with all arguments, and state is needed, got {saved!r:.80}")
 
 
 def _kind(op: str, name: Any) -> type[Preprocess]:

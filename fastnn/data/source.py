@@ -12,9 +12,17 @@ from fastnn.data.dataset import TensorDataset, random_split, stratified_split, t
 from fastnn.data.folder import ImageFolder
 from fastnn.data.standard import cifar10, cifar100, digits, fashion_mnist, mnist
 
-STANDARD = {"fashion_mnist": fashion_mnist, "mnist": mnist, "cifar10": cifar10, "cifar100": cifar100}
-NAMES = ("digits", *STANDARD)
 MEMORY = 2**30  # bytes; pictures that take less are all decoded at the start
+
+
+def _digits(train: bool, root: Any, download: bool) -> TensorDataset:
+    """The digits as pictures would have them: uint8."""
+    images, labels = digits(train).tensors
+    return TensorDataset(np.rint(images.array * 255).astype(np.uint8), labels, classes=[*map(str, range(10))])
+
+
+STANDARD = {"digits": _digits, "fashion_mnist": fashion_mnist, "mnist": mnist, "cifar10": cifar10, "cifar100": cifar100}
+NAMES, FROM_FILES = tuple(STANDARD), tuple(STANDARD)[1:]
 
 
 def open_data(name: str, parts: Sequence[str] = ("train", "test"), *, root: Any = None, download: bool = False,
@@ -30,11 +38,10 @@ def open_data(name: str, parts: Sequence[str] = ("train", "test"), *, root: Any 
     `classes`, or those of the first part. ValueError or OSError name the file, also for empty parts, or the option."""
     found: list[Any] = []
     pictures: Any = None
-    if (root is not None or download) and name not in STANDARD:
-        raise ValueError(f"{name}: root and download are for {', '.join(STANDARD)} only")
-    if name == "digits" or name in STANDARD:
-        found = [_digits(part == "train") if name == "digits" else STANDARD[name](part == "train", root, download)
-                 for part in parts]
+    if (root is not None or download) and name not in FROM_FILES:
+        raise ValueError(f"{name}: root and download are for {', '.join(FROM_FILES)} only")
+    if name in STANDARD:
+        found = [STANDARD[name](part == "train", root, download) for part in parts]
     elif not os.path.exists(name):
         raise FileNotFoundError(f"there are no data {name!r}: it is no file, no folder and none of {', '.join(NAMES)}")
     else:
@@ -65,12 +72,6 @@ def open_data(name: str, parts: Sequence[str] = ("train", "test"), *, root: Any 
         if len(dataset) == 0:
             raise ValueError(f"{name} has no samples for its part {part!r}")
     return found
-
-
-def _digits(train: bool) -> TensorDataset:
-    """The digits as pictures would have them: uint8."""
-    images, labels = digits(train).tensors
-    return TensorDataset(np.rint(images.array * 255).astype(np.uint8), labels, classes=[*map(str, range(10))])
 
 
 def shape_of(dataset: Any) -> tuple[int, ...]:

@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 
 from fastnn import layout
+from fastnn.data.arrays import open_bytes, read_idx
 from fastnn.data.dataset import TensorDataset
 from fastnn.data.download import download as fetch
-from fastnn.data.idx import open_bytes, read_idx
 
 Path = str | os.PathLike[str] | None
 DEBIAN = "/usr/share/datasets"

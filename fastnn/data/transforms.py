@@ -97,7 +97,7 @@ class Window:
     def __init__(self, images: Array) -> None:
         self.images, self.dtype, self.shape = images, images.dtype, images.shape
         zero: Any = 0
-        self.top = self.left = self.flip = zero
+        self.top = self.left = self.flip = zero  # mirrored left and right where flip & 1, upside down where flip & 2
         self.mode, self.outside = "constant", self.dtype.type(0)
         self.whole = True  # no part has been taken
         self.colours: tuple = ()  # mean and weight
@@ -109,11 +109,6 @@ class Window:
             top, left = np.where(self.flip & 2, H - h - top, top), np.where(self.flip & 1, W - w - left, left)
         self.top, self.left = top, left
         self.mode, self.outside, self.whole, self.shape = mode, self.dtype.type(value), False, (*self.shape[:2], h, w)
-        return True
-
-    def mirror(self, flip: Any) -> bool:
-        """Left and right where flip & 1, upside down where flip & 2."""
-        self.flip = self.flip ^ flip
         return True
 
     def colour(self, mean: Array, weight: Array) -> bool:
@@ -177,14 +172,11 @@ class ToFloat(Transform):
         return images if integers or images.ndim == 2 else super().prepare(images)
 
     def apply(self, images: Array, rng: np.random.Generator) -> Array:
-        dtype = np.float32 if self.dtype is None and images.dtype == np.uint8 else self.dtype or images.dtype
-        if images.dtype == dtype and images.dtype.isnative:
-            return layout.channels_last(images) if images.ndim == 4 else layout.contiguous(images)
-        out = layout.empty(images.shape, dtype, images.ndim == 4)
         if images.dtype == np.uint8:
+            out = layout.empty(images.shape, self.dtype or np.float32, images.ndim == 4)
             return np.multiply(images, out.dtype.type(1 / 255), out, dtype=out.dtype)
-        np.copyto(out, images, casting="unsafe")
-        return out
+        images = images.astype(self.dtype or images.dtype, copy=False)
+        return layout.channels_last(images) if images.ndim == 4 else layout.contiguous(images)
 
     def join(self, window: Window, rng: np.random.Generator) -> bool:
         dtype = np.dtype(self.dtype or np.float32)
@@ -216,10 +208,9 @@ def _int(transform: Transform, name: str, value: Any, least: int) -> int:
 def _interval(transform: Transform, name: str, value: Any, least: float, most: float,
               middle: float | None = None) -> tuple[float, float]:
     """If `middle` is given, a number is how far the interval reaches from there."""
+    reach = middle is not None and np.ndim(value) == 0
     try:
-        if middle is not None and np.ndim(value) == 0:
-            value = (max(middle - value, least), middle + value)
-        low, high = map(float, value)
+        low, high = map(float, (max(middle - value, least), middle + value) if reach else value)
     except (TypeError, ValueError):
         low, high = 1.0, 0.0
     _need(least <= low <= high <= most, transform, f"{name} must be an interval within {least} to {most}"
@@ -291,8 +282,8 @@ def _boxes(top: Array, left: Array, bottom: Array, right: Array, H: int, W: int)
 
 
 def _drawn_sizes(n: int, H: int, W: int, least: int, transform: Any, rng: np.random.Generator) -> tuple[Array, ...]:
-    """Whether one of ten tries is good for each of n images, and the first that is: √(a·r) and √(a / r), rounded, where
-    a, part of H·W, is uniform in `scale`, r log-uniform in `ratio`. Good is from `least` to less than H or W + least."""
+    """Whether one of ten tries is good, for each of n images, and the first that is: √(a·r) and √(a / r), rounded; a,
+    part of H·W, is uniform in `scale`, r log-uniform in `ratio`. Good is from `least` to less than H or W + least."""
     (low, high), (narrow, wide) = transform.parsed.scale, transform.parsed.ratio
     a = H * W * rng.uniform(low, high, (n, 10))
     r = np.exp(rng.uniform(math.log(narrow), math.log(wide), (n, 10)))
@@ -490,7 +481,8 @@ class RandomHorizontalFlip(Transform):
     flip: ClassVar[int] = 1
 
     def join(self, window: Window, rng: np.random.Generator) -> bool:
-        return window.mirror(self.flip * (rng.random(window.shape[0]) < self.p))
+        window.flip = window.flip ^ self.flip * (rng.random(window.shape[0]) < self.p)
+        return True
 
 
 class RandomVerticalFlip(RandomHorizontalFlip):
@@ -799,10 +791,9 @@ def views_like(augmentation: str, image_shape: Sequence[int]) -> View:
 
     >>> views_like("flip,crop=4,cutout", (3, 32, 32)), views_like("flip", (3, 32, 32)), views_like("", (1, 28, 28))
     (TenCrop(size=(32, 32), padding=2, vertical_flip=False), FlipViews(vertical=False), FiveCrop(size=(28, 28), ...))"""
-    items = [item.partition("=") for item in augmentation.replace(" ", "").split(",")]
-    values = {name: value for name, _, value in items}
-    flips, crops = "flip" in values, "crop" in values or "resized-crop" in values
-    if flips and not crops:
+    made: dict[type, Any] = {type(part): part for part in from_text(augmentation, image_shape, 1).transforms}
+    flips, crop = RandomHorizontalFlip in made, made.get(RandomCrop)
+    if flips and not crop and RandomResizedCrop not in made:
         return FlipViews()
-    reach = int(values["crop"] or NAMED["crop"][0]) if "crop" in values else min(image_shape[1:]) // 8
+    reach = crop.padding if crop else min(image_shape[1:]) // 8
     return views_from_text(f"{'ten' if flips else 'five'}-crop={max(1, reach // 2)}", image_shape)
