@@ -239,8 +239,6 @@ def read_table(path: Path, delimiter: str | None = None) -> tuple[list[str], np.
                     values.append(number)
         except (csv.Error, ValueError) as error:
             raise ValueError(f"{path}: line {reader.line_num}: {error}") from None
-        finally:
-            text.detach()
     if not values:
         raise ValueError(f"{path}: needs lines of numbers, has none below its {len(names)} columns")
     return names, np.array(values).reshape(-1, len(names)).astype(np.float32)

@@ -183,10 +183,10 @@ def _by_class(op: str, dataset: Any, rng: np.random.Generator) -> np.ndarray:
     return order[np.argsort(labels[order], kind="stable")]
 
 
-def as_generator(generator: Seed) -> np.random.Generator:
-    """The NumPy generator meant: itself, one started from a seed, or fastnn's own for None."""
+def as_generator(generator: Seed, *more: int) -> np.random.Generator:
+    """The NumPy generator meant: itself, one started from a seed, and `more` of it, or fastnn's own for None."""
     if generator is None or isinstance(generator, np.random.Generator):
         return generator or backend.generator
     if isinstance(generator, (int, np.integer)) and not isinstance(generator, bool):
-        return np.random.default_rng(int(generator) % 2**64)
+        return np.random.default_rng((int(generator) % 2**64, *more))
     raise TypeError(f"generator must be None, an int or a numpy.random.Generator, got a {type(generator).__name__}")

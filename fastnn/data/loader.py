@@ -69,10 +69,8 @@ class DataLoader:
         return n // self.batch_size if self.drop_last else -(-n // self.batch_size)
 
     def __iter__(self) -> Iterator[Any]:
-        seed, epoch = self.generator, self.epoch
+        rng = as_generator(self.generator, self.epoch)
         self.epoch += 1
-        seeded = isinstance(seed, (int, np.integer))
-        rng = np.random.default_rng((int(seed) % 2**64, epoch)) if seeded else as_generator(seed)  # type: ignore
         order = rng.permutation(len(self.dataset)) if self.shuffle else None
         key = 0 if self.transform is None else int(rng.integers(2**63))
         jobs = ((indices, (key, i)) for i, indices in enumerate(self._indices(order)))

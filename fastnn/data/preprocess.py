@@ -324,12 +324,10 @@ def from_text(text: str) -> Preprocess:
     (PCA(n_components=50), ZCA(eps=0.01), Standardize(eps=1e-12))"""
     name, equals, number = text.partition("=")
     kind = _kind("from_text", name)
-    if equals and not inspect.signature(kind).parameters:
-        raise ValueError(f"from_text: {name!r} takes no number, got {text!r}")
     try:
         return kind(*([number_of(number)] if equals else []))
-    except ValueError as error:
-        raise ValueError(f"from_text: {text!r} has no fitting number: {error}") from None
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"from_text: {text!r} has no number that fits: {error}") from None
 
 
 def to_saved(preprocess: Preprocess) -> dict[str, Any]:
