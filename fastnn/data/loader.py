@@ -82,13 +82,16 @@ class DataLoader:
         plain = self.collate_fn is default_collate and self.sampler is self.batch_sampler is None
         at_once = AT_ONCE if plain and in_memory(self.dataset) else 0
         for job in jobs:
-            made = deque([self._load(*job)])
+            made, error = deque([self._load(*job)]), None
+            size = at_once and sum(t.array.nbytes for t in made[0])
             try:
-                size = at_once and sum(t.array.nbytes for t in made[0])
                 made.extend(self._load(*job) for job in islice(jobs, min(at_once // max(size, 1), 15)))
-            finally:  # also the batches before one that cannot be made
-                while made:
-                    yield made.popleft()
+            except Exception as caught:  # after the batches before it
+                error = caught
+            while made:
+                yield made.popleft()
+            if error:
+                raise error
 
     def _ahead(self, jobs: Iterator[tuple]) -> Iterator[Any]:
         """The batches in their order, while threads prepare those that follow."""

@@ -10,9 +10,7 @@ the images, once per shape and dtype, so that no image is transposed. Gradients 
 Source: CS231n, "Neural Networks Part 2: Setting up the Data and the Loss", Data Preprocessing."""
 import inspect
 import math
-from collections import deque
 from collections.abc import Mapping
-from itertools import accumulate, chain
 from typing import Annotated, Any, ClassVar, Self
 
 import numpy as np
@@ -60,8 +58,10 @@ class Preprocess(Transform):
         if isinstance(batch_size, bool) or not isinstance(batch_size, (int, np.integer)) or batch_size < 1:
             raise ValueError(f"{self}.fit: batch_size must be an int of at least 1, got {batch_size!r}")
         self._keep(None)
-        batches = chain([None], batches_of(data, int(batch_size)))
-        moments = deque(accumulate(batches, self._merge), 1).pop()  # each is let go before the next one is made
+        moments = None
+        for batch in batches_of(data, int(batch_size)):
+            moments = self._merge(moments, batch)
+            del batch  # before the next one is made
         if moments is None:
             raise ValueError(f"{self}.fit: there are no data")
         self._keep(moments, self.solve(*moments))

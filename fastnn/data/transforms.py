@@ -53,8 +53,8 @@ class Transform:
             setattr(self.parsed, field.name, value)
 
     def __repr__(self) -> str:
-        arguments = (f"{name}={getattr(self, name, None)!r}" for name in signature(type(self)).parameters)
-        return f"{type(self).__name__}({', '.join(arguments)})"
+        names = filter(vars(self).__contains__, signature(type(self)).parameters)
+        return f"{type(self).__name__}({', '.join(f'{name}={getattr(self, name)!r}' for name in names)})"
 
     def __call__(self, images: Any, labels: Any = None, generator: Seed = None) -> Any:
         a = as_tensor(images).array
@@ -216,6 +216,12 @@ def _interval(transform: Transform, name: str, value: Any, least: float, most: f
     _need(least <= low <= high <= most, transform, f"{name} must be an interval within {least} to {most}"
           + (f", or how far it reaches from {middle:g}" if middle is not None else ""))
     return low, high
+
+
+def _two_parts(transform: Transform, name: str, value: Any) -> tuple[float, ...]:
+    good = len(value) == 2 and 0 <= min(value) <= max(value) <= 1
+    _need(good, transform, f"{name} must be two numbers from 0 to 1")
+    return tuple(value)
 
 
 def _shears(transform: Transform, name: str, value: Any) -> list[tuple[float, float]]:
@@ -598,15 +604,10 @@ class RandomAffine(Transform):
     `degrees`; shifts along x and y up to the parts `translate` of width and height, whole pixels; a factor, `scale`;
     degrees of shearing from `shear`: v for [−v, v] along x, an interval along x, or four numbers for x and y."""
     degrees: Degrees
-    translate: tuple[float, float] | None = None
+    translate: Annotated[tuple[float, float] | None, _two_parts] = None
     scale: Annotated[tuple[float, float] | None, _interval, 1 / LARGEST, LARGEST] = None
     shear: Annotated[Numbers | None, _shears] = None
     fill: Number = 0.0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        x, *y = self.translate or (0, 0)
-        _need(len(y) == 1 and 0 <= min(x, *y) <= max(x, *y) <= 1, self, "translate must be two numbers from 0 to 1")
 
     def apply(self, images: Array, rng: np.random.Generator) -> Array:
         (N, _, H, W), of = images.shape, self.parsed
