@@ -159,7 +159,7 @@ def home(tmp_path, monkeypatch):
     """No data sets but those that a test makes."""
     monkeypatch.delenv("FASTNN_DATA", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(standard, "DEBIAN", str(tmp_path / "debian"))
+    monkeypatch.setitem(standard.SETS["fashion_mnist"], "places", [str(tmp_path / "debian")])
     return tmp_path
 
 

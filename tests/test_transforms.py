@@ -876,6 +876,9 @@ def test_views_like_the_augmentation():
             "crop=1": "five-crop=1", "resized-crop,flip": "ten-crop=2", "": "five-crop=2"}  # fmt: skip
     for augmentation, text in like.items():
         assert repr(views_like(augmentation, (3, 40, 32))) == repr(views_from_text(text, (3, 40, 32)))
+    for augmentation, match in ("flip,tilt", "'tilt' is not known"), ("crop=a", "must be a number"):
+        with pytest.raises(ArgumentError, match=match):
+            views_like(augmentation, (3, 40, 32))
 
 
 @pytest.mark.parametrize("text, match", [

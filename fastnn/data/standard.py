@@ -22,7 +22,6 @@ from fastnn.data.dataset import TensorDataset
 from fastnn.data.download import download as fetch
 
 Path = str | os.PathLike[str] | None
-DEBIAN = "/usr/share/datasets"
 UNPACKED = 1 << 30  # bytes that an archive may hold; CIFAR's hold 0.19e9
 
 with open(os.path.join(os.path.dirname(__file__), "standard.json"), encoding="utf-8") as _file:
@@ -137,18 +136,16 @@ def _find(name: str, train: bool, root: Path, download: bool) -> list[str]:
     files = known["train" if train else "test"]
     ways = [files] if files[0] in known["sha256"] else [files, [*known["sha256"]]]
     cache = os.path.join(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "fastnn")
-    debian = DEBIAN if name == "fashion_mnist" else None
-    given = [root] if root is not None else [os.environ.get("FASTNN_DATA") or None, debian, cache]
+    given = [root] if root is not None else [os.environ.get("FASTNN_DATA") or None, *known.get("places", ()), cache]
     bases = [os.path.expanduser(os.fsdecode(base)) for base in given if base is not None]
     for folder in (os.path.join(base, sub) for base in bases for sub in (*known["folders"], "")):
         for way in ways:
             if all(found := [_spelling(folder, file) for file in way]):
                 return found  # type: ignore[return-value]
     if not download:
-        package = ", install Debian's package dataset-fashion-mnist" * bool(debian)
         raise FileNotFoundError(f"{name}: {' and '.join(ways[-1])} not found in {', '.join(bases)}, nor there in "
                                 f"{', '.join(known['folders'])}; pass download=True, or set FASTNN_DATA or root to the "
-                                f"folder that has them{package}")
+                                f"folder that has them{known.get('package', '')}")
     folder = os.path.join(bases[-1], name)
     for file in ways[-1]:
         for url in known["urls"] if not _spelling(folder, file) else ():

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from inspect import signature
 from types import SimpleNamespace
-from typing import Annotated, Any, ClassVar, dataclass_transform
+from typing import Annotated, Any, ClassVar, cast, dataclass_transform
 
 import numpy as np
 
@@ -96,18 +96,15 @@ class Window:
 
     def __init__(self, images: Array) -> None:
         self.images, self.dtype, self.shape = images, images.dtype, images.shape
-        zero: Any = 0
-        self.top = self.left = self.flip = zero  # mirrored left and right where flip & 1, upside down where flip & 2
-        self.mode, self.outside = "constant", self.dtype.type(0)
-        self.whole = True  # no part has been taken
+        self.top = self.left = self.flip = cast(Any, 0)  # mirrored left and right where flip & 1, upside down where & 2
+        self.mode, self.outside, self.whole = "constant", self.dtype.type(0), True  # whole: no part has been taken
         self.colours: tuple = ()  # mean and weight
 
     def part(self, top: Any, left: Any, size: tuple[int, int], mode: str = "constant", value: float = 0.0) -> bool:
         """The parts of `size` at these rows and columns of images that are whole; see `crop_images`."""
         (H, W), (h, w) = self.shape[2:], size
-        if isinstance(self.flip, Array):  # the part of a mirrored image, as one of the image
-            top, left = np.where(self.flip & 2, H - h - top, top), np.where(self.flip & 1, W - w - left, left)
-        self.top, self.left = top, left
+        self.top = np.where(self.flip & 2, H - h - top, top)  # the part of a mirrored image, as one of the image
+        self.left = np.where(self.flip & 1, W - w - left, left)
         self.mode, self.outside, self.whole, self.shape = mode, self.dtype.type(value), False, (*self.shape[:2], h, w)
         return True
 
@@ -787,8 +784,8 @@ def views_from_text(text: str, image_shape: Sequence[int]) -> View:
 
 
 def views_like(augmentation: str, image_shape: Sequence[int]) -> View:
-    """Views of images (C, H, W) like what the augmentation (see `from_text`) makes of them: mirrored if it flips,
-    shifted by half of what its crops reach to, their mean; by a 16th of the side where it does neither.
+    """Views of images (C, H, W) like what the augmentation (see `from_text`, also for errors) makes of them: mirrored
+    if it flips, shifted by half of what its crops reach to, their mean; by a 16th of the side where it does neither.
 
     >>> views_like("flip,crop=4,cutout", (3, 32, 32)), views_like("flip", (3, 32, 32)), views_like("", (1, 28, 28))
     (TenCrop(size=(32, 32), padding=2, vertical_flip=False), FlipViews(vertical=False), FiveCrop(size=(28, 28), ...))"""
