@@ -234,6 +234,13 @@ def _per_channel(transform: Transform, name: str, value: Any, positive: bool) ->
     return a
 
 
+def _filling(transform: Transform, name: str, value: Any) -> Numbers | None:
+    """The numbers, or None for "random"."""
+    numbers = np.ndim(value) < 2 and np.asarray(value).dtype.kind in "iuf"
+    _need(numbers or str(value) == "random", transform, f'{name} must be a number, one for each channel, or "random"')
+    return value if numbers else None
+
+
 def _size(transform: Transform, name: str, value: Any) -> Pair:
     return pair(value, type(transform).__name__, name, 1)
 
@@ -436,13 +443,7 @@ class RandomErasing(Transform):
     p: Probability = 0.5
     scale: Parts = (0.02, 0.33)
     ratio: Ratio = (0.3, 3.3)
-    value: Numbers | str = 0.0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self._random = isinstance(self.value, str) and self.value == "random"
-        _need(self._random or (np.ndim(self.value) < 2 and np.asarray(self.value).dtype.kind in "iuf"), self,
-              'value must be a number, one for each channel, or "random"')
+    value: Annotated[Numbers | str, _filling] = 0.0
 
     def apply(self, images: Array, rng: np.random.Generator) -> Array:
         N, C, H, W = images.shape
@@ -451,7 +452,7 @@ class RandomErasing(Transform):
         top, left = rng.integers(0, np.maximum(H - h, 0) + 1), rng.integers(0, np.maximum(W - w, 0) + 1)
         erased = _boxes(top, left, top + h * (good & chosen), left + w, H, W)
         rows = _rows(images).copy()
-        if self._random:
+        if self.parsed.value is None:
             rows[erased] = rng.standard_normal((erased.sum(), C), rows.dtype)
         else:
             _need(np.size(self.value) in (1, C), self, f"value is not one for each of {C} channels", ShapeError)
