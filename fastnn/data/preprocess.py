@@ -18,7 +18,7 @@ import numpy as np
 from fastnn import layout
 from fastnn.data.dataset import batches_of, first_of
 from fastnn.data.transforms import ToFloat, Transform, Window, number_of
-from fastnn.errors import ArgumentError, DTypeError, ShapeError, StateDictError
+from fastnn.errors import DTypeError, ShapeError, StateDictError
 from fastnn.functional import linear, matmul
 from fastnn.tensor import Array, Tensor, as_tensor
 
@@ -28,17 +28,14 @@ Shape = tuple[int, ...]
 Moments = tuple[int, Array, Any]  # their number, the mean, the sum of squares, or of products, around it
 
 
-def _positive(owner: Transform, name: str, value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < math.inf:
-        raise ArgumentError(f"{type(owner).__name__}: {name} must be a finite number > 0, got {value!r}")
-    return value
+def _positive(value: Any) -> tuple[Any, str, Any]:
+    good = isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < math.inf
+    return good, "a finite number > 0", value
 
 
-def _count_or_fraction(owner: Transform, name: str, k: Any) -> float:
-    if type(k) not in (int, float) or not (0 < k < 1 if isinstance(k, float) else k >= 1):
-        raise ArgumentError(f"{type(owner).__name__}: {name} must be an int of at least 1, a fraction between 0 and 1, "
-                            f"or None, got {k!r}")
-    return k
+def _count_or_fraction(k: Any) -> tuple[Any, str, Any]:
+    good = type(k) in (int, float) and (0 < k < 1 if isinstance(k, float) else k >= 1)
+    return good, "an int of at least 1, a fraction between 0 and 1, or None", k
 
 
 class Preprocess(Transform):

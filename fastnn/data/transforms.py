@@ -48,8 +48,12 @@ class Transform:
         for field in fields(self):  # type: ignore[arg-type]
             check, *limits = getattr(field.type, "__metadata__", (None,))
             value = getattr(self, field.name)
-            if check and not (value is None and field.default is None):
-                value = check(self, field.name, value, *limits)
+            if check is pair:
+                value = pair(value, type(self).__name__, field.name, 1)
+            elif check and not (value is None and field.default is None):
+                good, need, value = check(value, *limits)
+                if not good:
+                    raise ArgumentError(f"{type(self).__name__}: {field.name} must be {need}, but {self} came")
             setattr(self.parsed, field.name, value)
 
     def __repr__(self) -> str:
@@ -183,80 +187,66 @@ class ToFloat(Transform):
         return True
 
 
-# Checks of arguments, each of (transform, name, value, *limits), which stand in annotations ------------------------
+# Checks of arguments, which stand in annotations: whether it is good, what it must be, how it is understood -----------
 
-def _need(condition: Any, transform: Transform, need: str, error: type[Exception] = ArgumentError) -> None:
-    if not condition:
-        raise error(f"{transform}: {need}")
-
-
-def _number(transform: Transform, name: str, value: Any, least: float = -LARGEST, most: float = LARGEST) -> float:
+def _number(value: Any, least: float = -LARGEST, most: float = LARGEST) -> tuple[Any, str, Any]:
     number = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
-    _need(number and least <= value <= most, transform, f"{name} must be a number from {least} to {most}")
-    return value
+    return number and least <= value <= most, f"a number from {least} to {most}", value
 
 
-def _int(transform: Transform, name: str, value: Any, least: int) -> int:
-    good = isinstance(value, (int, np.integer)) and value >= least
-    _need(good, transform, f"{name} must be an int of at least {least}")
-    return value
+def _int(value: Any, least: int) -> tuple[Any, str, Any]:
+    return isinstance(value, (int, np.integer)) and value >= least, f"an int of at least {least}", value
 
 
-def _interval(transform: Transform, name: str, value: Any, least: float, most: float,
-              middle: float | None = None) -> tuple[float, float]:
+def _one_of(value: Any, choices: Sequence[str]) -> tuple[Any, str, Any]:
+    return value in choices, f"one of {', '.join(choices)}", value
+
+
+def _two_parts(value: Any) -> tuple[Any, str, Any]:
+    return len(value) == 2 and 0 <= min(value) <= max(value) <= 1, "two numbers from 0 to 1", tuple(value)
+
+
+def _interval(value: Any, least: float, most: float, middle: Any = None) -> tuple[Any, str, Any]:
     """If `middle` is given, a number is how far the interval reaches from there."""
     reach = middle is not None and np.ndim(value) == 0
     try:
         low, high = map(float, (max(middle - value, least), middle + value) if reach else value)
     except (TypeError, ValueError):
         low, high = 1.0, 0.0
-    _need(least <= low <= high <= most, transform, f"{name} must be an interval within {least} to {most}"
-          + (f", or how far it reaches from {middle:g}" if middle is not None else ""))
-    return low, high
+    need = f"an interval within {least} to {most}" + f", or how far it reaches from {middle}" * (middle is not None)
+    return least <= low <= high <= most, need, (low, high)
 
 
-def _two_parts(transform: Transform, name: str, value: Any) -> tuple[float, ...]:
-    good = len(value) == 2 and 0 <= min(value) <= max(value) <= 1
-    _need(good, transform, f"{name} must be two numbers from 0 to 1")
-    return tuple(value)
-
-
-def _shears(transform: Transform, name: str, value: Any) -> list[tuple[float, float]]:
+def _shears(value: Any) -> tuple[Any, str, Any]:
     """An interval along x and one along y."""
     along = (value[:2], value[2:]) if np.size(value) == 4 else (value, (0, 0))
-    return [_interval(transform, name, part, -89, 89, 0) for part in along]
+    good, need, intervals = zip(*(_interval(part, -89, 89, 0) for part in along), strict=True)
+    return all(good), need[0], intervals
 
 
-def _per_channel(transform: Transform, name: str, value: Any, positive: bool) -> Array:
+def _per_channel(value: Any, positive: bool) -> tuple[Any, str, Any]:
     a = np.atleast_1d(value)
     good = a.ndim == 1 and a.dtype.kind in "iuf" and np.isfinite(a).all() and not (positive and a.min(initial=1) <= 0)
-    _need(good, transform, f"{name}{' > 0' * positive} must be finite, a number or one for each channel")
-    return a
+    return good, "finite, std > 0, numbers or one for each channel", a
 
 
-def _filling(transform: Transform, name: str, value: Any) -> Numbers | None:
-    """The numbers, or None for "random"."""
-    numbers = np.ndim(value) < 2 and np.asarray(value).dtype.kind in "iuf"
-    _need(numbers or str(value) == "random", transform, f'{name} must be a number, one for each channel, or "random"')
-    return value if numbers else None
+def _filling(value: Any) -> tuple[Any, str, Any]:
+    """None stands for "random"."""
+    good = np.ndim(value) < 2 and np.asarray(value).dtype.kind in "iuf"
+    return good or str(value) == "random", 'a number, one for each channel, or "random"', value if good else None
 
 
-def _size(transform: Transform, name: str, value: Any) -> Pair:
-    return pair(value, type(transform).__name__, name, 1)
-
-
-def _sides(transform: Transform, name: str, value: Any) -> tuple[int, ...]:
+def _sides(value: Any) -> tuple[Any, str, Any]:
     """Padding on the left, at the top, on the right, at the bottom."""
     sides = tuple(value) if isinstance(value, Sequence) else (value,)
     good = len(sides) in (1, 2, 4) and all(isinstance(n, (int, np.integer)) and 0 <= n < 2**28 for n in sides)
-    _need(good, transform, f"{name} must be an int >= 0, (width, height) or (left, top, right, bottom)")
-    return sides * (4 // len(sides))
+    return good, "an int >= 0, (width, height) or (left, top, right, bottom)", good and sides * (4 // len(sides))
 
 
 Number = Annotated[float, _number]
 Probability = Annotated[float, _number, 0, 1]
 Deviation = Annotated[float, _number, 0]
-Size = Annotated[IntOrPair, _size]
+Size = Annotated[IntOrPair, pair]
 Padding = Annotated[int | Sequence[int], _sides]
 Degrees = Annotated[Numbers, _interval, -LARGEST, LARGEST, 0]
 Factor = Annotated[Numbers, _interval, 0, LARGEST, 1]
@@ -265,6 +255,11 @@ Ratio = Annotated[tuple[float, float], _interval, 1 / LARGEST, LARGEST]
 
 
 # What transforms share ---------------------------------------------------------------------------------------------
+
+def _need(condition: Any, transform: Transform, need: str, error: type[Exception] = ArgumentError) -> None:
+    if not condition:
+        raise error(f"{transform}: {need}")
+
 
 def _padded(transform: Any, images: Array | Window) -> tuple[int, int]:
     """Height and width of the images with the transform's padding; ShapeError if its size does not fit in."""
@@ -501,12 +496,8 @@ class RandomCrop(Transform):
     "reflect", or "symmetric", which repeats the border's pixels."""
     size: Size
     padding: Padding = 0
-    padding_mode: str = "constant"
+    padding_mode: Annotated[str, _one_of, tuple(MODES)] = "constant"
     fill: Number = 0.0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        _need(self.padding_mode in MODES, self, f"padding_mode must be one of {', '.join(MODES)}")
 
     def join(self, window: Window, rng: np.random.Generator) -> bool:
         if not window.whole:
