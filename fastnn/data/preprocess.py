@@ -17,7 +17,7 @@ import numpy as np
 
 from fastnn import layout
 from fastnn.data.dataset import batches_of, first_of
-from fastnn.data.transforms import ToFloat, Transform, Window, number_of
+from fastnn.data.transforms import Checked, ToFloat, Transform, Window, number_of
 from fastnn.errors import DTypeError, ShapeError, StateDictError
 from fastnn.functional import linear, matmul
 from fastnn.tensor import Array, Tensor, as_tensor
@@ -28,12 +28,12 @@ Shape = tuple[int, ...]
 Moments = tuple[int, Array, Any]  # their number, the mean, the sum of squares, or of products, around it
 
 
-def _positive(value: Any) -> tuple[Any, str, Any]:
+def _positive(value: Any) -> Checked:
     good = isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < math.inf
     return good, "a finite number > 0", value
 
 
-def _count_or_fraction(k: Any) -> tuple[Any, str, Any]:
+def _count_or_fraction(k: Any) -> Checked:
     good = type(k) in (int, float) and (0 < k < 1 if isinstance(k, float) else k >= 1)
     return good, "an int of at least 1, a fraction between 0 and 1, or None", k
 

@@ -27,6 +27,7 @@ from fastnn.functional.image import MODES, affine_images, crop_and_recolour, cro
 from fastnn.tensor import Array, Tensor, as_tensor
 
 Numbers = float | Sequence[float]
+Checked = tuple[Any, str, Any]  # whether an argument is good, what it must be, how it is understood
 LARGEST = 1e9  # number that is taken for an argument
 
 
@@ -145,13 +146,12 @@ class Compose(Transform):
     def mix(self, images: Array, labels: Array | None, rng: np.random.Generator) -> tuple[Array, Array | None]:
         window: Window | None = None
         for transform in self._flat():
-            if window and transform.joins and transform.join(window, rng):
-                continue
-            images = transform.prepare(window.made() if window else images)
-            window = Window(images)
-            if not (transform.joins and transform.join(window, rng)):
-                window = None
-                images, labels = transform.mix(images, labels, rng)
+            if not (window and transform.joins and transform.join(window, rng)):
+                images = transform.prepare(window.made() if window else images)
+                window = Window(images)
+                if not (transform.joins and transform.join(window, rng)):
+                    window = None
+                    images, labels = transform.mix(images, labels, rng)
         return window.made() if window else images, labels
 
     def _flat(self) -> Iterator[Transform]:
@@ -187,26 +187,26 @@ class ToFloat(Transform):
         return True
 
 
-# Checks of arguments, which stand in annotations: whether it is good, what it must be, how it is understood -----------
+# Checks of arguments, which stand in annotations -------------------------------------------------------------------
 
-def _number(value: Any, least: float = -LARGEST, most: float = LARGEST) -> tuple[Any, str, Any]:
+def _number(value: Any, least: float = -LARGEST, most: float = LARGEST) -> Checked:
     number = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
     return number and least <= value <= most, f"a number from {least} to {most}", value
 
 
-def _int(value: Any, least: int) -> tuple[Any, str, Any]:
+def _int(value: Any, least: int) -> Checked:
     return isinstance(value, (int, np.integer)) and value >= least, f"an int of at least {least}", value
 
 
-def _one_of(value: Any, choices: Sequence[str]) -> tuple[Any, str, Any]:
+def _one_of(value: Any, choices: Sequence[str]) -> Checked:
     return value in choices, f"one of {', '.join(choices)}", value
 
 
-def _two_parts(value: Any) -> tuple[Any, str, Any]:
+def _two_parts(value: Any) -> Checked:
     return len(value) == 2 and 0 <= min(value) <= max(value) <= 1, "two numbers from 0 to 1", tuple(value)
 
 
-def _interval(value: Any, least: float, most: float, middle: Any = None) -> tuple[Any, str, Any]:
+def _interval(value: Any, least: float, most: float, middle: Any = None) -> Checked:
     """If `middle` is given, a number is how far the interval reaches from there."""
     reach = middle is not None and np.ndim(value) == 0
     try:
@@ -217,26 +217,26 @@ def _interval(value: Any, least: float, most: float, middle: Any = None) -> tupl
     return least <= low <= high <= most, need, (low, high)
 
 
-def _shears(value: Any) -> tuple[Any, str, Any]:
+def _shears(value: Any) -> Checked:
     """An interval along x and one along y."""
     along = (value[:2], value[2:]) if np.size(value) == 4 else (value, (0, 0))
     good, need, intervals = zip(*(_interval(part, -89, 89, 0) for part in along), strict=True)
     return all(good), need[0], intervals
 
 
-def _per_channel(value: Any, positive: bool) -> tuple[Any, str, Any]:
+def _per_channel(value: Any, positive: bool) -> Checked:
     a = np.atleast_1d(value)
     good = a.ndim == 1 and a.dtype.kind in "iuf" and np.isfinite(a).all() and not (positive and a.min(initial=1) <= 0)
     return good, "finite, std > 0, numbers or one for each channel", a
 
 
-def _filling(value: Any) -> tuple[Any, str, Any]:
+def _filling(value: Any) -> Checked:
     """None stands for "random"."""
     good = np.ndim(value) < 2 and np.asarray(value).dtype.kind in "iuf"
     return good or str(value) == "random", 'a number, one for each channel, or "random"', value if good else None
 
 
-def _sides(value: Any) -> tuple[Any, str, Any]:
+def _sides(value: Any) -> Checked:
     """Padding on the left, at the top, on the right, at the bottom."""
     sides = tuple(value) if isinstance(value, Sequence) else (value,)
     good = len(sides) in (1, 2, 4) and all(isinstance(n, (int, np.integer)) and 0 <= n < 2**28 for n in sides)
