@@ -108,8 +108,9 @@ class Window:
     def part(self, top: Any, left: Any, size: tuple[int, int], mode: str = "constant", value: float = 0.0) -> bool:
         """The parts of `size` at these rows and columns of images that are whole; see `crop_images`."""
         (H, W), (h, w) = self.shape[2:], size
-        self.top = np.where(self.flip & 2, H - h - top, top)  # the part of a mirrored image, as one of the image
-        self.left = np.where(self.flip & 1, W - w - left, left)
+        if isinstance(self.flip, Array):  # the part of a mirrored image, as one of the image
+            top, left = np.where(self.flip & 2, H - h - top, top), np.where(self.flip & 1, W - w - left, left)
+        self.top, self.left = top, left
         self.mode, self.outside, self.whole, self.shape = mode, self.dtype.type(value), False, (*self.shape[:2], h, w)
         return True
 
@@ -224,10 +225,11 @@ def _shears(value: Any) -> Checked:
     return all(good), need[0], intervals
 
 
-def _per_channel(value: Any, positive: bool) -> Checked:
+def _per_channel(value: Any, divisor: bool) -> Checked:
+    """A divisor is understood as the factor 1 / value."""
     a = np.atleast_1d(value)
-    good = a.ndim == 1 and a.dtype.kind in "iuf" and np.isfinite(a).all() and not (positive and a.min(initial=1) <= 0)
-    return good, "finite, std > 0, numbers or one for each channel", a
+    good = a.ndim == 1 and a.dtype.kind in "iuf" and np.isfinite(a).all() and not (divisor and a.min(initial=1) <= 0)
+    return good, "finite, std > 0, numbers or one for each channel", good and (1 / a if divisor else a)
 
 
 def _filling(value: Any) -> Checked:
@@ -309,9 +311,9 @@ class Normalize(Transform):
     std: Annotated[Numbers, _per_channel, True]
 
     def join(self, window: Window, rng: np.random.Generator) -> bool:
-        mean, std, C = self.parsed.mean, self.parsed.std, window.shape[1]
-        _need({len(mean), len(std)} <= {1, C}, self, f"mean and std are not those of {C} channels", ShapeError)
-        return window.colour(mean, 1 / std)
+        mean, weight, C = self.parsed.mean, self.parsed.std, window.shape[1]
+        _need({len(mean), len(weight)} <= {1, C}, self, f"mean and std are not those of {C} channels", ShapeError)
+        return window.colour(mean, weight)
 
 
 def _grey(rows: Array) -> Array:
