@@ -174,21 +174,10 @@ class Tensor:
             raise ShapeError(f"data: a tensor of shape {self.shape} cannot take values of shape {source.shape}")
         np.copyto(changing(self), source, casting="same_kind")
 
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return self.array.shape
-
-    @property
-    def dtype(self) -> np.dtype:
-        return self.array.dtype
-
-    @property
-    def ndim(self) -> int:
-        return len(self.shape)
-
-    @property
-    def device(self) -> device:
-        return CPU
+    shape: tuple[int, ...] = property(lambda self: self.array.shape)  # type: ignore[assignment]
+    dtype: np.dtype = property(lambda self: self.array.dtype)  # type: ignore[assignment]
+    ndim: int = property(lambda self: len(self.shape))  # type: ignore[assignment]
+    device: device = property(lambda self: CPU)  # type: ignore[assignment]
 
     @property
     def is_leaf(self) -> bool:
@@ -323,21 +312,20 @@ class Tensor:
         self.requires_grad = requires_grad
         return self
 
+    def _edge_for(self, op: str) -> Any:
+        if (edge := _edge(self)) is None:
+            raise AutogradError(f"{op}: this tensor does not require grad")
+        return edge
+
     def retain_grad(self) -> None:
         """Keep `.grad` of this tensor too, although an operation made it."""
-        node = _edge(self)
-        if node is None:
-            raise AutogradError("retain_grad: this tensor does not require grad")
-        if node is not self:
+        if (node := self._edge_for("retain_grad")) is not self:
             node.retain = weakref.ref(self)
 
     def register_hook(self, hook: Callable[[Tensor], Tensor | None]) -> RemovableHandle:
         """Call `hook(grad)` when the gradient of this tensor is complete; what it returns replaces the gradient."""
-        holder = _edge(self)
-        if holder is None:
-            raise AutogradError("register_hook: this tensor does not require grad")
-        if holder._hooks is None:
-            holder._hooks = []
+        holder = self._edge_for("register_hook")
+        holder._hooks = holder._hooks or []
         return RemovableHandle(holder._hooks, (hook,))
 
     def backward(self, gradient: Tensor | None = None, retain_graph: bool = False, create_graph: bool = False) -> None:
@@ -391,7 +379,7 @@ def recipe_of(x: Any) -> Any:
     return None if isinstance(held, Array) else held
 
 
-def owned(x: Tensor) -> Tensor:
+def owned(x: Any) -> Any:
     """x, whose memory nobody else has."""
     x._version[1] = True
     return x
@@ -439,29 +427,19 @@ def record(array: Array, inputs: tuple[Tensor, ...], backward: Backward, saved: 
     out = Tensor(array)
     out._version[1] = True
     if _mode.grad:
-        for x in inputs:
-            if x._view is not None:
-                _rebase(x)
-            if x._requires_grad:
-                break
-        else:
-            return out
-        if save_output:
-            saved = (*saved, out)
-        versions = tuple([(x._version, x._version[0]) for x in saved])
-        out._node, out._requires_grad = Node(tuple([_edge(x) for x in inputs]), backward, versions), True
+        edges = tuple([_edge(x) for x in inputs])
+        if [edge for edge in edges if edge is not None]:
+            saved = (*saved, out) if save_output else saved
+            versions = tuple([(x._version, x._version[0]) for x in saved])
+            out._node, out._requires_grad = Node(edges, backward, versions), True
     return out
 
 
 def view_of(x: Tensor, fn: Callable[[Array], Array], backward: Backward) -> Tensor:
     """`record` for fn(x.array) that shares x's memory: a change in place of either reaches the history of the other."""
     out, first = record(fn(x.array), (x,), backward), x._view
-    out._version = x._version
-    if first is None:
-        out._view = View(x, fn, backward)
-    else:
-        back = lambda grad: first.backward(backward(grad)[0])  # type: ignore[arg-type]  # noqa: E731
-        out._view = View(first.root, lambda a: fn(first.fn(a)), back)
+    out._version, out._view = x._version, View(x, fn, backward) if first is None else View(
+        first.root, lambda a: fn(first.fn(a)), lambda grad: first.backward(backward(grad)[0]))
     return out
 
 
@@ -651,11 +629,8 @@ def _accumulate(awaited: dict[Any, Any], key: Node | Tensor, grad: Array) -> Non
     if isinstance(awaited[key], Tensor):
         awaited[key] = awaited[key].array
     grad = grad.array if isinstance(grad, Tensor) else grad
-    if exclusive(awaited, key):
-        add(awaited[key], grad, out=awaited[key])
-    else:
-        held = awaited[key]
-        awaited[key] = add(held, grad, out=layout.empty_for(held.shape, held.dtype, held, grad))
+    own, held = exclusive(awaited, key), awaited[key]
+    awaited[key] = add(held, grad, out=held if own else layout.empty_for(held.shape, held.dtype, held, grad))
 
 
 def exclusive(awaited: Any, key: Any) -> bool:
@@ -723,9 +698,6 @@ def default_dtype(number: bool | int | float) -> np.dtype:
     return bool_ if isinstance(number, bool) else int64 if isinstance(number, int) else float32
 
 
-_KIND_RANKS = {"b": 0, "u": 1, "i": 1, "f": 2}
-
-
 def result_dtype(*operands: Tensor | bool | int | float) -> np.dtype:
     """PyTorch's promotion: tensors with dimensions decide; 0-d tensors, then Python numbers count by kind only.
 
@@ -737,7 +709,7 @@ def result_dtype(*operands: Tensor | bool | int | float) -> np.dtype:
         held = tiers.setdefault(tier, dtype)
         mixed = (held.kind == "f") != (dtype.kind == "f")  # where NumPy would widen the floats
         tiers[tier] = min(held, dtype, key=lambda d: d.kind != "f") if mixed else np.promote_types(held, dtype)
-    return max((tiers[tier] for tier in sorted(tiers)), key=lambda d: _KIND_RANKS[d.kind])  # the first of equal kinds
+    return max((tiers[t] for t in sorted(tiers)), key=lambda d: (d.kind != "b") + (d.kind == "f"))  # first of equals
 
 
 def unbroadcast(grad: Array, shape: tuple[int, ...]) -> Array:

@@ -48,21 +48,19 @@ def _item(i: Any) -> Any:
     return array if array.dtype == bool_ else array.astype(int64, copy=False) if array.ndim else int(array)
 
 
-def _select(a: Array, arrays: tuple) -> Array:
-    """a[arrays], in channels-last memory if a 4-D `a` is."""
-    order, (first, *rest) = layout.is_channels_last(a), arrays
-    if order and isinstance(first, Array) and first.ndim == 1 and all(isinstance(i, slice) for i in rest):
-        return a.transpose(0, 2, 3, 1)[first].transpose(0, 3, 1, 2)  # some of the images, each a block of memory
-    y = a[arrays]
-    return layout.channels_last(y) if order and y.ndim == 4 else y
-
-
 def _take(x: Tensor, arrays: tuple) -> Tensor:
+    """x[arrays], in channels-last memory if a 4-D `x` is."""
     def add(gx: Array, g: Array) -> None:
         places = np.arange(gx.size).reshape(gx.shape)[arrays]
         gx += np.bincount(places.ravel(), g.ravel(), gx.size).reshape(gx.shape)  # in float64 and in a fixed order
 
-    return record(_select(x.array, arrays), (x,), selection("index", x.array, add))
+    a, order, (first, *rest) = x.array, layout.is_channels_last(x.array), arrays
+    if order and isinstance(first, Array) and first.ndim == 1 and all(isinstance(i, slice) for i in rest):
+        y = a.transpose(0, 2, 3, 1)[first].transpose(0, 3, 1, 2)  # some of the images, each a block of memory
+    else:
+        y = a[arrays]
+        y = layout.channels_last(y) if order and y.ndim == 4 else y
+    return record(y, (x,), selection("index", a, add))
 
 
 def getitem(x: Tensor, index: Any) -> Tensor:
