@@ -85,8 +85,7 @@ def grad(outputs: Tensor | Sequence[Tensor], inputs: Tensor | Sequence[Tensor],
     for i, x in enumerate(sources):
         if not x.requires_grad:
             raise AutogradError(f"grad: input {i} does not require grad")
-    starts = [tape.start_gradient("grad", root, g, create_graph) for root, g in zip(roots, given, strict=True)]
-    found = tape.backward(roots, starts, bool(retain_graph), sources)
+    found = tape.backward("grad", roots, given, bool(retain_graph), create_graph, sources)
     missing = [i for i, g in enumerate(found) if g is None]
     if missing and not allow_unused:
         raise AutogradError(f"grad: inputs {missing} were not used in the graph; allow_unused=True gives None for them")

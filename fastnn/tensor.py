@@ -334,7 +334,7 @@ class Tensor:
         `gradient` is that of the final quantity with respect to this tensor, 1 for one element. `retain_graph` keeps
         what the graph saved, so that backward can run again. RuntimeError if nothing requires grad, `gradient` is
         missing or misshapen, the graph was freed, or a tensor that the backward pass reads was changed in place."""
-        backward([self], [start_gradient("backward", self, gradient, create_graph)], retain_graph)
+        backward("backward", [self], [gradient], retain_graph, create_graph)
 
 
 for _name, _dtype in {"float": float32, "double": float64, "long": int64, "int": int32, "bool": bool_}.items():
@@ -397,14 +397,13 @@ def pending(recipe: Any, inputs: tuple[Tensor, ...] = (), backward: Any = None, 
     out = record(_NOTHING, inputs, backward, saved)
     if out._node is not None:
         out._node.takes_pending = True
-    _defer(out, recipe)
-    return out
+    return _defer(out, recipe)
 
 
 _NOTHING = np.empty(0)
 
 
-def _defer(x: Tensor, recipe: Any) -> None:
+def _defer(x: Tensor, recipe: Any) -> Tensor:
     """Make x pending, and known to those whose memory it will read."""
     x.array, x.__class__ = recipe, Pending
     with _lock:
@@ -413,6 +412,7 @@ def _defer(x: Tensor, recipe: Any) -> None:
             if n >= 16 and n & (n - 1) == 0:  # now and then those that are done with are forgotten
                 version[2:] = [ref for ref in version[2:] if type(ref()) is Pending]
             version.append(weakref.ref(x))
+    return x
 
 
 # Recording -------------------------------------------------------------------------------------------------------
@@ -539,7 +539,7 @@ def inplace(x: Tensor, result: Tensor, fresh: bool = False) -> Tensor:
 
 # The backward pass -----------------------------------------------------------------------------------------------
 
-def start_gradient(op: str, x: Tensor, gradient: Tensor | Array | None, create_graph: bool) -> Array:
+def _start(op: str, x: Tensor, gradient: Tensor | Array | None, create_graph: bool) -> Array:
     """The array to start the backward pass of x with, checked."""
     if create_graph:
         raise AutogradError(f"{op}: create_graph=True is not supported: gradients of gradients are not recorded")
@@ -556,24 +556,19 @@ def start_gradient(op: str, x: Tensor, gradient: Tensor | Array | None, create_g
 
 
 @np.errstate(all="ignore")
-def backward(roots: Sequence[Tensor], gradients: Sequence[Array], retain_graph: bool = False,
-             inputs: Sequence[Tensor] | None = None) -> list[Array | None]:
+def backward(op: str, roots: Sequence[Tensor], gradients: Sequence[Tensor | None], retain_graph: bool,
+             create_graph: bool, inputs: Sequence[Tensor] | None = None) -> list[Array | None]:
     """Run the tape from `roots`. Leaves accumulate into `.grad`; with `inputs`, returns the gradients of these."""
-    starts = [_edge(root) for root in roots]
     captured: dict[Node | Tensor, Array | None] = {_edge(x): None for x in inputs or ()}
-    nodes = _reachable([x for x in starts if isinstance(x, Node)], None if inputs is None else {*captured})
     awaited: dict[Any, Any] = {}
-    for start, gradient in zip(starts, gradients, strict=True):
-        _accumulate(awaited, start, gradient)
-    del gradients
-    for node in nodes:
+    for root, gradient in zip(roots, gradients, strict=True):
+        _accumulate(awaited, _edge(root), _start(op, root, gradient, create_graph))
+    for node in _reachable([x for x in awaited if isinstance(x, Node)], None if inputs is None else {*captured}):
         grad = awaited.pop(node, None)
         if grad is None:
             continue
-        if isinstance(grad, Tensor) and (node._hooks or node.retain or node in captured or not node.takes_pending):
-            grad = grad.array
-        if node._hooks:
-            grad = _call_hooks(node._hooks, grad)
+        if node._hooks or (isinstance(grad, Tensor) and (node.retain or node in captured or not node.takes_pending)):
+            grad = _hooked(node, grad)
         if node.retain is not None and (kept := node.retain()) is not None:
             kept.grad = Tensor(grad.copy() if kept.grad is None else kept.grad.array + grad)
         if node in captured:
@@ -593,10 +588,7 @@ def backward(roots: Sequence[Tensor], gradients: Sequence[Array], retain_graph: 
         if not retain_graph:
             node.release()
     for leaf in [key for key in awaited if inputs is None or key in captured]:
-        if isinstance(awaited[leaf], Tensor):  # pending
-            awaited[leaf] = awaited[leaf].array
-        if leaf._hooks:
-            awaited[leaf] = _call_hooks(leaf._hooks, awaited[leaf])
+        awaited[leaf] = _hooked(leaf, awaited[leaf])
         if inputs is None:
             _add_to_grad(leaf, awaited)
         else:
@@ -652,8 +644,10 @@ def _add_to_grad(leaf: Tensor, awaited: dict[Any, Any]) -> None:
     leaf.grad = Tensor(laid_out.copy(order="K") if laid_out is grad and not own else laid_out)
 
 
-def _call_hooks(hooks: list[tuple], grad: Array) -> Array:
-    for (hook,) in tuple(hooks):
+def _hooked(holder: Node | Tensor, grad: Any) -> Array:
+    """The array of a gradient, which may be pending, after the hooks."""
+    grad = grad.array if isinstance(grad, Tensor) else grad
+    for (hook,) in tuple(holder._hooks or ()):
         changed = hook(Tensor(grad))
         if changed is not None:
             if changed.shape != grad.shape:
