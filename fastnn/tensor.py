@@ -428,10 +428,12 @@ def record(array: Array, inputs: tuple[Tensor, ...], backward: Backward, saved: 
     out._version[1] = True
     if _mode.grad:
         edges = tuple([_edge(x) for x in inputs])
-        if [edge for edge in edges if edge is not None]:
-            saved = (*saved, out) if save_output else saved
-            versions = tuple([(x._version, x._version[0]) for x in saved])
-            out._node, out._requires_grad = Node(edges, backward, versions), True
+        for edge in edges:
+            if edge is not None:
+                saved = (*saved, out) if save_output else saved
+                versions = tuple([(x._version, x._version[0]) for x in saved])
+                out._node, out._requires_grad = Node(edges, backward, versions), True
+                break
     return out
 
 
@@ -588,7 +590,8 @@ def backward(op: str, roots: Sequence[Tensor], gradients: Sequence[Tensor | None
         if not retain_graph:
             node.release()
     for leaf in [key for key in awaited if inputs is None or key in captured]:
-        awaited[leaf] = _hooked(leaf, awaited[leaf])
+        if leaf._hooks or isinstance(awaited[leaf], Tensor):
+            awaited[leaf] = _hooked(leaf, awaited[leaf])
         if inputs is None:
             _add_to_grad(leaf, awaited)
         else:

@@ -72,16 +72,20 @@ def _apply(op: str, ufunc: Op, rules: tuple[Rule, ...], dtype: Any, xs: tuple[Te
     except (TypeError, ValueError) as error:
         kind = DTypeError if isinstance(error, TypeError) else ArgumentError
         raise kind(f"{op}: cannot take {' and '.join(str(a.dtype) for a in arrays)}: {error}") from None
-    terms = tuple([(rule, x.array.shape, x.array.dtype) if x.requires_grad else None
-                   for x, rule in zip(xs, rules)])  # noqa: B905
+    terms: list[Any] = []
+    reads = ""  # what else is there is freed
+    for x, (names, gradient) in zip(xs, rules):  # noqa: B905
+        wanted = x.requires_grad
+        reads += names if wanted else ""
+        terms.append((gradient, x.array.shape, x.array.dtype) if wanted else None)
     if not any(terms):
         return tensor.owned(Tensor(z))
-    reads = "".join([t[0][0] for t in terms if t])  # what else is there is freed
     read = tuple([a if name in reads else None for name, a in zip("zxyw", (z, *arrays))])  # noqa: B905
     saved = tuple([x for x, a in zip(xs, read[1:]) if a is not None]) if reads else ()  # noqa: B905
+    fits = tuple(terms)
 
     def backward(g: Array) -> tuple[Array | None, ...]:  # the gradients of the broadcast, promoted operands, fitted
-        return tuple([t and np.asarray(unbroadcast(t[0][1](g, *read), t[1]), t[2]) for t in terms])
+        return tuple([t and np.asarray(unbroadcast(t[0](g, *read), t[1]), t[2]) for t in fits])
 
     backward.__qualname__ = op
     return record(z, xs[: len(terms)], backward, saved, "z" in reads)
