@@ -275,7 +275,6 @@ class Tensor:
         self._only_leaf("deep-copied")
         copy = owned(type(self)(self.array.copy(order="K"), self._requires_grad))
         copy.grad = None if self.grad is None else Tensor(self.grad.array.copy(order="K"))
-        memo[id(self)] = copy
         return copy
 
     def detach(self) -> Tensor:
@@ -475,16 +474,14 @@ def settle(x: Tensor) -> Array:
 
 def changing(x: Tensor) -> Array:
     """x's array for an operation that now writes into it; the change counts."""
-    array = settle(x)
     x._version[0] += 1
-    return array
+    return settle(x)
 
 
 def hand_out(x: Tensor) -> Array:
     """x's array for somebody who may write into it at any time, unseen."""
-    array = settle(x)
     x._version[1] = False
-    return array
+    return settle(x)
 
 
 def shadow(x: Tensor) -> Tensor:
@@ -520,11 +517,9 @@ def inplace(x: Tensor, result: Tensor, fresh: bool = False) -> Tensor:
             _defer(x, recipe)
     else:
         np.copyto(changing(x), result.array, casting="same_kind")
-    if not _mode.grad:
-        return x
-    if root is x:
+    if _mode.grad and root is x:
         x._node, x._requires_grad = result._node, result._requires_grad
-    elif result._requires_grad or root._requires_grad:
+    elif _mode.grad and (result._requires_grad or root._requires_grad):
         fn, array = x._view.fn, root.array  # type: ignore[union-attr]
 
         def copy_slices(grad: Array) -> tuple[Array, Array]:
