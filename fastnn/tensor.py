@@ -426,12 +426,11 @@ def record(array: Array, inputs: tuple[Tensor, ...], backward: Backward, saved: 
     out = Tensor(array)
     out._version[1] = True
     if _mode.grad:
-        edges = tuple([_edge(x) for x in inputs])
-        for edge in edges:
-            if edge is not None:
+        for x in inputs:
+            if x._requires_grad if x._view is None else x.requires_grad:
                 saved = (*saved, out) if save_output else saved
                 versions = tuple([(x._version, x._version[0]) for x in saved])
-                out._node, out._requires_grad = Node(edges, backward, versions), True
+                out._node, out._requires_grad = Node(tuple([_edge(x) for x in inputs]), backward, versions), True
                 break
     return out
 

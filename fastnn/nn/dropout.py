@@ -43,7 +43,8 @@ class GaussianNoise(FunctionModule, function=F.gaussian_noise):
 
 class DropConnect(Module):
     """Calls `module` with each of its weights dropped with probability p, else divided by 1 − p; `biases` too if asked
-    (Wan et al. 2013). In evaluation the weights are as they are, which is what is expected of them in training.
+    (Wan et al. 2013). In evaluation the weights are as they are, which is what is expected of them in training. What
+    `weight_norm` computes is dropped, not what it computes it from.
 
     >>> nn.DropConnect(nn.Linear(3, 2), p=0.3)(fastnn.ones(5, 3)).shape
     (5, 2)
