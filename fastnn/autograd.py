@@ -85,8 +85,7 @@ def grad(outputs: Tensor | Sequence[Tensor], inputs: Tensor | Sequence[Tensor],
     for i, x in enumerate(sources):
         if not x.requires_grad:
             raise AutogradError(f"grad: input {i} does not require grad")
-    starts = [tape.start_gradient("grad", root, g, create_graph) for root, g in zip(roots, given, strict=True)]
-    found = tape.backward(roots, starts, bool(retain_graph), sources)
+    found = tape.backward("grad", roots, given, bool(retain_graph), create_graph, sources)
     missing = [i for i, g in enumerate(found) if g is None]
     if missing and not allow_unused:
         raise AutogradError(f"grad: inputs {missing} were not used in the graph; allow_unused=True gives None for them")
@@ -143,13 +142,12 @@ class Function:
             result = cls.forward(ctx, *args)
         outputs = result if isinstance(result, tuple) else (result,)
         inputs = tuple(a for a in args if isinstance(a, Tensor))
-        received: list[np.ndarray | None] = [None] * len(outputs)
+        received: dict[int, np.ndarray] = {}  # the gradients of outputs, by number
 
         def function(_: np.ndarray) -> list[np.ndarray | None]:
-            grads = [Tensor(np.zeros(out.shape, out.dtype) if g is None else g)
-                     if g is not None or (ctx._materialize and isinstance(out, Tensor)) else None
-                     for g, out in zip(received, outputs, strict=True)]
-            received[:] = [None] * len(outputs)
+            grads = [Tensor(received.pop(i)) if i in received else
+                     Tensor(np.zeros(out.shape, out.dtype)) if ctx._materialize and isinstance(out, Tensor) else None
+                     for i, out in enumerate(outputs)]
             with no_grad():
                 back = cls.backward(ctx, *grads)
             back = back if isinstance(back, tuple) else (back,)

@@ -72,42 +72,33 @@ def as_tensor(data: Any, dtype: Any = None, device: Any = None) -> Tensor:
     return x.to(_dtype("as_tensor", dtype, device, x.dtype))
 
 
-def _makers(name: str, doc: str, fill: Callable[..., Array]) -> tuple[Callable[..., Tensor], Callable[..., Tensor]]:
-    """The functions `name` and `name_like`; `fill(shape, dtype)` makes the array."""
+def _makers(name: str, doc: str, fill: Callable[[Array], Any], floats: bool = False) -> list[Callable[..., Tensor]]:
+    """The functions `name` and `name_like`; `fill` writes into the new array, which with `floats` cannot be of ints."""
+    def made(shape: tuple[int, ...], dtype: np.dtype, requires_grad: bool, channels_last: bool = False) -> Tensor:
+        if floats and dtype.kind != "f":
+            raise DTypeError(f"{name}: a float dtype is needed, but {dtype} came")
+        fill(array := layout.empty(shape, dtype))
+        return owned(Tensor(layout.channels_last(array) if channels_last else array, requires_grad))
+
     def make(*size: Size, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
-        return owned(Tensor(fill(_size(name, size), _dtype(name, dtype, device)), requires_grad))
+        return made(_size(name, size), _dtype(name, dtype, device), requires_grad)
 
     def like(input: Tensor, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
-        array = fill(input.shape, _dtype(like.__name__, dtype, device, input.dtype))
-        return owned(Tensor(layout.channels_last(array) if layout.is_channels_last(input.array) else array,
-                            requires_grad))
+        wanted = _dtype(like.__name__, dtype, device, input.dtype)
+        return made(input.shape, wanted, requires_grad, layout.is_channels_last(input.array))
 
     make.__name__, make.__doc__ = name, f"{doc}, of the given size."
     like.__name__, like.__doc__ = f"{name}_like", f"{doc}, in the shape, dtype and memory order of `input`."
-    return make, like
+    return [make, like]
 
 
-def _filled(shape: tuple[int, ...], dtype: np.dtype, value: float) -> Array:
-    array = layout.empty(shape, dtype)
-    array.fill(value)
-    return array
-
-
-def _drawn(name: str, draw: Callable[..., Any]) -> Callable[..., Array]:
-    def fill(shape: tuple[int, ...], dtype: np.dtype) -> Array:
-        if dtype.kind != "f":
-            raise DTypeError(f"{name}: a float dtype is needed, but {dtype} came")
-        return np.asarray(draw(shape, dtype), dtype)
-
-    return fill
-
-
-zeros, zeros_like = _makers("zeros", "Zeros", lambda shape, dtype: _filled(shape, dtype, 0))
-ones, ones_like = _makers("ones", "Ones", lambda shape, dtype: _filled(shape, dtype, 1))
-empty, empty_like = _makers("empty", "Uninitialized memory", layout.empty)
-rand, rand_like = _makers("rand", "Uniform random numbers in [0, 1)", _drawn("rand", backend.generator.random))
+zeros, zeros_like = _makers("zeros", "Zeros", lambda a: a.fill(0))
+ones, ones_like = _makers("ones", "Ones", lambda a: a.fill(1))
+empty, empty_like = _makers("empty", "Uninitialized memory", lambda a: None)
+rand, rand_like = _makers("rand", "Uniform random numbers in [0, 1)",
+                          lambda a: backend.generator.random(None, a.dtype, a), True)
 randn, randn_like = _makers("randn", "Normal random numbers of mean 0 and variance 1",
-                            _drawn("randn", backend.generator.standard_normal))
+                            lambda a: backend.generator.standard_normal(None, a.dtype, a), True)
 
 
 def full(size: Size, fill_value: float, *, dtype: Any = None, device: Any = None,

@@ -3,6 +3,7 @@
 An array of shape (N, C, H, W) is *channels-last* when its memory runs N, H, W, C. NumPy keeps that order only while
 all operands have it, so every operation allocates its own output here and passes `out=`. The strides of axes of
 size 1 say nothing and are never read."""
+import operator
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -13,18 +14,16 @@ copyto: Callable[..., None] = np.copyto  # backend puts the threaded kernel here
 
 def channels_last(a: Array) -> Array:
     """4-D `a` in memory order N, H, W, C, aligned and in native bytes: itself if it is already, else a copy."""
-    if is_channels_last(a) and sound(a):
-        return a
-    out = empty(a.shape, a.dtype.newbyteorder("="), True)
-    copyto(out, a)
-    return out
+    return a if is_channels_last(a) and sound(a) else _copied(a, True)
 
 
 def contiguous(a: Array) -> Array:
     """`a` in C order, aligned and in native bytes: itself if it is already, else a copy."""
-    if a.flags.c_contiguous and sound(a):
-        return a
-    out = empty(a.shape, a.dtype.newbyteorder("="))
+    return a if a.flags.c_contiguous and sound(a) else _copied(a, False)
+
+
+def _copied(a: Array, channels_last: bool) -> Array:
+    out = empty(a.shape, a.dtype.newbyteorder("="), channels_last)
     copyto(out, a)
     return out
 
@@ -52,17 +51,11 @@ def _sound(a: Array) -> bool:
     return a.flags.aligned and a.dtype.isnative
 
 
-def _same_order(a: Array, b: Array) -> bool:
-    """Whether both have one dtype, one shape and one dense memory order. (False may be wrong, True is not.)"""
-    same = a.shape == b.shape and a.strides == b.strides and a.dtype == b.dtype
-    return same and (b.flags.c_contiguous or _is_channels_last(b))
-
-
 try:
     from fastnn._memory import Block, empty, is_channels_last, same_order, sound  # the same; memory is the pool's
 except ImportError:  # not compiled; fastnn.backend says so, unless the reference kernels are asked for
-    Block, empty = None, _empty
-    is_channels_last, same_order, sound = _is_channels_last, _same_order, _sound
+    Block, empty, is_channels_last, sound = None, _empty, _is_channels_last, _sound
+    same_order = operator.is_  # False may be wrong, True is not
 
 
 def owns(a: Array) -> bool:

@@ -174,21 +174,10 @@ class Tensor:
             raise ShapeError(f"data: a tensor of shape {self.shape} cannot take values of shape {source.shape}")
         np.copyto(changing(self), source, casting="same_kind")
 
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return self.array.shape
-
-    @property
-    def dtype(self) -> np.dtype:
-        return self.array.dtype
-
-    @property
-    def ndim(self) -> int:
-        return len(self.shape)
-
-    @property
-    def device(self) -> device:
-        return CPU
+    shape: tuple[int, ...] = property(lambda self: self.array.shape)  # type: ignore[assignment]
+    dtype: np.dtype = property(lambda self: self.array.dtype)  # type: ignore[assignment]
+    ndim: int = property(lambda self: len(self.shape))  # type: ignore[assignment]
+    device: device = property(lambda self: CPU)  # type: ignore[assignment]
 
     @property
     def is_leaf(self) -> bool:
@@ -286,7 +275,6 @@ class Tensor:
         self._only_leaf("deep-copied")
         copy = owned(type(self)(self.array.copy(order="K"), self._requires_grad))
         copy.grad = None if self.grad is None else Tensor(self.grad.array.copy(order="K"))
-        memo[id(self)] = copy
         return copy
 
     def detach(self) -> Tensor:
@@ -323,21 +311,20 @@ class Tensor:
         self.requires_grad = requires_grad
         return self
 
+    def _edge_for(self, op: str) -> Any:
+        if (edge := _edge(self)) is None:
+            raise AutogradError(f"{op}: this tensor does not require grad")
+        return edge
+
     def retain_grad(self) -> None:
         """Keep `.grad` of this tensor too, although an operation made it."""
-        node = _edge(self)
-        if node is None:
-            raise AutogradError("retain_grad: this tensor does not require grad")
-        if node is not self:
+        if (node := self._edge_for("retain_grad")) is not self:
             node.retain = weakref.ref(self)
 
     def register_hook(self, hook: Callable[[Tensor], Tensor | None]) -> RemovableHandle:
         """Call `hook(grad)` when the gradient of this tensor is complete; what it returns replaces the gradient."""
-        holder = _edge(self)
-        if holder is None:
-            raise AutogradError("register_hook: this tensor does not require grad")
-        if holder._hooks is None:
-            holder._hooks = []
+        holder = self._edge_for("register_hook")
+        holder._hooks = holder._hooks or []
         return RemovableHandle(holder._hooks, (hook,))
 
     def backward(self, gradient: Tensor | None = None, retain_graph: bool = False, create_graph: bool = False) -> None:
@@ -346,7 +333,7 @@ class Tensor:
         `gradient` is that of the final quantity with respect to this tensor, 1 for one element. `retain_graph` keeps
         what the graph saved, so that backward can run again. RuntimeError if nothing requires grad, `gradient` is
         missing or misshapen, the graph was freed, or a tensor that the backward pass reads was changed in place."""
-        backward([self], [start_gradient("backward", self, gradient, create_graph)], retain_graph)
+        backward("backward", [self], [gradient], retain_graph, create_graph)
 
 
 for _name, _dtype in {"float": float32, "double": float64, "long": int64, "int": int32, "bool": bool_}.items():
@@ -391,7 +378,7 @@ def recipe_of(x: Any) -> Any:
     return None if isinstance(held, Array) else held
 
 
-def owned(x: Tensor) -> Tensor:
+def owned(x: Any) -> Any:
     """x, whose memory nobody else has."""
     x._version[1] = True
     return x
@@ -409,14 +396,13 @@ def pending(recipe: Any, inputs: tuple[Tensor, ...] = (), backward: Any = None, 
     out = record(_NOTHING, inputs, backward, saved)
     if out._node is not None:
         out._node.takes_pending = True
-    _defer(out, recipe)
-    return out
+    return _defer(out, recipe)
 
 
 _NOTHING = np.empty(0)
 
 
-def _defer(x: Tensor, recipe: Any) -> None:
+def _defer(x: Tensor, recipe: Any) -> Tensor:
     """Make x pending, and known to those whose memory it will read."""
     x.array, x.__class__ = recipe, Pending
     with _lock:
@@ -425,6 +411,7 @@ def _defer(x: Tensor, recipe: Any) -> None:
             if n >= 16 and n & (n - 1) == 0:  # now and then those that are done with are forgotten
                 version[2:] = [ref for ref in version[2:] if type(ref()) is Pending]
             version.append(weakref.ref(x))
+    return x
 
 
 # Recording -------------------------------------------------------------------------------------------------------
@@ -440,28 +427,19 @@ def record(array: Array, inputs: tuple[Tensor, ...], backward: Backward, saved: 
     out._version[1] = True
     if _mode.grad:
         for x in inputs:
-            if x._view is not None:
-                _rebase(x)
-            if x._requires_grad:
+            if x._requires_grad if x._view is None else x.requires_grad:
+                saved = (*saved, out) if save_output else saved
+                versions = tuple([(x._version, x._version[0]) for x in saved])
+                out._node, out._requires_grad = Node(tuple([_edge(x) for x in inputs]), backward, versions), True
                 break
-        else:
-            return out
-        if save_output:
-            saved = (*saved, out)
-        versions = tuple([(x._version, x._version[0]) for x in saved])
-        out._node, out._requires_grad = Node(tuple([_edge(x) for x in inputs]), backward, versions), True
     return out
 
 
 def view_of(x: Tensor, fn: Callable[[Array], Array], backward: Backward) -> Tensor:
     """`record` for fn(x.array) that shares x's memory: a change in place of either reaches the history of the other."""
     out, first = record(fn(x.array), (x,), backward), x._view
-    out._version = x._version
-    if first is None:
-        out._view = View(x, fn, backward)
-    else:
-        back = lambda grad: first.backward(backward(grad)[0])  # type: ignore[arg-type]  # noqa: E731
-        out._view = View(first.root, lambda a: fn(first.fn(a)), back)
+    out._version, out._view = x._version, View(x, fn, backward) if first is None else View(
+        first.root, lambda a: fn(first.fn(a)), lambda grad: first.backward(backward(grad)[0]))
     return out
 
 
@@ -495,16 +473,14 @@ def settle(x: Tensor) -> Array:
 
 def changing(x: Tensor) -> Array:
     """x's array for an operation that now writes into it; the change counts."""
-    array = settle(x)
     x._version[0] += 1
-    return array
+    return settle(x)
 
 
 def hand_out(x: Tensor) -> Array:
     """x's array for somebody who may write into it at any time, unseen."""
-    array = settle(x)
     x._version[1] = False
-    return array
+    return settle(x)
 
 
 def shadow(x: Tensor) -> Tensor:
@@ -540,11 +516,9 @@ def inplace(x: Tensor, result: Tensor, fresh: bool = False) -> Tensor:
             _defer(x, recipe)
     else:
         np.copyto(changing(x), result.array, casting="same_kind")
-    if not _mode.grad:
-        return x
-    if root is x:
+    if _mode.grad and root is x:
         x._node, x._requires_grad = result._node, result._requires_grad
-    elif result._requires_grad or root._requires_grad:
+    elif _mode.grad and (result._requires_grad or root._requires_grad):
         fn, array = x._view.fn, root.array  # type: ignore[union-attr]
 
         def copy_slices(grad: Array) -> tuple[Array, Array]:
@@ -561,7 +535,7 @@ def inplace(x: Tensor, result: Tensor, fresh: bool = False) -> Tensor:
 
 # The backward pass -----------------------------------------------------------------------------------------------
 
-def start_gradient(op: str, x: Tensor, gradient: Tensor | Array | None, create_graph: bool) -> Array:
+def _start(op: str, x: Tensor, gradient: Tensor | Array | None, create_graph: bool) -> Array:
     """The array to start the backward pass of x with, checked."""
     if create_graph:
         raise AutogradError(f"{op}: create_graph=True is not supported: gradients of gradients are not recorded")
@@ -578,24 +552,19 @@ def start_gradient(op: str, x: Tensor, gradient: Tensor | Array | None, create_g
 
 
 @np.errstate(all="ignore")
-def backward(roots: Sequence[Tensor], gradients: Sequence[Array], retain_graph: bool = False,
-             inputs: Sequence[Tensor] | None = None) -> list[Array | None]:
+def backward(op: str, roots: Sequence[Tensor], gradients: Sequence[Tensor | None], retain_graph: bool,
+             create_graph: bool, inputs: Sequence[Tensor] | None = None) -> list[Array | None]:
     """Run the tape from `roots`. Leaves accumulate into `.grad`; with `inputs`, returns the gradients of these."""
-    starts = [_edge(root) for root in roots]
     captured: dict[Node | Tensor, Array | None] = {_edge(x): None for x in inputs or ()}
-    nodes = _reachable([x for x in starts if isinstance(x, Node)], None if inputs is None else {*captured})
     awaited: dict[Any, Any] = {}
-    for start, gradient in zip(starts, gradients, strict=True):
-        _accumulate(awaited, start, gradient)
-    del gradients
-    for node in nodes:
+    for root, gradient in zip(roots, gradients, strict=True):
+        _accumulate(awaited, _edge(root), _start(op, root, gradient, create_graph))
+    for node in _reachable([x for x in awaited if isinstance(x, Node)], None if inputs is None else {*captured}):
         grad = awaited.pop(node, None)
         if grad is None:
             continue
-        if isinstance(grad, Tensor) and (node._hooks or node.retain or node in captured or not node.takes_pending):
-            grad = grad.array
-        if node._hooks:
-            grad = _call_hooks(node._hooks, grad)
+        if node._hooks or (isinstance(grad, Tensor) and (node.retain or node in captured or not node.takes_pending)):
+            grad = _hooked(node, grad)
         if node.retain is not None and (kept := node.retain()) is not None:
             kept.grad = Tensor(grad.copy() if kept.grad is None else kept.grad.array + grad)
         if node in captured:
@@ -615,10 +584,8 @@ def backward(roots: Sequence[Tensor], gradients: Sequence[Array], retain_graph: 
         if not retain_graph:
             node.release()
     for leaf in [key for key in awaited if inputs is None or key in captured]:
-        if isinstance(awaited[leaf], Tensor):  # pending
-            awaited[leaf] = awaited[leaf].array
-        if leaf._hooks:
-            awaited[leaf] = _call_hooks(leaf._hooks, awaited[leaf])
+        if leaf._hooks or isinstance(awaited[leaf], Tensor):
+            awaited[leaf] = _hooked(leaf, awaited[leaf])
         if inputs is None:
             _add_to_grad(leaf, awaited)
         else:
@@ -651,11 +618,8 @@ def _accumulate(awaited: dict[Any, Any], key: Node | Tensor, grad: Array) -> Non
     if isinstance(awaited[key], Tensor):
         awaited[key] = awaited[key].array
     grad = grad.array if isinstance(grad, Tensor) else grad
-    if exclusive(awaited, key):
-        add(awaited[key], grad, out=awaited[key])
-    else:
-        held = awaited[key]
-        awaited[key] = add(held, grad, out=layout.empty_for(held.shape, held.dtype, held, grad))
+    own, held = exclusive(awaited, key), awaited[key]
+    awaited[key] = add(held, grad, out=held if own else layout.empty_for(held.shape, held.dtype, held, grad))
 
 
 def exclusive(awaited: Any, key: Any) -> bool:
@@ -677,8 +641,10 @@ def _add_to_grad(leaf: Tensor, awaited: dict[Any, Any]) -> None:
     leaf.grad = Tensor(laid_out.copy(order="K") if laid_out is grad and not own else laid_out)
 
 
-def _call_hooks(hooks: list[tuple], grad: Array) -> Array:
-    for (hook,) in tuple(hooks):
+def _hooked(holder: Node | Tensor, grad: Any) -> Array:
+    """The array of a gradient, which may be pending, after the hooks."""
+    grad = grad.array if isinstance(grad, Tensor) else grad
+    for (hook,) in tuple(holder._hooks or ()):
         changed = hook(Tensor(grad))
         if changed is not None:
             if changed.shape != grad.shape:
@@ -723,9 +689,6 @@ def default_dtype(number: bool | int | float) -> np.dtype:
     return bool_ if isinstance(number, bool) else int64 if isinstance(number, int) else float32
 
 
-_KIND_RANKS = {"b": 0, "u": 1, "i": 1, "f": 2}
-
-
 def result_dtype(*operands: Tensor | bool | int | float) -> np.dtype:
     """PyTorch's promotion: tensors with dimensions decide; 0-d tensors, then Python numbers count by kind only.
 
@@ -737,7 +700,7 @@ def result_dtype(*operands: Tensor | bool | int | float) -> np.dtype:
         held = tiers.setdefault(tier, dtype)
         mixed = (held.kind == "f") != (dtype.kind == "f")  # where NumPy would widen the floats
         tiers[tier] = min(held, dtype, key=lambda d: d.kind != "f") if mixed else np.promote_types(held, dtype)
-    return max((tiers[tier] for tier in sorted(tiers)), key=lambda d: _KIND_RANKS[d.kind])  # the first of equal kinds
+    return max((tiers[t] for t in sorted(tiers)), key=lambda d: (d.kind != "b") + (d.kind == "f"))  # first of equals
 
 
 def unbroadcast(grad: Array, shape: tuple[int, ...]) -> Array:

@@ -252,6 +252,23 @@ def test_dropconnect_nested_and_around_a_change():
     assert net.module.weight is net.module._parameters["weight"]
 
 
+@pytest.mark.parametrize("biases", [False, True])
+def test_dropconnect_drops_the_weight_that_weight_norm_computes(biases):
+    layer = nn.utils.weight_norm(nn.Linear(30, 20))
+    weight, parts = layer.weight.array.copy(), [layer.weight_g, layer.weight_v]
+    net = nn.DropConnect(nn.DropConnect(layer, 0.5, biases), 0.5)
+    dropped = net(fastnn.eye(30)).array - net(fastnn.zeros(1, 30)).array * (not biases)
+    if not biases:  # the bias is in both
+        kept = np.abs(dropped.T) > 1e-6
+        np.testing.assert_allclose(dropped.T[kept], 4 * weight[kept], rtol=1e-4)
+        assert abs(kept.mean() - 0.25) < 5 * np.sqrt(0.25 * 0.75 / kept.size)
+    net(fastnn.eye(30)).sum().backward()
+    assert all(p.grad is not None and np.isfinite(p.grad.array).all() for p in parts)
+    assert layer.weight_g is parts[0] and layer.weight_v is parts[1]
+    np.testing.assert_array_equal(net.eval()(fastnn.eye(30)).array, layer(fastnn.eye(30)).array)
+    np.testing.assert_allclose(layer.weight.array, weight, rtol=1e-6)
+
+
 def test_masks_repeat_whatever_the_threads():
     makers = (nn.Dropout1d(0.3), nn.AlphaDropout(0.3), nn.FeatureAlphaDropout(0.3), nn.GaussianNoise(0.3),
               nn.StochasticDepth(0.3, "row"), nn.DropConnect(nn.Linear(90, 80), 0.3))  # fmt: skip

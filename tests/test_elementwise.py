@@ -7,6 +7,7 @@ import pytest
 from harness import check, close
 
 import fastnn
+import fastnn.nn.functional as F
 from fastnn import backend, layout
 from fastnn.errors import ArgumentError, AutogradError, DTypeError, ShapeError
 
@@ -233,6 +234,18 @@ def test_in_place_forms(rng, change, same):
     check(changed, x, z, oracle=None, grad=True)
     a, b = fastnn.Tensor(x), fastnn.Tensor(z)
     close(changed(a, b), (same(a, b) * a).array)
+
+
+def test_a_quotient_may_be_changed_in_place(rng):
+    x, y = (fastnn.Tensor(rng.standard_normal((3, 4)) + 3, requires_grad=True) for _ in range(2))
+    (x / y).mul_(2.0).sum().backward()
+    close(x.grad, 2 / y.array)
+    close(y.grad, -2 * x.array / y.array**2)
+    x.grad = None
+    F.relu(F.normalize(x), inplace=True).sum().backward()
+    a = fastnn.Tensor(x.array, requires_grad=True)
+    F.relu(F.normalize(a)).sum().backward()
+    np.testing.assert_array_equal(x.grad.array, a.grad.array)
 
 
 def test_in_place_refuses():

@@ -100,6 +100,17 @@ def test_norms(rng, p, dim):
     )
 
 
+@pytest.mark.parametrize("dtype", [">f4", ">f8"])
+@pytest.mark.parametrize("dim", [None, 0, 1])
+@pytest.mark.parametrize("name", ["sum", "mean", "var", "prod", "logsumexp"])
+def test_floats_in_foreign_bytes(rng, name, dim, dtype):
+    a = rng.standard_normal((5, 7))
+    x, native = fastnn.Tensor(a.astype(dtype)), fastnn.Tensor(a.astype(np.dtype(dtype).newbyteorder("=")))
+    y, expected = getattr(x, name)(dim), getattr(native, name)(dim)
+    assert y.dtype == native.dtype
+    close(y, expected)
+
+
 def test_gradient_of_a_norm_at_zero_is_zero():
     for p in (0.5, 1, 1.5, 2, 3):
         x = fastnn.zeros(3, requires_grad=True)

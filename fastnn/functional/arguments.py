@@ -35,16 +35,14 @@ def same_float(op: str, optional: dict[str, Tensor | None] | None = None, **tens
 
 def check_float(op: str, optional: dict[str, Tensor | None] | None = None, **tensors: Tensor) -> None:
     """What `same_float` refuses, without reading an array."""
-    first, common = "", None
+    first = next(iter(tensors))
     for name, t in (tensors if optional is None else tensors | optional).items():
         if t is not None or name in tensors:
             check_tensor(op, t, name)
-            dtype = t.dtype  # type: ignore[union-attr]
+            dtype, common = t.dtype, tensors[first].dtype  # type: ignore[union-attr]
             if dtype.char not in "fd":
                 raise DTypeError(f"{op}: {name} must be float32 or float64, but is {dtype}; use .float()")
-            if common is None:
-                first, common = name, dtype
-            elif dtype != common:
+            if dtype != common:
                 raise DTypeError(f"{op}: {first} is {common}, but {name} is {dtype}; convert one of them, for example "
                                  f"by .to({common})")
 

@@ -10,12 +10,11 @@ from collections.abc import Callable
 
 import numpy as np
 
-from fastnn import backend, layout
+from fastnn import backend, layout, tensor
 from fastnn.errors import ShapeError
 from fastnn.functional.arguments import same_float
 from fastnn.functional.elementwise import add, mul, sub
 from fastnn.tensor import Array, Tensor, record
-from fastnn.tensor import inplace as write_into
 
 __all__ = ["alpha_dropout", "dropout", "dropout1d", "dropout2d", "feature_alpha_dropout", "gaussian_noise",
            "stochastic_depth"]  # fmt: skip
@@ -57,7 +56,7 @@ def dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool 
         return (dx,)
 
     out = record(y, (input,), dropout)
-    return write_into(input, out) if inplace else out
+    return tensor.inplace(input, out) if inplace else out
 
 
 def _drop_units(op: str, input: Tensor, p: float, training: bool, inplace: bool, axes: int, sizes: range,
@@ -86,7 +85,7 @@ def _drop_units(op: str, input: Tensor, p: float, training: bool, inplace: bool,
 
     y, backward.__qualname__ = scaled(a), op
     out = record(y, (input,), backward)
-    return write_into(input, out) if inplace else out
+    return tensor.inplace(input, out) if inplace else out
 
 
 def dropout1d(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
@@ -114,7 +113,7 @@ def _alpha(op: str, input: Tensor, p: float, training: bool, inplace: bool, drop
         return input
     scale = ((1 - p) / (1 + p * SATURATION**2)) ** 0.5
     out = mul(add(drop(sub(input, SATURATION)), SATURATION), scale) if p < 1 else mul(input, 0.0)
-    return write_into(input, out) if inplace else out
+    return tensor.inplace(input, out) if inplace else out
 
 
 def alpha_dropout(input: Tensor, p: float = 0.5, training: bool = False, inplace: bool = False) -> Tensor:

@@ -79,7 +79,7 @@ def _apply(op: str, ufunc: Op, rules: tuple[Rule, ...], dtype: Any, xs: tuple[Te
         reads += names if wanted else ""
         terms.append((gradient, x.array.shape, x.array.dtype) if wanted else None)
     if not any(terms):
-        return record(z, (), lambda g: ())
+        return tensor.owned(Tensor(z))
     read = tuple([a if name in reads else None for name, a in zip("zxyw", (z, *arrays))])  # noqa: B905
     saved = tuple([x for x, a in zip(xs, read[1:]) if a is not None]) if reads else ()  # noqa: B905
     fits = tuple(terms)
@@ -218,8 +218,16 @@ named(_add, "add", _plain_add.__doc__ or "")
 _sub = _binary("sub", "x - y", _SUB, _same, ("", lambda g, z, x, y: np.negative(g)))
 _by_y: Rule = "y", lambda g, z, x, y: times(g, y)
 mul = _binary("mul", "x · y", _MUL, _by_y, ("x", lambda g, z, x, y: times(g, x)))
+def _over_divisor(g: Array, z: Array, x: Array, y: Array) -> Array:
+    """-g·(x / y) / y in one array; z is not read, so that it may be changed in place."""
+    out = times(x, y, _DIV)
+    for ufunc, factor in (_MUL, g), (_DIV, y):
+        ufunc(out, factor, out=out)
+    return np.negative(out, out=out)
+
+
 _over_y: Rule = "y", lambda g, z, x, y: times(g, y, _DIV)
-div = _binary("div", "x / y", _DIV, _over_y, ("yz", lambda g, z, x, y: -times(g, z) / y), real=True)
+div = _binary("div", "x / y", _DIV, _over_y, ("xy", _over_divisor), real=True)
 floor_divide = _binary("floor_divide", "⌊x / y⌋, without gradients", _nonzero(np.floor_divide))
 _turns: Rule = "xy", lambda g, z, x, y: -times(g, np.floor_divide(x, y))
 remainder = _binary("remainder", "x - y·⌊x / y⌋, of y's sign as Python's %", _nonzero(np.remainder), _same, _turns)

@@ -48,21 +48,15 @@ def _item(i: Any) -> Any:
     return array if array.dtype == bool_ else array.astype(int64, copy=False) if array.ndim else int(array)
 
 
-def _select(a: Array, arrays: tuple) -> Array:
-    """a[arrays], in channels-last memory if a 4-D `a` is."""
-    order, (first, *rest) = layout.is_channels_last(a), arrays
-    if order and isinstance(first, Array) and first.ndim == 1 and all(isinstance(i, slice) for i in rest):
-        return a.transpose(0, 2, 3, 1)[first].transpose(0, 3, 1, 2)  # some of the images, each a block of memory
-    y = a[arrays]
-    return layout.channels_last(y) if order and y.ndim == 4 else y
-
-
 def _take(x: Tensor, arrays: tuple) -> Tensor:
+    """x[arrays], in channels-last memory if a 4-D `x` is."""
     def add(gx: Array, g: Array) -> None:
         places = np.arange(gx.size).reshape(gx.shape)[arrays]
         gx += np.bincount(places.ravel(), g.ravel(), gx.size).reshape(gx.shape)  # in float64 and in a fixed order
 
-    return record(_select(x.array, arrays), (x,), selection("index", x.array, add))
+    a, y = x.array, x.array[arrays]
+    y = layout.channels_last(y) if y.ndim == 4 and layout.is_channels_last(a) else y
+    return record(y, (x,), selection("index", a, add))
 
 
 def getitem(x: Tensor, index: Any) -> Tensor:
@@ -149,9 +143,7 @@ def embedding(input: Tensor, weight: Tensor, padding_idx: int | None = None, max
         norms = np.linalg.norm(weight.array[used], norm_type, axis=1, keepdims=True)
         changing(weight)[used] *= np.where(norms > max_norm, max_norm / (norms + 1e-7), 1)
 
-    def embedding(grad: Array) -> tuple[Array]:
-        dw = layout.empty((n, D), grad.dtype)
-        dw.fill(0)
+    def put(dw: Array, grad: Array) -> None:
         pairs = grad.dtype if D % 2 else np.result_type(grad, np.complex64)  # np.add.at is fast if flat, faster by twos
         flat, g = (a.reshape(-1).view(pairs) for a in (dw, layout.contiguous(grad)))
         width = len(flat) // max(n, 1)
@@ -160,10 +152,9 @@ def embedding(input: Tensor, weight: Tensor, padding_idx: int | None = None, max
             dw /= np.maximum(np.bincount(rows, minlength=n), 1)[:, None].astype(dw.dtype)
         if padding_idx is not None:
             dw[padding_idx] = 0
-        return (dw,)
 
     y = np.take(weight.array, rows, 0, out=layout.empty((len(rows), D), weight.dtype), mode="clip")  # the quickest way
-    return record(y.reshape(*input.shape, D), (weight,), embedding)
+    return record(y.reshape(*input.shape, D), (weight,), selection("embedding", weight.array, put))
 
 
 def masked_fill(x: Tensor, mask: Tensor, value: Tensor | float) -> Tensor:

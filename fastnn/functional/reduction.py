@@ -1,4 +1,4 @@
-"""Reductions, cumulative sums, sorting.
+"""Reductions, cumulative sums, sorting, and clipping of gradients, which are lists of arrays.
 
 `dim` is an int or, where more make sense, a sequence; None means all. NumPy's `axis` and `keepdims` are accepted too.
 float32 is summed with a relative error near 3e-7: by NumPy's pairwise sum along contiguous memory, else in float64.
@@ -11,10 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from fastnn import layout
+from fastnn import backend, layout
 from fastnn.errors import DTypeError, RangeError, ShapeError
 from fastnn.functional.elementwise import Op, maximum, minimum, named, times
-from fastnn.functional.elementwise import abs as absolute
 from fastnn.functional.shape import axes_of, axis_of, install, selection, squeeze
 from fastnn.tensor import Array, Tensor, bool_, float32, float64, int64, record, uint8
 
@@ -53,9 +52,9 @@ def _sum(a: Array, axes: Axes) -> Array:
     """The sum with the axes kept, in a's dtype, bool and integers in int64."""
     whole = len(axes) == a.ndim
     pairwise = a.flags.c_contiguous and (whole or axes == tuple(range(a.ndim - len(axes), a.ndim)))
-    if a.dtype == float32 and not pairwise and not (whole and layout.is_channels_last(a)):
+    if a.dtype.char == "f" and not pairwise and not (whole and layout.is_channels_last(a)):
         return np.add.reduce(a, axes, float64, keepdims=True).astype(float32)
-    return np.asarray(np.add.reduce(a, axes, a.dtype if a.dtype.kind == "f" else int64, keepdims=True))
+    return np.asarray(np.add.reduce(a, axes, None if a.dtype.kind == "f" else int64, keepdims=True))
 
 
 def _minus(a: Array, b: Array) -> Array:
@@ -100,7 +99,7 @@ def norm(x: Tensor, p: float | str = 2, dim: Dim = None, keepdim: bool = False) 
     """(Σ |x|ᵖ)^(1/p) over `dim`; p = inf: max |x|, -inf: min |x|, 0: how many are not 0. The gradient at 0 is 0."""
     p = 2.0 if p == "fro" else float(p)
     if math.isinf(p):
-        return (amax if p > 0 else amin)(absolute(x), dim, keepdim)
+        return (amax if p > 0 else amin)(x.abs(), dim, keepdim)
 
     def forward(a: Array, axes: Axes, n: int) -> tuple[Array, Op]:
         if p == 0:
@@ -125,7 +124,7 @@ def _prod(a: Array, axes: Axes, n: int) -> tuple[Array, Op]:
         others = np.multiply.reduce(rest, axes, keepdims=True) / rest
         return np.where(np.count_nonzero(zero, axes, keepdims=True) == zero, others, 0)
 
-    return np.multiply.reduce(a, axes, a.dtype if a.dtype.kind == "f" else int64, keepdims=True), slope
+    return np.multiply.reduce(a, axes, None if a.dtype.kind == "f" else int64, keepdims=True), slope
 
 
 def _logsumexp(a: Array, axes: Axes, n: int) -> tuple[Array, Op]:
@@ -229,6 +228,36 @@ def topk(x: Tensor, k: int, dim: int = -1, largest: bool = True, sorted: bool = 
     if not 0 <= k <= a.shape[axis]:
         raise ShapeError(f"topk: k must be from 0 to {a.shape[axis]}, the size of dim {dim}, but {k} came")
     return _pick("topk", x, _order(a, axis, largest)[(*(slice(None),) * axis, slice(k))], axis)
+
+
+def _clip(kernel: Op, grads: list[Array], *args: bool | float | Array, back: bool = True) -> None:
+    """The kernel; where there are gaps in memory, or bytes in another order, on copies, which are copied back."""
+    try:
+        kernel(grads, *args, backend.n_threads())
+    except ValueError:
+        copies = [g.astype(g.dtype.newbyteorder("="), order="C") for g in grads]
+        kernel(copies, *args, backend.n_threads())
+        for g, copy in zip(grads, copies, strict=True) if back else ():
+            g[...] = copy
+
+
+def clip_factor(grads: list[Array], max_norm: float, norm_type: float = 2.0) -> tuple[float, float]:
+    """The norm (Σ|g|ᵖ)^(1/p) over all elements of all arrays, in float64, the largest magnitude for p = inf, and
+    min(1, max_norm / (norm + 1e-6)), by which to multiply them; NaN stays."""
+    if norm_type in (2, math.inf):
+        _clip(backend.optimizer.grad_norm, grads, norm_type == math.inf, out := np.zeros(()), back=False)
+    else:
+        out = np.sum([(np.abs(g, dtype=np.float64) ** norm_type).sum() for g in grads]) ** (1 / norm_type)
+    factor = max_norm / (float(out) + 1e-6)
+    return float(out), 1.0 if factor >= 1 else factor
+
+
+def scale_(grads: list[Array], factor: float) -> None:
+    _clip(backend.optimizer.grad_scale, grads, factor)
+
+
+def clamp_(grads: list[Array], limit: float) -> None:
+    _clip(backend.optimizer.grad_clamp, grads, limit)
 
 
 def _public(op: Op) -> Op:

@@ -1,6 +1,6 @@
 """Containers: Sequential, ModuleList, ModuleDict, ParameterList."""
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Mapping, MutableMapping
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping, MutableSequence
 from itertools import groupby
 from typing import Any, Self
 
@@ -59,15 +59,10 @@ class _Numbered(Module):
         items.insert(index, item)
         return self.append(item)._replace(items)  # which refuses it, if it must, before anything has moved
 
-    def pop(self, index: int = -1) -> Any:
-        """Remove the item at `index` and return it."""
-        item = self[index]
-        del self[index]
-        return item
-
     def __add__(self, items: Iterable[Any]) -> Self:
         return type(self)().extend(self).extend(items)
 
+    pop: Any = MutableSequence.pop
     __iadd__ = extend
 
 

@@ -43,7 +43,8 @@ class GaussianNoise(FunctionModule, function=F.gaussian_noise):
 
 class DropConnect(Module):
     """Calls `module` with each of its weights dropped with probability p, else divided by 1 − p; `biases` too if asked
-    (Wan et al. 2013). In evaluation the weights are as they are, which is what is expected of them in training.
+    (Wan et al. 2013). In evaluation the weights are as they are, which is what is expected of them in training. What
+    `weight_norm` computes is dropped, not what it computes it from.
 
     >>> nn.DropConnect(nn.Linear(3, 2), p=0.3)(fastnn.ones(5, 3)).shape
     (5, 2)
@@ -55,11 +56,17 @@ class DropConnect(Module):
         self.module, self.p, self.biases = module, p, biases
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        held = [(vars(m), name, vars(m)[name]) for m in self.module.modules() if self.training
-                for name, weight in m._parameters.items() if weight is not None and (self.biases or "bias" not in name)]
+        held: list[tuple[dict, str, Any]] = []
+        for m in self.module.modules() if self.training else ():
+            norms = {hook.name: hook for hook, in m._forward_pre_hooks if hasattr(hook, "drop")}  # of weight_norm
+            parts = {f"{name}_{part}" for name in norms for part in "gv"}
+            held += [(vars(hook), "drop", hook.drop) if (hook := norms.get(name)) else (vars(m), name, vars(m)[name])
+                     for name, weight in (m._parameters | norms).items()
+                     if weight is not None and name not in parts and (self.biases or "bias" not in name)]
         try:
             for attributes, name, weight in held:
-                attributes[name] = F.dropout(weight, self.p)
+                both = isinstance(weight, float)  # two independent masks are one
+                attributes[name] = 1 - (1 - weight) * (1 - self.p) if both else F.dropout(weight, self.p)
             return self.module(*args, **kwargs)
         finally:
             for attributes, name, weight in held:

@@ -1,6 +1,7 @@
 """Initial values. Each function fills the tensor in place, unseen by the tape, and returns it. Random values are drawn
 from the seeded generator in float64, in the C order of the shape: they depend on neither dtype nor memory order."""
 import math
+from contextlib import ExitStack
 from typing import Any
 
 import numpy as np
@@ -171,12 +172,9 @@ def lsuv_(model: Any, *data: Any, tol: float = 0.01, max_iterations: int = 10) -
         handles.pop(layer).remove()  # not again, if the layer is used twice
         return output
 
-    handles = {layer: layer.register_forward_hook(fit, prepend=True) for layer in model.modules()
-               if {"in_features", "in_channels"} & {*vars(layer)} and layer._parameters.get("weight") is not None}
-    try:
-        with evaluation(model):
-            model(*data)
-    finally:
-        for handle in handles.values():
-            handle.remove()
+    with ExitStack() as hooks, evaluation(model):
+        handles = {layer: hooks.enter_context(layer.register_forward_hook(fit, prepend=True))
+                   for layer in model.modules() if {"in_features", "in_channels"} & {*vars(layer)}
+                   and layer._parameters.get("weight") is not None}
+        model(*data)
     return model

@@ -284,7 +284,7 @@ class FunctionModule(Module):
 
     _function: ClassVar[Callable[..., Any]]
     _shows: ClassVar[tuple[str, ...] | None]
-    _trains: ClassVar[bool]
+    _settings: ClassVar[list[str]]
     __signature__: ClassVar[inspect.Signature]
 
     def __init_subclass__(cls, function: Callable | None = None, inputs: int = 1,
@@ -292,10 +292,9 @@ class FunctionModule(Module):
         super().__init_subclass__()
         if function:
             parameters = [*inspect.signature(function).parameters.values()][inputs:]
-            cls._function, cls._shows = staticmethod(function), shows
+            cls._function, cls._shows, cls._settings = staticmethod(function), shows, [p.name for p in parameters]
             cls.__doc__ = cls.__doc__ or (function.__doc__ or "").partition("\n\n    >>>")[0]
             cls.__signature__ = inspect.Signature([p for p in parameters if p.name != "training"])
-            cls._trains = len(cls.__signature__.parameters) < len(parameters)
 
     def __init__(self, *args: Any, **settings: Any) -> None:
         super().__init__()
@@ -309,7 +308,6 @@ class FunctionModule(Module):
                 self.register_buffer(name, value)
             else:
                 self.__dict__[name] = value
-        self._settings = (*bound.arguments, "training") if self._trains else tuple(bound.arguments)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         return self._function(*args, **{name: getattr(self, name) for name in self._settings}, **kwargs)

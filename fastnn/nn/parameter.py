@@ -36,11 +36,8 @@ def empty(op: str, *shape: int, device: Any = None, dtype: Any = None) -> Parame
     """An uninitialized parameter; one of shape O, I, H, W or O, I, L, a convolution's, has the memory order H, W, I, O
     or L, I, O."""
     shape, dtype, n = creation._size(op, shape), creation._dtype(op, dtype, device), len(shape)
-    kernel = n in (3, 4)
-    p = Parameter(layout.empty(shape[2:] + shape[1::-1], dtype).transpose(n - 1, n - 2, *range(n - 2)) if kernel
-                  else layout.empty(shape, dtype))
-    owned(p)
-    return p
+    return owned(Parameter(layout.empty(shape[2:] + shape[1::-1], dtype).transpose(n - 1, n - 2, *range(n - 2))
+                           if n in (3, 4) else layout.empty(shape, dtype)))
 
 
 def write(tensor: Tensor, values: np.ndarray) -> Tensor:

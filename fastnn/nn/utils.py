@@ -5,12 +5,10 @@ from typing import Any
 
 import numpy as np
 
+import fastnn.functional as F
 from fastnn.errors import ArgumentError, ShapeError
-from fastnn.functional.clipping import clamp_, clip_factor, scale_
-from fastnn.functional.elementwise import abs as absolute
-from fastnn.functional.elementwise import div, mul
-from fastnn.functional.reduction import mean, norm, std
-from fastnn.functional.shape import axis_of, cat, reshape, stack
+from fastnn.functional.reduction import clamp_, clip_factor, scale_
+from fastnn.functional.shape import axis_of
 from fastnn.nn.dropout import DropConnect, Dropout
 from fastnn.nn.module import Module
 from fastnn.nn.parameter import Parameter, evaluation, write
@@ -48,7 +46,7 @@ def clip_grad_value_(parameters: Tensor | Iterable[Tensor], clip_value: float) -
 
 def parameters_to_vector(parameters: Iterable[Tensor]) -> Tensor:
     """All elements of all parameters in one vector, each parameter in C order. Gradients flow back."""
-    return cat([reshape(p, -1) for p in parameters])
+    return F.cat([F.reshape(p, -1) for p in parameters])
 
 
 def vector_to_parameters(vec: Tensor, parameters: Iterable[Tensor]) -> None:
@@ -90,16 +88,17 @@ def max_norm_(parameters: Module | Tensor | Iterable[Tensor], max_norm: float, n
 
 class WeightNorm:
     """The hook of `weight_norm`, which computes a weight from its two parameters."""
+    drop = 0.0  # with which probability elements of the weight are dropped, which DropConnect sets
 
     def __init__(self, name: str, axes: tuple[int, ...]) -> None:
         self.name, self.axes = name, axes
 
     def __call__(self, module: Module, args: tuple = ()) -> None:
         g, v = getattr(module, f"{self.name}_g"), getattr(module, f"{self.name}_v")
-        setattr(module, self.name, mul(v, div(g, self.length(v))))
+        setattr(module, self.name, F.dropout(F.mul(v, F.div(g, self.length(v))), self.drop))
 
     def length(self, v: Tensor) -> Tensor:
-        return norm(v, 2, self.axes, len(self.axes) < v.ndim) if self.axes else absolute(v)
+        return F.norm(v, 2, self.axes, len(self.axes) < v.ndim) if self.axes else F.abs(v)
 
 
 def _weight_norm(module: Module, name: str) -> tuple | None:
@@ -149,5 +148,5 @@ def mc_dropout(model: Module, *args: Any, samples: int = 10) -> tuple[Tensor, Te
     with evaluation(model):
         for module in model.modules():
             module.training = isinstance(module, (Dropout, DropConnect))
-        draws = stack([model(*args) for _ in range(samples)])
-        return mean(draws, 0), std(draws, 0)
+        draws = F.stack([model(*args) for _ in range(samples)])
+        return F.mean(draws, 0), F.std(draws, 0)

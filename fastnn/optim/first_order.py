@@ -15,7 +15,7 @@ import numpy as np
 from fastnn import backend, layout
 from fastnn.autograd import enable_grad
 from fastnn.errors import ShapeError
-from fastnn.functional.clipping import clip_factor
+from fastnn.functional.reduction import clip_factor
 from fastnn.optim.optimizer import PAIRS, Group, Optimizer, bind, declare
 from fastnn.tensor import Array, Tensor, float32, settle
 
