@@ -218,6 +218,8 @@ named(_add, "add", _plain_add.__doc__ or "")
 _sub = _binary("sub", "x - y", _SUB, _same, ("", lambda g, z, x, y: np.negative(g)))
 _by_y: Rule = "y", lambda g, z, x, y: times(g, y)
 mul = _binary("mul", "x · y", _MUL, _by_y, ("x", lambda g, z, x, y: times(g, x)))
+
+
 def _over_divisor(g: Array, z: Array, x: Array, y: Array) -> Array:
     """-g·(x / y) / y in one array; z is not read, so that it may be changed in place."""
     out = times(x, y, _DIV)
