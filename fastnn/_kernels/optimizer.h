@@ -18,7 +18,7 @@
     X(radam, radam, 3, 3, ADAM, "averages of d and d²", "") \
     X(rprop, given, 3, 3, "both etas, both step_sizes", "d before, step sizes", "") \
     X(asgd, asgd, 1, 1, "lr, lambd, alpha, t0", "average", ", eta, mu") \
-    X(scale, given, 0, 0, "", "", "") X(clamp, given, 0, 0, "", "", "") /* no optimizers: these change gradients */
+    /* and what changes gradients */ X(scale, given, 0, 0, "", "", "") X(clamp, given, 0, 0, "", "", "")
 #define ADAM "lr, beta1, beta2, eps, decoupled decay"
 #define OPT_NAME(name, ...) OPT_##name,
 #define OPT_ROW(name, scalars, needs, may, options, states, numbers) \
