@@ -45,7 +45,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         ("--seed", count, 0, "of the weights, the split, the order and the augmentation"),
         ("--task", ["classification", "regression"], None,
          "(default: regression if the targets are floats, as those of .csv files are)"),
-        ("--augment=LIST", str, "", f"random changes to training images, as flip,crop=4: {', '.join(transforms.NAMED)}"),
+        ("--augment=LIST", str, "",
+         f"random changes to training images, as flip,crop=4: {', '.join(transforms.NAMED)}"),
         ("--preprocess=NAME", str, "standardize", f"none, {', '.join(preprocess.PREPROCESSORS)}; maybe pca=50"),
         ("--size=H[xW]", _size, "auto", "scale and crop pictures in folders to it; auto: their own size, or squares"),
         ("--channels", [1, 3], None, "read pictures as grey or in colour"),
@@ -82,7 +83,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     check = command("verify", _verify, "check every kernel against its NumPy twin", (
         "Compares compiled kernels with their NumPy twins in float64, over shapes, dtypes, the instruction sets of "
-        "this machine and 1 to 3 threads; the exit status is 1 if anything is out of tolerance."))
+        "this machine and 1 to 8 threads; the exit status is 1 if anything is out of tolerance."))
     check.add_argument("names", nargs="*", metavar="name", help="kernel (conv.conv2d) or family (conv); default: all")
     command("config", lambda arguments: fastnn.show_config(), "print what is in use, for a bug report")
 

@@ -22,13 +22,14 @@
 #define ADAM "lr, beta1, beta2, eps, decoupled decay"
 #define OPT_NAME(name, ...) OPT_##name,
 #define OPT_ROW(name, scalars, needs, may, options, states, numbers) \
-    {#name "_step", "options: " options "; states: " states "; numbers: steps" numbers ".", scalars##_scalars, needs, may},
+    {#name "_step", "Options: " options "; states: " states "; numbers: steps" numbers ".", \
+     scalars##_scalars, needs, may},
 
 enum { OPT_RULES(OPT_NAME) OPT_STEPS = OPT_scale };
 enum { MOST = 12 }; /* scalars */
 typedef struct {
     const char *name, *about;
-    void (*scalars)(const double *o, double *n, double *c); /* of options o and the parameter's numbers n, which move on */
+    void (*scalars)(const double *o, double *n, double *c); /* of options and the parameter's numbers, which move on */
     int needs, may;
 } OptRule;
 
@@ -46,7 +47,8 @@ SCALARS(moments) {
 }
 SCALARS(nadam) {
     moments_scalars(o, n, c);
-    const double mu = o[1] * (1 - 0.5 * pow(0.96, n[0] * o[5])), after = o[1] * (1 - 0.5 * pow(0.96, (n[0] + 1) * o[5]));
+    const double mu = o[1] * (1 - 0.5 * pow(0.96, n[0] * o[5]));
+    const double after = o[1] * (1 - 0.5 * pow(0.96, (n[0] + 1) * o[5]));
     n[1] = (float)n[1] * (float)mu; /* as PyTorch keeps it */
     c[3] = o[0] * after / (1 - n[1] * after), c[7] = o[0] * (1 - mu) / (1 - n[1]);
 }
@@ -158,10 +160,10 @@ RULE(adamax) {
 RULE(rprop) {
     const real down = c[0], up = c[1], least = c[2], most = c[3];
     const real way = OF(sign)(d), turn = way * OF(sign)(s[0]);
-    real factor = 1 + turn; /* 1 or NaN, if neither of the following; */
+    real factor = 1 + turn; /* 1 or NaN, where neither of the following holds */
     factor = turn > 0 ? up : factor;
     factor = turn < 0 ? down : factor;
-    const real size = s[1] * factor, large = least > size ? least : size; /* in the forms of max and min that keep NaN */
+    const real size = s[1] * factor, large = least > size ? least : size; /* max and min that keep NaN */
     s[1] = most < large ? most : large;
     s[0] = turn < 0 ? 0 : d;
     return p - (turn < 0 ? 0 : way) * s[1];
@@ -179,7 +181,7 @@ RULE(clamp) { return p > c[0] ? c[0] : p < -c[0] ? -c[0] : p; }
 
 typedef real (*OF(rule))(real p, real d, real *s, const real *c, int states);
 
-/* Elements lo, …, lo + n - 1 of the arrays `data`: parameter, gradient, those of three states whose bits `states` has. */
+/* Elements lo, …, lo + n - 1 of the arrays `data`: parameter, gradient, those of three states whose bits are given. */
 OPT_INLINE void OF(loop)(OF(rule) rule, const int states, const int penalized, char *const *data, ptrdiff_t lo,
                          ptrdiff_t n, const double *scalars) {
     real *x = (real *)data[0] + lo, *a = states & 1 ? (real *)data[2] + lo : x;

@@ -97,6 +97,7 @@ cdef double run(tuple columns, tuple numbers, Job* job, int n_threads) except? -
             if not is_packed(p):
                 raise ValueError("kernel: a parameter has gaps in its memory")
             slot.size, slot.start, slot.single, slot.states = p.size, length, is_f32(p), 0
+            slot.data[1] = p.data  # if there is no gradient beside it
             length += parts(slot.size, 64) * 64  # threads share no cache line
             for column in range(len(columns)):
                 if columns[column]:
@@ -195,8 +196,7 @@ cdef void update(const Job* job, const Slot* s, Py_ssize_t lo, Py_ssize_t n, flo
     opt_step(kind, job.rule, s.states, s.data, lo, n, s.scalars)
 
 
-cdef int step(int rule, list params, list grads, list states, list numbers, list options, tuple direction,
-              int n_threads) except -1:
+cdef int step(int rule, tuple columns, list numbers, list options, tuple direction, int n_threads) except -1:
     cdef Job job
     cdef Py_ssize_t i
     job.rule, job.sums = rule, NULL
@@ -205,25 +205,25 @@ cdef int step(int rule, list params, list grads, list states, list numbers, list
     job.common[0] = -<double> direction[3] if direction[1] else <double> direction[3]
     job.common[1], job.common[2] = direction[0], direction[2]
     job.update[0], job.update[1] = <Update> update[double], <Update> update[float]
-    run((params, grads, *states), tuple(numbers), &job, n_threads)
+    run(columns, tuple(numbers), &job, n_threads)
     return 0
 
 
 def grad_scale(list grads_out, double factor, int n_threads):
     """g = g·factor."""
-    step(OPT_scale, grads_out, grads_out, [], [], [factor], (0, False, 0, 1), n_threads)
+    step(OPT_scale, (grads_out,), [], [factor], (0, False, 0, 1), n_threads)
 
 
 def grad_clamp(list grads_out, double limit, int n_threads):
     """g limited to [−limit, limit]; limit >= 0, NaN stays."""
-    step(OPT_clamp, grads_out, grads_out, [], [], [limit], (0, False, 0, 1), n_threads)
+    step(OPT_clamp, (grads_out,), [], [limit], (0, False, 0, 1), n_threads)
 
 
 def _make(int rule):
     """The kernel of a row of the table."""
     def kernel(list params_out not None, list grads not None, list states_out not None, list numbers_out not None,
                list options not None, tuple direction not None, int n_threads):
-        step(rule, params_out, grads, states_out, numbers_out, options, direction, n_threads)
+        step(rule, (params_out, grads, *states_out), numbers_out, options, direction, n_threads)
 
     kernel.__name__ = kernel.__qualname__ = opt_rules[rule].name.decode()
     kernel.__doc__ = opt_rules[rule].about.decode()
