@@ -36,10 +36,10 @@ typedef struct {
 #define SCALARS(name) static void name##_scalars(const double *o, double *n, double *c)
 #define SET(...) memcpy(c, (const double[]){__VA_ARGS__}, sizeof((const double[]){__VA_ARGS__}))
 
-SCALARS(given) { n[0] += 1, memcpy(c, o, 6 * sizeof *o); }
+SCALARS(given) { n[0] += 1; memcpy(c, o, 6 * sizeof *o); }
 SCALARS(sgd) { SET(o[0], o[1], 1 - o[2], o[3], n[0] == 0); }
-SCALARS(adagrad) { n[0] += 1, SET(o[0] / (1 + (n[0] - 1) * o[1]), o[2]); }
-SCALARS(average) { n[0] += 1, SET(o[0], o[1], 1 - o[1], o[2], o[3]); }
+SCALARS(adagrad) { n[0] += 1; SET(o[0] / (1 + (n[0] - 1) * o[1]), o[2]); }
+SCALARS(average) { n[0] += 1; SET(o[0], o[1], 1 - o[1], o[2], o[3]); }
 SCALARS(moments) {
     n[0] += 1;
     const double mean = 1 - pow(o[1], n[0]), square = 1 - pow(o[2], n[0]);
@@ -50,7 +50,8 @@ SCALARS(nadam) {
     const double mu = o[1] * (1 - 0.5 * pow(0.96, n[0] * o[5]));
     const double after = o[1] * (1 - 0.5 * pow(0.96, (n[0] + 1) * o[5]));
     n[1] = (float)n[1] * (float)mu; /* as PyTorch keeps it */
-    c[3] = o[0] * after / (1 - n[1] * after), c[7] = o[0] * (1 - mu) / (1 - n[1]);
+    c[3] = o[0] * after / (1 - n[1] * after);
+    c[7] = o[0] * (1 - mu) / (1 - n[1]);
 }
 SCALARS(radam) {
     moments_scalars(o, n, c);
@@ -60,7 +61,9 @@ SCALARS(radam) {
 }
 SCALARS(asgd) {
     SET(1 - o[1] * n[1], n[1], n[2]);
-    n[0] += 1, n[1] = o[0] / pow(1 + o[1] * o[0] * n[0], o[2]), n[2] = 1 / fmax(1, n[0] - o[3]);
+    n[0] += 1;
+    n[1] = o[0] / pow(1 + o[1] * o[0] * n[0], o[2]);
+    n[2] = 1 / fmax(1, n[0] - o[3]);
 }
 static const OptRule opt_rules[] = {OPT_RULES(OPT_ROW)};
 

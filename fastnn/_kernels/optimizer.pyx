@@ -41,6 +41,9 @@ cdef enum:
     NUMBERS = 3  # a parameter's own numbers, at most
     OPTIONS = 6  # of an optimizer, at most
 
+cdef enum:  # norms: none, Σ g², max |g|
+    NONE, SQUARES, LARGEST
+
 cdef struct Slot:  # one parameter
     Bytes data[5]  # itself, its gradient, up to three arrays of state
     Py_ssize_t size, start  # start: its place in the line
@@ -49,17 +52,49 @@ cdef struct Slot:  # one parameter
     float* numbers[NUMBERS]
     double[MOST] scalars
 
-ctypedef void (*Update)(const Job*, const Slot*, Py_ssize_t, Py_ssize_t, void*) noexcept nogil
-
 cdef struct Job:
-    Update[2] update  # of n elements from lo on, for double and float; the last argument is as Unit's
     Slot* slots
     Py_ssize_t n_slots
     int rule
     double[OPTIONS] options
     double[COMMON] common  # scalars
-    bint largest
-    double* sums  # of the chunks, if a norm is wanted
+    int norm
+    double* sums  # of the chunks, for the norm
+
+
+cdef inline double merge(bint largest, double a, double b) noexcept nogil:
+    return (b if (b > a) | (b != b) else a) if largest else a + b
+
+
+cdef inline void norm_loop(const Job* job, const Slot* s, Py_ssize_t lo, Py_ssize_t n, floating* kind,
+                           bint largest) noexcept nogil:
+    """Σ x² or max |x| of n elements, in lanes. NaN stays."""
+    cdef const floating* x = <const floating*> s.data[0] + lo
+    cdef double lane[LANES]
+    cdef double value
+    cdef Py_ssize_t i, j
+    for j in range(LANES):
+        lane[j] = 0
+    for i in range(n // LANES):
+        for j in range(LANES):
+            value = <double> x[i * LANES + j]
+            lane[j] = merge(largest, lane[j], fabs(value) if largest else value * value)
+    for j in range(n % LANES):
+        value = <double> x[n // LANES * LANES + j]
+        lane[j] = merge(largest, lane[j], fabs(value) if largest else value * value)
+    for j in range(1, LANES):
+        lane[0] = merge(largest, lane[0], lane[j])
+    job.sums[(s.start + lo) // CHUNK] = merge(largest, job.sums[(s.start + lo) // CHUNK], lane[0])
+
+
+cdef void update(const Job* job, const Slot* s, Py_ssize_t lo, Py_ssize_t n, floating* kind) noexcept nogil:
+    """n elements from lo on; `kind` is as Unit's."""
+    if job.norm == NONE:
+        opt_step(kind, job.rule, s.states, s.data, lo, n, s.scalars)
+    elif job.norm == SQUARES:
+        norm_loop(job, s, lo, n, kind, False)
+    else:
+        norm_loop(job, s, lo, n, kind, True)
 
 
 cdef void update_chunk(const Job* job, Py_ssize_t i, void* kind) noexcept nogil:
@@ -69,8 +104,10 @@ cdef void update_chunk(const Job* job, Py_ssize_t i, void* kind) noexcept nogil:
     for k in range(job.n_slots):
         slot = &job.slots[k]
         lo, hi = max(<Py_ssize_t> 0, i * CHUNK - slot.start), min(slot.size, (i + 1) * CHUNK - slot.start)
-        if lo < hi:
-            job.update[slot.single](job, slot, lo, hi - lo, NULL)
+        if lo < hi and slot.single:
+            update(job, slot, lo, hi - lo, <float*> NULL)
+        elif lo < hi:
+            update(job, slot, lo, hi - lo, <double*> NULL)
 
 
 cdef double run(tuple columns, tuple numbers, Job* job, int n_threads) except? -1:
@@ -103,7 +140,7 @@ cdef double run(tuple columns, tuple numbers, Job* job, int n_threads) except? -
                 if columns[column]:
                     a = <cnp.ndarray?> columns[column][i]
                     check_same(p, a)
-                    if column != 1 and job.sums == NULL and not cnp.PyArray_ISWRITEABLE(a):
+                    if column != 1 and job.norm == NONE and not cnp.PyArray_ISWRITEABLE(a):
                         raise ValueError("kernel: a parameter or its state is read-only")
                     slot.data[column] = a.data
                     slot.states |= 1 << column >> 2
@@ -115,14 +152,14 @@ cdef double run(tuple columns, tuple numbers, Job* job, int n_threads) except? -
             if rule.needs & ~slot.states or slot.states & ~rule.may:
                 raise ValueError("kernel: states are missing, or too many")
         make_scalars(job, len(numbers))
-        if job.sums != NULL:
+        if job.norm != NONE:
             job.sums = <double*> scratch_acquire(parts(length, CHUNK) * sizeof(double))
             memset(job.sums, 0, parts(length, CHUNK) * sizeof(double))
         with nogil:
             share(<Unit> update_chunk, job, parts(length, CHUNK), threads_for(work * length // STREAM, n_threads))
-        if job.sums != NULL:
+        if job.norm != NONE:
             for i in range(parts(length, CHUNK)):
-                total = merge(job.largest, total, job.sums[i])
+                total = merge(job.norm == LARGEST, total, job.sums[i])
             scratch_release(job.sums)
     finally:
         scratch_release(job.slots)
@@ -148,65 +185,26 @@ cdef void make_scalars(const Job* job, int n_numbers) noexcept nogil:
             job.slots[i].numbers[k][0] = <float> after[k]
 
 
-cdef inline double merge(bint largest, double a, double b) noexcept nogil:
-    return (b if (b > a) | (b != b) else a) if largest else a + b
-
-
-cdef inline void norm_loop(const Job* job, const Slot* s, Py_ssize_t lo, Py_ssize_t n, floating* kind,
-                           bint largest) noexcept nogil:
-    """Σ x² or max |x| of n elements, in lanes. NaN stays."""
-    cdef const floating* x = <const floating*> s.data[0] + lo
-    cdef double lane[LANES]
-    cdef double value
-    cdef Py_ssize_t i, j
-    for j in range(LANES):
-        lane[j] = 0
-    for i in range(n // LANES):
-        for j in range(LANES):
-            value = <double> x[i * LANES + j]
-            lane[j] = merge(largest, lane[j], fabs(value) if largest else value * value)
-    for j in range(n % LANES):
-        value = <double> x[n // LANES * LANES + j]
-        lane[j] = merge(largest, lane[j], fabs(value) if largest else value * value)
-    for j in range(1, LANES):
-        lane[0] = merge(largest, lane[0], lane[j])
-    job.sums[(s.start + lo) // CHUNK] = merge(largest, job.sums[(s.start + lo) // CHUNK], lane[0])
-
-
-cdef void norm(const Job* job, const Slot* s, Py_ssize_t lo, Py_ssize_t n, floating* kind) noexcept nogil:
-    if job.largest:
-        norm_loop(job, s, lo, n, kind, True)
-    else:
-        norm_loop(job, s, lo, n, kind, False)
-
-
-def grad_norm(list grads, bint largest, cnp.ndarray norm_out, int n_threads):
-    """norm = √Σ g² over all elements of all gradients, or `largest`: max |g|. float64, 0-d."""
-    cdef Job job
-    cdef double total = 0
-    if cnp.PyArray_TYPE(norm_out) != cnp.NPY_FLOAT64 or norm_out.ndim != 0 or not cnp.PyArray_ISBEHAVED(norm_out):
-        raise ValueError("kernel: the norm needs a writeable 0-d float64 array")
-    job.rule, job.largest, job.sums = OPT_scale, largest, &total
-    job.update[0], job.update[1] = <Update> norm[double], <Update> norm[float]
-    total = run((grads,), (), &job, n_threads)
-    (<double*> norm_out.data)[0] = total if largest else sqrt(total)
-
-
-cdef void update(const Job* job, const Slot* s, Py_ssize_t lo, Py_ssize_t n, floating* kind) noexcept nogil:
-    opt_step(kind, job.rule, s.states, s.data, lo, n, s.scalars)
-
-
-cdef int step(int rule, tuple columns, list numbers, list options, tuple direction, int n_threads) except -1:
+cdef double step(int rule, tuple columns, list numbers, list options, tuple direction, int n_threads,
+                 int norm=NONE) except? -1:
+    """Update by the rule or, unless NONE, form the norm."""
     cdef Job job
     cdef Py_ssize_t i
-    job.rule, job.sums = rule, NULL
+    job.rule, job.norm = rule, norm
     for i in range(OPTIONS):
         job.options[i] = options[i] if i < len(options) else 0
     job.common[0] = -<double> direction[3] if direction[1] else <double> direction[3]
     job.common[1], job.common[2] = direction[0], direction[2]
-    job.update[0], job.update[1] = <Update> update[double], <Update> update[float]
-    run(columns, tuple(numbers), &job, n_threads)
-    return 0
+    return run(columns, tuple(numbers), &job, n_threads)
+
+
+def grad_norm(list grads, bint largest, cnp.ndarray norm_out, int n_threads):
+    """norm = √Σ g² over all elements of all gradients, or `largest`: max |g|. float64, 0-d."""
+    cdef double norm
+    if cnp.PyArray_TYPE(norm_out) != cnp.NPY_FLOAT64 or norm_out.ndim != 0 or not cnp.PyArray_ISBEHAVED(norm_out):
+        raise ValueError("kernel: the norm needs a writeable 0-d float64 array")
+    norm = step(OPT_scale, (grads,), [], [], (0, False, 0, 1), n_threads, LARGEST if largest else SQUARES)
+    (<double*> norm_out.data)[0] = norm if largest else sqrt(norm)
 
 
 def grad_scale(list grads_out, double factor, int n_threads):
