@@ -158,9 +158,7 @@ def _check_labels(dataset: Any, n: int) -> None:
 
 def _workers(arguments: argparse.Namespace, dataset: Any) -> int:
     """Threads that prepare batches: as many as asked for, else two if pictures are read from files, else none."""
-    if arguments.workers is not None:
-        return arguments.workers
-    return 0 if in_memory(dataset) else 2
+    return arguments.workers if arguments.workers is not None else 0 if in_memory(dataset) else 2
 
 
 def _factor(arguments: argparse.Namespace, per_epoch: int) -> Any:

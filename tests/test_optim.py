@@ -258,6 +258,22 @@ def test_refusals(make, error, message):
         make(fastnn.ones(2, requires_grad=True))
 
 
+def test_named_parameters():
+    model = fastnn.nn.Linear(2, 3)
+    sgd = optim.SGD(model.named_parameters(), lr=0.5)
+    assert sgd.param_groups[0]["params"] == [model.weight, model.bias]
+    assert sgd.state_dict()["param_groups"][0]["param_names"] == ["weight", "bias"]
+    copy.copy(sgd).load_state_dict(optim.SGD(model.parameters(), lr=0.25).state_dict())  # names are no condition
+    sgd.add_param_group({"params": [("other", fastnn.ones(1, requires_grad=True))], "lr": 1.0})
+    assert [group["param_names"] for group in sgd.param_groups] == [["weight", "bias"], ["other"]]
+    with pytest.raises(ValueError, match="either all groups have names"):
+        sgd.add_param_group({"params": [fastnn.ones(1, requires_grad=True)]})
+    with pytest.raises(ValueError, match="some parameters came with a name, others without"):
+        optim.SGD([("weight", model.weight), model.bias])
+    with pytest.raises(TypeError, match="parameter 0 is a tuple"):
+        optim.SGD([("weight", model.weight, 1)])
+
+
 def test_gradient_of_another_shape_is_refused():
     p = fastnn.ones(3, requires_grad=True)
     p.grad = fastnn.ones(1)

@@ -140,8 +140,9 @@ def test_every_kernel_in_the_sources_is_found():
         pytest.skip("an installed package has no kernel sources")
     public = re.compile(r"(?m)^def ([a-z]\w*)\(")
     found = {f"{path.stem}.{name}" for path in sources for name in public.findall(path.read_text())}
-    table = re.findall(r"(?m)^ +X\((\w+),", (sources[0].parent / "vmath.h").read_text())
-    found |= {f"activation.{name}{suffix}" for name in table for suffix in ("", "_backward")}
+    for family, header, suffixes in ("activation", "vmath", ("", "_backward")), ("optimizer", "optimizer", ("_step",)):
+        table = re.findall(r"(?m)^ +X\((\w+),", (sources[0].parent / f"{header}.h").read_text())
+        found |= {f"{family}.{name}{suffix}" for name in table for suffix in suffixes}
     assert found == set(verify.kernels())
 
 

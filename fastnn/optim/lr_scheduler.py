@@ -56,6 +56,10 @@ class LRScheduler:
         self.step()
         self._is_initial = False
 
+    def _undo(self) -> None:
+        """Take the constructor's step back."""
+        self.last_epoch -= 1
+
     def ratio(self, t: int) -> float:
         """The rate of epoch t over that of epoch t − 1; for t = 0, over the optimizer's."""
         raise NotImplementedError
@@ -411,6 +415,10 @@ class _Composed(LRScheduler):
             self._require(scheduler.optimizer is self.optimizer, f"index {i} belongs to another optimizer")
         self._schedulers = list(schedulers)
 
+    def _undo(self) -> None:
+        for scheduler in self._schedulers:
+            scheduler._undo()
+
 
 class SequentialLR(_Composed, schedulers=..., milestones=...):
     """One schedule after the other: the next begins, with its epoch 0, at each of the `milestones`."""
@@ -424,7 +432,7 @@ class SequentialLR(_Composed, schedulers=..., milestones=...):
                       f"{len(self._schedulers)} schedulers need one milestone less, but {len(self._milestones)} came")
         for group in self.optimizer.param_groups:
             group["lr"] = group["initial_lr"]
-        _undo(self)
+        self._undo()
         first = self._schedulers[bisect_right(self._milestones, 0)]
         first._begin()
         self._last_lr = first.get_last_lr()
@@ -437,15 +445,6 @@ class SequentialLR(_Composed, schedulers=..., milestones=...):
         else:
             self._schedulers[i].step()
         self._last_lr = self._schedulers[i].get_last_lr()
-
-
-def _undo(scheduler: LRScheduler) -> None:
-    """Take the constructors' steps back."""
-    for inner in getattr(scheduler, "_schedulers", ()):
-        if hasattr(inner, "_schedulers"):
-            _undo(inner)
-        else:
-            inner.last_epoch -= 1
 
 
 class ChainedScheduler(_Composed):

@@ -12,7 +12,7 @@ from fastnn.nn.parameter import zero_grads
 from fastnn.tensor import Tensor, float32
 
 Group = dict[str, Any]
-Params = Iterable[Tensor] | Iterable[Group]
+Params = Iterable[Tensor] | Iterable[tuple[str, Tensor]] | Iterable[Group]
 _NOT_NEGATIVE = ("lr", "eps", "weight_decay", "l1", "momentum", "rho", "alpha", "lr_decay", "momentum_decay",
                  "initial_accumulator_value")
 PAIRS = "betas", "etas", "step_sizes"
@@ -40,9 +40,10 @@ def bind(self: Any, args: tuple, named: Group) -> Group:
 class Optimizer:
     """Base class. A subclass gives its options as `defaults` and defines `step`.
 
-    `params` are tensors, or dicts of "params" and options of their own. Raises TypeError for other things and for sets,
-    whose order changes from run to run; ValueError if there are none, one comes twice or is not a leaf, or an option is
-    out of range."""
+    `params` are tensors or pairs of name and tensor (`model.named_parameters()`; the names become "param_names" of the
+    group), or dicts of such "params" and options of their own. Raises TypeError for other things and for sets, whose
+    order changes from run to run; ValueError if there are none, one comes twice or is not a leaf, some have names and
+    others not, or an option is out of range."""
 
     numbers: ClassVar[Group] = {"step": 0.0}  # of each parameter, float32, and what they begin with
 
@@ -82,6 +83,13 @@ class Optimizer:
         if isinstance(params, set):
             raise TypeError("optimizer: the order of a set changes from run to run; give the parameters in a list")
         params = [params] if isinstance(params, Tensor) else list(params)
+        names = [p[0] for p in params if isinstance(p, tuple) and len(p) == 2]
+        if 0 < len(names) < len(params):
+            raise ValueError(f"{type(self).__name__}: some parameters came with a name, others without")
+        if names:
+            params, param_group = [p for _, p in params], param_group | {"param_names": names}
+        if any(("param_names" in group) != ("param_names" in param_group) for group in self.param_groups):
+            raise ValueError(f"{type(self).__name__}: either all groups have names of parameters, or none")
         known = set(self._params())
         for i, p in enumerate(params):
             if not isinstance(p, Tensor):

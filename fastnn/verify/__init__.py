@@ -1,7 +1,7 @@
 """Every compiled kernel against its NumPy twin in float64, on this machine.
 
 Kernels are found by walking the compiled modules, their arguments by name in the cases of ``cases.py``. Every case runs
-on all instruction sets, in float32 and float64, on 1, 2 and 3 threads. A number must lie within 8 ε √K · max(1, largest
+on all instruction sets, in float32 and float64, on 1 to 8 threads. A number must lie within 8 ε √K · max(1, largest
 finite |truth|) of the twin's, K being the number of terms of the longest sum (independent rounding errors add up as √K:
 Higham, Mary, "A new approach to probabilistic rounding error analysis", 2019); infinities and NaN must sit where the
 twin's do once rounded to the dtype, integers be equal, bits not depend on the threads, inputs not be written to."""

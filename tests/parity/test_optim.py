@@ -336,11 +336,28 @@ def test_parameters_named():
     check(case)
 
 
+def test_pairs_of_name_and_parameter():
+    def case(lib):
+        model = lib.nn.Linear(3, 2)
+        optimizer = lib.optim.SGD(model.named_parameters(), lr=0.1)
+        optimizer.add_param_group({"params": [("x", lib.nn.Parameter(lib.ones(2)))], "lr": 0.2})
+        unnamed = lib.optim.SGD([*model.parameters()], lr=0.3)
+        unnamed.add_param_group({"params": lib.nn.Parameter(lib.ones(2))})
+        optimizer.load_state_dict(unnamed.state_dict())
+        groups = optimizer.state_dict()["param_groups"]
+        return [(group["params"], group["param_names"], group["lr"]) for group in groups]
+
+    check(case)
+
+
 def one(lib):
     return [lib.nn.Parameter(lib.ones(2))]
 
 
 MISTAKES = {
+    "names for some": lambda lib: lib.optim.SGD([("a", *one(lib)), *one(lib)], lr=0.1),
+    "names for some groups": lambda lib: (
+        lib.optim.SGD([("a", *one(lib))], lr=0.1).add_param_group({"params": one(lib)})),
     "no parameters": lambda lib: lib.optim.SGD([], lr=0.1),
     "a tensor": lambda lib: lib.optim.SGD(lib.nn.Parameter(lib.ones(2)), lr=0.1),
     "not tensors": lambda lib: lib.optim.SGD([1.0], lr=0.1),
