@@ -74,7 +74,7 @@ def cases() -> list[Case]:
                      torch.ops.aten._prelu_kernel_backward(dy, x, w[: x.shape[1]].view(-1, *[1] * (x.ndim - 2)))[0],
                      None]),
         ]  # fmt: skip
-    for quick, shape in enumerate(((64, 50176), (4096, 512))):  # of 64 images 28 by 28 of 64 channels; of a linear layer
+    for quick, shape in enumerate(((64, 50176), (4096, 512))):  # of images of 64 channels, 28 by 28; of a linear layer
         half, label = (shape[0], shape[1] // 2), "x".join(map(str, shape))
         rows += [
             Case("activation", "glu", label, quick=bool(quick), bytes=6 * math.prod(shape),

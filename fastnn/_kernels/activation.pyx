@@ -135,23 +135,23 @@ def prelu_backward(cnp.ndarray dy not None, cnp.ndarray x not None, cnp.ndarray 
 cdef void gate(const Job* job, Py_ssize_t unit, floating* kind) noexcept nogil:
     """Some whole rows, or a piece of one. What comes next is fetched while the processor is busy with these."""
     cdef floating s[PIECE]
-    cdef Py_ssize_t I = job.lanes, cuts = parts(I, PIECE), row = unit // cuts * job.together, k, j
+    cdef Py_ssize_t D = job.lanes, cuts = parts(D, PIECE), row = unit // cuts * job.together, k, j
     cdef Py_ssize_t rows = min(job.together, job.size - row), begin = unit % cuts * PIECE
-    cdef Py_ssize_t n = min(<Py_ssize_t> PIECE, I - begin), next = n if cuts > 1 else 2 * rows * n
-    cdef const floating* a = <floating*> job.x + 2 * row * I + begin
-    cdef const floating* dy = <floating*> job.dy + row * I + begin
-    cdef floating* out = <floating*> job.out + (2 if job.op else 1) * row * I + begin
+    cdef Py_ssize_t n = min(<Py_ssize_t> PIECE, D - begin), next = n if cuts > 1 else 2 * rows * n
+    cdef const floating* a = <floating*> job.x + 2 * row * D + begin
+    cdef const floating* dy = <floating*> job.dy + row * D + begin
+    cdef floating* out = <floating*> job.out + (2 if job.op else 1) * row * D + begin
     for k in range(rows):
-        memcpy(s + k * n, a + (2 * k + 1) * I, n * sizeof(floating))
+        memcpy(s + k * n, a + (2 * k + 1) * D, n * sizeof(floating))
     prefetch(a + next, next * sizeof(floating))
-    prefetch(a + next + I, n * sizeof(floating))
+    prefetch(a + next + D, n * sizeof(floating))
     vm_apply(SIGMOID, job.params, <const floating*> s, <const floating*> s, s, rows * n)
     for k in range(rows):
         for j in range(n if job.op else 0):
-            out[2 * k * I + j] = dy[k * I + j] * s[k * n + j]
-            out[(2 * k + 1) * I + j] = dy[k * I + j] * a[2 * k * I + j] * (s[k * n + j] * (1 - s[k * n + j]))
+            out[2 * k * D + j] = dy[k * D + j] * s[k * n + j]
+            out[(2 * k + 1) * D + j] = dy[k * D + j] * a[2 * k * D + j] * (s[k * n + j] * (1 - s[k * n + j]))
         for j in range(0 if job.op else n):
-            out[k * I + j] = a[2 * k * I + j] * s[k * n + j]
+            out[k * D + j] = a[2 * k * D + j] * s[k * n + j]
 
 
 cdef int run_glu(bint backward, cnp.ndarray half, cnp.ndarray x, cnp.ndarray out, int n_threads) except -1:
@@ -160,7 +160,7 @@ cdef int run_glu(bint backward, cnp.ndarray half, cnp.ndarray x, cnp.ndarray out
     check_plain(half)
     check_same(x if backward else half, out)
     if half.ndim != 2 or (<object> x).shape != (half.shape[0], 2 * half.shape[1]) or is_f32(x) != is_f32(half):
-        raise ValueError("kernel: glu needs rows (R, 2·I) and (R, I) of one dtype")
+        raise ValueError("kernel: glu needs rows (R, 2·D) and (R, D) of one dtype")
     cdef Job job = Job(backward, [0, 0, 0], half.data, x.data, NULL, out.data, NULL, half.shape[0], half.shape[1],
                        max(1, PIECE // max(1, half.shape[1])))
     return start(<Unit> gate[float], <Unit> gate[double], x, &job,
@@ -168,7 +168,7 @@ cdef int run_glu(bint backward, cnp.ndarray half, cnp.ndarray x, cnp.ndarray out
 
 
 def glu(cnp.ndarray x not None, cnp.ndarray y_out not None, int n_threads):
-    """y = a·sigmoid(b); x (R, 2·I) being [a, b], y (R, I)."""
+    """y = a·sigmoid(b); x (R, 2·D) being [a, b], y (R, D)."""
     run_glu(False, y_out, x, y_out, n_threads)
 
 
