@@ -134,24 +134,27 @@ def prelu_backward(cnp.ndarray dy not None, cnp.ndarray x not None, cnp.ndarray 
 
 cdef void gate(const Job* job, Py_ssize_t unit, floating* kind) noexcept nogil:
     """Some whole rows, or a piece of one. What comes next is fetched while the processor is busy with these."""
-    cdef floating s[PIECE]
+    cdef floating sigmoid[PIECE]
     cdef Py_ssize_t D = job.lanes, cuts = parts(D, PIECE), row = unit // cuts * job.together, k, j
     cdef Py_ssize_t rows = min(job.together, job.size - row), begin = unit % cuts * PIECE
     cdef Py_ssize_t n = min(<Py_ssize_t> PIECE, D - begin), next = n if cuts > 1 else 2 * rows * n
     cdef const floating* a = <floating*> job.x + 2 * row * D + begin
     cdef const floating* dy = <floating*> job.dy + row * D + begin
-    cdef floating* out = <floating*> job.out + (2 if job.op else 1) * row * D + begin
-    for k in range(rows):
-        memcpy(s + k * n, a + (2 * k + 1) * D, n * sizeof(floating))
+    cdef const floating* s = sigmoid
+    cdef Py_ssize_t step = 2 * D if job.op else D
+    cdef floating* out = <floating*> job.out + row * step + begin
+    for k in range(rows if rows > 1 else 0):
+        memcpy(sigmoid + k * n, a + (2 * k + 1) * D, n * sizeof(floating))
     prefetch(a + next, next * sizeof(floating))
     prefetch(a + next + D, n * sizeof(floating))
-    vm_apply(SIGMOID, job.params, <const floating*> s, <const floating*> s, s, rows * n)
+    vm_apply(SIGMOID, job.params, a, a + D if rows == 1 else s, sigmoid, rows * n)
     for k in range(rows):
         for j in range(n if job.op else 0):
-            out[2 * k * D + j] = dy[k * D + j] * s[k * n + j]
-            out[(2 * k + 1) * D + j] = dy[k * D + j] * a[2 * k * D + j] * (s[k * n + j] * (1 - s[k * n + j]))
+            out[j] = dy[j] * s[j]
+            out[j + D] = dy[j] * a[j] * (s[j] * (1 - s[j]))
         for j in range(0 if job.op else n):
-            out[k * D + j] = a[2 * k * D + j] * s[k * n + j]
+            out[j] = a[j] * s[j]
+        a, dy, s, out = a + 2 * D, dy + D, s + n, out + step
 
 
 cdef int run_glu(bint backward, cnp.ndarray half, cnp.ndarray x, cnp.ndarray out, int n_threads) except -1:
@@ -162,7 +165,7 @@ cdef int run_glu(bint backward, cnp.ndarray half, cnp.ndarray x, cnp.ndarray out
     if half.ndim != 2 or (<object> x).shape != (half.shape[0], 2 * half.shape[1]) or is_f32(x) != is_f32(half):
         raise ValueError("kernel: glu needs rows (R, 2·D) and (R, D) of one dtype")
     cdef Job job = Job(backward, [0, 0, 0], half.data, x.data, NULL, out.data, NULL, half.shape[0], half.shape[1],
-                       max(1, PIECE // max(1, half.shape[1])))
+                       1 if half.shape[1] >= PIECE // 4 else PIECE // max(1, half.shape[1]))
     return start(<Unit> gate[float], <Unit> gate[double], x, &job,
                  parts(job.size, job.together) * parts(job.lanes, PIECE), threads_for(2 * x.size // STREAM, n_threads))
 
