@@ -149,12 +149,13 @@ cdef void gate(const Job* job, Py_ssize_t unit, floating* kind) noexcept nogil:
     prefetch(a + next + D, n * sizeof(floating))
     vm_apply(SIGMOID, job.params, a, a + D if rows == 1 else s, sigmoid, rows * n)
     for k in range(rows):
+        s = sigmoid + k * n
         for j in range(n if job.op else 0):
             out[j] = dy[j] * s[j]
             out[j + D] = dy[j] * a[j] * (s[j] * (1 - s[j]))
         for j in range(0 if job.op else n):
             out[j] = a[j] * s[j]
-        a, dy, s, out = a + 2 * D, dy + D, s + n, out + step
+        a, dy, out = a + 2 * D, dy + D, out + step
 
 
 cdef int run_glu(bint backward, cnp.ndarray half, cnp.ndarray x, cnp.ndarray out, int n_threads) except -1:
