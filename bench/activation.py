@@ -74,6 +74,16 @@ def cases() -> list[Case]:
                      torch.ops.aten._prelu_kernel_backward(dy, x, w[: x.shape[1]].view(-1, *[1] * (x.ndim - 2)))[0],
                      None]),
         ]  # fmt: skip
+    for quick, shape in enumerate(((64, 50176), (4096, 512))):  # of images of 64 channels, 28 by 28; of a linear layer
+        half, label = (shape[0], shape[1] // 2), "x".join(map(str, shape))
+        rows += [
+            Case("activation", "glu", label, quick=bool(quick), bytes=6 * math.prod(shape),
+                 args=lambda rng, shape=shape, half=half: (normal(rng, *shape), out(*half)),
+                 torch=lambda torch, x, y_out: lambda: [torch.nn.functional.glu(x)]),
+            Case("activation", "glu_backward", label, quick=bool(quick), bytes=10 * math.prod(shape),
+                 args=lambda rng, shape=shape, half=half: (normal(rng, *half), normal(rng, *shape), out(*shape)),
+                 torch=lambda torch, dy, x, dx_out: lambda: [torch.ops.aten.glu_backward(dy, x, -1)]),
+        ]  # fmt: skip
     return rows
 
 

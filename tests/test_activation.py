@@ -1,6 +1,7 @@
 """Activations against their formulae, and the accuracy of the vectorized functions under them."""
 
 import copy
+import gc
 import inspect
 import math
 import pickle
@@ -11,7 +12,7 @@ from harness import check, close
 
 import fastnn
 import fastnn.nn.functional as F
-from fastnn import backend, layout, nn
+from fastnn import backend, layout, memory, nn
 
 erf = np.vectorize(math.erf, otypes="d")
 ORACLES = {
@@ -72,7 +73,8 @@ def test_prelu(rng, shape):
 
 @pytest.mark.parametrize(("shape", "dim"), [
     ((4, 3, 2, 6), -1), ((4, 3, 2, 6), 0), ((4, 3, 2, 6), 2), ((2, 8, 5, 3), 1), ((6,), 0), ((4, 2, 3), 1),
-    ((3, 16, 30, 20), 1), ((2, 2, 1, 1), -3)], ids=str)  # fmt: skip
+    ((3, 16, 30, 20), 1), ((2, 2, 1, 1), -3), ((2, 2, 3, 5), 1), ((3, 2600), 1), ((2600, 3), 0), ((0, 4), 1),
+    ((3, 0, 2), 1)], ids=str)  # fmt: skip
 def test_glu(rng, shape, dim):
     x = rng.standard_normal(shape)
     check(F.glu, x, kwargs={"dim": dim},
@@ -90,6 +92,20 @@ def test_glu_keeps_the_memory_order_and_notices_changes(rng):
     h.mul_(2)
     with pytest.raises(RuntimeError, match="in place"):
         y.sum().backward()
+
+
+@pytest.mark.skipif(memory._memory is None, reason="the pool is not compiled")
+@pytest.mark.parametrize(("name", "kwargs"), [*CASES, ("glu", {"dim": 1}), ("softmax", {"dim": 1})])
+def test_memory_is_free_without_the_cycle_collector(rng, name, kwargs):
+    x = fastnn.tensor(rng.standard_normal((2, 4, 3, 5)), requires_grad=True)
+    x.grad = fastnn.zeros_like(x)
+    getattr(F, name)(x, **kwargs).sum().backward()
+    gc.collect()
+    gc.disable()
+    blocks = memory.stats()["blocks"]
+    getattr(F, name)(x, **kwargs).sum().backward()
+    gc.enable()
+    assert memory.stats()["blocks"] == blocks
 
 
 def test_softmin_and_softmax2d(rng):

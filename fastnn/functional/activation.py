@@ -11,7 +11,7 @@ import numpy as np
 from fastnn import backend, layout
 from fastnn.errors import ArgumentError, ShapeError
 from fastnn.functional.arguments import alike, same_float
-from fastnn.functional.elementwise import _MUL, Op, gt, mul, named, neg, times, where
+from fastnn.functional.elementwise import Op, gt, mul, named, neg, where
 from fastnn.functional.pooling import Unpooled
 from fastnn.functional.shape import axis_of, install
 from fastnn.tensor import Array, Tensor, exclusive, float32, pending, recipe_of, record, shadow
@@ -129,8 +129,10 @@ def rrelu(input: Tensor, lower: float = 1 / 8, upper: float = 1 / 3, training: b
     a = same_float("rrelu", input=input)
     if not training:
         return leaky_relu(input, (lower + upper) / 2, inplace)
-    slope = layout.empty_like(a)
-    slope[...] = backend.generator.random(a.shape, a.dtype) * (upper - lower) + lower
+    slope = layout.empty(a.shape, a.dtype.newbyteorder("="))
+    backend.generator.random(dtype=slope.dtype, out=slope)
+    slope *= upper - lower
+    slope += lower
     np.copyto(slope, 1, where=~(a <= 0))  # of NaN, too, as in PyTorch
     out = mul(input, Tensor(slope))
     return write_into(input, out) if inplace else out
@@ -198,27 +200,24 @@ def glu(input: Tensor, dim: int = -1) -> Tensor:
     axis = axis_of("glu", dim, x.ndim)
     if not x.ndim or x.shape[axis] % 2:
         raise ShapeError(f"glu: dim {dim} of the input must have an even size, but the shape is {x.shape}")
-    n, before = x.shape[axis] // 2, (slice(None),) * axis
-
-    def halves(z: Array) -> tuple[Array, Array]:
-        return z[(*before, slice(n))], z[(*before, slice(n, None))]
-
-    a, b = halves(x)
-    s = layout.empty(b.shape, b.dtype.newbyteorder("="), layout.is_channels_last(x))
-    y = layout.empty_like(s)
-    np.copyto(s, b)
-    np.copyto(y, a)
-    backend.activation.sigmoid(s, (), s, backend.n_threads())
+    x = layout.dense(x)
+    shape = tuple(n // 2 if i == axis else n for i, n in enumerate(x.shape))
+    order = tuple(range(x.ndim)) if x.flags.c_contiguous else (0, 2, 3, 1)
+    outer = math.prod(x.shape[i] for i in order[:order.index(axis)])
+    y = layout.empty(shape, x.dtype, not x.flags.c_contiguous)
+    backend.activation.glu(_in_rows(x, order, outer), _in_rows(y, order, outer), backend.n_threads())
 
     def glu(grad: Array) -> tuple[Array]:
-        grad, dx = layout.match(grad, s), layout.empty_like(x)
-        (da, db), ds = halves(dx), times(grad, a)
-        backend.activation.sigmoid_backward(ds, s, (), ds, backend.n_threads())
-        np.copyto(da, times(grad, s))
-        np.copyto(db, ds)
-        return (dx,)
+        arrays = layout.match(grad, y), x, layout.empty_like(x)
+        backend.activation.glu_backward(*(_in_rows(a, order, outer) for a in arrays), backend.n_threads())
+        return (arrays[2],)
 
-    return record(_MUL(y, s, y), (input,), glu, (input,))
+    return record(y, (input,), glu, (input,))
+
+
+def _in_rows(a: Array, order: tuple[int, ...], n: int) -> Array:
+    """`a`, whose axes lie in memory in this order, as n rows."""
+    return a.transpose(order).reshape(n, a.size // max(n, 1))
 
 
 def sigmoid(input: Tensor) -> Tensor:

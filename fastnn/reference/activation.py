@@ -1,4 +1,4 @@
-"""Twins of the activation kernels: a table of formulae; PReLU."""
+"""Twins of the activation kernels: a table of formulae; PReLU; GLU."""
 import math
 
 import numpy as np
@@ -74,3 +74,16 @@ def prelu_backward(dy, x, weight, dx_out, sums_out, n_threads):
     terms = np.zeros((U, -(-rows // U), weight.size))
     terms.ravel()[:x.size] = np.where(x > 0, 0, x * dy).ravel("K")
     sums_out[...] = terms.sum(1).ravel()
+
+
+@_quiet
+def glu(x, y_out, n_threads):
+    a, b = np.split(x, 2, axis=1)
+    y_out[...] = a * _sigmoid(b)
+
+
+@_quiet
+def glu_backward(dy, x, dx_out, n_threads):
+    a, b = np.split(x, 2, axis=1)
+    s = _sigmoid(b)
+    dx_out[...] = np.hstack([dy * s, dy * a * (s * (1 - s))])

@@ -4,24 +4,15 @@ import numpy as np
 _quiet = np.errstate(all="ignore")  # infinities and NaN pass silently
 
 
-@_quiet
-def add(x, y, z_out, n_threads):
-    np.add(x, y, out=z_out)
+def _twin(ufunc):
+    @_quiet
+    def arithmetic(x, y, z_out, n_threads):
+        ufunc(x, y, out=z_out)
+
+    return arithmetic
 
 
-@_quiet
-def sub(x, y, z_out, n_threads):
-    np.subtract(x, y, out=z_out)
-
-
-@_quiet
-def mul(x, y, z_out, n_threads):
-    np.multiply(x, y, out=z_out)
-
-
-@_quiet
-def div(x, y, z_out, n_threads):
-    np.divide(x, y, out=z_out)
+add, sub, mul, div = map(_twin, (np.add, np.subtract, np.multiply, np.divide))
 
 
 @_quiet

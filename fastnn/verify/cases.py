@@ -58,8 +58,11 @@ def activation(name, make):
         weight = make.normal(((1, 5, 64)[i % 3],))
         if name == "prelu_backward":
             x, dy = make.normal(x.shape), make.normal(x.shape)  # a sum of unlike infinities is NaN
+        elif name.startswith("glu"):
+            x, dy = (np.atleast_2d(a).reshape(-1, a.shape[-1] if a.ndim else 1) for a in (x, dy))
+            x = np.hstack([x, dy])
         yield {"x": x, "kept": kept, "dy": dy, "params": params, "weight": weight,
-               "y_out": make.normal(x.shape), "dx_out": make.normal(x.shape),
+               "y_out": make.normal(dy.shape), "dx_out": make.normal(x.shape),
                "sums_out": make.normal((weight.size * (1 + i % 4),))}, {
                    "prelu_backward": x.size // weight.size, "gelu_tanh_backward": 4}.get(name, 1)
 
