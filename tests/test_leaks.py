@@ -3,13 +3,14 @@
 import gc
 import sys
 import weakref
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import fastnn
-from fastnn import nn, optim
+from fastnn import layout, memory, nn, optim
 from fastnn.nn import functional as F
 
 
@@ -86,6 +87,25 @@ def test_operations_keep_no_references(no_collector, rng):
     for _ in range(20):
         step()
     assert [sys.getrefcount(o) for o in objects] == before
+
+
+@pytest.mark.skipif(memory._memory is None, reason="the pool is not compiled")
+@pytest.mark.parametrize("channels_last", [False, True])
+@pytest.mark.parametrize("operation", [
+    F.dropout2d, partial(F.alpha_dropout, training=True), partial(F.feature_alpha_dropout, training=True),
+    partial(F.stochastic_depth, p=0.5, mode="row"), F.gaussian_noise, F.glu, F.instance_norm,
+    partial(F.group_norm, num_groups=2), partial(F.layer_norm, normalized_shape=(6,)),
+    partial(F.interpolate, scale_factor=2, mode="bilinear"), partial(F.pad, pad=(1, 1, 1, 1), mode="reflect"),
+    partial(F.local_response_norm, size=2), partial(F.lp_pool2d, norm_type=2, kernel_size=2),
+    partial(F.unfold, kernel_size=2), partial(F.pixel_shuffle, upscale_factor=2), F.normalize])
+def test_operations_keep_no_memory(operation, channels_last, no_collector, rng):
+    a = rng.standard_normal((2, 4, 6, 6)).astype(np.float32)
+    x = fastnn.Tensor(layout.channels_last(a) if channels_last else a, requires_grad=True)
+    blocks = []
+    for _ in range(3):
+        operation(x).sum().backward()
+        blocks.append(memory.stats()["blocks"])
+    assert blocks[1] == blocks[2]
 
 
 def test_errors_keep_no_references(no_collector):

@@ -70,22 +70,25 @@ def _drop_units(op: str, input: Tensor, p: float, training: bool, inplace: bool,
         return input
     a = layout.dense(input.array)
     factor = _drop(np.ones(a.shape[:axes], a.dtype), p)[0]
-    channels_last, shape = not a.flags.c_contiguous, (1, factor.size, a.size // max(factor.size, 1), 1)
-    if channels_last:
-        factor = layout.contiguous(np.broadcast_to(factor.reshape(*factor.shape, *(1,) * (2 - axes)), a.shape[:2]))
-
-    def scaled(a: Array) -> Array:
-        y = layout.empty_like(a)
-        arrays = (a, factor, y) if channels_last else (a.reshape(shape), factor.reshape(1, -1), y.reshape(shape))
-        backend.elementwise.scale_channels(*arrays, backend.n_threads())
-        return y
+    shape: tuple[int, ...] | None = (1, factor.size, a.size // max(factor.size, 1), 1)
+    if not a.flags.c_contiguous:
+        factor, shape = np.broadcast_to(factor.reshape(*factor.shape, *(1,) * (2 - axes)), a.shape[:2]), None
+    y = _scaled(a, factor, shape)
 
     def backward(grad: Array) -> tuple[Array]:
-        return (scaled(layout.match(grad, y)),)
+        return (_scaled(layout.match(grad, y), factor, shape),)
 
-    y, backward.__qualname__ = scaled(a), op
+    backward.__qualname__ = op
     out = record(y, (input,), backward)
     return tensor.inplace(input, out) if inplace else out
+
+
+def _scaled(a: Array, factor: Array, shape: tuple[int, ...] | None) -> Array:
+    """`a`, in C order and seen in this shape or, without one, channels-last, times one factor a channel."""
+    y = layout.empty_like(a)
+    x, out = (a, y) if shape is None else (a.reshape(shape), y.reshape(shape))
+    backend.elementwise.scale_channels(x, layout.contiguous(factor).reshape(x.shape[:2]), out, backend.n_threads())
+    return y
 
 
 def dropout1d(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
