@@ -16,8 +16,9 @@ Group norm is the same done image by image, with groups of channels merged; inst
 Threads share the images, so that an image is still in the cache when it is read again, or one image's blocks if there
 are fewer images than threads. Sums of the images are added in order.
 
-Layer norm takes each row, then in the first-level cache, three times: mean, deviations from it, outputs. Backward, two
-sums along each row give its gradient, and leave x̂ of a few rows, whose sums down columns are a block's as above."""
+Layer norm takes each row, then in the first-level cache, three times (rows.h): mean, deviations from it, outputs; so
+does the backward pass, twice: two sums along the row, then its gradient, and what it adds to sums down columns, which
+are a block's as above."""
 cimport numpy as cnp
 from cython cimport floating
 from libc.math cimport isfinite, sqrt
@@ -29,35 +30,36 @@ cnp.import_array()
 ctypedef void* Row
 
 cdef extern from "norm.h" nogil:
-    enum: MOMENTS, GRADIENTS, GRADIENTS_OF_RELU, GRADIENTS_BY_Y, PLAIN
+    enum: MOMENTS, GRADIENTS, GRADIENTS_OF_RELU, GRADIENTS_BY_Y
     enum: ADD, RELU, BACKWARD, FIXED
     ctypedef struct NormRows:
         Row x, dy, y, out, m, s, t, u, a, c, sum, dot
-    void norm_sums_f(int kind, const NormRows* rows, Py_ssize_t lanes, Py_ssize_t size)
-    void norm_sums_d(int kind, const NormRows* rows, Py_ssize_t lanes, Py_ssize_t size)
-    void norm_map_f(int kind, const NormRows* rows, Py_ssize_t lanes, Py_ssize_t size)
-    void norm_map_d(int kind, const NormRows* rows, Py_ssize_t lanes, Py_ssize_t size)
+    # macros, by the type of the first argument
+    void norm_sums(const void* like, int kind, const NormRows* rows, Py_ssize_t lanes, Py_ssize_t size)
+    void norm_map(const void* like, int kind, const NormRows* rows, Py_ssize_t lanes, Py_ssize_t size)
 
 cdef extern from "rows.h" nogil:
-    enum: ROW_SUM, ROW_DOT
-    double row(int op, const void* a, const void* b, Py_ssize_t n)  # a macro: by a's type
+    double row_sum(const void* a, Py_ssize_t n)
+    double row_sums(const void* a, double m, const void* b, const void* w, Py_ssize_t n, void* product)
+    void layer_map(const void* x, double m, double t, double s, const void* w, const void* b, void* y, Py_ssize_t n)
+    void layer_back(const void* x, const void* dy, double m, double s, double a, double c, const void* w, void* dx,
+                    void* sum, void* dot, Py_ssize_t n)
 
 cdef enum:
     LANES = 512  # numbers in a wide row, if C allows
     DEPTH = 64  # wide rows in a block
-    FEW = 4  # wide rows that layer norm takes together, if they are not longer than LONG,
-    LONG = 512
-    SHORT = 256  # and as wide as this if D allows
-    OWN = 2 + 2 * FEW  # wide rows of working memory for each thread
+    CACHED = 4096  # numbers in those rows that layer norm's outputs are made of together
+    OWN = 3  # wide rows of working memory for each thread
 
 ctypedef struct Norm:
     Py_ssize_t images, rows, C, size  # channels of a group
-    Py_ssize_t lanes, height, step, blocks  # of a wide row; rows of a block, and of those taken together
+    Py_ssize_t lanes, height, blocks  # of a wide row; rows of a block
     int sums_kind, map_kind
     bint learns, layered, relu, training
     Bytes dy, x, y, out, g, mean, rstd, weight, bias, dweight, dbias, running_mean, running_var
     double* sums  # two numbers a channel for each block, at least one block an image; those of the first are the result
     Bytes wide  # six wide rows, the parameters of a pass, then OWN for each thread; or both for each thread's image
+    Bytes plain  # weight 1 and bias 0
     double eps, momentum
     int threads
 
@@ -84,37 +86,25 @@ cdef NormRows rows_of(const Norm* b, Py_ssize_t block, Bytes dy, Bytes out, floa
     return rows
 
 
-cdef void layer_back(const Norm* b, Py_ssize_t first, Py_ssize_t rows, floating* normalized) noexcept nogil:
-    """The gradients of a few rows of layer norm, and these rows normalized."""
-    cdef const floating* x = <floating*> b.x + first * b.C
-    cdef const floating* dy = <floating*> b.dy + first * b.C
-    cdef const floating* weight = <floating*> b.weight
-    cdef floating* g = normalized + FEW * b.lanes  # not in dx, where a miss would hold up the sums
-    cdef floating* dx = <floating*> b.out + first * b.C
-    cdef floating a[FEW * SHORT]
-    cdef floating c[FEW * SHORT]
-    cdef floating m, s
-    cdef Py_ssize_t r, j, C = b.C
-    for r in range(rows):
-        m, s = (<floating*> b.mean)[first + r] if b.mean != NULL else 0, (<floating*> b.rstd)[first + r]
-        for j in range(C):
-            normalized[r * C + j] = (x[r * C + j] - m) * s
-            if b.out != NULL:
-                g[r * C + j] = dy[r * C + j] * (weight[j] if weight != NULL else 1)
-    for r in range(rows if b.out != NULL else 0):
-        a[r] = <floating> row(ROW_DOT, g + r * C, normalized + r * C, C) / C
-        c[r] = <floating> row(ROW_SUM, g + r * C, g, C) / C if b.mean != NULL else 0
-    for r in range(rows if b.out != NULL else 0):
-        s = (<floating*> b.rstd)[first + r]
-        for j in range(r * C, (r + 1) * C):
-            dx[j] = (g[j] - c[r] - normalized[j] * a[r]) * s
+cdef void layer_sums(const Norm* b, const NormRows* p, Py_ssize_t first, Py_ssize_t rows, floating* kind) noexcept nogil:
+    """Gradients of some rows of layer norm, and what they add to the sums down the columns."""
+    cdef const floating* x = <floating*> p.x
+    cdef const floating* dy = <floating*> p.dy
+    cdef floating* dx = <floating*> p.out if b.out != NULL else <floating*> p.dot + b.lanes
+    cdef floating m, s, a, c
+    cdef Py_ssize_t r, C = b.C
+    for r in range(first, first + rows):
+        m, s = (<floating*> b.mean)[r] if b.mean != NULL else 0, (<floating*> b.rstd)[r]
+        c = <floating> row_sums(x, m, dy, <floating*> b.weight, C, &a) / C
+        layer_back(x, dy, m, s, a * s / C, c if b.mean != NULL else 0, <floating*> b.weight, dx, <floating*> p.sum,
+                   <floating*> p.dot, C)
+        x, dy, dx = x + C, dy + C, dx + (C if b.out != NULL else 0)
 
 
 cdef void sum_unit(const Norm* b, Py_ssize_t block, floating* kind) noexcept nogil:
     """Of one block and each channel: Σ dy and Σ dy·(x − mean), or the mean and squared deviations."""
-    cdef Py_ssize_t C = b.C, rows = min(b.height, b.rows - block * b.height), step = b.step, c, i
-    cdef Py_ssize_t first = min(b.lanes // C, rows)
-    cdef NormRows p = rows_of(b, block, b.dy, b.g, kind)
+    cdef Py_ssize_t C = b.C, rows = min(b.height, b.rows - block * b.height), first = min(b.lanes // C, rows), c, i
+    cdef NormRows p = rows_of(b, block, b.dy, b.out if b.layered else b.g, kind)
     cdef const floating* x = <floating*> p.x
     cdef floating* s = <floating*> p.sum
     cdef floating* q = <floating*> p.dot
@@ -130,14 +120,10 @@ cdef void sum_unit(const Norm* b, Py_ssize_t block, floating* kind) noexcept nog
         repeat(shift, b)
         p.m = shift
     memset(s, 0, 2 * b.lanes * sizeof(floating))
-    for i in range(parts(rows, step)):
-        if b.layered:
-            layer_back(b, block * b.height + i * step, min(step, rows - i * step), shift)
-            p.x, p.dy = shift, <floating*> b.dy + (block * b.height + i * step) * C
-        if floating is float:
-            norm_sums_f(b.sums_kind, &p, b.lanes, min(step, rows - i * step) * C)
-        else:
-            norm_sums_d(b.sums_kind, &p, b.lanes, min(step, rows - i * step) * C)
+    if b.layered:
+        layer_sums(b, &p, block * b.height, rows, kind)
+    else:
+        norm_sums(kind, b.sums_kind, &p, b.lanes, rows * C)
     memset(total, 0, 2 * C * sizeof(double))
     for i in range(b.lanes // C):
         for c in range(C):
@@ -183,11 +169,7 @@ cdef void sum_all(const Norm* b, floating* kind) noexcept nogil:
 cdef void map_unit(const Norm* b, Py_ssize_t block, floating* kind) noexcept nogil:
     """The outputs, or the gradients of x, of one block."""
     cdef NormRows p = rows_of(b, block, b.dy, b.out, kind)
-    cdef Py_ssize_t size = min(b.height, b.rows - block * b.height) * b.C
-    if floating is float:
-        norm_map_f(b.map_kind, &p, b.lanes, size)
-    else:
-        norm_map_d(b.map_kind, &p, b.lanes, size)
+    norm_map(kind, b.map_kind, &p, b.lanes, min(b.height, b.rows - block * b.height) * b.C)
 
 
 cdef void learn(Norm* b, floating* kind) noexcept nogil:
@@ -223,33 +205,29 @@ cdef void apply(Norm* b, floating* kind) noexcept nogil:
     cdef floating* a = u + b.lanes
     cdef floating* shift = a + b.lanes
     cdef const floating* weight = <floating*> b.weight
-    cdef double rstd, scale, total, product
+    cdef double rstd, total, product
     for g in range(C // b.size):
-        rstd = (<floating*> b.rstd)[g]
         for c in range(g * b.size, (g + 1) * b.size):
-            m[c], t[c] = (<floating*> b.mean)[g], (<floating*> b.bias)[c] if b.bias != NULL else 0
-            s[c] = <floating> (rstd * (weight[c] if weight != NULL else 1))
+            m[c], t[c], s[c] = (<floating*> b.mean)[g], (<floating*> b.bias)[c], (<floating*> b.rstd)[g] * weight[c]
     for c in range(3):
         repeat(m + c * b.lanes, b)
     b.map_kind = (ADD if b.y != NULL else 0) + (RELU if b.relu else 0)
     if b.dy != NULL:
         b.sums_kind = GRADIENTS_BY_Y if b.y != NULL else GRADIENTS_OF_RELU if b.relu else GRADIENTS
         b.map_kind = BACKWARD + (RELU if b.relu and b.y == NULL else 0) + (0 if b.training else FIXED)
-        if b.training or b.dweight != NULL or b.y != NULL:
+        if b.training or b.dbias != NULL or b.y != NULL:
             sum_all(b, kind)
         for g in range(C // b.size):
             rstd, total, product = (<floating*> b.rstd)[g], 0, 0
             for c in range(g * b.size, (g + 1) * b.size):
-                scale = weight[c] if weight != NULL else 1
-                total += scale * b.sums[c]
-                product += scale * b.sums[C + c]
+                total += weight[c] * b.sums[c]
+                product += weight[c] * b.sums[C + c]
                 b.sums[C + c] *= rstd
             for c in range(g * b.size, (g + 1) * b.size):
                 u[c] = s[c]
-                if b.training:
-                    a[c] = <floating> (-rstd * rstd * rstd * product / (b.rows * b.size))
-                    shift[c] = <floating> (-rstd * total / (b.rows * b.size))
-        for c in range(3, 6 if b.training else 4):
+                a[c] = <floating> (-rstd * rstd * rstd * product / (b.rows * b.size))
+                shift[c] = <floating> (-rstd * total / (b.rows * b.size))
+        for c in range(3, 6):
             repeat(m + c * b.lanes, b)
         if b.y != NULL:
             b.dy = b.g
@@ -273,130 +251,122 @@ cdef void image(const Norm* b, Py_ssize_t n, floating* kind) noexcept nogil:
         apply(&own, kind)
 
 
-cdef void add_images(const Norm* b, floating* kind) noexcept nogil:
-    """The gradients of weight and bias, of those that are wanted."""
-    cdef Py_ssize_t n, c, step = max(<Py_ssize_t> 1, b.blocks) * 2 * b.C
-    for n in range(1, b.images if b.dbias != NULL or b.dweight != NULL else 0):
-        for c in range(2 * b.C):
-            b.sums[c] += b.sums[n * step + c]
-    for c in range(b.C):
-        if b.dbias != NULL:
-            (<floating*> b.dbias)[c] = <floating> b.sums[c]
-        if b.dweight != NULL:
-            (<floating*> b.dweight)[c] = <floating> b.sums[b.C + c]
-
-
 cdef void layer_unit(const Norm* b, Py_ssize_t unit, floating* kind) noexcept nogil:
-    """A few rows' outputs of layer norm."""
-    cdef Py_ssize_t first = unit * b.step, rows = min(b.step, b.rows - first), r, j, C = b.C
+    """Some rows' mean, rstd and outputs of layer norm."""
+    cdef Py_ssize_t first = unit * b.height, rows = min(b.height, b.rows - first), r, C = b.C
     cdef const floating* x = <floating*> b.x + first * C
-    cdef const floating* weight = <floating*> b.weight
-    cdef const floating* bias = <floating*> b.bias
-    cdef floating* y = <floating*> b.out + first * C
-    cdef floating* d = <floating*> rows_of(b, 0, b.x, b.out, kind).dot + b.lanes
     cdef floating* rstd = <floating*> b.rstd + first
-    cdef floating m[FEW * SHORT]
-    cdef floating shift[FEW * SHORT]
-    cdef double square
+    cdef floating m[DEPTH]
+    cdef floating shift[DEPTH]
+    cdef double part = 1. / C, square
     for r in range(rows):
-        m[r] = <floating> row(ROW_SUM, x + r * C, x, C) / C if b.mean != NULL else 0
+        m[r] = <floating> (row_sum(x + r * C, C) * part) if b.mean != NULL else 0
+        shift[r] = <floating> row_sums(x + r * C, m[r], NULL, NULL, C, rstd + r)
     for r in range(rows):
-        for j in range(r * C, (r + 1) * C):
-            d[j] = x[j] - m[r]
-    for r in range(rows):
-        shift[r] = <floating> row(ROW_SUM, d + r * C, d, C) / C if b.mean != NULL else 0  # what rounding left of it
-        rstd[r] = <floating> row(ROW_DOT, d + r * C, d + r * C, C)
-    for r in range(rows):
+        shift[r] = shift[r] / C if b.mean != NULL else 0  # what rounding left of the mean
+        square = max(rstd[r] * part - <double> shift[r] * shift[r], 0.)  # NaN stays
+        rstd[r] = <floating> (1 / sqrt(square + b.eps))
         if b.mean != NULL:
             (<floating*> b.mean)[first + r] = m[r] + (shift[r] if isfinite(shift[r]) else 0)
-        square = rstd[r] if b.mean == NULL else max(rstd[r] - <double> shift[r] * shift[r] * C, 0.)  # NaN stays
-        rstd[r] = <floating> (1 / sqrt(square / C + b.eps))
     for r in range(rows):
-        for j in range(C):
-            y[r * C + j] = ((d[r * C + j] - shift[r]) * rstd[r] * (weight[j] if weight != NULL else 1)
-                            + (bias[j] if bias != NULL else 0))
+        layer_map(x + r * C, m[r], shift[r], rstd[r], <floating*> b.weight, <floating*> b.bias,
+                  <floating*> b.out + (first + r) * C, C)
 
 
-cdef void all_images(const Norm* b, Py_ssize_t _, floating* kind) noexcept nogil:
-    """Everything that is asked for."""
-    cdef Norm own = b[0]
-    if not b.layered:
-        share(<Unit> image[floating], b, b.images, b.threads if b.images >= b.threads else 1)
-    elif b.dy == NULL:
-        share(<Unit> layer_unit[floating], b, parts(b.rows, b.step), b.threads)
+cdef void everything(Norm* b, Py_ssize_t _, floating* kind) noexcept nogil:
+    """All that is asked for."""
+    cdef Py_ssize_t n, c, step = max(<Py_ssize_t> 1, b.blocks) * 2 * b.C
+    cdef floating* plain = <floating*> b.plain
+    for c in range(b.C):
+        plain[c], plain[b.C + c] = 1, 0
+    b.weight = b.plain if b.weight == NULL else b.weight
+    b.bias = <Bytes> (plain + b.C) if b.bias == NULL else b.bias
+    if b.rstd == NULL:  # sums alone
+        b.mean, b.rstd = b.bias, b.bias
+    if b.layered and b.dy == NULL:
+        share(<Unit> layer_unit[floating], b, b.blocks, b.threads)
+    elif b.layered:
+        b.sums_kind = GRADIENTS
+        sum_all(b, kind)
     else:
-        own.sums_kind = GRADIENTS
-        memset(b.wide, 0, b.lanes * sizeof(floating))  # x̂ has a mean of 0
-        sum_all(&own, kind)
-    add_images(b, kind)
+        share(<Unit> image[floating], b, b.images, b.threads if b.images >= b.threads else 1)
+    for n in range(1, b.images if b.dbias != NULL else 0):
+        for c in range(2 * b.C):
+            b.sums[c] += b.sums[n * step + c]
+    for c in range(b.C if b.dbias != NULL else 0):
+        (<floating*> b.dbias)[c] = <floating> b.sums[c]
+    for c in range(b.C if b.dweight != NULL else 0):
+        (<floating*> b.dweight)[c] = <floating> b.sums[b.C + c]
 
 
-cdef Bytes data(cnp.ndarray a, cnp.ndarray x, bint whole) except? NULL:
-    """The data of `a`, NULL for None: an array like x if `whole`, else one number a channel of x."""
+cdef Bytes like(cnp.ndarray x, cnp.ndarray a) except? NULL:
+    """The data of an array like x, NULL for None."""
     if a is None:
         return NULL
-    if whole:
-        check_same(x, a)
-    else:
-        check_vector(a, x.shape[1], x)
+    check_same(x, a)
     return a.data
 
 
-cdef int begin(Norm* b, cnp.ndarray x, cnp.ndarray mean, cnp.ndarray rstd, bint layered) except -1:
-    """Check x, mean and rstd, and cut x into blocks. Statistics are of rows if `layered`, with two axes of groups of an
-    image, else of channels."""
+cdef int cut_up(Norm* b, cnp.ndarray x, Py_ssize_t images) except -1:
+    """Cut x, or each of its images, into blocks of wide rows."""
+    cdef Py_ssize_t group
+    check_rows(x)
+    memset(b, 0, sizeof(Norm))
+    b.x, b.images, b.C, b.size = x.data, images, x.shape[1], 1
+    b.rows = x.size // b.C // images if b.C > 0 else 0
+    group = max(<Py_ssize_t> 1, min(LANES // max(<Py_ssize_t> 1, b.C), b.rows // 8))
+    b.lanes, b.height = group * b.C, DEPTH * group
+    return 0
+
+
+cdef int begin(Norm* b, bint layered, cnp.ndarray x, cnp.ndarray mean, cnp.ndarray rstd, cnp.ndarray weight=None,
+               cnp.ndarray bias=None, cnp.ndarray out=None) except -1:
+    """Check arrays and cut x into blocks. Statistics are of rows if `layered`, with two axes of groups of an image, else
+    of channels."""
     cdef bint grouped = rstd is not None and rstd.ndim == 2
+    cdef Py_ssize_t n
     if (x is None or rstd is None or mean is None and not layered or grouped and (layered or x.ndim != 4)
             or layered and x.ndim != 2 or (layered or grouped) and not x.size):
         raise ValueError("kernel: a norm needs an input, mean and rstd: batch norm (C,); group norm (N, G) and layer "
                          "norm (M,) of a 4-D and a 2-D input that are not empty")
-    cut_up(b, x, x.shape[0] if grouped else 1, SHORT if layered else LANES)
+    cut_up(b, x, x.shape[0] if grouped else 1)
+    b.layered, n = layered, b.rows if layered else b.C
     if grouped:
         check_plain(rstd)
         check_same(rstd, mean)
         if rstd.shape[0] != b.images or b.C % max(rstd.shape[1], 1) or is_f32(rstd) != is_f32(x):
             raise ValueError("kernel: mean and rstd must have a number of x's dtype for each image and group")
         b.size = b.C // rstd.shape[1]
-    for a in (mean, rstd) if not grouped else ():
-        if a is not None:
-            check_vector(a, b.rows if layered else b.C, x)
-    if layered:
-        b.layered, b.step = True, b.lanes // b.C * (FEW if b.lanes <= LONG else 1)
-    b.x, b.mean, b.rstd = x.data, NULL if mean is None else mean.data, rstd.data
+        b.mean, b.rstd = mean.data, rstd.data
+    else:
+        b.mean, b.rstd = vector(mean, n, x), vector(rstd, n, x)
+    b.weight, b.bias, b.out = vector(weight, b.C, x), vector(bias, b.C, x), like(x, out)
     return 0
 
 
-cdef int cut_up(Norm* b, cnp.ndarray x, Py_ssize_t images, Py_ssize_t width) except -1:
-    """Cut x, or each of its images, into blocks of wide rows, of about `width` numbers."""
-    cdef Py_ssize_t group
-    check_rows(x)
-    memset(b, 0, sizeof(Norm))
-    b.images, b.C, b.size = images, x.shape[1], 1
-    b.rows = x.size // b.C // images if b.C > 0 else 0
-    group = max(<Py_ssize_t> 1, min(width // max(<Py_ssize_t> 1, b.C), b.rows // 8))
-    b.lanes, b.height, b.step = group * b.C, DEPTH * group, DEPTH * group
-    b.blocks = parts(b.rows, b.height)
+cdef int gradients(Norm* b, cnp.ndarray x, cnp.ndarray dy, cnp.ndarray dweight, cnp.ndarray dbias) except -1:
+    """Check what the backward pass has besides."""
+    if dy is None or not b.layered and (dweight is None) != (dbias is None):
+        raise ValueError("kernel: a norm's gradient needs dy and, unless it is layer norm's, dweight_out with dbias_out")
+    b.dy, b.dweight, b.dbias = like(x, dy), vector(dweight, b.C, x), vector(dbias, b.C, x)
     return 0
 
 
-cdef int run(Unit single, Unit double_, Norm* b, cnp.ndarray x, int n_threads) except -1:
+cdef int run(Norm* b, cnp.ndarray x, int n_threads) except -1:
     """Get working memory, and start."""
-    cdef Py_ssize_t n_sums = parts(2 * b.C * max(<Py_ssize_t> 1, b.blocks) * b.images, 8) * 8  # wide rows are aligned
+    cdef Py_ssize_t n_sums, size = cnp.PyArray_ITEMSIZE(x)
+    if b.layered:
+        b.lanes, b.height = b.C, DEPTH if b.dy != NULL else max(<Py_ssize_t> 1, min(<Py_ssize_t> DEPTH, CACHED // b.C))
+    b.blocks = parts(b.rows, b.height)
     b.threads = threads_for(2 * b.images * b.rows * b.C, n_threads)
-    b.sums = <double*> scratch_acquire(8 * n_sums + (6 + OWN) * b.threads * b.lanes * cnp.PyArray_ITEMSIZE(x))
+    n_sums = 2 * b.C * max(<Py_ssize_t> 1, b.blocks) * b.images if b.learns or b.dy != NULL else 0
+    n_sums = parts(n_sums, 8) * 8  # wide rows are aligned
+    b.sums = <double*> scratch_acquire(8 * n_sums + ((6 + OWN) * b.threads * b.lanes + 2 * b.C) * size)
     b.wide = <Bytes> (b.sums + n_sums)
-    start(single, double_, x, b, 1, 1)
+    b.plain = b.wide + (6 + OWN) * b.threads * b.lanes * size
+    start(<Unit> everything[float], <Unit> everything[double], x, b, 1, 1)
     scratch_release(b.sums)
     return 0
-
-
-cdef void add_up(Norm* b, Py_ssize_t _, floating* kind) noexcept nogil:
-    """Sums of dy."""
-    cdef Py_ssize_t c
-    b.sums_kind = PLAIN
-    sum_all(b, kind)
-    for c in range(b.C):
-        (<floating*> b.dbias)[c] = <floating> b.sums[c]
 
 
 def channel_sum(x, sum_out, int n_threads):
@@ -406,9 +376,10 @@ def channel_sum(x, sum_out, int n_threads):
     cdef Norm b
     if x is None or sum_out is None:
         raise ValueError("kernel: a sum needs its arrays")
-    cut_up(&b, x, 1, LANES)
-    b.dy, b.dbias = (<cnp.ndarray> x).data, data(sum_out, x, False)
-    run(<Unit> add_up[float], <Unit> add_up[double], &b, x, n_threads)
+    cut_up(&b, x, 1)
+    gradients(&b, x, x, sum_out, sum_out)
+    b.dweight = NULL
+    run(&b, x, n_threads)
 
 
 def batch_norm_statistics(x, double eps, double momentum, mean_out, rstd_out, running_mean_out, running_var_out,
@@ -418,12 +389,12 @@ def batch_norm_statistics(x, double eps, double momentum, mean_out, rstd_out, ru
 
     x: (N, C) or (N, C, H, W), at least one row; the rest: (C,)."""
     cdef Norm b
-    begin(&b, x, mean_out, rstd_out, False)
+    begin(&b, False, x, mean_out, rstd_out)
     if b.rows == 0:
         raise ValueError("kernel: batch norm's statistics need a row")
-    b.running_mean, b.running_var = data(running_mean_out, x, False), data(running_var_out, x, False)
+    b.running_mean, b.running_var = vector(running_mean_out, b.C, x), vector(running_var_out, b.C, x)
     b.eps, b.momentum, b.learns = eps, momentum, True
-    run(<Unit> all_images[float], <Unit> all_images[double], &b, x, n_threads)
+    run(&b, x, n_threads)
 
 
 def batch_norm(x, mean, rstd, weight, bias, residual, bint relu, y_out, int n_threads):
@@ -431,10 +402,9 @@ def batch_norm(x, mean, rstd, weight, bias, residual, bint relu, y_out, int n_th
 
     residual is like x; it, weight and bias may be None."""
     cdef Norm b
-    begin(&b, x, mean, rstd, False)
-    b.weight, b.bias, b.relu = data(weight, x, False), data(bias, x, False), relu
-    b.y, b.out = data(residual, x, True), data(y_out, x, True)
-    run(<Unit> all_images[float], <Unit> all_images[double], &b, x, n_threads)
+    begin(&b, False, x, mean, rstd, weight, bias, y_out)
+    b.y, b.relu = like(x, residual), relu
+    run(&b, x, n_threads)
 
 
 def batch_norm_backward(dy, x, mean, rstd, weight, bias, y, bint relu, bint training, dx_out, dweight_out, dbias_out,
@@ -447,15 +417,12 @@ def batch_norm_backward(dy, x, mean, rstd, weight, bias, y, bint relu, bint trai
     added); then g, the residual's gradient, is written to g_out, which may be dy. dx_out may be None; so may
     dweight_out with dbias_out."""
     cdef Norm b
-    if ((dweight_out is None) != (dbias_out is None) or (training and dweight_out is None)
-            or (y is None) != (g_out is None) or dy is None):
-        raise ValueError("kernel: batch norm's gradient needs dy, dweight_out with dbias_out, in training both, and y "
-                         "with g_out")
-    begin(&b, x, mean, rstd, False)
-    b.weight, b.bias, b.relu, b.training = data(weight, x, False), data(bias, x, False), relu, training
-    b.dy, b.y, b.g, b.out = data(dy, x, True), data(y, x, True), data(g_out, x, True), data(dx_out, x, True)
-    b.dweight, b.dbias = data(dweight_out, x, False), data(dbias_out, x, False)
-    run(<Unit> all_images[float], <Unit> all_images[double], &b, x, n_threads)
+    if training and dweight_out is None or (y is None) != (g_out is None):
+        raise ValueError("kernel: batch norm's gradient needs dweight_out in training, and y with g_out")
+    begin(&b, False, x, mean, rstd, weight, bias, dx_out)
+    gradients(&b, x, dy, dweight_out, dbias_out)
+    b.y, b.g, b.relu, b.training = like(x, y), like(x, g_out), relu, training
+    run(&b, x, n_threads)
 
 
 def group_norm(x, weight, bias, double eps, y_out, mean_out, rstd_out, int n_threads):
@@ -464,22 +431,19 @@ def group_norm(x, weight, bias, double eps, y_out, mean_out, rstd_out, int n_thr
 
     x: (N, C, H, W), not empty; weight, bias: (C,) or None; mean, rstd: (N, G)."""
     cdef Norm b
-    begin(&b, x, mean_out, rstd_out, False)
-    b.weight, b.bias, b.out = data(weight, x, False), data(bias, x, False), data(y_out, x, True)
+    begin(&b, False, x, mean_out, rstd_out, weight, bias, y_out)
     b.eps, b.learns = eps, True
-    run(<Unit> all_images[float], <Unit> all_images[double], &b, x, n_threads)
+    run(&b, x, n_threads)
 
 
 def group_norm_backward(dy, x, mean, rstd, weight, dx_out, dweight_out, dbias_out, int n_threads):
     """dbias = Σ dy and dweight = Σ dy·x̂ over images and rows, x̂ = (x − mean)·rstd, and with means over each group of
     g = weight·dy, dx = rstd·(g − mean(g) − x̂·mean(g·x̂)). dx_out may be None; so may dweight_out with dbias_out."""
     cdef Norm b
-    if (dweight_out is None) != (dbias_out is None) or dy is None:
-        raise ValueError("kernel: group norm's gradient needs dy, and dweight_out with dbias_out")
-    begin(&b, x, mean, rstd, False)
-    b.weight, b.dy, b.out, b.training = data(weight, x, False), data(dy, x, True), data(dx_out, x, True), True
-    b.dweight, b.dbias = data(dweight_out, x, False), data(dbias_out, x, False)
-    run(<Unit> all_images[float], <Unit> all_images[double], &b, x, n_threads)
+    begin(&b, False, x, mean, rstd, weight, None, dx_out)
+    gradients(&b, x, dy, dweight_out, dbias_out)
+    b.training = True
+    run(&b, x, n_threads)
 
 
 def layer_norm(x, weight, bias, double eps, y_out, mean_out, rstd_out, int n_threads):
@@ -488,20 +452,17 @@ def layer_norm(x, weight, bias, double eps, y_out, mean_out, rstd_out, int n_thr
 
     x: (M, D), not empty; weight, bias: (D,) or None; mean, rstd: (M,)."""
     cdef Norm b
-    begin(&b, x, mean_out, rstd_out, True)
+    begin(&b, True, x, mean_out, rstd_out, weight, bias, y_out)
     if y_out is None:
         raise ValueError("kernel: layer norm needs y_out")
-    b.weight, b.bias, b.out, b.eps = data(weight, x, False), data(bias, x, False), data(y_out, x, True), eps
-    run(<Unit> all_images[float], <Unit> all_images[double], &b, x, n_threads)
+    b.eps = eps
+    run(&b, x, n_threads)
 
 
 def layer_norm_backward(dy, x, mean, rstd, weight, dx_out, dweight_out, dbias_out, int n_threads):
     """dbias, dweight and dx as group norm's, the means over each row; if mean is None RMS norm's, without the term
     mean(g). Outputs may be None."""
     cdef Norm b
-    if dy is None:
-        raise ValueError("kernel: layer norm's gradient needs dy")
-    begin(&b, x, mean, rstd, True)
-    b.weight, b.dy, b.out = data(weight, x, False), data(dy, x, True), data(dx_out, x, True)
-    b.dweight, b.dbias = data(dweight_out, x, False), data(dbias_out, x, False)
-    run(<Unit> all_images[float], <Unit> all_images[double], &b, x, n_threads)
+    begin(&b, True, x, mean, rstd, weight, None, dx_out)
+    gradients(&b, x, dy, dweight_out, dbias_out)
+    run(&b, x, n_threads)

@@ -16,8 +16,9 @@ cdef extern from "vmath.h" nogil:
     double vm_exp(double x)  # a macro: float gives float
 
 cdef extern from "rows.h" nogil:
-    enum: ROW_SUM, ROW_DOT, ROW_MAX
-    double row(int op, const void* a, const void* b, Py_ssize_t n)  # a macro: by a's type
+    double row_sum(const void* a, Py_ssize_t n)  # macros, by the type of a
+    double row_dot(const void* a, const void* b, Py_ssize_t n)
+    double row_max(const void* a, Py_ssize_t n)
 
 cdef enum:
     BLOCK = 4096  # elements in a block of rows
@@ -53,11 +54,11 @@ cdef void cross_entropy_row(const Job* job, Py_ssize_t r, const floating* x, flo
             dx[j] = 0
         return
     hard = <floating> job.hard * (1 if weight == NULL else weight[t])
-    s = <floating> row(ROW_SUM, dx, dx, D)
+    s = <floating> row_sum(dx, D)
     log_s = log(s)
     loss[0] = hard * (log_s - (x[t] - top))
     if soft > 0:
-        s = (hard + soft * (<floating> D if weight == NULL else <floating> row(ROW_SUM, weight, weight, D))) / s
+        s = (hard + soft * (<floating> D if weight == NULL else <floating> row_sum(weight, D))) / s
     else:
         s = hard / s
     for j in range(D):
@@ -81,7 +82,7 @@ cdef void block(const Job* job, Py_ssize_t unit, floating* kind) noexcept nogil:
     cdef floating s
     if job.op == SOFTMAX or job.op == LOG_SOFTMAX or job.op == CROSS_ENTROPY:
         for r in range(rows):
-            top[r] = <floating> row(ROW_MAX, x + r * D, x + r * D, D)
+            top[r] = <floating> row_max(x + r * D, D)
             for j in range(D):
                 out[r * D + j] = x[r * D + j] - top[r]
         for j in range(rows * D):
@@ -91,19 +92,19 @@ cdef void block(const Job* job, Py_ssize_t unit, floating* kind) noexcept nogil:
             out[j] = vm_exp(y[j])
     for r in range(rows):
         if job.op == SOFTMAX:
-            s = 1 / <floating> row(ROW_SUM, out, out, D)
+            s = 1 / <floating> row_sum(out, D)
             for j in range(D):
                 out[j] *= s
         elif job.op == SOFTMAX_BACKWARD:
-            s = <floating> row(ROW_DOT, x, y, D)
+            s = <floating> row_dot(x, y, D)
             for j in range(D):
                 out[j] = y[j] * (x[j] - s)
         elif job.op == LOG_SOFTMAX:
-            s = log(<floating> row(ROW_SUM, out, out, D))
+            s = log(<floating> row_sum(out, D))
             for j in range(D):
                 out[j] = (x[j] - top[r]) - s
         elif job.op == LOG_SOFTMAX_BACKWARD:
-            s = <floating> row(ROW_SUM, x, x, D)
+            s = <floating> row_sum(x, D)
             for j in range(D):
                 out[j] = x[j] - out[j] * s
         elif job.op == CROSS_ENTROPY:
