@@ -6,7 +6,7 @@
    The forward pass and a backward pass that finds the output's sign again must round alike: their (x - m) * s + t can be
    contracted in one way only, and so can the gradient (x - m) * a + (dy * u + c). NaN fails a comparison and passes. */
 #ifndef INDEPENDENT /* the file includes itself, once for each dtype */
-#include "tile.h"
+#include "rows.h"
 
 #if defined(__clang__)
 #define INDEPENDENT _Pragma("clang loop vectorize(assume_safety)")
@@ -35,7 +35,12 @@ typedef struct { /* arrays and wide rows of either dtype, those that the kind of
 #define norm_map_f norm_map_f32
 #define norm_map_d norm_map_f64
 
+#define layer_map(rows, x, m, t, s, w, b, y, n) BY_TYPE(x, layer_map)(rows, x, m, t, s, w, b, y, n)
+#define layer_back(x, dy, m, s, a, c, w, dx, sum, dot, n) BY_TYPE(x, layer_back)(x, dy, m, s, a, c, w, dx, sum, dot, n)
+
 #elif defined(REAL)
+#define V NAME(vector)
+#define L NAME(LANES)
 
 TILE_INLINE void NAME(norm_sum_row)(const int kind, const int deep, const NormRows *p, ptrdiff_t i, ptrdiff_t lanes,
     ptrdiff_t n) {
@@ -103,4 +108,32 @@ static inline void NAME(norm_map)(int kind, const NormRows *p, ptrdiff_t lanes, 
     NORM_CASE(norm_map_rows, BACKWARD + FIXED) NORM_CASE(norm_map_rows, BACKWARD + FIXED + RELU)
     }
 }
+
+/* Steps through a row: STEP(type, where, what to do with that which is added to a sum) */
+#define ROWS_EACH(STEP)                                                                                                  \
+    ptrdiff_t i = 0;                                                                                                     \
+    if (n < L) INDEPENDENT for (; i < n; i++) { STEP(REAL, i, ROWS_SAME) }                                               \
+    else for (; i + L <= n; i += L) { STEP(V, i, ROWS_SAME) }                                                            \
+    if (i < n) { STEP(V, n - L, ROWS_NEW) }
+#define ROWS_SAME(v) (v)
+
+/* One row of layer norm: its outputs; or its gradient, and what it adds to the sums down the columns. */
+#define LAYER_MAP(T, i, NEW) \
+    *(T *)(y + (i)) = (*(const T *)(x + (i)) - m[r] - t[r]) * s[r] * *(const T *)(w + (i)) + *(const T *)(b + (i));
+TILE_INLINE void NAME(layer_map)(ptrdiff_t rows, const REAL *x, const REAL *m, const REAL *t, const REAL *s,
+    const REAL *w, const REAL *b, REAL *y, ptrdiff_t n) {
+    for (ptrdiff_t r = 0; r < rows; r++, x += n, y += n) { ROWS_EACH(LAYER_MAP) }
+}
+
+#define LAYER_BACK(T, i, NEW)                                                                                             \
+    const T g = *(const T *)(dy + (i)), d = (*(const T *)(x + (i)) - m) * s, v = g * d;                                   \
+    *(T *)(dx + (i)) = (g * *(const T *)(w + (i)) - c - d * a) * s;                                                       \
+    *(T *)(sum + (i)) += NEW(g);                                                                                          \
+    *(T *)(dot + (i)) += NEW(v);
+TILE_INLINE void NAME(layer_back)(const REAL *x, const REAL *dy, const REAL m, const REAL s, const REAL a, const REAL c,
+    const REAL *w, REAL *dx, REAL *sum, REAL *dot, ptrdiff_t n) {
+    ROWS_EACH(LAYER_BACK)
+}
+#undef V
+#undef L
 #endif

@@ -39,9 +39,11 @@ cdef extern from "norm.h" nogil:
     void norm_map(const void* like, int kind, const NormRows* rows, Py_ssize_t lanes, Py_ssize_t size)
 
 cdef extern from "rows.h" nogil:
-    double row_sum(const void* a, Py_ssize_t n)
-    double row_sums(const void* a, double m, const void* b, const void* w, Py_ssize_t n, void* product)
-    void layer_map(const void* x, double m, double t, double s, const void* w, const void* b, void* y, Py_ssize_t n)
+    # macros, by the type of a or x
+    void row_sums(Py_ssize_t rows, const void* a, const void* m, const void* b, const void* w, Py_ssize_t n, void* sum,
+                  void* dot)
+    void layer_map(Py_ssize_t rows, const void* x, const void* m, const void* t, const void* s, const void* w,
+                   const void* b, void* y, Py_ssize_t n)
     void layer_back(const void* x, const void* dy, double m, double s, double a, double c, const void* w, void* dx,
                     void* sum, void* dot, Py_ssize_t n)
 
@@ -95,8 +97,8 @@ cdef void layer_sums(const Norm* b, const NormRows* p, Py_ssize_t first, Py_ssiz
     cdef Py_ssize_t r, C = b.C
     for r in range(first, first + rows):
         m, s = (<floating*> b.mean)[r] if b.mean != NULL else 0, (<floating*> b.rstd)[r]
-        c = <floating> row_sums(x, m, dy, <floating*> b.weight, C, &a) / C
-        layer_back(x, dy, m, s, a * s / C, c if b.mean != NULL else 0, <floating*> b.weight, dx, <floating*> p.sum,
+        row_sums(1, x, &m, dy, <floating*> b.weight, C, &c, &a)
+        layer_back(x, dy, m, s, a * s / C, c / C if b.mean != NULL else 0, <floating*> b.weight, dx, <floating*> p.sum,
                    <floating*> p.dot, C)
         x, dy, dx = x + C, dy + C, dx + (C if b.out != NULL else 0)
 
@@ -259,18 +261,17 @@ cdef void layer_unit(const Norm* b, Py_ssize_t unit, floating* kind) noexcept no
     cdef floating m[DEPTH]
     cdef floating shift[DEPTH]
     cdef double part = 1. / C, square
+    row_sums(rows, x, NULL, NULL, NULL, C, m, NULL)
     for r in range(rows):
-        m[r] = <floating> (row_sum(x + r * C, C) * part) if b.mean != NULL else 0
-        shift[r] = <floating> row_sums(x + r * C, m[r], NULL, NULL, C, rstd + r)
+        m[r] = <floating> (m[r] * part) if b.mean != NULL else 0
+    row_sums(rows, x, m, NULL, NULL, C, shift, rstd)
     for r in range(rows):
         shift[r] = shift[r] / C if b.mean != NULL else 0  # what rounding left of the mean
         square = max(rstd[r] * part - <double> shift[r] * shift[r], 0.)  # NaN stays
         rstd[r] = <floating> (1 / sqrt(square + b.eps))
         if b.mean != NULL:
             (<floating*> b.mean)[first + r] = m[r] + (shift[r] if isfinite(shift[r]) else 0)
-    for r in range(rows):
-        layer_map(x + r * C, m[r], shift[r], rstd[r], <floating*> b.weight, <floating*> b.bias,
-                  <floating*> b.out + (first + r) * C, C)
+    layer_map(rows, x, m, shift, rstd, <floating*> b.weight, <floating*> b.bias, <floating*> b.out + first * C, C)
 
 
 cdef void everything(Norm* b, Py_ssize_t _, floating* kind) noexcept nogil:

@@ -11,18 +11,21 @@
 #define ROWS_LARGER(a, b) ((a) > (b) ? (a) : (b))
 #endif
 
+enum { ROWS_MOST = 4, ROWS_SHORT = 128 };
+
 #define TYPED "rows.h"
 #include "types.h"
 #define row_max(a, n) BY_TYPE(a, row_max)(a, n)
-#define row_sum(a, n) BY_TYPE(a, row_sums)(a, 0, NULL, NULL, n, NULL)
+#define row_sum(a, n) BY_TYPE(a, row_sum)(a, n)
 #define row_dot(a, b, n) BY_TYPE(a, row_dot)(a, b, n)
-#define row_sums(a, m, b, w, n, product) BY_TYPE(a, row_sums)(a, m, b, w, n, product)
-#define layer_map(x, m, t, s, w, b, y, n) BY_TYPE(x, layer_map)(x, m, t, s, w, b, y, n)
-#define layer_back(x, dy, m, s, a, c, w, dx, sum, dot, n) BY_TYPE(x, layer_back)(x, dy, m, s, a, c, w, dx, sum, dot, n)
+#define row_sums(rows, a, m, b, w, n, sum, dot) BY_TYPE(a, row_sums)(rows, a, m, b, w, n, sum, dot)
 
 #elif defined(REAL)
 #define V NAME(vector)
 #define L NAME(LANES)
+
+/* of a vector that ends with a row of n numbers, what full vectors before it have not met */
+#define ROWS_NEW(v) ((V)((NAME(bits))(v) & *(const NAME(bits) *)(NAME(last) + 64 / sizeof(REAL) - L + n % L)))
 
 TILE_INLINE REAL NAME(rows_fold)(V v) {
     REAL lane[L];
@@ -37,69 +40,58 @@ TILE_INLINE REAL NAME(rows_fold)(V v) {
     return L == 2 ? lane[0] + lane[1] : lane[0];
 }
 
-/* Σ g; and Σ g·(a − m), where g = b·w, b without w, a − m without b */
+/* Of R rows, R a literal: Σ g; and Σ g·(a − m), where g = b·w, b without w, a − m without b */
 #define ROWS_TERMS(T, i)                                                                                                  \
-    T d = *(const T *)(a + (i)) - m, g = d;                                                                               \
-    if (b) g = *(const T *)(b + (i));                                                                                     \
+    T d = *(const T *)(a + r * n + (i)) - (m ? m[r] : 0), g = d;                                                          \
+    if (b) g = *(const T *)(b + r * n + (i));                                                                             \
     if (b && w) g *= *(const T *)(w + (i));
-TILE_INLINE REAL NAME(row_sums)(const REAL *a, const REAL m, const REAL *b, const REAL *w, ptrdiff_t n, REAL *product) {
-    REAL sum = 0, dot = 0;
-    if (n < L) {
-        for (ptrdiff_t i = 0; i < n; i++) {
-            ROWS_TERMS(REAL, i)
-            sum += g, dot += g * d;
-        }
-    } else {
-        V s[2] = {{0}, {0}}, q[2] = {{0}, {0}};
-        const ptrdiff_t whole = n - n % L;
-        for (ptrdiff_t i = 0; i < whole; i += L) {
+TILE_INLINE void NAME(rows_of)(const int R, const REAL *a, const REAL *m, const REAL *b, const REAL *w, ptrdiff_t n,
+    REAL *sum, REAL *dot) {
+    V s[ROWS_MOST][2], q[ROWS_MOST][2];
+    UNROLLED for (int r = 0; r < R; r++) s[r][0] = s[r][1] = q[r][0] = q[r][1] = (V){0};
+    const ptrdiff_t whole = n - n % L;
+    for (ptrdiff_t i = 0; i < whole; i += L)
+        UNROLLED for (int r = 0; r < R; r++) {
             ROWS_TERMS(V, i)
-            const V next = s[0] + g, then = q[0] + g * d;
-            s[0] = s[1], s[1] = next, q[0] = q[1], q[1] = then;
+            const V next = s[r][0] + g, then = q[r][0] + g * d;
+            s[r][0] = s[r][1], s[r][1] = next, q[r][0] = q[r][1], q[r][1] = then;
         }
-        if (whole < n) {
-            const NAME(bits) mask = *(const NAME(bits) *)(NAME(last) + 64 / sizeof(REAL) - L + n - whole);
+    UNROLLED for (int r = 0; r < R; r++) {
+        if (whole && whole < n) {
             ROWS_TERMS(V, n - L)
-            g = (V)((NAME(bits))g & mask), d = (V)((NAME(bits))d & mask);
-            s[0] += g, q[0] += g * d;
+            g = ROWS_NEW(g), d = ROWS_NEW(d);
+            s[r][0] += g, q[r][0] += g * d;
         }
-        sum = NAME(rows_fold)(s[0] + s[1]), dot = NAME(rows_fold)(q[0] + q[1]);
+        REAL total = 0, product = 0;
+        if (whole) total = NAME(rows_fold)(s[r][0] + s[r][1]), product = dot ? NAME(rows_fold)(q[r][0] + q[r][1]) : 0;
+        else for (ptrdiff_t i = 0; i < n; i++) {
+            ROWS_TERMS(REAL, i)
+            total += g, product += g * d;
+        }
+        sum[r] = total;
+        if (dot) dot[r] = product;
     }
-    if (product) *product = dot;
+}
+
+/* These of many rows; short ones side by side */
+TILE_INLINE void NAME(row_sums)(ptrdiff_t rows, const REAL *a, const REAL *m, const REAL *b, const REAL *w, ptrdiff_t n,
+    REAL *sum, REAL *dot) {
+    for (ptrdiff_t r = 0, R; r < rows; r += R, a += R * n, b += b ? R * n : 0, m += m ? R : 0, dot += dot ? R : 0) {
+        R = n <= ROWS_SHORT && rows - r >= ROWS_MOST ? ROWS_MOST : 1;
+        if (R > 1) NAME(rows_of)(ROWS_MOST, a, m, b, w, n, sum + r, dot);
+        else NAME(rows_of)(1, a, m, b, w, n, sum + r, dot);
+    }
+}
+
+TILE_INLINE REAL NAME(row_sum)(const REAL *a, ptrdiff_t n) {
+    REAL sum;
+    NAME(rows_of)(1, a, NULL, NULL, NULL, n, &sum, NULL);
     return sum;
 }
 
-/* Steps through a row: STEP(type, where, what to do with that which is added to a sum) */
-#define ROWS_EACH(STEP)                                                                                                   \
-    const NAME(bits) mask = *(const NAME(bits) *)(NAME(last) + 64 / sizeof(REAL) - L + n % L);                            \
-    (void)mask; ptrdiff_t i = 0;                                                                                                      \
-    if (n < L) for (; i < n; i++) { STEP(REAL, i, ROWS_SAME) }                                                            \
-    else for (; i + L <= n; i += L) { STEP(V, i, ROWS_SAME) }                                                             \
-    if (i < n) { STEP(V, n - L, ROWS_NEW) }
-#define ROWS_SAME(v) (v)
-#define ROWS_NEW(v) ((V)((NAME(bits))(v) & mask))
-
-/* One row of layer norm: its outputs; or its gradient, and what it adds to the sums down the columns. */
-#define LAYER_MAP(T, i, NEW) \
-    *(T *)(y + (i)) = (*(const T *)(x + (i)) - m - t) * s * *(const T *)(w + (i)) + *(const T *)(b + (i));
-TILE_INLINE void NAME(layer_map)(const REAL *x, const REAL m, const REAL t, const REAL s, const REAL *w, const REAL *b,
-    REAL *y, ptrdiff_t n) {
-    ROWS_EACH(LAYER_MAP)
-}
-
-#define LAYER_BACK(T, i, NEW)                                                                                             \
-    const T g = *(const T *)(dy + (i)), d = (*(const T *)(x + (i)) - m) * s, v = g * d;                                   \
-    *(T *)(dx + (i)) = (g * *(const T *)(w + (i)) - c - d * a) * s;                                                       \
-    *(T *)(sum + (i)) += NEW(g);                                                                                          \
-    *(T *)(dot + (i)) += NEW(v);
-TILE_INLINE void NAME(layer_back)(const REAL *x, const REAL *dy, const REAL m, const REAL s, const REAL a, const REAL c,
-    const REAL *w, REAL *dx, REAL *sum, REAL *dot, ptrdiff_t n) {
-    ROWS_EACH(LAYER_BACK)
-}
-
 TILE_INLINE REAL NAME(row_dot)(const REAL *a, const REAL *b, ptrdiff_t n) {
-    REAL dot;
-    NAME(row_sums)(a, 0, b, NULL, n, &dot);
+    REAL sum, dot;
+    NAME(rows_of)(1, a, NULL, b, NULL, n, &sum, &dot);
     return dot;
 }
 
