@@ -39,8 +39,6 @@ typedef struct { /* arrays and wide rows of either dtype, those that the kind of
 #define layer_back(x, dy, m, s, a, c, w, dx, sum, dot, n) BY_TYPE(x, layer_back)(x, dy, m, s, a, c, w, dx, sum, dot, n)
 
 #elif defined(REAL)
-#define V NAME(vector)
-#define L NAME(LANES)
 
 TILE_INLINE void NAME(norm_sum_row)(const int kind, const int deep, const NormRows *p, ptrdiff_t i, ptrdiff_t lanes,
     ptrdiff_t n) {
@@ -109,31 +107,24 @@ static inline void NAME(norm_map)(int kind, const NormRows *p, ptrdiff_t lanes, 
     }
 }
 
-/* Steps through a row: STEP(type, where, what to do with that which is added to a sum) */
-#define ROWS_EACH(STEP)                                                                                                  \
-    ptrdiff_t i = 0;                                                                                                     \
-    if (n < L) INDEPENDENT for (; i < n; i++) { STEP(REAL, i, ROWS_SAME) }                                               \
-    else for (; i + L <= n; i += L) { STEP(V, i, ROWS_SAME) }                                                            \
-    if (i < n) { STEP(V, n - L, ROWS_NEW) }
-#define ROWS_SAME(v) (v)
-
-/* One row of layer norm: its outputs; or its gradient, and what it adds to the sums down the columns. */
-#define LAYER_MAP(T, i, NEW) \
-    *(T *)(y + (i)) = (*(const T *)(x + (i)) - m[r] - t[r]) * s[r] * *(const T *)(w + (i)) + *(const T *)(b + (i));
-TILE_INLINE void NAME(layer_map)(ptrdiff_t rows, const REAL *x, const REAL *m, const REAL *t, const REAL *s,
+/* Rows of layer norm: outputs; or one row's gradient, and what it adds to the sums down the columns. */
+static inline void NAME(layer_map)(ptrdiff_t rows, const REAL *x, const REAL *m, const REAL *t, const REAL *s,
     const REAL *w, const REAL *b, REAL *y, ptrdiff_t n) {
-    for (ptrdiff_t r = 0; r < rows; r++, x += n, y += n) { ROWS_EACH(LAYER_MAP) }
+    for (ptrdiff_t r = 0; r < rows; r++, x += n, y += n) {
+        const REAL mean = m[r], rest = t[r], scale = s[r];
+        INDEPENDENT
+        for (ptrdiff_t k = 0; k < n; k++) y[k] = (x[k] - mean - rest) * scale * w[k] + b[k];
+    }
 }
 
-#define LAYER_BACK(T, i, NEW)                                                                                             \
-    const T g = *(const T *)(dy + (i)), d = (*(const T *)(x + (i)) - m) * s, v = g * d;                                   \
-    *(T *)(dx + (i)) = (g * *(const T *)(w + (i)) - c - d * a) * s;                                                       \
-    *(T *)(sum + (i)) += NEW(g);                                                                                          \
-    *(T *)(dot + (i)) += NEW(v);
-TILE_INLINE void NAME(layer_back)(const REAL *x, const REAL *dy, const REAL m, const REAL s, const REAL a, const REAL c,
-    const REAL *w, REAL *dx, REAL *sum, REAL *dot, ptrdiff_t n) {
-    ROWS_EACH(LAYER_BACK)
+static inline void NAME(layer_back)(const REAL *x, const REAL *dy, REAL m, REAL s, REAL a, REAL c, const REAL *w,
+    REAL *dx, REAL *sum, REAL *dot, ptrdiff_t n) {
+    INDEPENDENT
+    for (ptrdiff_t k = 0; k < n; k++) {
+        const REAL d = (x[k] - m) * s, g = dy[k];
+        sum[k] += g;
+        dot[k] += g * d;
+        dx[k] = (g * w[k] - c - d * a) * s;
+    }
 }
-#undef V
-#undef L
 #endif
