@@ -4,16 +4,14 @@
    would be saved, it gains nothing: memory sets the pace.
 
    The forward pass and a backward pass that finds the output's sign again must round alike: their (x - m) * s + t can be
-   contracted in one way only, and so can the gradient (x - m) * a + (dy * u + c). NaN fails a comparison and passes. */
+   contracted in one way only, and so can the gradient (x - m) * a + (dy * s + c). NaN fails a comparison and passes. */
 #ifndef INDEPENDENT /* the file includes itself, once for each dtype */
 #include "rows.h"
 
-#if defined(__clang__)
+#ifdef __clang__
 #define INDEPENDENT _Pragma("clang loop vectorize(assume_safety)")
-#elif defined(__GNUC__)
-#define INDEPENDENT _Pragma("GCC ivdep")
 #else
-#define INDEPENDENT
+#define INDEPENDENT _Pragma("GCC ivdep")
 #endif
 
 /* Sums of x - m and its square; of dy and dy * (x - m), dy as it is, or 0 where the output, found again or read from y,
@@ -24,7 +22,7 @@ enum { ADD = 1, RELU = 2, BACKWARD = 4, FIXED = 8 }; /* of norm_map, to be added
 typedef struct { /* arrays and wide rows of either dtype, those that the kind of loop needs */
     const void *x, *dy, *y;
     void *out;
-    const void *m, *s, *t, *u, *a, *c;
+    const void *m, *s, *t, *a, *c;
     void *sum, *dot;
 } NormRows;
 
@@ -69,7 +67,7 @@ TILE_INLINE void NAME(norm_sum_rows)(const int kind, const NormRows *p, ptrdiff_
 }
 
 TILE_INLINE void NAME(norm_map_rows)(const int kind, const NormRows *p, ptrdiff_t lanes, ptrdiff_t size) {
-    const REAL *m = p->m, *s = p->s, *t = p->t, *u = p->u, *a = p->a, *c = p->c;
+    const REAL *m = p->m, *s = p->s, *t = p->t, *a = p->a, *c = p->c;
     for (ptrdiff_t i = 0; i < size; i += lanes) {
         const REAL *x = (const REAL *)p->x + i, *dy = (const REAL *)p->dy + i, *y = (const REAL *)p->y + i;
         REAL *out = (REAL *)p->out + i;
@@ -79,7 +77,7 @@ TILE_INLINE void NAME(norm_map_rows)(const int kind, const NormRows *p, ptrdiff_
             const REAL d = x[k] - m[k];
             if (kind & BACKWARD) {
                 const REAL g = (kind & RELU) && d * s[k] + t[k] <= 0 ? 0 : dy[k];
-                out[k] = kind & FIXED ? g * u[k] : d * a[k] + (g * u[k] + c[k]);
+                out[k] = kind & FIXED ? g * s[k] : d * a[k] + (g * s[k] + c[k]);
             } else {
                 REAL v = d * s[k] + t[k];
                 if (kind & ADD) v += y[k];

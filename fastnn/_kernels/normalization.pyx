@@ -9,8 +9,8 @@ from x in the backward pass, or if a residual was added, from y by the pass of t
 Sums run down a block in the array's dtype, lane by lane, then over lanes and blocks in float64. Variances come from
 deviations from a shift, the mean of the block's first wide row: with s = Σ(x − shift) and q = Σ(x − shift)² over n
 rows, the mean is shift + s/n, the sum of squared deviations q − s²/n. As n is at most DEPTH times the rows behind the
-shift, cancellation costs at most a factor DEPTH + 1, whatever the data. Blocks are merged in pairs in an order fixed
-by shape (Chan, Golub, LeVeque, "Updating formulae and a pairwise algorithm for computing sample variances", 1979).
+shift, cancellation costs at most a factor DEPTH + 1, whatever the data. Blocks are merged in order (Chan, Golub, LeVeque,
+"Updating formulae and a pairwise algorithm for computing sample variances", 1979).
 
 Group norm is the same done image by image, with groups of channels merged; instance norm has groups of one channel.
 Threads share the images, so that an image is still in the cache when it is read again, or one image's blocks if there
@@ -33,7 +33,7 @@ cdef extern from "norm.h" nogil:
     enum: MOMENTS, GRADIENTS, GRADIENTS_OF_RELU, GRADIENTS_BY_Y
     enum: ADD, RELU, BACKWARD, FIXED
     ctypedef struct NormRows:
-        Row x, dy, y, out, m, s, t, u, a, c, sum, dot
+        Row x, dy, y, out, m, s, t, a, c, sum, dot
     # macros, by the type of the first argument
     void norm_sums(const void* like, int kind, const NormRows* rows, Py_ssize_t lanes, Py_ssize_t size)
     void norm_map(const void* like, int kind, const NormRows* rows, Py_ssize_t lanes, Py_ssize_t size)
@@ -60,7 +60,7 @@ ctypedef struct Norm:
     bint learns, layered, relu, training
     Bytes dy, x, y, out, g, mean, rstd, weight, bias, dweight, dbias, running_mean, running_var
     double* sums  # two numbers a channel for each block, at least one block an image; those of the first are the result
-    Bytes wide  # six wide rows, the parameters of a pass, then OWN for each thread; or both for each thread's image
+    Bytes wide  # five wide rows, the parameters of a pass, then OWN for each thread; or both for each thread's image
     Bytes plain  # weight 1 and bias 0
     double eps, momentum
     int threads
@@ -82,8 +82,8 @@ cdef NormRows rows_of(const Norm* b, Py_ssize_t block, Bytes dy, Bytes out, floa
     rows.x, rows.dy, rows.y = <floating*> b.x + start, <floating*> dy + start, <floating*> b.y + start
     rows.out = <floating*> out + start
     rows.m, rows.s, rows.t = wide, wide + b.lanes, wide + 2 * b.lanes
-    rows.u, rows.a, rows.c = wide + 3 * b.lanes, wide + 4 * b.lanes, wide + 5 * b.lanes
-    rows.sum = wide + (6 + OWN * (omp_get_thread_num() if b.threads > 1 else 0)) * b.lanes
+    rows.a, rows.c = wide + 3 * b.lanes, wide + 4 * b.lanes
+    rows.sum = wide + (5 + OWN * (omp_get_thread_num() if b.threads > 1 else 0)) * b.lanes
     rows.dot = <floating*> rows.sum + b.lanes
     return rows
 
@@ -144,28 +144,20 @@ cdef void sum_part(const Norm* b, Py_ssize_t part, floating* kind) noexcept nogi
 
 
 cdef void sum_all(const Norm* b, floating* kind) noexcept nogil:
-    """sum_unit of all blocks, merged in pairs into the first."""
-    cdef Py_ssize_t pair, c, i, C = b.C, step = 1
-    cdef double n, m, delta, share_of_mean, share_of_square
-    cdef double* to
-    cdef double* from_
+    """sum_unit of all blocks, merged in order into the first."""
+    cdef Py_ssize_t i, c, C = b.C
+    cdef double n, m, delta
+    cdef const double* more
     memset(b.sums, 0, 2 * C * sizeof(double))
     share(<Unit> sum_part[floating], b, b.threads, b.threads)
-    while step < b.blocks:
-        for pair in range(parts(b.blocks - step, 2 * step)):
-            i = pair * 2 * step
-            to, from_ = b.sums + i * 2 * C, b.sums + (i + step) * 2 * C
-            if b.sums_kind != MOMENTS:
-                for c in range(2 * C):
-                    to[c] += from_[c]
-                continue
-            n, m = step * b.height, min(b.rows - (i + step) * b.height, step * b.height)
-            share_of_mean, share_of_square = m / (n + m), n * m / (n + m)
-            for c in range(C):
-                delta = from_[c] - to[c]
-                to[c] += delta * share_of_mean
-                to[C + c] += from_[C + c] + delta * delta * share_of_square
-        step *= 2
+    for i in range(1, b.blocks):
+        more, n, m = b.sums + i * 2 * C, i * b.height, min(b.rows - i * b.height, b.height)
+        for c in range(2 * C if b.sums_kind != MOMENTS else 0):
+            b.sums[c] += more[c]
+        for c in range(C if b.sums_kind == MOMENTS else 0):
+            delta = more[c] - b.sums[c]
+            b.sums[c] += delta * (m / (n + m))
+            b.sums[C + c] += more[C + c] + delta * delta * (n * m / (n + m))
 
 
 cdef void map_unit(const Norm* b, Py_ssize_t block, floating* kind) noexcept nogil:
@@ -198,13 +190,12 @@ cdef void learn(Norm* b, floating* kind) noexcept nogil:
 
 
 cdef void apply(Norm* b, floating* kind) noexcept nogil:
-    """Derive an image's wide rows m, s, t and map x, or sum dy, derive u, a, c and map dy."""
+    """Derive an image's wide rows m, s, t and map x, or sum dy, derive a, c and map dy."""
     cdef Py_ssize_t g, c, C = b.C
     cdef floating* m = <floating*> b.wide
     cdef floating* s = m + b.lanes
     cdef floating* t = s + b.lanes
-    cdef floating* u = t + b.lanes
-    cdef floating* a = u + b.lanes
+    cdef floating* a = t + b.lanes
     cdef floating* shift = a + b.lanes
     cdef const floating* weight = <floating*> b.weight
     cdef double rstd, total, product
@@ -226,10 +217,9 @@ cdef void apply(Norm* b, floating* kind) noexcept nogil:
                 product += weight[c] * b.sums[C + c]
                 b.sums[C + c] *= rstd
             for c in range(g * b.size, (g + 1) * b.size):
-                u[c] = s[c]
                 a[c] = <floating> (-rstd * rstd * rstd * product / (b.rows * b.size))
                 shift[c] = <floating> (-rstd * total / (b.rows * b.size))
-        for c in range(3, 6):
+        for c in range(3, 5):
             repeat(m + c * b.lanes, b)
         if b.y != NULL:
             b.dy = b.g
@@ -242,7 +232,7 @@ cdef void image(const Norm* b, Py_ssize_t n, floating* kind) noexcept nogil:
     cdef Norm own = b[0]
     cdef Py_ssize_t start = n * b.rows * b.C * sizeof(floating), groups = n * (b.C // b.size) * sizeof(floating)
     if b.images >= b.threads:
-        own.threads, own.wide = 1, b.wide + omp_get_thread_num() * (6 + OWN) * b.lanes * <Py_ssize_t> sizeof(floating)
+        own.threads, own.wide = 1, b.wide + omp_get_thread_num() * (5 + OWN) * b.lanes * <Py_ssize_t> sizeof(floating)
     own.sums += n * max(<Py_ssize_t> 1, b.blocks) * 2 * b.C
     own.x, own.mean, own.rstd = b.x + start, b.mean + groups, b.rstd + groups
     own.dy = NULL if b.dy == NULL else b.dy + start
@@ -362,9 +352,9 @@ cdef int run(Norm* b, cnp.ndarray x, int n_threads) except -1:
     b.threads = threads_for(2 * b.images * b.rows * b.C, n_threads)
     n_sums = 2 * b.C * max(<Py_ssize_t> 1, b.blocks) * b.images if b.learns or b.dy != NULL else 0
     n_sums = parts(n_sums, 8) * 8  # wide rows are aligned
-    b.sums = <double*> scratch_acquire(8 * n_sums + ((6 + OWN) * b.threads * b.lanes + 2 * b.C) * size)
+    b.sums = <double*> scratch_acquire(8 * n_sums + ((5 + OWN) * b.threads * b.lanes + 2 * b.C) * size)
     b.wide = <Bytes> (b.sums + n_sums)
-    b.plain = b.wide + (6 + OWN) * b.threads * b.lanes * size
+    b.plain = b.wide + (5 + OWN) * b.threads * b.lanes * size
     start(<Unit> everything[float], <Unit> everything[double], x, b, 1, 1)
     scratch_release(b.sums)
     return 0

@@ -16,8 +16,7 @@ cdef extern from "vmath.h" nogil:
     double vm_exp(double x)  # a macro: float gives float
 
 cdef extern from "rows.h" nogil:
-    double row_sum(const void* a, Py_ssize_t n)  # macros, by the type of a
-    double row_dot(const void* a, const void* b, Py_ssize_t n)
+    double row_dot(const void* a, const void* b, Py_ssize_t n)  # macros, by the type of a
     double row_max(const void* a, Py_ssize_t n)
 
 cdef enum:
@@ -54,13 +53,11 @@ cdef void cross_entropy_row(const Job* job, Py_ssize_t r, const floating* x, flo
             dx[j] = 0
         return
     hard = <floating> job.hard * (1 if weight == NULL else weight[t])
-    s = <floating> row_sum(dx, D)
+    w = 0 if soft == 0 else D if weight == NULL else <floating> row_dot(weight, NULL, D)
+    s = <floating> row_dot(dx, NULL, D)
     log_s = log(s)
     loss[0] = hard * (log_s - (x[t] - top))
-    if soft > 0:
-        s = (hard + soft * (<floating> D if weight == NULL else <floating> row_sum(weight, D))) / s
-    else:
-        s = hard / s
+    s = (hard + soft * w) / s
     for j in range(D):
         dx[j] *= s
     dx[t] -= hard
@@ -92,7 +89,7 @@ cdef void block(const Job* job, Py_ssize_t unit, floating* kind) noexcept nogil:
             out[j] = vm_exp(y[j])
     for r in range(rows):
         if job.op == SOFTMAX:
-            s = 1 / <floating> row_sum(out, D)
+            s = 1 / <floating> row_dot(out, NULL, D)
             for j in range(D):
                 out[j] *= s
         elif job.op == SOFTMAX_BACKWARD:
@@ -100,11 +97,11 @@ cdef void block(const Job* job, Py_ssize_t unit, floating* kind) noexcept nogil:
             for j in range(D):
                 out[j] = y[j] * (x[j] - s)
         elif job.op == LOG_SOFTMAX:
-            s = log(<floating> row_sum(out, D))
+            s = log(<floating> row_dot(out, NULL, D))
             for j in range(D):
                 out[j] = (x[j] - top[r]) - s
         elif job.op == LOG_SOFTMAX_BACKWARD:
-            s = <floating> row_sum(x, D)
+            s = <floating> row_dot(x, NULL, D)
             for j in range(D):
                 out[j] = x[j] - out[j] * s
         elif job.op == CROSS_ENTROPY:
