@@ -137,10 +137,10 @@ cdef void sum_unit(const Norm* b, Py_ssize_t block, floating* kind) noexcept nog
 
 
 cdef void sum_part(const Norm* b, Py_ssize_t part, floating* kind) noexcept nogil:
-    """sum_unit of a thread's blocks, the last first: the pass after it begins with what is still in the cache."""
-    cdef Py_ssize_t block
-    for block in range(cut(b.blocks, b.threads, part + 1) - 1, cut(b.blocks, b.threads, part) - 1, -1):
-        sum_unit(b, block, kind)
+    """sum_unit of a thread's blocks, the last first if a pass follows, which begins with what is still in the cache."""
+    cdef Py_ssize_t first = cut(b.blocks, b.threads, part), end = cut(b.blocks, b.threads, part + 1), block
+    for block in range(first, end):
+        sum_unit(b, block if b.layered else first + end - 1 - block, kind)
 
 
 cdef void sum_all(const Norm* b, floating* kind) noexcept nogil:
