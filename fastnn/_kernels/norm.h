@@ -33,8 +33,8 @@ typedef struct { /* arrays and wide rows of either dtype, those that the kind of
 #define norm_map_f norm_map_f32
 #define norm_map_d norm_map_f64
 
-#define layer_map(rows, x, m, t, s, w, b, y, n) BY_TYPE(x, layer_map)(rows, x, m, t, s, w, b, y, n)
-#define layer_back(x, dy, m, s, a, c, w, dx, sum, dot, n) BY_TYPE(x, layer_back)(x, dy, m, s, a, c, w, dx, sum, dot, n)
+#define layer_map(rows, x, ...) BY_TYPE(x, layer_map)(rows, x, __VA_ARGS__)
+#define layer_back(rows, dy, ...) BY_TYPE(dy, layer_back)(rows, dy, __VA_ARGS__)
 
 #elif defined(REAL)
 
@@ -105,24 +105,41 @@ static inline void NAME(norm_map)(int kind, const NormRows *p, ptrdiff_t lanes, 
     }
 }
 
-/* Rows of layer norm: outputs; or one row's gradient, and what it adds to the sums down the columns. */
-static inline void NAME(layer_map)(ptrdiff_t rows, const REAL *x, const REAL *m, const REAL *t, const REAL *s,
-    const REAL *w, const REAL *b, REAL *y, ptrdiff_t n) {
-    for (ptrdiff_t r = 0; r < rows; r++, x += n, y += n) {
-        const REAL mean = m[r], rest = t[r], scale = s[r];
+/* Rows of layer norm, or without means of RMS norm: statistics and outputs of at most 64; gradients, if there is a place
+   for them, and what is added to the sums down the columns. */
+static inline void NAME(layer_map)(ptrdiff_t rows, const REAL *x, const REAL *w, const REAL *b, double eps, REAL *y,
+    REAL *mean, REAL *rstd, ptrdiff_t n) {
+    REAL m[64] = {0}, t[64];
+    if (mean) NAME(row_sums)(rows, x, NULL, NULL, NULL, n, m, NULL);
+    for (ptrdiff_t r = 0; r < rows; r++) m[r] /= n;
+    NAME(row_sums)(rows, x, m, NULL, NULL, n, t, rstd);
+    for (ptrdiff_t r = 0; r < rows; r++) {
+        t[r] = mean ? t[r] / n : 0; /* what rounding left of the mean */
+        const double square = rstd[r] * (1. / n) - (double)t[r] * t[r];
+        rstd[r] = (REAL)(1 / sqrt((square < 0 ? 0 : square) + eps)); /* NaN stays */
+        if (mean) mean[r] = m[r] + (isfinite(t[r]) ? t[r] : 0);
+    }
+    for (ptrdiff_t r = 0; r < rows; r++) {
+        const REAL shift = m[r], rest = t[r], scale = rstd[r];
         INDEPENDENT
-        for (ptrdiff_t k = 0; k < n; k++) y[k] = (x[k] - mean - rest) * scale * w[k] + b[k];
+        for (ptrdiff_t k = r * n; k < (r + 1) * n; k++) y[k] = (x[k] - shift - rest) * scale * w[k - r * n] + b[k - r * n];
     }
 }
 
-static inline void NAME(layer_back)(const REAL *x, const REAL *dy, REAL m, REAL s, REAL a, REAL c, const REAL *w,
-    REAL *dx, REAL *sum, REAL *dot, ptrdiff_t n) {
-    INDEPENDENT
-    for (ptrdiff_t k = 0; k < n; k++) {
-        const REAL d = (x[k] - m) * s, g = dy[k];
-        sum[k] += g;
-        dot[k] += g * d;
-        dx[k] = (g * w[k] - c - d * a) * s;
+static inline void NAME(layer_back)(ptrdiff_t rows, const REAL *dy, const REAL *x, const REAL *mean, const REAL *rstd,
+    const REAL *w, REAL *dx, REAL *sum, REAL *dot, ptrdiff_t n) {
+    for (ptrdiff_t r = 0; r < rows; r++, x += n, dy += n) {
+        const REAL m = mean ? mean[r] : 0, s = rstd[r];
+        REAL a, c, *out = dx ? dx + r * n : dot + n;
+        NAME(row_sums)(1, x, &m, dy, w, n, &c, &a);
+        a *= s / n, c = mean ? c / n : 0;
+        INDEPENDENT
+        for (ptrdiff_t k = 0; k < n; k++) {
+            const REAL d = (x[k] - m) * s, g = dy[k];
+            sum[k] += g;
+            dot[k] += g * d;
+            out[k] = (g * w[k] - c - d * a) * s;
+        }
     }
 }
 #endif

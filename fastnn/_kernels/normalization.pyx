@@ -21,7 +21,7 @@ does the backward pass, twice: two sums along the row, then its gradient, and wh
 are a block's as above."""
 cimport numpy as cnp
 from cython cimport floating
-from libc.math cimport isfinite, sqrt
+from libc.math cimport sqrt
 from libc.string cimport memcpy, memset
 from fastnn._kernels.kernel cimport *
 
@@ -34,18 +34,13 @@ cdef extern from "norm.h" nogil:
     enum: ADD, RELU, BACKWARD, FIXED
     ctypedef struct NormRows:
         Row x, dy, y, out, m, s, t, a, c, sum, dot
-    # macros, by the type of the first argument
+    # macros, by the type of like, x or dy
     void norm_sums(const void* like, int kind, const NormRows* rows, Py_ssize_t lanes, Py_ssize_t size)
     void norm_map(const void* like, int kind, const NormRows* rows, Py_ssize_t lanes, Py_ssize_t size)
-
-cdef extern from "rows.h" nogil:
-    # macros, by the type of a or x
-    void row_sums(Py_ssize_t rows, const void* a, const void* m, const void* b, const void* w, Py_ssize_t n, void* sum,
-                  void* dot)
-    void layer_map(Py_ssize_t rows, const void* x, const void* m, const void* t, const void* s, const void* w,
-                   const void* b, void* y, Py_ssize_t n)
-    void layer_back(const void* x, const void* dy, double m, double s, double a, double c, const void* w, void* dx,
-                    void* sum, void* dot, Py_ssize_t n)
+    void layer_map(Py_ssize_t rows, const void* x, const void* w, const void* b, double eps, void* y, void* mean,
+                   void* rstd, Py_ssize_t n)
+    void layer_back(Py_ssize_t rows, const void* dy, const void* x, const void* mean, const void* rstd, const void* w,
+                    void* dx, void* sum, void* dot, Py_ssize_t n)
 
 cdef enum:
     LANES = 512  # numbers in a wide row, if C allows
@@ -88,21 +83,6 @@ cdef NormRows rows_of(const Norm* b, Py_ssize_t block, Bytes dy, Bytes out, floa
     return rows
 
 
-cdef void layer_sums(const Norm* b, const NormRows* p, Py_ssize_t first, Py_ssize_t rows, floating* kind) noexcept nogil:
-    """Gradients of some rows of layer norm, and what they add to the sums down the columns."""
-    cdef const floating* x = <floating*> p.x
-    cdef const floating* dy = <floating*> p.dy
-    cdef floating* dx = <floating*> p.out if b.out != NULL else <floating*> p.dot + b.lanes
-    cdef floating m, s, a, c
-    cdef Py_ssize_t r, C = b.C
-    for r in range(first, first + rows):
-        m, s = (<floating*> b.mean)[r] if b.mean != NULL else 0, (<floating*> b.rstd)[r]
-        row_sums(1, x, &m, dy, <floating*> b.weight, C, &c, &a)
-        layer_back(x, dy, m, s, a * s / C, c / C if b.mean != NULL else 0, <floating*> b.weight, dx, <floating*> p.sum,
-                   <floating*> p.dot, C)
-        x, dy, dx = x + C, dy + C, dx + (C if b.out != NULL else 0)
-
-
 cdef void sum_unit(const Norm* b, Py_ssize_t block, floating* kind) noexcept nogil:
     """Of one block and each channel: Σ dy and Σ dy·(x − mean), or the mean and squared deviations."""
     cdef Py_ssize_t C = b.C, rows = min(b.height, b.rows - block * b.height), first = min(b.lanes // C, rows), c, i
@@ -123,7 +103,9 @@ cdef void sum_unit(const Norm* b, Py_ssize_t block, floating* kind) noexcept nog
         p.m = shift
     memset(s, 0, 2 * b.lanes * sizeof(floating))
     if b.layered:
-        layer_sums(b, &p, block * b.height, rows, kind)
+        i = block * b.height
+        layer_back(rows, <floating*> p.dy, x, NULL if b.mean == NULL else <floating*> b.mean + i, <floating*> b.rstd + i,
+                   <floating*> b.weight, NULL if b.out == NULL else <floating*> p.out, s, q, C)
     else:
         norm_sums(kind, b.sums_kind, &p, b.lanes, rows * C)
     memset(total, 0, 2 * C * sizeof(double))
@@ -245,23 +227,10 @@ cdef void image(const Norm* b, Py_ssize_t n, floating* kind) noexcept nogil:
 
 cdef void layer_unit(const Norm* b, Py_ssize_t unit, floating* kind) noexcept nogil:
     """Some rows' mean, rstd and outputs of layer norm."""
-    cdef Py_ssize_t first = unit * b.height, rows = min(b.height, b.rows - first), r, C = b.C
-    cdef const floating* x = <floating*> b.x + first * C
-    cdef floating* rstd = <floating*> b.rstd + first
-    cdef floating m[DEPTH]
-    cdef floating shift[DEPTH]
-    cdef double part = 1. / C, square
-    row_sums(rows, x, NULL, NULL, NULL, C, m, NULL)
-    for r in range(rows):
-        m[r] = <floating> (m[r] * part) if b.mean != NULL else 0
-    row_sums(rows, x, m, NULL, NULL, C, shift, rstd)
-    for r in range(rows):
-        shift[r] = shift[r] / C if b.mean != NULL else 0  # what rounding left of the mean
-        square = max(rstd[r] * part - <double> shift[r] * shift[r], 0.)  # NaN stays
-        rstd[r] = <floating> (1 / sqrt(square + b.eps))
-        if b.mean != NULL:
-            (<floating*> b.mean)[first + r] = m[r] + (shift[r] if isfinite(shift[r]) else 0)
-    layer_map(rows, x, m, shift, rstd, <floating*> b.weight, <floating*> b.bias, <floating*> b.out + first * C, C)
+    cdef Py_ssize_t first = unit * b.height
+    layer_map(min(b.height, b.rows - first), <floating*> b.x + first * b.C, <floating*> b.weight, <floating*> b.bias,
+              b.eps, <floating*> b.out + first * b.C, NULL if b.mean == NULL else <floating*> b.mean + first,
+              <floating*> b.rstd + first, b.C)
 
 
 cdef void everything(Norm* b, Py_ssize_t _, floating* kind) noexcept nogil:

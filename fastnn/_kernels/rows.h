@@ -16,7 +16,6 @@
 #include "types.h"
 #define row_max(a, n) BY_TYPE(a, row_max)(a, n)
 #define row_dot(a, b, n) BY_TYPE(a, row_dot)(a, b, n)
-#define row_sums(rows, a, m, b, w, n, sum, dot) BY_TYPE(a, row_sums)(rows, a, m, b, w, n, sum, dot)
 
 #elif defined(REAL)
 #define V NAME(vector)
