@@ -21,9 +21,7 @@ enum { ADD = 1, RELU = 2, BACKWARD = 4, FIXED = 8 }; /* of norm_map, to be added
 
 typedef struct { /* arrays and wide rows of either dtype, those that the kind of loop needs */
     const void *x, *dy, *y;
-    void *out;
-    const void *m, *s, *t, *a, *c;
-    void *sum, *dot;
+    void *out, *m, *s, *t, *a, *c, *sum, *dot;
 } NormRows;
 
 #define TYPED "norm.h"
@@ -34,7 +32,7 @@ typedef struct { /* arrays and wide rows of either dtype, those that the kind of
 #define norm_map_d norm_map_f64
 
 #define layer_map(rows, x, ...) BY_TYPE(x, layer_map)(rows, x, __VA_ARGS__)
-#define layer_back(rows, dy, ...) BY_TYPE(dy, layer_back)(rows, dy, __VA_ARGS__)
+#define layer_back(rows, x, ...) BY_TYPE(x, layer_back)(rows, x, __VA_ARGS__)
 
 #elif defined(REAL)
 
@@ -126,7 +124,7 @@ static inline void NAME(layer_map)(ptrdiff_t rows, const REAL *x, const REAL *w,
     }
 }
 
-static inline void NAME(layer_back)(ptrdiff_t rows, const REAL *dy, const REAL *x, const REAL *mean, const REAL *rstd,
+static inline void NAME(layer_back)(ptrdiff_t rows, const REAL *x, const REAL *dy, const REAL *mean, const REAL *rstd,
     const REAL *w, REAL *dx, REAL *sum, REAL *dot, ptrdiff_t n) {
     for (ptrdiff_t r = 0; r < rows; r++, x += n, dy += n) {
         const REAL m = mean ? mean[r] : 0, s = rstd[r];

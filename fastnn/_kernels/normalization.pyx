@@ -34,12 +34,12 @@ cdef extern from "norm.h" nogil:
     enum: ADD, RELU, BACKWARD, FIXED
     ctypedef struct NormRows:
         Row x, dy, y, out, m, s, t, a, c, sum, dot
-    # macros, by the type of like, x or dy
+    # macros, by the type of like or x
     void norm_sums(const void* like, int kind, const NormRows* rows, Py_ssize_t lanes, Py_ssize_t size)
     void norm_map(const void* like, int kind, const NormRows* rows, Py_ssize_t lanes, Py_ssize_t size)
     void layer_map(Py_ssize_t rows, const void* x, const void* w, const void* b, double eps, void* y, void* mean,
                    void* rstd, Py_ssize_t n)
-    void layer_back(Py_ssize_t rows, const void* dy, const void* x, const void* mean, const void* rstd, const void* w,
+    void layer_back(Py_ssize_t rows, const void* x, const void* dy, const void* mean, const void* rstd, const void* w,
                     void* dx, void* sum, void* dot, Py_ssize_t n)
 
 cdef enum:
@@ -54,7 +54,7 @@ ctypedef struct Norm:
     int sums_kind, map_kind
     bint learns, layered, relu, training
     Bytes dy, x, y, out, g, mean, rstd, weight, bias, dweight, dbias, running_mean, running_var
-    double* sums  # two numbers a channel for each block, at least one block an image; those of the first are the result
+    double* sums  # two numbers a channel for each block, of each image; those of the first are the result
     Bytes wide  # five wide rows, the parameters of a pass, then OWN for each thread; or both for each thread's image
     Bytes plain  # weight 1 and bias 0
     double eps, momentum
@@ -70,16 +70,19 @@ cdef void repeat(floating* wide, const Norm* b) noexcept nogil:
 
 
 cdef NormRows rows_of(const Norm* b, Py_ssize_t block, Bytes dy, Bytes out, floating* kind) noexcept nogil:
-    """A block's arrays (those there are) and parameters."""
+    """A block's arrays (those there are), parameters and sums; of layer norm m and s are the statistics of its rows."""
     cdef Py_ssize_t start = block * b.height * b.C
     cdef floating* wide = <floating*> b.wide
     cdef NormRows rows
     rows.x, rows.dy, rows.y = <floating*> b.x + start, <floating*> dy + start, <floating*> b.y + start
-    rows.out = <floating*> out + start
+    rows.out = NULL if out == NULL else <floating*> out + start
     rows.m, rows.s, rows.t = wide, wide + b.lanes, wide + 2 * b.lanes
     rows.a, rows.c = wide + 3 * b.lanes, wide + 4 * b.lanes
     rows.sum = wide + (5 + OWN * (omp_get_thread_num() if b.threads > 1 else 0)) * b.lanes
     rows.dot = <floating*> rows.sum + b.lanes
+    if b.layered:
+        rows.m, rows.s = <floating*> b.mean + block * b.height, <floating*> b.rstd + block * b.height
+        rows.m = NULL if b.mean == NULL else rows.m
     return rows
 
 
@@ -103,9 +106,7 @@ cdef void sum_unit(const Norm* b, Py_ssize_t block, floating* kind) noexcept nog
         p.m = shift
     memset(s, 0, 2 * b.lanes * sizeof(floating))
     if b.layered:
-        i = block * b.height
-        layer_back(rows, <floating*> p.dy, x, NULL if b.mean == NULL else <floating*> b.mean + i, <floating*> b.rstd + i,
-                   <floating*> b.weight, NULL if b.out == NULL else <floating*> p.out, s, q, C)
+        layer_back(rows, x, p.dy, p.m, p.s, <floating*> b.weight, p.out, s, q, C)
     else:
         norm_sums(kind, b.sums_kind, &p, b.lanes, rows * C)
     memset(total, 0, 2 * C * sizeof(double))
@@ -130,7 +131,6 @@ cdef void sum_all(const Norm* b, floating* kind) noexcept nogil:
     cdef Py_ssize_t i, c, C = b.C
     cdef double n, m, delta
     cdef const double* more
-    memset(b.sums, 0, 2 * C * sizeof(double))
     share(<Unit> sum_part[floating], b, b.threads, b.threads)
     for i in range(1, b.blocks):
         more, n, m = b.sums + i * 2 * C, i * b.height, min(b.rows - i * b.height, b.height)
@@ -145,7 +145,11 @@ cdef void sum_all(const Norm* b, floating* kind) noexcept nogil:
 cdef void map_unit(const Norm* b, Py_ssize_t block, floating* kind) noexcept nogil:
     """The outputs, or the gradients of x, of one block."""
     cdef NormRows p = rows_of(b, block, b.dy, b.out, kind)
-    norm_map(kind, b.map_kind, &p, b.lanes, min(b.height, b.rows - block * b.height) * b.C)
+    cdef Py_ssize_t rows = min(b.height, b.rows - block * b.height)
+    if b.layered:
+        layer_map(rows, <floating*> p.x, <floating*> b.weight, <floating*> b.bias, b.eps, p.out, p.m, p.s, b.C)
+    else:
+        norm_map(kind, b.map_kind, &p, b.lanes, rows * b.C)
 
 
 cdef void learn(Norm* b, floating* kind) noexcept nogil:
@@ -215,7 +219,7 @@ cdef void image(const Norm* b, Py_ssize_t n, floating* kind) noexcept nogil:
     cdef Py_ssize_t start = n * b.rows * b.C * sizeof(floating), groups = n * (b.C // b.size) * sizeof(floating)
     if b.images >= b.threads:
         own.threads, own.wide = 1, b.wide + omp_get_thread_num() * (5 + OWN) * b.lanes * <Py_ssize_t> sizeof(floating)
-    own.sums += n * max(<Py_ssize_t> 1, b.blocks) * 2 * b.C
+    own.sums += n * b.blocks * 2 * b.C
     own.x, own.mean, own.rstd = b.x + start, b.mean + groups, b.rstd + groups
     own.dy = NULL if b.dy == NULL else b.dy + start
     own.out = NULL if b.out == NULL else b.out + start
@@ -225,17 +229,9 @@ cdef void image(const Norm* b, Py_ssize_t n, floating* kind) noexcept nogil:
         apply(&own, kind)
 
 
-cdef void layer_unit(const Norm* b, Py_ssize_t unit, floating* kind) noexcept nogil:
-    """Some rows' mean, rstd and outputs of layer norm."""
-    cdef Py_ssize_t first = unit * b.height
-    layer_map(min(b.height, b.rows - first), <floating*> b.x + first * b.C, <floating*> b.weight, <floating*> b.bias,
-              b.eps, <floating*> b.out + first * b.C, NULL if b.mean == NULL else <floating*> b.mean + first,
-              <floating*> b.rstd + first, b.C)
-
-
 cdef void everything(Norm* b, Py_ssize_t _, floating* kind) noexcept nogil:
     """All that is asked for."""
-    cdef Py_ssize_t n, c, step = max(<Py_ssize_t> 1, b.blocks) * 2 * b.C
+    cdef Py_ssize_t n, c, step = b.blocks * 2 * b.C
     cdef floating* plain = <floating*> b.plain
     for c in range(b.C):
         plain[c], plain[b.C + c] = 1, 0
@@ -244,7 +240,7 @@ cdef void everything(Norm* b, Py_ssize_t _, floating* kind) noexcept nogil:
     if b.rstd == NULL:  # sums alone
         b.mean, b.rstd = b.bias, b.bias
     if b.layered and b.dy == NULL:
-        share(<Unit> layer_unit[floating], b, b.blocks, b.threads)
+        share(<Unit> map_unit[floating], b, b.blocks, b.threads)
     elif b.layered:
         b.sums_kind = GRADIENTS
         sum_all(b, kind)
@@ -269,12 +265,12 @@ cdef Bytes like(cnp.ndarray x, cnp.ndarray a) except? NULL:
 
 cdef int cut_up(Norm* b, cnp.ndarray x, Py_ssize_t images) except -1:
     """Cut x, or each of its images, into blocks of wide rows."""
-    cdef Py_ssize_t group
+    cdef Py_ssize_t group, C
     check_rows(x)
     memset(b, 0, sizeof(Norm))
-    b.x, b.images, b.C, b.size = x.data, images, x.shape[1], 1
-    b.rows = x.size // b.C // images if b.C > 0 else 0
-    group = max(<Py_ssize_t> 1, min(LANES // max(<Py_ssize_t> 1, b.C), b.rows // 8))
+    b.x, b.images, b.C, b.size, C = x.data, images, x.shape[1], 1, max(<Py_ssize_t> 1, x.shape[1])
+    b.rows = x.size // C // images
+    group = max(<Py_ssize_t> 1, min(LANES // C, b.rows // 8))
     b.lanes, b.height = group * b.C, DEPTH * group
     return 0
 
@@ -315,12 +311,13 @@ cdef int gradients(Norm* b, cnp.ndarray x, cnp.ndarray dy, cnp.ndarray dweight, 
 cdef int run(Norm* b, cnp.ndarray x, int n_threads) except -1:
     """Get working memory, and start."""
     cdef Py_ssize_t n_sums, size = cnp.PyArray_ITEMSIZE(x)
+    if b.C == 0:
+        return 0
     if b.layered:
         b.lanes, b.height = b.C, DEPTH if b.dy != NULL else max(<Py_ssize_t> 1, min(<Py_ssize_t> DEPTH, CACHED // b.C))
-    b.blocks = parts(b.rows, b.height)
+    b.blocks = max(<Py_ssize_t> 1, parts(b.rows, b.height))
     b.threads = threads_for(2 * b.images * b.rows * b.C, n_threads)
-    n_sums = 2 * b.C * max(<Py_ssize_t> 1, b.blocks) * b.images if b.learns or b.dy != NULL else 0
-    n_sums = parts(n_sums, 8) * 8  # wide rows are aligned
+    n_sums = parts(2 * b.C * b.blocks * b.images, 8) * 8 if b.learns or b.dy != NULL else 0  # wide rows are aligned
     b.sums = <double*> scratch_acquire(8 * n_sums + ((5 + OWN) * b.threads * b.lanes + 2 * b.C) * size)
     b.wide = <Bytes> (b.sums + n_sums)
     b.plain = b.wide + (5 + OWN) * b.threads * b.lanes * size
