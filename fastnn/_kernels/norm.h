@@ -15,8 +15,9 @@
 #endif
 
 /* Sums of x - m and its square; of dy and dy * (x - m), dy as it is, or 0 where the output, found again or read from y,
-   is not positive, and then written to out. Outputs. Gradients of x, with or without those through the statistics. */
-enum { MOMENTS, GRADIENTS, GRADIENTS_OF_RELU, GRADIENTS_BY_Y };
+   is not positive, and then written to out; of dy alone. Outputs. Gradients of x, with or without those through the
+   statistics. */
+enum { MOMENTS, GRADIENTS, GRADIENTS_OF_RELU, GRADIENTS_BY_Y, PLAIN };
 enum { ADD = 1, RELU = 2, BACKWARD = 4, FIXED = 8 }; /* of norm_map, to be added up */
 
 typedef struct { /* arrays and wide rows of either dtype, those that the kind of loop needs */
@@ -46,12 +47,12 @@ TILE_INLINE void NAME(norm_sum_row)(const int kind, const int deep, const NormRo
         REAL total = sum[k], product = dot[k];
         UNROLLED for (int r = 0; r < deep; r++) {
             const ptrdiff_t j = k + r * lanes;
-            const REAL d = x[j] - m[k];
+            const REAL d = kind == PLAIN ? 0 : x[j] - m[k];
             REAL g = kind == MOMENTS ? d : dy[j];
             if (kind == GRADIENTS_OF_RELU) g = d * s[k] + t[k] <= 0 ? 0 : g;
             if (kind == GRADIENTS_BY_Y) out[j] = g = y[j] <= 0 ? 0 : g;
             total += g;
-            product += g * d;
+            if (kind != PLAIN) product += g * d;
         }
         sum[k] = total;
         dot[k] = product;
@@ -91,6 +92,7 @@ static inline void NAME(norm_sums)(int kind, const NormRows *p, ptrdiff_t lanes,
     switch (kind) {
     NORM_CASE(norm_sum_rows, MOMENTS) NORM_CASE(norm_sum_rows, GRADIENTS)
     NORM_CASE(norm_sum_rows, GRADIENTS_OF_RELU) NORM_CASE(norm_sum_rows, GRADIENTS_BY_Y)
+    NORM_CASE(norm_sum_rows, PLAIN)
     }
 }
 

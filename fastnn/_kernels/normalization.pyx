@@ -30,7 +30,7 @@ cnp.import_array()
 ctypedef void* Row
 
 cdef extern from "norm.h" nogil:
-    enum: MOMENTS, GRADIENTS, GRADIENTS_OF_RELU, GRADIENTS_BY_Y
+    enum: MOMENTS, GRADIENTS, GRADIENTS_OF_RELU, GRADIENTS_BY_Y, PLAIN
     enum: ADD, RELU, BACKWARD, FIXED
     ctypedef struct NormRows:
         Row x, dy, y, out, m, s, t, a, c, sum, dot
@@ -237,12 +237,10 @@ cdef void everything(Norm* b, Py_ssize_t _, floating* kind) noexcept nogil:
         plain[c], plain[b.C + c] = 1, 0
     b.weight = b.plain if b.weight == NULL else b.weight
     b.bias = <Bytes> (plain + b.C) if b.bias == NULL else b.bias
-    if b.rstd == NULL:  # sums alone
-        b.mean, b.rstd = b.bias, b.bias
     if b.layered and b.dy == NULL:
         share(<Unit> map_unit[floating], b, b.blocks, b.threads)
-    elif b.layered:
-        b.sums_kind = GRADIENTS
+    elif b.layered or b.rstd == NULL:
+        b.sums_kind = GRADIENTS if b.layered else PLAIN
         sum_all(b, kind)
     else:
         share(<Unit> image[floating], b, b.images, b.threads if b.images >= b.threads else 1)
