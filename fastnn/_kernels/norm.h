@@ -1,10 +1,11 @@
-/* Inner loops of normalization over `size` numbers in wide rows of `lanes`. Each kind of loop is an instance of its own,
-   without a branch inside, and the arrays do not overlap, but out may be dy: each number is read before it is written.
-   Sums take four wide rows side by side, which saves loads and stores of the sums; elsewhere, where parameters alone
-   would be saved, it gains nothing: memory sets the pace.
+/* Inner loops of batch norm over `size` numbers in wide rows of `lanes`, and of layer norm over rows. Each kind of loop
+   is an instance of its own, without a branch inside, and the arrays do not overlap, but out may be dy: each number is
+   read before it is written. Sums take four wide rows side by side, which saves loads and stores of the sums;
+   elsewhere, where parameters alone would be saved, it gains nothing: memory sets the pace.
 
-   The forward pass and a backward pass that finds the output's sign again must round alike: their (x - m) * s + t can be
-   contracted in one way only, and so can the gradient (x - m) * a + (dy * s + c). NaN fails a comparison and passes. */
+   The forward pass and a backward pass that finds the output's sign again must round alike: their (x - m) * s + t can
+   be contracted in one way only, and so can the gradient (x - m) * a + (dy * s + c). NaN fails a comparison and
+   passes. */
 #ifndef INDEPENDENT /* the file includes itself, once for each dtype */
 #include "rows.h"
 
@@ -31,7 +32,6 @@ typedef struct { /* arrays and wide rows of either dtype, those that the kind of
 #define norm_map(like, kind, rows, lanes, size) BY_TYPE(like, norm_map)(kind, rows, lanes, size)
 #define norm_map_f norm_map_f32
 #define norm_map_d norm_map_f64
-
 #define layer_map(rows, x, ...) BY_TYPE(x, layer_map)(rows, x, __VA_ARGS__)
 #define layer_back(rows, x, ...) BY_TYPE(x, layer_back)(rows, x, __VA_ARGS__)
 
@@ -122,7 +122,7 @@ static inline void NAME(layer_map)(ptrdiff_t rows, const REAL *x, const REAL *w,
     for (ptrdiff_t r = 0; r < rows; r++) {
         const REAL shift = m[r], rest = t[r], scale = rstd[r];
         INDEPENDENT
-        for (ptrdiff_t k = r * n; k < (r + 1) * n; k++) y[k] = (x[k] - shift - rest) * scale * w[k - r * n] + b[k - r * n];
+        for (ptrdiff_t k = 0; k < n; k++) y[r * n + k] = (x[r * n + k] - shift - rest) * scale * w[k] + b[k];
     }
 }
 

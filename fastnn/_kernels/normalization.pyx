@@ -9,16 +9,16 @@ from x in the backward pass, or if a residual was added, from y by the pass of t
 Sums run down a block in the array's dtype, lane by lane, then over lanes and blocks in float64. Variances come from
 deviations from a shift, the mean of the block's first wide row: with s = Σ(x − shift) and q = Σ(x − shift)² over n
 rows, the mean is shift + s/n, the sum of squared deviations q − s²/n. As n is at most DEPTH times the rows behind the
-shift, cancellation costs at most a factor DEPTH + 1, whatever the data. Blocks are merged in order (Chan, Golub, LeVeque,
-"Updating formulae and a pairwise algorithm for computing sample variances", 1979).
+shift, cancellation costs at most a factor DEPTH + 1, whatever the data. Blocks are merged in order (Chan, Golub,
+LeVeque, "Updating formulae and a pairwise algorithm for computing sample variances", 1979).
 
 Group norm is the same done image by image, with groups of channels merged; instance norm has groups of one channel.
 Threads share the images, so that an image is still in the cache when it is read again, or one image's blocks if there
 are fewer images than threads. Sums of the images are added in order.
 
-Layer norm takes each row, then in the first-level cache, three times (rows.h): mean, deviations from it, outputs; so
-does the backward pass, twice: two sums along the row, then its gradient, and what it adds to sums down columns, which
-are a block's as above."""
+Layer norm takes some rows, then in the first-level cache, three times: means, deviations from them (rows.h), outputs.
+Backward, each row is read twice: for two sums along it, then for its gradient and what it adds to the sums down the
+columns, which are a block's as above."""
 cimport numpy as cnp
 from cython cimport floating
 from libc.math cimport sqrt
@@ -233,7 +233,7 @@ cdef void everything(Norm* b, Py_ssize_t _, floating* kind) noexcept nogil:
     """All that is asked for."""
     cdef Py_ssize_t n, c, step = b.blocks * 2 * b.C
     cdef floating* plain = <floating*> b.plain
-    for c in range(b.C):
+    for c in range(b.C if b.rstd != NULL else 0):
         plain[c], plain[b.C + c] = 1, 0
     b.weight = b.plain if b.weight == NULL else b.weight
     b.bias = <Bytes> (plain + b.C) if b.bias == NULL else b.bias
@@ -275,8 +275,8 @@ cdef int cut_up(Norm* b, cnp.ndarray x, Py_ssize_t images) except -1:
 
 cdef int begin(Norm* b, bint layered, cnp.ndarray x, cnp.ndarray mean, cnp.ndarray rstd, cnp.ndarray weight=None,
                cnp.ndarray bias=None, cnp.ndarray out=None) except -1:
-    """Check arrays and cut x into blocks. Statistics are of rows if `layered`, with two axes of groups of an image, else
-    of channels."""
+    """Check arrays and cut x into blocks. Statistics are of rows if `layered`, with two axes of groups of an image,
+    else of channels."""
     cdef bint grouped = rstd is not None and rstd.ndim == 2
     cdef Py_ssize_t n
     if (x is None or rstd is None or mean is None and not layered or grouped and (layered or x.ndim != 4)
@@ -301,7 +301,7 @@ cdef int begin(Norm* b, bint layered, cnp.ndarray x, cnp.ndarray mean, cnp.ndarr
 cdef int gradients(Norm* b, cnp.ndarray x, cnp.ndarray dy, cnp.ndarray dweight, cnp.ndarray dbias) except -1:
     """Check what the backward pass has besides."""
     if dy is None or not b.layered and (dweight is None) != (dbias is None):
-        raise ValueError("kernel: a norm's gradient needs dy and, unless it is layer norm's, dweight_out with dbias_out")
+        raise ValueError("kernel: a norm's gradient needs dy and, but for layer norm's, dweight_out with dbias_out")
     b.dy, b.dweight, b.dbias = like(x, dy), vector(dweight, b.C, x), vector(dbias, b.C, x)
     return 0
 
@@ -332,8 +332,7 @@ def channel_sum(x, sum_out, int n_threads):
     if x is None or sum_out is None:
         raise ValueError("kernel: a sum needs its arrays")
     cut_up(&b, x, 1)
-    gradients(&b, x, x, sum_out, sum_out)
-    b.dweight = NULL
+    b.dy, b.dbias = b.x, vector(sum_out, b.C, x)
     run(&b, x, n_threads)
 
 

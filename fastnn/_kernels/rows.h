@@ -1,6 +1,6 @@
-/* Sums, inner products and maxima of rows, in vectors, the last of which overlaps the one before with zeros for what was
-   summed already; rows shorter than a vector number by number. Partial sums stay in registers, two chains of each taken
-   in turns, and are folded in a fixed order. NaN may be passed over by a maximum. */
+/* Sums, inner products and maxima of rows, in vectors, the last of which overlaps the one before with zeros for what
+   was summed already; rows shorter than a vector number by number. Partial sums stay in registers, two chains of each
+   taken in turns, and are folded in a fixed order. NaN may be passed over by a maximum. */
 #ifndef ROWS_LARGER /* the file includes itself, once for each dtype */
 #include <math.h>
 #include "tile.h"
