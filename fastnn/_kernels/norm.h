@@ -105,8 +105,8 @@ static inline void NAME(norm_map)(int kind, const NormRows *p, ptrdiff_t lanes, 
     }
 }
 
-/* Rows of layer norm, or without means of RMS norm: statistics and outputs of at most 64; gradients, if there is a place
-   for them, and what is added to the sums down the columns. */
+/* Rows of layer norm, or without means of RMS norm: statistics and outputs of at most 64; gradients, if there is a
+   place for them, and what is added to the sums down the columns. */
 static inline void NAME(layer_map)(ptrdiff_t rows, const REAL *x, const REAL *w, const REAL *b, double eps, REAL *y,
     REAL *mean, REAL *rstd, ptrdiff_t n) {
     REAL m[64] = {0}, t[64];

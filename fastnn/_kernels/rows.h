@@ -35,9 +35,9 @@ TILE_INLINE REAL NAME(rows_fold)(V v) {
 }
 
 /* Of R rows, R a literal: Σ g; and Σ g·(a − m), where g = b·w, b without w, a − m without b */
-#define ROWS_TERMS(T, i)                                                                                                  \
-    T d = *(const T *)(a + r * n + (i)) - (m ? m[r] : 0), g = d;                                                          \
-    if (b) g = *(const T *)(b + r * n + (i));                                                                             \
+#define ROWS_TERMS(T, i)                                                                                               \
+    T d = *(const T *)(a + r * n + (i)) - (m ? m[r] : 0), g = d;                                                       \
+    if (b) g = *(const T *)(b + r * n + (i));                                                                          \
     if (b && w) g *= *(const T *)(w + (i));
 TILE_INLINE void NAME(rows_of)(const int R, const REAL *a, const REAL *m, const REAL *b, const REAL *w, ptrdiff_t n,
     REAL *sum, REAL *dot) {
