@@ -121,6 +121,7 @@ static inline void NAME(layer_map)(ptrdiff_t rows, const REAL *x, const REAL *w,
     }
     for (ptrdiff_t r = 0; r < rows; r++) {
         const REAL shift = m[r], rest = t[r], scale = rstd[r];
+        prefetch(x + (rows + r) * n, n * sizeof(REAL)); /* the rows after these, while there is nothing to load */
         INDEPENDENT
         for (ptrdiff_t k = 0; k < n; k++) y[r * n + k] = (x[r * n + k] - shift - rest) * scale * w[k] + b[k];
     }
