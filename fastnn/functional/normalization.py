@@ -161,8 +161,9 @@ def _over_last(op: str, input: Tensor, normalized_shape: Sequence[int], weight: 
     D, eps = math.prod(over), float(np.finfo(input.dtype).eps) if eps is None else eps
     M, plain = input.numel() // max(D, 1), input.array.flags.c_contiguous or not layout.is_channels_last(input.array)
     if not plain and len(over) == 3:  # rows of whole images, in the order of their memory
-        turned = [t if t is None else permute(t, *range(t.ndim - 3), -2, -1, -3) for t in (input, weight, bias)]
-        return permute(_over_last(op, turned[0], turned[0].shape[1:], *turned[1:], eps, centred), 0, 3, 1, 2)
+        w, b = (None if t is None else permute(t, 1, 2, 0) for t in (weight, bias))
+        y = _over_last(op, permute(input, 0, 2, 3, 1), (*over[1:], over[0]), w, b, eps, centred)
+        return permute(y, 0, 3, 1, 2)
     order = layout.contiguous if plain else layout.channels_last
     return _normalized(op, input, weight, bias, lambda a: layout.contiguous(a).reshape(M, D),
                        lambda rows: order(rows.reshape(shape)), (M,), "layer_norm", eps, centred)[0]
