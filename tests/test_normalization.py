@@ -237,6 +237,19 @@ def test_group_and_instance_norm(rng, shape, groups):
               oracle=lambda x, w: by_groups(x, shape[1], 0.1) * over_rows(x, w))
 
 
+def test_layer_norm_of_images_in_either_memory_order(rng):
+    values = rng.standard_normal((2, 3, 4, 5)), *rng.standard_normal((2, 3, 4, 5))
+    results = []
+    for order in layout.contiguous, layout.channels_last:
+        x, w, b = (fastnn.tensor(v, requires_grad=True) for v in values)
+        y = F.layer_norm(fastnn.Tensor(order(values[0])) + 0 * x, (3, 4, 5), w, b)
+        (y * y * y).sum().backward()
+        results.append([y.array, x.grad.array, w.grad.array, b.grad.array])
+    assert layout.is_channels_last(results[1][0]) and not layout.is_channels_last(results[0][0])
+    for plain, last in zip(*results, strict=True):
+        close(last, plain)
+
+
 @pytest.mark.parametrize("first", [0, 1e4])
 @pytest.mark.parametrize("D", [3, 64, 768, 100_000])
 def test_rows_of_float32_survive_a_large_mean(rng, D, first):

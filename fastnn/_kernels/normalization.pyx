@@ -9,18 +9,19 @@ from x in the backward pass, or if a residual was added, from y by the pass of t
 Sums run down a block in the array's dtype, lane by lane, then over lanes and blocks in float64. Variances come from
 deviations from a shift, the mean of the block's first wide row: with s = Σ(x − shift) and q = Σ(x − shift)² over n
 rows, the mean is shift + s/n, the sum of squared deviations q − s²/n. As n is at most DEPTH times the rows behind the
-shift, cancellation costs at most a factor DEPTH + 1, whatever the data. Blocks are merged in pairs in an order fixed
-by shape (Chan, Golub, LeVeque, "Updating formulae and a pairwise algorithm for computing sample variances", 1979).
+shift, cancellation costs at most a factor DEPTH + 1, whatever the data. Blocks are merged in order (Chan, Golub,
+LeVeque, "Updating formulae and a pairwise algorithm for computing sample variances", 1979).
 
 Group norm is the same done image by image, with groups of channels merged; instance norm has groups of one channel.
 Threads share the images, so that an image is still in the cache when it is read again, or one image's blocks if there
 are fewer images than threads. Sums of the images are added in order.
 
-Layer norm takes each row, then in the first-level cache, three times: mean, deviations from it, outputs. Backward, two
-sums along each row give its gradient, and leave x̂ of a few rows, whose sums down columns are a block's as above."""
+Layer norm takes some rows, then in the first-level cache, three times: means, deviations from them (rows.h), outputs.
+Backward, each row is read twice: for two sums along it, then for its gradient and what it adds to the sums down the
+columns, which are a block's as above."""
 cimport numpy as cnp
 from cython cimport floating
-from libc.math cimport isfinite, sqrt
+from libc.math cimport sqrt
 from libc.string cimport memcpy, memset
 from fastnn._kernels.kernel cimport *
 
@@ -32,32 +33,30 @@ cdef extern from "norm.h" nogil:
     enum: MOMENTS, GRADIENTS, GRADIENTS_OF_RELU, GRADIENTS_BY_Y, PLAIN
     enum: ADD, RELU, BACKWARD, FIXED
     ctypedef struct NormRows:
-        Row x, dy, y, out, m, s, t, u, a, c, sum, dot
-    void norm_sums_f(int kind, const NormRows* rows, Py_ssize_t lanes, Py_ssize_t size)
-    void norm_sums_d(int kind, const NormRows* rows, Py_ssize_t lanes, Py_ssize_t size)
-    void norm_map_f(int kind, const NormRows* rows, Py_ssize_t lanes, Py_ssize_t size)
-    void norm_map_d(int kind, const NormRows* rows, Py_ssize_t lanes, Py_ssize_t size)
-
-cdef extern from "rows.h" nogil:
-    enum: ROW_SUM, ROW_DOT
-    double row(int op, const void* a, const void* b, Py_ssize_t n)  # a macro: by a's type
+        Row x, dy, y, out, m, s, t, a, c, sum, dot
+    # macros, by the type of like or x
+    void norm_sums(const void* like, int kind, const NormRows* rows, Py_ssize_t lanes, Py_ssize_t size)
+    void norm_map(const void* like, int kind, const NormRows* rows, Py_ssize_t lanes, Py_ssize_t size)
+    void layer_map(Py_ssize_t rows, const void* x, const void* w, const void* b, double eps, void* y, void* mean,
+                   void* rstd, Py_ssize_t n)
+    void layer_back(Py_ssize_t rows, const void* x, const void* dy, const void* mean, const void* rstd, const void* w,
+                    void* dx, void* sum, void* dot, Py_ssize_t n)
 
 cdef enum:
     LANES = 512  # numbers in a wide row, if C allows
     DEPTH = 64  # wide rows in a block
-    FEW = 4  # wide rows that layer norm takes together, if they are not longer than LONG,
-    LONG = 512
-    SHORT = 256  # and as wide as this if D allows
-    OWN = 2 + 2 * FEW  # wide rows of working memory for each thread
+    CACHED = 4096  # numbers in those rows that layer norm's outputs are made of together
+    OWN = 3  # wide rows of working memory for each thread
 
 ctypedef struct Norm:
     Py_ssize_t images, rows, C, size  # channels of a group
-    Py_ssize_t lanes, height, step, blocks  # of a wide row; rows of a block, and of those taken together
+    Py_ssize_t lanes, height, blocks  # of a wide row; rows of a block
     int sums_kind, map_kind
     bint learns, layered, relu, training
     Bytes dy, x, y, out, g, mean, rstd, weight, bias, dweight, dbias, running_mean, running_var
-    double* sums  # two numbers a channel for each block, at least one block an image; those of the first are the result
-    Bytes wide  # six wide rows, the parameters of a pass, then OWN for each thread; or both for each thread's image
+    double* sums  # two numbers a channel for each block, of each image; those of the first are the result
+    Bytes wide  # five wide rows, the parameters of a pass, then OWN for each thread; or both for each thread's image
+    Bytes plain  # weight 1 and bias 0
     double eps, momentum
     int threads
 
@@ -71,50 +70,26 @@ cdef void repeat(floating* wide, const Norm* b) noexcept nogil:
 
 
 cdef NormRows rows_of(const Norm* b, Py_ssize_t block, Bytes dy, Bytes out, floating* kind) noexcept nogil:
-    """A block's arrays (those there are) and parameters."""
+    """A block's arrays (those there are), parameters and sums; of layer norm m and s are the statistics of its rows."""
     cdef Py_ssize_t start = block * b.height * b.C
     cdef floating* wide = <floating*> b.wide
     cdef NormRows rows
     rows.x, rows.dy, rows.y = <floating*> b.x + start, <floating*> dy + start, <floating*> b.y + start
-    rows.out = <floating*> out + start
+    rows.out = NULL if out == NULL else <floating*> out + start
     rows.m, rows.s, rows.t = wide, wide + b.lanes, wide + 2 * b.lanes
-    rows.u, rows.a, rows.c = wide + 3 * b.lanes, wide + 4 * b.lanes, wide + 5 * b.lanes
-    rows.sum = wide + (6 + OWN * (omp_get_thread_num() if b.threads > 1 else 0)) * b.lanes
+    rows.a, rows.c = wide + 3 * b.lanes, wide + 4 * b.lanes
+    rows.sum = wide + (5 + OWN * (omp_get_thread_num() if b.threads > 1 else 0)) * b.lanes
     rows.dot = <floating*> rows.sum + b.lanes
+    if b.layered:
+        rows.m, rows.s = <floating*> b.mean + block * b.height, <floating*> b.rstd + block * b.height
+        rows.m = NULL if b.mean == NULL else rows.m
     return rows
-
-
-cdef void layer_back(const Norm* b, Py_ssize_t first, Py_ssize_t rows, floating* normalized) noexcept nogil:
-    """The gradients of a few rows of layer norm, and these rows normalized."""
-    cdef const floating* x = <floating*> b.x + first * b.C
-    cdef const floating* dy = <floating*> b.dy + first * b.C
-    cdef const floating* weight = <floating*> b.weight
-    cdef floating* g = normalized + FEW * b.lanes  # not in dx, where a miss would hold up the sums
-    cdef floating* dx = <floating*> b.out + first * b.C
-    cdef floating a[FEW * SHORT]
-    cdef floating c[FEW * SHORT]
-    cdef floating m, s
-    cdef Py_ssize_t r, j, C = b.C
-    for r in range(rows):
-        m, s = (<floating*> b.mean)[first + r] if b.mean != NULL else 0, (<floating*> b.rstd)[first + r]
-        for j in range(C):
-            normalized[r * C + j] = (x[r * C + j] - m) * s
-            if b.out != NULL:
-                g[r * C + j] = dy[r * C + j] * (weight[j] if weight != NULL else 1)
-    for r in range(rows if b.out != NULL else 0):
-        a[r] = <floating> row(ROW_DOT, g + r * C, normalized + r * C, C) / C
-        c[r] = <floating> row(ROW_SUM, g + r * C, g, C) / C if b.mean != NULL else 0
-    for r in range(rows if b.out != NULL else 0):
-        s = (<floating*> b.rstd)[first + r]
-        for j in range(r * C, (r + 1) * C):
-            dx[j] = (g[j] - c[r] - normalized[j] * a[r]) * s
 
 
 cdef void sum_unit(const Norm* b, Py_ssize_t block, floating* kind) noexcept nogil:
     """Of one block and each channel: Σ dy and Σ dy·(x − mean), or the mean and squared deviations."""
-    cdef Py_ssize_t C = b.C, rows = min(b.height, b.rows - block * b.height), step = b.step, c, i
-    cdef Py_ssize_t first = min(b.lanes // C, rows)
-    cdef NormRows p = rows_of(b, block, b.dy, b.g, kind)
+    cdef Py_ssize_t C = b.C, rows = min(b.height, b.rows - block * b.height), first = min(b.lanes // C, rows), c, i
+    cdef NormRows p = rows_of(b, block, b.dy, b.out if b.layered else b.g, kind)
     cdef const floating* x = <floating*> p.x
     cdef floating* s = <floating*> p.sum
     cdef floating* q = <floating*> p.dot
@@ -130,14 +105,10 @@ cdef void sum_unit(const Norm* b, Py_ssize_t block, floating* kind) noexcept nog
         repeat(shift, b)
         p.m = shift
     memset(s, 0, 2 * b.lanes * sizeof(floating))
-    for i in range(parts(rows, step)):
-        if b.layered:
-            layer_back(b, block * b.height + i * step, min(step, rows - i * step), shift)
-            p.x, p.dy = shift, <floating*> b.dy + (block * b.height + i * step) * C
-        if floating is float:
-            norm_sums_f(b.sums_kind, &p, b.lanes, min(step, rows - i * step) * C)
-        else:
-            norm_sums_d(b.sums_kind, &p, b.lanes, min(step, rows - i * step) * C)
+    if b.layered:
+        layer_back(rows, x, p.dy, p.m, p.s, <floating*> b.weight, p.out, s, q, C)
+    else:
+        norm_sums(kind, b.sums_kind, &p, b.lanes, rows * C)
     memset(total, 0, 2 * C * sizeof(double))
     for i in range(b.lanes // C):
         for c in range(C):
@@ -149,45 +120,36 @@ cdef void sum_unit(const Norm* b, Py_ssize_t block, floating* kind) noexcept nog
 
 
 cdef void sum_part(const Norm* b, Py_ssize_t part, floating* kind) noexcept nogil:
-    """sum_unit of a thread's blocks, the last first: the pass after it begins with what is still in the cache."""
-    cdef Py_ssize_t block
-    for block in range(cut(b.blocks, b.threads, part + 1) - 1, cut(b.blocks, b.threads, part) - 1, -1):
-        sum_unit(b, block, kind)
+    """sum_unit of a thread's blocks, the last first if a pass follows, which begins with what is still in the cache."""
+    cdef Py_ssize_t first = cut(b.blocks, b.threads, part), end = cut(b.blocks, b.threads, part + 1), block
+    for block in range(first, end):
+        sum_unit(b, block if b.layered else first + end - 1 - block, kind)
 
 
 cdef void sum_all(const Norm* b, floating* kind) noexcept nogil:
-    """sum_unit of all blocks, merged in pairs into the first."""
-    cdef Py_ssize_t pair, c, i, C = b.C, step = 1
-    cdef double n, m, delta, share_of_mean, share_of_square
-    cdef double* to
-    cdef double* from_
-    memset(b.sums, 0, 2 * C * sizeof(double))
+    """sum_unit of all blocks, merged in order into the first."""
+    cdef Py_ssize_t i, c, C = b.C
+    cdef double n, m, delta
+    cdef const double* more
     share(<Unit> sum_part[floating], b, b.threads, b.threads)
-    while step < b.blocks:
-        for pair in range(parts(b.blocks - step, 2 * step)):
-            i = pair * 2 * step
-            to, from_ = b.sums + i * 2 * C, b.sums + (i + step) * 2 * C
-            if b.sums_kind != MOMENTS:
-                for c in range(2 * C):
-                    to[c] += from_[c]
-                continue
-            n, m = step * b.height, min(b.rows - (i + step) * b.height, step * b.height)
-            share_of_mean, share_of_square = m / (n + m), n * m / (n + m)
-            for c in range(C):
-                delta = from_[c] - to[c]
-                to[c] += delta * share_of_mean
-                to[C + c] += from_[C + c] + delta * delta * share_of_square
-        step *= 2
+    for i in range(1, b.blocks):
+        more, n, m = b.sums + i * 2 * C, i * b.height, min(b.rows - i * b.height, b.height)
+        for c in range(2 * C if b.sums_kind != MOMENTS else 0):
+            b.sums[c] += more[c]
+        for c in range(C if b.sums_kind == MOMENTS else 0):
+            delta = more[c] - b.sums[c]
+            b.sums[c] += delta * (m / (n + m))
+            b.sums[C + c] += more[C + c] + delta * delta * (n * m / (n + m))
 
 
 cdef void map_unit(const Norm* b, Py_ssize_t block, floating* kind) noexcept nogil:
     """The outputs, or the gradients of x, of one block."""
     cdef NormRows p = rows_of(b, block, b.dy, b.out, kind)
-    cdef Py_ssize_t size = min(b.height, b.rows - block * b.height) * b.C
-    if floating is float:
-        norm_map_f(b.map_kind, &p, b.lanes, size)
+    cdef Py_ssize_t rows = min(b.height, b.rows - block * b.height)
+    if b.layered:
+        layer_map(rows, <floating*> p.x, <floating*> b.weight, <floating*> b.bias, b.eps, p.out, p.m, p.s, b.C)
     else:
-        norm_map_d(b.map_kind, &p, b.lanes, size)
+        norm_map(kind, b.map_kind, &p, b.lanes, rows * b.C)
 
 
 cdef void learn(Norm* b, floating* kind) noexcept nogil:
@@ -214,42 +176,36 @@ cdef void learn(Norm* b, floating* kind) noexcept nogil:
 
 
 cdef void apply(Norm* b, floating* kind) noexcept nogil:
-    """Derive an image's wide rows m, s, t and map x, or sum dy, derive u, a, c and map dy."""
+    """Derive an image's wide rows m, s, t and map x, or sum dy, derive a, c and map dy."""
     cdef Py_ssize_t g, c, C = b.C
     cdef floating* m = <floating*> b.wide
     cdef floating* s = m + b.lanes
     cdef floating* t = s + b.lanes
-    cdef floating* u = t + b.lanes
-    cdef floating* a = u + b.lanes
+    cdef floating* a = t + b.lanes
     cdef floating* shift = a + b.lanes
     cdef const floating* weight = <floating*> b.weight
-    cdef double rstd, scale, total, product
+    cdef double rstd, total, product
     for g in range(C // b.size):
-        rstd = (<floating*> b.rstd)[g]
         for c in range(g * b.size, (g + 1) * b.size):
-            m[c], t[c] = (<floating*> b.mean)[g], (<floating*> b.bias)[c] if b.bias != NULL else 0
-            s[c] = <floating> (rstd * (weight[c] if weight != NULL else 1))
+            m[c], t[c], s[c] = (<floating*> b.mean)[g], (<floating*> b.bias)[c], (<floating*> b.rstd)[g] * weight[c]
     for c in range(3):
         repeat(m + c * b.lanes, b)
     b.map_kind = (ADD if b.y != NULL else 0) + (RELU if b.relu else 0)
     if b.dy != NULL:
         b.sums_kind = GRADIENTS_BY_Y if b.y != NULL else GRADIENTS_OF_RELU if b.relu else GRADIENTS
         b.map_kind = BACKWARD + (RELU if b.relu and b.y == NULL else 0) + (0 if b.training else FIXED)
-        if b.training or b.dweight != NULL or b.y != NULL:
+        if b.training or b.dbias != NULL or b.y != NULL:
             sum_all(b, kind)
         for g in range(C // b.size):
             rstd, total, product = (<floating*> b.rstd)[g], 0, 0
             for c in range(g * b.size, (g + 1) * b.size):
-                scale = weight[c] if weight != NULL else 1
-                total += scale * b.sums[c]
-                product += scale * b.sums[C + c]
+                total += weight[c] * b.sums[c]
+                product += weight[c] * b.sums[C + c]
                 b.sums[C + c] *= rstd
             for c in range(g * b.size, (g + 1) * b.size):
-                u[c] = s[c]
-                if b.training:
-                    a[c] = <floating> (-rstd * rstd * rstd * product / (b.rows * b.size))
-                    shift[c] = <floating> (-rstd * total / (b.rows * b.size))
-        for c in range(3, 6 if b.training else 4):
+                a[c] = <floating> (-rstd * rstd * rstd * product / (b.rows * b.size))
+                shift[c] = <floating> (-rstd * total / (b.rows * b.size))
+        for c in range(3, 5):
             repeat(m + c * b.lanes, b)
         if b.y != NULL:
             b.dy = b.g
@@ -262,8 +218,8 @@ cdef void image(const Norm* b, Py_ssize_t n, floating* kind) noexcept nogil:
     cdef Norm own = b[0]
     cdef Py_ssize_t start = n * b.rows * b.C * sizeof(floating), groups = n * (b.C // b.size) * sizeof(floating)
     if b.images >= b.threads:
-        own.threads, own.wide = 1, b.wide + omp_get_thread_num() * (6 + OWN) * b.lanes * <Py_ssize_t> sizeof(floating)
-    own.sums += n * max(<Py_ssize_t> 1, b.blocks) * 2 * b.C
+        own.threads, own.wide = 1, b.wide + omp_get_thread_num() * (5 + OWN) * b.lanes * <Py_ssize_t> sizeof(floating)
+    own.sums += n * b.blocks * 2 * b.C
     own.x, own.mean, own.rstd = b.x + start, b.mean + groups, b.rstd + groups
     own.dy = NULL if b.dy == NULL else b.dy + start
     own.out = NULL if b.out == NULL else b.out + start
@@ -273,130 +229,99 @@ cdef void image(const Norm* b, Py_ssize_t n, floating* kind) noexcept nogil:
         apply(&own, kind)
 
 
-cdef void add_images(const Norm* b, floating* kind) noexcept nogil:
-    """The gradients of weight and bias, of those that are wanted."""
-    cdef Py_ssize_t n, c, step = max(<Py_ssize_t> 1, b.blocks) * 2 * b.C
-    for n in range(1, b.images if b.dbias != NULL or b.dweight != NULL else 0):
+cdef void everything(Norm* b, Py_ssize_t _, floating* kind) noexcept nogil:
+    """All that is asked for."""
+    cdef Py_ssize_t n, c, step = b.blocks * 2 * b.C
+    cdef floating* plain = <floating*> b.plain
+    for c in range(b.C if b.rstd != NULL else 0):
+        plain[c], plain[b.C + c] = 1, 0
+    b.weight = b.plain if b.weight == NULL else b.weight
+    b.bias = <Bytes> (plain + b.C) if b.bias == NULL else b.bias
+    if b.layered and b.dy == NULL:
+        share(<Unit> map_unit[floating], b, b.blocks, b.threads)
+    elif b.layered or b.rstd == NULL:
+        b.sums_kind = GRADIENTS if b.layered else PLAIN
+        sum_all(b, kind)
+    else:
+        share(<Unit> image[floating], b, b.images, b.threads if b.images >= b.threads else 1)
+    for n in range(1, b.images if b.dbias != NULL else 0):
         for c in range(2 * b.C):
             b.sums[c] += b.sums[n * step + c]
-    for c in range(b.C):
-        if b.dbias != NULL:
-            (<floating*> b.dbias)[c] = <floating> b.sums[c]
-        if b.dweight != NULL:
-            (<floating*> b.dweight)[c] = <floating> b.sums[b.C + c]
+    for c in range(b.C if b.dbias != NULL else 0):
+        (<floating*> b.dbias)[c] = <floating> b.sums[c]
+    for c in range(b.C if b.dweight != NULL else 0):
+        (<floating*> b.dweight)[c] = <floating> b.sums[b.C + c]
 
 
-cdef void layer_unit(const Norm* b, Py_ssize_t unit, floating* kind) noexcept nogil:
-    """A few rows' outputs of layer norm."""
-    cdef Py_ssize_t first = unit * b.step, rows = min(b.step, b.rows - first), r, j, C = b.C
-    cdef const floating* x = <floating*> b.x + first * C
-    cdef const floating* weight = <floating*> b.weight
-    cdef const floating* bias = <floating*> b.bias
-    cdef floating* y = <floating*> b.out + first * C
-    cdef floating* d = <floating*> rows_of(b, 0, b.x, b.out, kind).dot + b.lanes
-    cdef floating* rstd = <floating*> b.rstd + first
-    cdef floating m[FEW * SHORT]
-    cdef floating shift[FEW * SHORT]
-    cdef double square
-    for r in range(rows):
-        m[r] = <floating> row(ROW_SUM, x + r * C, x, C) / C if b.mean != NULL else 0
-    for r in range(rows):
-        for j in range(r * C, (r + 1) * C):
-            d[j] = x[j] - m[r]
-    for r in range(rows):
-        shift[r] = <floating> row(ROW_SUM, d + r * C, d, C) / C if b.mean != NULL else 0  # what rounding left of it
-        rstd[r] = <floating> row(ROW_DOT, d + r * C, d + r * C, C)
-    for r in range(rows):
-        if b.mean != NULL:
-            (<floating*> b.mean)[first + r] = m[r] + (shift[r] if isfinite(shift[r]) else 0)
-        square = rstd[r] if b.mean == NULL else max(rstd[r] - <double> shift[r] * shift[r] * C, 0.)  # NaN stays
-        rstd[r] = <floating> (1 / sqrt(square / C + b.eps))
-    for r in range(rows):
-        for j in range(C):
-            y[r * C + j] = ((d[r * C + j] - shift[r]) * rstd[r] * (weight[j] if weight != NULL else 1)
-                            + (bias[j] if bias != NULL else 0))
-
-
-cdef void all_images(const Norm* b, Py_ssize_t _, floating* kind) noexcept nogil:
-    """Everything that is asked for."""
-    cdef Norm own = b[0]
-    if not b.layered:
-        share(<Unit> image[floating], b, b.images, b.threads if b.images >= b.threads else 1)
-    elif b.dy == NULL:
-        share(<Unit> layer_unit[floating], b, parts(b.rows, b.step), b.threads)
-    else:
-        own.sums_kind = GRADIENTS
-        memset(b.wide, 0, b.lanes * sizeof(floating))  # x̂ has a mean of 0
-        sum_all(&own, kind)
-    add_images(b, kind)
-
-
-cdef Bytes data(cnp.ndarray a, cnp.ndarray x, bint whole) except? NULL:
-    """The data of `a`, NULL for None: an array like x if `whole`, else one number a channel of x."""
+cdef Bytes like(cnp.ndarray x, cnp.ndarray a) except? NULL:
+    """The data of an array like x, NULL for None."""
     if a is None:
         return NULL
-    if whole:
-        check_same(x, a)
-    else:
-        check_vector(a, x.shape[1], x)
+    check_same(x, a)
     return a.data
 
 
-cdef int begin(Norm* b, cnp.ndarray x, cnp.ndarray mean, cnp.ndarray rstd, bint layered) except -1:
-    """Check x, mean and rstd, and cut x into blocks. Statistics are of rows if `layered`, with two axes of groups of an
-    image, else of channels."""
+cdef int cut_up(Norm* b, cnp.ndarray x, Py_ssize_t images) except -1:
+    """Cut x, or each of its images, into blocks of wide rows."""
+    cdef Py_ssize_t group, C
+    check_rows(x)
+    memset(b, 0, sizeof(Norm))
+    b.x, b.images, b.C, b.size, C = x.data, images, x.shape[1], 1, max(<Py_ssize_t> 1, x.shape[1])
+    b.rows = x.size // C // images
+    group = max(<Py_ssize_t> 1, min(LANES // C, b.rows // 8))
+    b.lanes, b.height = group * b.C, DEPTH * group
+    return 0
+
+
+cdef int begin(Norm* b, bint layered, cnp.ndarray x, cnp.ndarray mean, cnp.ndarray rstd, cnp.ndarray weight=None,
+               cnp.ndarray bias=None, cnp.ndarray out=None) except -1:
+    """Check arrays and cut x into blocks. Statistics are of rows if `layered`, with two axes of groups of an image,
+    else of channels."""
     cdef bint grouped = rstd is not None and rstd.ndim == 2
+    cdef Py_ssize_t n
     if (x is None or rstd is None or mean is None and not layered or grouped and (layered or x.ndim != 4)
             or layered and x.ndim != 2 or (layered or grouped) and not x.size):
         raise ValueError("kernel: a norm needs an input, mean and rstd: batch norm (C,); group norm (N, G) and layer "
                          "norm (M,) of a 4-D and a 2-D input that are not empty")
-    cut_up(b, x, x.shape[0] if grouped else 1, SHORT if layered else LANES)
+    cut_up(b, x, x.shape[0] if grouped else 1)
+    b.layered, n = layered, b.rows if layered else b.C
     if grouped:
         check_plain(rstd)
         check_same(rstd, mean)
         if rstd.shape[0] != b.images or b.C % max(rstd.shape[1], 1) or is_f32(rstd) != is_f32(x):
             raise ValueError("kernel: mean and rstd must have a number of x's dtype for each image and group")
         b.size = b.C // rstd.shape[1]
-    for a in (mean, rstd) if not grouped else ():
-        if a is not None:
-            check_vector(a, b.rows if layered else b.C, x)
-    if layered:
-        b.layered, b.step = True, b.lanes // b.C * (FEW if b.lanes <= LONG else 1)
-    b.x, b.mean, b.rstd = x.data, NULL if mean is None else mean.data, rstd.data
+        b.mean, b.rstd = mean.data, rstd.data
+    else:
+        b.mean, b.rstd = vector(mean, n, x), vector(rstd, n, x)
+    b.weight, b.bias, b.out = vector(weight, b.C, x), vector(bias, b.C, x), like(x, out)
     return 0
 
 
-cdef int cut_up(Norm* b, cnp.ndarray x, Py_ssize_t images, Py_ssize_t width) except -1:
-    """Cut x, or each of its images, into blocks of wide rows, of about `width` numbers."""
-    cdef Py_ssize_t group
-    check_rows(x)
-    memset(b, 0, sizeof(Norm))
-    b.images, b.C, b.size = images, x.shape[1], 1
-    b.rows = x.size // b.C // images if b.C > 0 else 0
-    group = max(<Py_ssize_t> 1, min(width // max(<Py_ssize_t> 1, b.C), b.rows // 8))
-    b.lanes, b.height, b.step = group * b.C, DEPTH * group, DEPTH * group
-    b.blocks = parts(b.rows, b.height)
+cdef int gradients(Norm* b, cnp.ndarray x, cnp.ndarray dy, cnp.ndarray dweight, cnp.ndarray dbias) except -1:
+    """Check what the backward pass has besides."""
+    if dy is None or not b.layered and (dweight is None) != (dbias is None):
+        raise ValueError("kernel: a norm's gradient needs dy and, but for layer norm's, dweight_out with dbias_out")
+    b.dy, b.dweight, b.dbias = like(x, dy), vector(dweight, b.C, x), vector(dbias, b.C, x)
     return 0
 
 
-cdef int run(Unit single, Unit double_, Norm* b, cnp.ndarray x, int n_threads) except -1:
+cdef int run(Norm* b, cnp.ndarray x, int n_threads) except -1:
     """Get working memory, and start."""
-    cdef Py_ssize_t n_sums = parts(2 * b.C * max(<Py_ssize_t> 1, b.blocks) * b.images, 8) * 8  # wide rows are aligned
+    cdef Py_ssize_t n_sums, size = cnp.PyArray_ITEMSIZE(x)
+    if b.C == 0:
+        return 0
+    if b.layered:
+        b.lanes, b.height = b.C, DEPTH if b.dy != NULL else max(<Py_ssize_t> 1, min(<Py_ssize_t> DEPTH, CACHED // b.C))
+    b.blocks = max(<Py_ssize_t> 1, parts(b.rows, b.height))
     b.threads = threads_for(2 * b.images * b.rows * b.C, n_threads)
-    b.sums = <double*> scratch_acquire(8 * n_sums + (6 + OWN) * b.threads * b.lanes * cnp.PyArray_ITEMSIZE(x))
+    n_sums = parts(2 * b.C * b.blocks * b.images, 8) * 8 if b.learns or b.dy != NULL else 0  # wide rows are aligned
+    b.sums = <double*> scratch_acquire(8 * n_sums + ((5 + OWN) * b.threads * b.lanes + 2 * b.C) * size)
     b.wide = <Bytes> (b.sums + n_sums)
-    start(single, double_, x, b, 1, 1)
+    b.plain = b.wide + (5 + OWN) * b.threads * b.lanes * size
+    start(<Unit> everything[float], <Unit> everything[double], x, b, 1, 1)
     scratch_release(b.sums)
     return 0
-
-
-cdef void add_up(Norm* b, Py_ssize_t _, floating* kind) noexcept nogil:
-    """Sums of dy."""
-    cdef Py_ssize_t c
-    b.sums_kind = PLAIN
-    sum_all(b, kind)
-    for c in range(b.C):
-        (<floating*> b.dbias)[c] = <floating> b.sums[c]
 
 
 def channel_sum(x, sum_out, int n_threads):
@@ -406,9 +331,9 @@ def channel_sum(x, sum_out, int n_threads):
     cdef Norm b
     if x is None or sum_out is None:
         raise ValueError("kernel: a sum needs its arrays")
-    cut_up(&b, x, 1, LANES)
-    b.dy, b.dbias = (<cnp.ndarray> x).data, data(sum_out, x, False)
-    run(<Unit> add_up[float], <Unit> add_up[double], &b, x, n_threads)
+    cut_up(&b, x, 1)
+    b.dy, b.dbias = b.x, vector(sum_out, b.C, x)
+    run(&b, x, n_threads)
 
 
 def batch_norm_statistics(x, double eps, double momentum, mean_out, rstd_out, running_mean_out, running_var_out,
@@ -418,12 +343,12 @@ def batch_norm_statistics(x, double eps, double momentum, mean_out, rstd_out, ru
 
     x: (N, C) or (N, C, H, W), at least one row; the rest: (C,)."""
     cdef Norm b
-    begin(&b, x, mean_out, rstd_out, False)
+    begin(&b, False, x, mean_out, rstd_out)
     if b.rows == 0:
         raise ValueError("kernel: batch norm's statistics need a row")
-    b.running_mean, b.running_var = data(running_mean_out, x, False), data(running_var_out, x, False)
+    b.running_mean, b.running_var = vector(running_mean_out, b.C, x), vector(running_var_out, b.C, x)
     b.eps, b.momentum, b.learns = eps, momentum, True
-    run(<Unit> all_images[float], <Unit> all_images[double], &b, x, n_threads)
+    run(&b, x, n_threads)
 
 
 def batch_norm(x, mean, rstd, weight, bias, residual, bint relu, y_out, int n_threads):
@@ -431,10 +356,9 @@ def batch_norm(x, mean, rstd, weight, bias, residual, bint relu, y_out, int n_th
 
     residual is like x; it, weight and bias may be None."""
     cdef Norm b
-    begin(&b, x, mean, rstd, False)
-    b.weight, b.bias, b.relu = data(weight, x, False), data(bias, x, False), relu
-    b.y, b.out = data(residual, x, True), data(y_out, x, True)
-    run(<Unit> all_images[float], <Unit> all_images[double], &b, x, n_threads)
+    begin(&b, False, x, mean, rstd, weight, bias, y_out)
+    b.y, b.relu = like(x, residual), relu
+    run(&b, x, n_threads)
 
 
 def batch_norm_backward(dy, x, mean, rstd, weight, bias, y, bint relu, bint training, dx_out, dweight_out, dbias_out,
@@ -447,15 +371,12 @@ def batch_norm_backward(dy, x, mean, rstd, weight, bias, y, bint relu, bint trai
     added); then g, the residual's gradient, is written to g_out, which may be dy. dx_out may be None; so may
     dweight_out with dbias_out."""
     cdef Norm b
-    if ((dweight_out is None) != (dbias_out is None) or (training and dweight_out is None)
-            or (y is None) != (g_out is None) or dy is None):
-        raise ValueError("kernel: batch norm's gradient needs dy, dweight_out with dbias_out, in training both, and y "
-                         "with g_out")
-    begin(&b, x, mean, rstd, False)
-    b.weight, b.bias, b.relu, b.training = data(weight, x, False), data(bias, x, False), relu, training
-    b.dy, b.y, b.g, b.out = data(dy, x, True), data(y, x, True), data(g_out, x, True), data(dx_out, x, True)
-    b.dweight, b.dbias = data(dweight_out, x, False), data(dbias_out, x, False)
-    run(<Unit> all_images[float], <Unit> all_images[double], &b, x, n_threads)
+    if training and dweight_out is None or (y is None) != (g_out is None):
+        raise ValueError("kernel: batch norm's gradient needs dweight_out in training, and y with g_out")
+    begin(&b, False, x, mean, rstd, weight, bias, dx_out)
+    gradients(&b, x, dy, dweight_out, dbias_out)
+    b.y, b.g, b.relu, b.training = like(x, y), like(x, g_out), relu, training
+    run(&b, x, n_threads)
 
 
 def group_norm(x, weight, bias, double eps, y_out, mean_out, rstd_out, int n_threads):
@@ -464,22 +385,19 @@ def group_norm(x, weight, bias, double eps, y_out, mean_out, rstd_out, int n_thr
 
     x: (N, C, H, W), not empty; weight, bias: (C,) or None; mean, rstd: (N, G)."""
     cdef Norm b
-    begin(&b, x, mean_out, rstd_out, False)
-    b.weight, b.bias, b.out = data(weight, x, False), data(bias, x, False), data(y_out, x, True)
+    begin(&b, False, x, mean_out, rstd_out, weight, bias, y_out)
     b.eps, b.learns = eps, True
-    run(<Unit> all_images[float], <Unit> all_images[double], &b, x, n_threads)
+    run(&b, x, n_threads)
 
 
 def group_norm_backward(dy, x, mean, rstd, weight, dx_out, dweight_out, dbias_out, int n_threads):
     """dbias = Σ dy and dweight = Σ dy·x̂ over images and rows, x̂ = (x − mean)·rstd, and with means over each group of
     g = weight·dy, dx = rstd·(g − mean(g) − x̂·mean(g·x̂)). dx_out may be None; so may dweight_out with dbias_out."""
     cdef Norm b
-    if (dweight_out is None) != (dbias_out is None) or dy is None:
-        raise ValueError("kernel: group norm's gradient needs dy, and dweight_out with dbias_out")
-    begin(&b, x, mean, rstd, False)
-    b.weight, b.dy, b.out, b.training = data(weight, x, False), data(dy, x, True), data(dx_out, x, True), True
-    b.dweight, b.dbias = data(dweight_out, x, False), data(dbias_out, x, False)
-    run(<Unit> all_images[float], <Unit> all_images[double], &b, x, n_threads)
+    begin(&b, False, x, mean, rstd, weight, None, dx_out)
+    gradients(&b, x, dy, dweight_out, dbias_out)
+    b.training = True
+    run(&b, x, n_threads)
 
 
 def layer_norm(x, weight, bias, double eps, y_out, mean_out, rstd_out, int n_threads):
@@ -488,20 +406,17 @@ def layer_norm(x, weight, bias, double eps, y_out, mean_out, rstd_out, int n_thr
 
     x: (M, D), not empty; weight, bias: (D,) or None; mean, rstd: (M,)."""
     cdef Norm b
-    begin(&b, x, mean_out, rstd_out, True)
+    begin(&b, True, x, mean_out, rstd_out, weight, bias, y_out)
     if y_out is None:
         raise ValueError("kernel: layer norm needs y_out")
-    b.weight, b.bias, b.out, b.eps = data(weight, x, False), data(bias, x, False), data(y_out, x, True), eps
-    run(<Unit> all_images[float], <Unit> all_images[double], &b, x, n_threads)
+    b.eps = eps
+    run(&b, x, n_threads)
 
 
 def layer_norm_backward(dy, x, mean, rstd, weight, dx_out, dweight_out, dbias_out, int n_threads):
     """dbias, dweight and dx as group norm's, the means over each row; if mean is None RMS norm's, without the term
     mean(g). Outputs may be None."""
     cdef Norm b
-    if dy is None:
-        raise ValueError("kernel: layer norm's gradient needs dy")
-    begin(&b, x, mean, rstd, True)
-    b.weight, b.dy, b.out = data(weight, x, False), data(dy, x, True), data(dx_out, x, True)
-    b.dweight, b.dbias = data(dweight_out, x, False), data(dbias_out, x, False)
-    run(<Unit> all_images[float], <Unit> all_images[double], &b, x, n_threads)
+    begin(&b, True, x, mean, rstd, weight, None, dx_out)
+    gradients(&b, x, dy, dweight_out, dbias_out)
+    run(&b, x, n_threads)

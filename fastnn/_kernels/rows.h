@@ -1,61 +1,104 @@
-/* Sums, inner products and maxima of a row, in vectors, then in 16 bytes, then one by one; NaN may be passed over by a
-   maximum. Partial sums stay in registers and are folded in a fixed order. */
-#pragma once
+/* Sums, inner products and maxima of rows, in vectors, the last of which overlaps the one before with zeros for what
+   was summed already; rows shorter than a vector number by number. Partial sums stay in registers, two chains of each
+   taken in turns, and are folded in a fixed order. NaN may be passed over by a maximum. */
+#ifndef ROWS_LARGER /* the file includes itself, once for each dtype */
 #include <math.h>
 #include "tile.h"
 
-#if defined(__GNUC__)
-#define ROWS_MASK(type, lanes) __attribute__((vector_size(lanes * sizeof(type)))) type
-#define ROWS_LARGER(a, b) ((V) (((W) (a) & ((a) > (b))) | ((W) (b) & ~((a) > (b)))))
-#define ROWS_FEW(real) (16 / (int) sizeof(real))
-#define ROWS_TYPE(real, lanes) __attribute__((vector_size(lanes * sizeof(real)), aligned(sizeof(real)), may_alias)) real
+#ifdef __GNUC__
+#define ROWS_LARGER(a, b) ((V)(((NAME(bits))(a) & ((a) > (b))) | ((NAME(bits))(b) & ~((a) > (b)))))
 #else
-#define ROWS_MASK(type, lanes) type
 #define ROWS_LARGER(a, b) ((a) > (b) ? (a) : (b))
-#define ROWS_FEW(real) 1
-#define ROWS_TYPE(real, lanes) real
 #endif
+#define ROWS_SHORT 128 /* numbers in rows that are summed four side by side */
 
-enum { ROW_SUM, ROW_DOT, ROW_MAX };
+#define TYPED "rows.h"
+#include "types.h"
+#define row_max(a, n) BY_TYPE(a, row_max)(a, n)
+#define row_dot(a, b, n) BY_TYPE(a, row_dot)(a, b, n)
 
-/* Fold lanes w to 2·w − 1 into the first w; with w a literal these are vectors, too. */
-#define ROWS_HALVE(w, lanes)                                                                                              \
-    UNROLLED for (int j = 0; j < ((lanes) > w ? w : 0); j++)                                                              \
-        lane[j] = op == ROW_MAX ? (lane[j + w] > lane[j] ? lane[j + w] : lane[j]) : lane[j] + lane[j + w];
-/* Fold what begins at i into `total`, by `lanes` at a time; returns where it stopped. */
-#define ROWS_STEP(name, real, whole, lanes)                                                                               \
-    TILE_INLINE ptrdiff_t name(int op, const real *a, const real *b, ptrdiff_t i, ptrdiff_t n, real *total) {             \
-        typedef ROWS_TYPE(real, (lanes)) V;                                                                               \
-        typedef ROWS_MASK(whole, (lanes)) W;                                                                              \
-        const real start = op == ROW_MAX ? (real) -INFINITY : (real) 0;                                                   \
-        V s[2] = {(V){0} + start, (V){0} + start};                                                                        \
-        if (n - i < (lanes)) return i;                                                                                    \
-        for (; n - i >= (lanes); i += (lanes)) {                                                                          \
-            const V x = *(const V *) (a + i);                                                                             \
-            V next = s[0]; /* two chains of sums, taken in turns */                                                       \
-            if (op == ROW_SUM) next += x;                                                                                 \
-            else if (op == ROW_DOT) next += x * *(const V *) (b + i);                                                     \
-            else next = ROWS_LARGER(x, next);                                                                             \
-            s[0] = s[1], s[1] = next;                                                                                     \
-        }                                                                                                                 \
-        if (op == ROW_MAX) s[0] = ROWS_LARGER(s[1], s[0]);                                                                \
-        else s[0] += s[1];                                                                                                \
-        real lane[lanes];                                                                                                 \
-        memcpy(lane, s, sizeof lane);                                                                                     \
-        ROWS_HALVE(8, lanes) ROWS_HALVE(4, lanes) ROWS_HALVE(2, lanes) ROWS_HALVE(1, lanes)                               \
-        *total = op == ROW_MAX ? (lane[0] > *total ? lane[0] : *total) : *total + lane[0];                                \
-        return i;                                                                                                         \
+#elif defined(REAL)
+#define V NAME(vector)
+#define L NAME(LANES)
+
+TILE_INLINE REAL NAME(rows_fold)(V v) {
+    REAL lane[L];
+    *(V *)lane = v;
+#if VECTOR_BYTES
+    if (L >= 4) { /* in vectors, which GCC does not find by itself */
+        NAME(four) sum = *(const NAME(four) *)lane;
+        UNROLLED for (int j = 4; j < L; j += 4) sum += *(const NAME(four) *)(lane + j);
+        return (sum[0] + sum[2]) + (sum[1] + sum[3]);
     }
-#define ROWS(sfx, real, whole)                                                                                            \
-    ROWS_STEP(rows_full_##sfx, real, whole, LANES_##sfx)                                                                  \
-    ROWS_STEP(rows_few_##sfx, real, whole, ROWS_FEW(real))                                                                \
-    TILE_INLINE real row_##sfx(int op, const real *a, const real *b, ptrdiff_t n) {                                       \
-        real total = op == ROW_MAX ? (real) -INFINITY : (real) 0;                                                         \
-        ptrdiff_t i = rows_few_##sfx(op, a, b, rows_full_##sfx(op, a, b, 0, n, &total), n, &total);                       \
-        for (; i < n; i++)                                                                                                \
-            total = op == ROW_SUM ? total + a[i] : op == ROW_DOT ? total + a[i] * b[i] : a[i] > total ? a[i] : total;     \
-        return total;                                                                                                     \
+#endif
+    return L == 2 ? lane[0] + lane[1] : lane[0];
+}
+
+/* Of R rows, R a literal: Σ g; and Σ g·(a − m), where g = b·w, b without w, a − m without b */
+#define ROWS_TERMS(T, i)                                                                                               \
+    T d = *(const T *)(a + r * n + (i)) - (m ? m[r] : 0), g = d;                                                       \
+    if (b) g = *(const T *)(b + r * n + (i));                                                                          \
+    if (b && w) g *= *(const T *)(w + (i));
+TILE_INLINE void NAME(rows_of)(const int R, const REAL *a, const REAL *m, const REAL *b, const REAL *w, ptrdiff_t n,
+    REAL *sum, REAL *dot) {
+    V s[4][2], q[4][2];
+    const ptrdiff_t whole = n - n % L;
+    UNROLLED for (int r = 0; r < R; r++) s[r][0] = s[r][1] = q[r][0] = q[r][1] = (V){0};
+    for (ptrdiff_t i = 0; i < whole; i += L)
+        UNROLLED for (int r = 0; r < R; r++) {
+            ROWS_TERMS(V, i)
+            const V next = s[r][0] + g, then = q[r][0] + g * d;
+            s[r][0] = s[r][1], s[r][1] = next, q[r][0] = q[r][1], q[r][1] = then;
+        }
+    UNROLLED for (int r = 0; r < R; r++) {
+        if (whole && whole < n) {
+            const NAME(bits) mask = *(const NAME(bits) *)(NAME(last) + 64 / sizeof(REAL) - L + n - whole);
+            ROWS_TERMS(V, n - L)
+            g = (V)((NAME(bits))g & mask), d = (V)((NAME(bits))d & mask);
+            s[r][0] += g, q[r][0] += g * d;
+        }
+        REAL total = 0, product = 0;
+        if (whole) total = NAME(rows_fold)(s[r][0] + s[r][1]), product = dot ? NAME(rows_fold)(q[r][0] + q[r][1]) : 0;
+        else for (ptrdiff_t i = 0; i < n; i++) {
+            ROWS_TERMS(REAL, i)
+            total += g, product += g * d;
+        }
+        sum[r] = total;
+        if (dot) dot[r] = product;
     }
-ROWS(f32, float, int32_t)
-ROWS(f64, double, int64_t)
-#define row(op, a, b, n) _Generic((a), const float *: row_f32, float *: row_f32, default: row_f64)(op, a, b, n)
+}
+
+/* These of many rows */
+TILE_INLINE void NAME(row_sums)(ptrdiff_t rows, const REAL *a, const REAL *m, const REAL *b, const REAL *w, ptrdiff_t n,
+    REAL *sum, REAL *dot) {
+    for (ptrdiff_t r = 0, R; r < rows; r += R, a += R * n, b += b ? R * n : 0, m += m ? R : 0, dot += dot ? R : 0) {
+        R = n <= ROWS_SHORT && rows - r >= 4 ? 4 : 1;
+        if (R == 4) NAME(rows_of)(4, a, m, b, w, n, sum + r, dot);
+        else NAME(rows_of)(1, a, m, b, w, n, sum + r, dot);
+    }
+}
+
+/* Σ a·b, Σ a without b */
+TILE_INLINE REAL NAME(row_dot)(const REAL *a, const REAL *b, ptrdiff_t n) {
+    REAL sum = 0, dot = 0;
+    NAME(rows_of)(1, a, NULL, b, NULL, n, &sum, b ? &dot : NULL);
+    return b ? dot : sum;
+}
+
+TILE_INLINE REAL NAME(row_max)(const REAL *a, ptrdiff_t n) {
+    REAL lane[L], most = (REAL)-INFINITY;
+    if (n < L) for (ptrdiff_t i = 0; i < n; i++) most = a[i] > most ? a[i] : most;
+    else {
+        V s[2] = {*(const V *)a, *(const V *)(a + n - L)};
+        for (ptrdiff_t i = 0; i + L <= n; i += L) {
+            const V x = *(const V *)(a + i), next = ROWS_LARGER(s[0], x);
+            s[0] = s[1], s[1] = next;
+        }
+        *(V *)lane = ROWS_LARGER(s[1], s[0]);
+        UNROLLED for (int j = 0; j < L; j++) most = lane[j] > most ? lane[j] : most;
+    }
+    return most;
+}
+#undef V
+#undef L
+#endif

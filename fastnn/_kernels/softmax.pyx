@@ -16,8 +16,8 @@ cdef extern from "vmath.h" nogil:
     double vm_exp(double x)  # a macro: float gives float
 
 cdef extern from "rows.h" nogil:
-    enum: ROW_SUM, ROW_DOT, ROW_MAX
-    double row(int op, const void* a, const void* b, Py_ssize_t n)  # a macro: by a's type
+    double row_dot(const void* a, const void* b, Py_ssize_t n)  # macros, by the type of a
+    double row_max(const void* a, Py_ssize_t n)
 
 cdef enum:
     BLOCK = 4096  # elements in a block of rows
@@ -53,13 +53,11 @@ cdef void cross_entropy_row(const Job* job, Py_ssize_t r, const floating* x, flo
             dx[j] = 0
         return
     hard = <floating> job.hard * (1 if weight == NULL else weight[t])
-    s = <floating> row(ROW_SUM, dx, dx, D)
+    w = 0 if soft == 0 else D if weight == NULL else <floating> row_dot(weight, NULL, D)
+    s = <floating> row_dot(dx, NULL, D)
     log_s = log(s)
     loss[0] = hard * (log_s - (x[t] - top))
-    if soft > 0:
-        s = (hard + soft * (<floating> D if weight == NULL else <floating> row(ROW_SUM, weight, weight, D))) / s
-    else:
-        s = hard / s
+    s = (hard + soft * w) / s
     for j in range(D):
         dx[j] *= s
     dx[t] -= hard
@@ -81,7 +79,7 @@ cdef void block(const Job* job, Py_ssize_t unit, floating* kind) noexcept nogil:
     cdef floating s
     if job.op == SOFTMAX or job.op == LOG_SOFTMAX or job.op == CROSS_ENTROPY:
         for r in range(rows):
-            top[r] = <floating> row(ROW_MAX, x + r * D, x + r * D, D)
+            top[r] = <floating> row_max(x + r * D, D)
             for j in range(D):
                 out[r * D + j] = x[r * D + j] - top[r]
         for j in range(rows * D):
@@ -91,19 +89,19 @@ cdef void block(const Job* job, Py_ssize_t unit, floating* kind) noexcept nogil:
             out[j] = vm_exp(y[j])
     for r in range(rows):
         if job.op == SOFTMAX:
-            s = 1 / <floating> row(ROW_SUM, out, out, D)
+            s = 1 / <floating> row_dot(out, NULL, D)
             for j in range(D):
                 out[j] *= s
         elif job.op == SOFTMAX_BACKWARD:
-            s = <floating> row(ROW_DOT, x, y, D)
+            s = <floating> row_dot(x, y, D)
             for j in range(D):
                 out[j] = y[j] * (x[j] - s)
         elif job.op == LOG_SOFTMAX:
-            s = log(<floating> row(ROW_SUM, out, out, D))
+            s = log(<floating> row_dot(out, NULL, D))
             for j in range(D):
                 out[j] = (x[j] - top[r]) - s
         elif job.op == LOG_SOFTMAX_BACKWARD:
-            s = <floating> row(ROW_SUM, x, x, D)
+            s = <floating> row_dot(x, NULL, D)
             for j in range(D):
                 out[j] = x[j] - out[j] * s
         elif job.op == CROSS_ENTROPY:
@@ -157,16 +155,8 @@ def log_softmax_backward(cnp.ndarray dy not None, cnp.ndarray y not None, cnp.nd
     run(&job, LOG_SOFTMAX_BACKWARD, COST, dy, y, dx_out, n_threads)
 
 
-cdef double sum_of(const Job* job, const floating* numbers, bint by_target) noexcept nogil:
-    """Σ numbers[r] over the rows, or Σ numbers[target[r]], 1 for each without numbers, over those that count."""
-    cdef double total = 0
-    cdef Py_ssize_t r
-    for r in range(job.M):
-        if not by_target:
-            total += numbers[r]
-        elif job.target[r] != job.ignore_index:
-            total += 1 if numbers == NULL else numbers[job.target[r]]
-    return total
+cdef inline double number(Bytes numbers, Py_ssize_t i, bint single) noexcept:
+    return (<float*> numbers)[i] if single else (<double*> numbers)[i]
 
 
 def cross_entropy(cnp.ndarray x not None, cnp.ndarray target not None, cnp.ndarray weight, double label_smoothing,
@@ -178,6 +168,8 @@ def cross_entropy(cnp.ndarray x not None, cnp.ndarray target not None, cnp.ndarr
     IndexError, before anything is written, if a target is neither ignore_index nor a class."""
     cdef Job job
     cdef Py_ssize_t i
+    cdef double total = 0, weights = 0
+    cdef bint single = is_f32(x)
     if x.ndim != 2:
         raise ValueError("kernel: cross_entropy needs a matrix of logits")
     check_vector(loss_out, x.shape[0], x)
@@ -191,16 +183,17 @@ def cross_entropy(cnp.ndarray x not None, cnp.ndarray target not None, cnp.ndarr
         raise ValueError("kernel: target must be a C-contiguous int64 vector with one element a row")
     job.target = <const int64_t*> target.data
     for i in range(x.shape[0]):
-        if not 0 <= job.target[i] < x.shape[1] and job.target[i] != ignore_index:
+        if job.target[i] == ignore_index:
+            continue
+        if not 0 <= job.target[i] < x.shape[1]:
             raise IndexError(f"cross_entropy: Target {job.target[i]} is out of bounds. There are {x.shape[1]} classes")
+        weights += 1 if job.weight == NULL else number(job.weight, job.target[i], single)
     if x.shape[1] == 0:  # no row counts
         loss_out.fill(0)
     run(&job, CROSS_ENTROPY, COST, x, x, dx_out, n_threads)
-    cdef double* sums = <double*> sums_out.data
-    if is_f32(x):
-        sums[0], sums[1] = sum_of(&job, <float*> job.loss, False), sum_of(&job, <float*> job.weight, True)
-    else:
-        sums[0], sums[1] = sum_of(&job, <double*> job.loss, False), sum_of(&job, <double*> job.weight, True)
+    for i in range(x.shape[0]):
+        total += number(job.loss, i, single)
+    (<double*> sums_out.data)[0], (<double*> sums_out.data)[1] = total, weights
 
 
 def cross_entropy_backward(cnp.ndarray dloss not None, cnp.ndarray dx not None, cnp.ndarray dx_out not None,

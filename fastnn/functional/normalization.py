@@ -18,7 +18,7 @@ from fastnn.functional.arguments import check_float
 from fastnn.functional.conv import Convolved
 from fastnn.functional.elementwise import clamp, div, mul, pow, square
 from fastnn.functional.reduction import norm
-from fastnn.functional.shape import cat
+from fastnn.functional.shape import cat, permute
 from fastnn.tensor import Array, Tensor, changing, exclusive, ints, is_grad_enabled, lasting, pending, recipe_of, record
 
 __all__ = ["batch_norm", "group_norm", "instance_norm", "layer_norm", "local_response_norm", "normalize", "rms_norm"]
@@ -160,6 +160,10 @@ def _over_last(op: str, input: Tensor, normalized_shape: Sequence[int], weight: 
     _check_fit(op, input, over, {"weight": weight, "bias": bias})
     D, eps = math.prod(over), float(np.finfo(input.dtype).eps) if eps is None else eps
     M, plain = input.numel() // max(D, 1), input.array.flags.c_contiguous or not layout.is_channels_last(input.array)
+    if not plain and len(over) == 3:  # rows of whole images, in the order of their memory
+        w, b = (None if t is None else permute(t, 1, 2, 0) for t in (weight, bias))
+        y = _over_last(op, permute(input, 0, 2, 3, 1), (*over[1:], over[0]), w, b, eps, centred)
+        return permute(y, 0, 3, 1, 2)
     order = layout.contiguous if plain else layout.channels_last
     return _normalized(op, input, weight, bias, lambda a: layout.contiguous(a).reshape(M, D),
                        lambda rows: order(rows.reshape(shape)), (M,), "layer_norm", eps, centred)[0]
