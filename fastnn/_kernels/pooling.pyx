@@ -25,15 +25,15 @@ cdef extern from "pooling.h" nogil:
     ctypedef struct Window:
         Py_ssize_t at, taps, first, run
     ctypedef struct Pool:
-        int maximum, backward, narrow, uniform, blocks
+        int maximum, backward, merged, same, narrow, uniform, blocks
         int32_t kernel, down, right
-        Py_ssize_t C, height, width, tall, wide, row, col, units, phases, step, soon, each, tap_h, tap_w
+        Py_ssize_t C, height, width, tall, wide, row, col, units, phases, step, plane, soon, each, tap_h, tap_w
         const double* per_h
         const double* per_w
         const Window* h
         const Window* w
         const char* end
-        Bytes x, place, y, to
+        Bytes x, place, y, to, work
 
     enum:
         VECTOR_BYTES
@@ -86,6 +86,7 @@ cdef void scatter(const Job* s, Py_ssize_t n, floating* kind) noexcept nogil:
     """Of one image: the gradient of each maximum, added where it was found. (A place that is none goes nowhere.)"""
     cdef const Pool* p = &s.pool
     cdef Py_ssize_t C = p.C, row = p.width * C, size = p.height * row, before = n * p.tall * p.wide * C, i, j, c, at
+    cdef Py_ssize_t step = s.w.stride if C == 1 else 1, run = p.wide * C if s.w.stride == step else C
     cdef floating* dx = <floating*> p.y + n * size
     cdef const floating* dy = <floating*> p.x + before
     cdef const unsigned char* place = <unsigned char*> p.place + before
@@ -93,28 +94,38 @@ cdef void scatter(const Job* s, Py_ssize_t n, floating* kind) noexcept nogil:
     cdef Py_ssize_t[256] offsets
     memset(dx, 0, size * sizeof(floating))
     if not p.narrow:
-        for i in range(p.tall * p.wide * C):
-            at = pixel[i] * C + i % C
-            if <size_t> at < <size_t> size:
-                dx[at] += dy[i]
+        for i in range(p.tall * p.wide):
+            for c in range(C):
+                at = pixel[i * C + c] * C + c
+                if <size_t> at < <size_t> size:
+                    dx[at] += dy[i * C + c]
         return
     for i in range(256):
         offsets[i] = -(<Py_ssize_t> 1 << 62)  # far outside
         if i < s.h.kernel * s.w.kernel:
             offsets[i] = i // s.w.kernel * s.h.dilation * row + i % s.w.kernel * s.w.dilation * C
     for i in range(p.tall):
-        for j in range(p.wide):
+        for j in range(p.wide * C // run):
             at = (i * s.h.stride - s.h.padding) * row + (j * s.w.stride - s.w.padding) * C
-            for c in range(C):
-                if <size_t> (at + c + offsets[place[c]]) < <size_t> size:
-                    dx[at + c + offsets[place[c]]] += dy[c]
-            dy += C
-            place += C
+            for c in range(run):
+                if <size_t> (at + c * step + offsets[place[c]]) < <size_t> size:
+                    dx[at + c * step + offsets[place[c]]] += dy[c]
+            dy += run
+            place += run
 
 
 cdef bint fits(const Axis* a) noexcept:
     return min(a.kernel, a.stride, a.dilation, a.padding + 1) >= 1 and (
         max(a.kernel, a.stride, a.dilation, a.padding, a.size) < LARGEST)
+
+
+cdef bint same_size(const Pool* p, Py_ssize_t i) noexcept:
+    """Whether averages weigh the taps of elements i and i + phases alike."""
+    cdef Py_ssize_t a = p.w[i].at if p.backward else i, b = p.w[i + p.phases].at if p.backward else i + 1, j
+    for j in range(0 if p.uniform else p.w[i].taps if p.backward else 1):
+        if p.per_w[a + j * p.tap_w] != p.per_w[b + j * p.tap_w]:
+            return False
+    return True
 
 
 cdef int run(cnp.ndarray x, cnp.ndarray y, cnp.ndarray place, tuple geometry, bint padded, Py_ssize_t divisor,
@@ -136,6 +147,8 @@ cdef int run(cnp.ndarray x, cnp.ndarray y, cnp.ndarray place, tuple geometry, bi
     check_rows(x)
     check_rows(y)
     h.size, w.size, h.out, w.out = x.shape[2], x.shape[3], y.shape[2], y.shape[3]
+    if geometry is None and h.out == w.out == 1:  # all pixels are one row
+        h.size, w.size = 1, h.size * w.size
     cdef bint good = fits(h) and fits(w) and x.ndim == 4 and y.ndim == 4 and is_f32(x) == is_f32(y)
     good = good and x.shape[0] == y.shape[0] and x.shape[1] == y.shape[1]
     places, p.maximum, p.narrow = h.kernel * w.kernel, place is not None, 1
@@ -165,31 +178,36 @@ cdef int run(cnp.ndarray x, cnp.ndarray y, cnp.ndarray place, tuple geometry, bi
         p.kernel, p.down, p.right = <int32_t> w.size, <int32_t> (w.size * h.dilation), <int32_t> w.dilation
     p.place = p.to = p.y if place is None else place.data
     cdef Py_ssize_t size = cnp.PyArray_ITEMSIZE(x), lanes = max(VECTOR_BYTES // size, <Py_ssize_t> 1)
-    if backward and p.maximum and (not p.narrow or x.shape[0] >= FEW_IMAGES and (
-            p.C < lanes or (p.C < 2 * lanes and p.C != lanes or places > MANY_TAPS) and (
-                h.kernel > h.stride or w.kernel > w.stride))):
-        return start(<Unit> scatter[float], <Unit> scatter[double], x, &s, x.shape[0], threads)
     p.phases = min(w.stride, p.width) if backward else 1
     p.step = p.C * ((1 if backward else w.stride) if geometry else p.wide // p.width)
+    p.merged = p.step == p.C and (p.phases == 1 or p.phases == 2 and p.C * size < 16 and p.C < lanes)
+    p.plane = parts(p.width, 2) * p.C + lanes if p.merged and p.phases == 2 else 0
+    p.same = p.step == 0 and p.width >= 8 * p.wide
+    if backward and p.maximum and (not p.narrow or x.shape[0] >= FEW_IMAGES and (p.C < lanes and p.phases > 1 or (
+            p.C < 2 * lanes and p.C != lanes and p.phases > 1 or places > MANY_TAPS) and (
+                h.kernel > h.stride or w.kernel > w.stride))):
+        return start(<Unit> scatter[float], <Unit> scatter[double], x, &s, x.shape[0], threads)
     p.soon = p.each = 0
     if p.maximum and not backward and w.kernel > w.stride and cnp.PyArray_NBYTES(x) >= FAR:
         p.soon = h.kernel * w.size * p.C * size
         p.each = h.stride * w.size * p.C * size // p.width
     if geometry is None:
         h.kernel = w.kernel = 0
-    windows = <Window*> scratch_acquire((p.width + p.height) * sizeof(Window) + (h.out + w.out + 1) * sizeof(double))
+    cdef Py_ssize_t n_windows = p.width + p.height, n_per = h.out + w.out + 1
+    windows = <Window*> scratch_acquire(n_windows * sizeof(Window) + n_per * sizeof(double)
+                                        + threads * 2 * p.plane * size)
     p.w, p.h = windows, windows + p.width
-    per = <double*> (windows + p.width + p.height)
-    p.per_w, p.per_h = per, per + w.out
+    per = <double*> (windows + n_windows)
+    p.per_w, p.per_h, p.work = per, per + w.out, <Bytes> (per + n_per)
     p.uniform = lay(h, backward, padded, divisor, windows + p.width, per + w.out)
     p.uniform = lay(w, backward, padded, divisor != 0, windows, per) and p.uniform or p.maximum
-    for i in range(0 if p.narrow else p.width + p.height):
+    for i in range(0 if p.narrow else n_windows):
         windows[i].first = windows[i].at
     for i in range(p.width - 1, -1, -1):
         windows[i].run = 1
         after = &windows[i + p.phases]
         if i + p.phases < p.width and windows[i].taps == after.taps and windows[i].first == after.first and (
-                windows[i].at * p.C + p.step == after.at * p.C):
+                windows[i].at * p.C + p.step == after.at * p.C) and same_size(p, i):
             windows[i].run += after.run
     p.blocks = (VECTOR_BYTES and backward and p.uniform and is_f32(x) and p.C >= 4 and p.phases == h.stride == 2
                 and h.dilation == w.dilation == 1)
