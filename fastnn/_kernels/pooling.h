@@ -181,40 +181,41 @@ typedef struct {
     }
 
 /* A run of elements, all channels of each */
-#define POOL_RUN(rows, taps, known, one, some, full, two, four)                                                        \
+#define POOL_RUN(sfx, rows, taps, known)                                                                               \
     do for (; o < last; o += next, from += step, here += step, y += hop, to += hop * size) {                           \
         ptrdiff_t c = 0;                                                                                               \
         for (const char *b = soon + o * p->each, *const e = b + next * p->each; b < e; b += 64) PREFETCH(b, 0, 2);     \
-        for (; c + 4 * lanes <= C; c += 4 * lanes) four(POOL_CALL(rows, taps, known), y + c, to + c * size, sum);      \
-        for (; c + 2 * lanes <= C; c += 2 * lanes) two(POOL_CALL(rows, taps, known), y + c, to + c * size, sum);       \
+        for (; c + 4 * lanes <= C; c += 4 * lanes) pool_four_##sfx(POOL_CALL(rows, taps, known));                      \
+        for (; c + 2 * lanes <= C; c += 2 * lanes) pool_two_##sfx(POOL_CALL(rows, taps, known));                       \
         for (; C >= lanes && c < C; c += lanes) {                                                                      \
             if (c + lanes > C) c = C - lanes;                                                                          \
-            full(POOL_CALL(rows, taps, known), y + c, to + c * size, sum);                                             \
+            pool_full_##sfx(POOL_CALL(rows, taps, known));                                                             \
         }                                                                                                              \
         if (C >= lanes) continue;                                                                                      \
         const int width = C > few ? lanes : few, on = hop == pixel && o * pixel + width <= inside;                     \
         if ((const char *)(from + ((rows) - 1) * p->row + ((taps) - 1) * p->col + width) > p->end)                     \
-            for (; c < C; c++) one(POOL_CALL(rows, taps, known), y + c, to + c * size, sum);                           \
-        else if (on && C > few) full(POOL_CALL(rows, taps, known), y, to, sum);                                        \
-        else if (on) some(POOL_CALL(rows, taps, known), y, to, sum);                                                   \
+            for (; c < C; c++) pool_one_##sfx(POOL_CALL(rows, taps, known));                                           \
+        else if (on && C > few) pool_full_##sfx(POOL_CALL(rows, taps, known));                                         \
+        else if (on) pool_few_##sfx(POOL_CALL(rows, taps, known));                                                     \
         else if (C >= few)                                                                                             \
             for (; c < C; c += few) {                                                                                  \
                 if (c + few > C) c = C - few;                                                                          \
-                some(POOL_CALL(rows, taps, known), y + c, to + c * size, sum);                                         \
+                pool_few_##sfx(POOL_CALL(rows, taps, known));                                                          \
             }                                                                                                          \
         else {                                                                                                         \
-            some(POOL_CALL(rows, taps, known), spare, places, sum);                                                    \
+            pool_few_##sfx(POOL_TAPS(rows, taps, known), spare, places, sum);                                          \
             memcpy(y, spare, C * sizeof *y);                                                                           \
             if (op == POOL_MAXIMUM || op == POOL_EXACT) memcpy(to, places, C * size);                                  \
         }                                                                                                              \
     } while (0)
-#define POOL_CALL(rows, taps, known)                                                                                   \
+#define POOL_CALL(rows, taps, known) POOL_TAPS(rows, taps, known), y + c, to + c * size, sum
+#define POOL_TAPS(rows, taps, known)                                                                                   \
     p, op, rows, taps, known, all, per_h, p->per_w + (backward ? p->w[o].at : o), base, from + c, here + c
 
 /* Elements o to `end` of row i of image n, by literals for windows of 2x2 and 3x3 places. A function for each
    operation: in one, GCC runs out of registers for addresses */
-#define POOL_ROW(name, sfx, real, op_, ...)                                                                            \
-    POOL_APART int name(const Pool *p, ptrdiff_t n, ptrdiff_t i, ptrdiff_t begin, ptrdiff_t end) {                     \
+#define POOL_ROW(name, sfx, real, op_)                                                                                 \
+    POOL_APART int pool_##name##_##sfx(const Pool *p, ptrdiff_t n, ptrdiff_t i, ptrdiff_t begin, ptrdiff_t end) {      \
         enum { lanes = LANES_##sfx, few = FEW(real) };                                                                 \
         const int op = op_, backward = op == POOL_MEAN_BACKWARD || op == POOL_MAXIMUM_BACKWARD;                        \
         const Window h = p->h[i];                                                                                      \
@@ -245,13 +246,13 @@ typedef struct {
                 if (last > end) last = end;                                                                            \
                 const int same = op == POOL_MEAN_BACKWARD && p->same;                                                  \
                 const ptrdiff_t C = p->merged ? run * pixel : pixel, next = p->merged || same ? run * phases : phases; \
-                if (kind == 4 + 1 && backward) POOL_RUN(1, 1, 2, __VA_ARGS__);                                         \
-                else if (kind == 4 + 2 && backward) POOL_RUN(1, 2, 2, __VA_ARGS__);                                    \
-                else if (kind == 8 + 1 && backward) POOL_RUN(2, 1, 2, __VA_ARGS__);                                    \
-                else if (kind == 8 + 2) POOL_RUN(2, 2, 2, __VA_ARGS__);                                                \
-                else if (kind == 12 + 3) POOL_RUN(3, 3, 2, __VA_ARGS__);                                               \
-                else if (p->uniform && op <= POOL_MEAN_BACKWARD) POOL_RUN(h.taps, taps, 1, __VA_ARGS__);               \
-                else POOL_RUN(h.taps, taps, 0, __VA_ARGS__);                                                           \
+                if (kind == 4 + 1 && backward) POOL_RUN(sfx, 1, 1, 2);                                                 \
+                else if (kind == 4 + 2 && backward) POOL_RUN(sfx, 1, 2, 2);                                            \
+                else if (kind == 8 + 1 && backward) POOL_RUN(sfx, 2, 1, 2);                                            \
+                else if (kind == 8 + 2) POOL_RUN(sfx, 2, 2, 2);                                                        \
+                else if (kind == 12 + 3) POOL_RUN(sfx, 3, 3, 2);                                                       \
+                else if (p->uniform && op <= POOL_MEAN_BACKWARD) POOL_RUN(sfx, h.taps, taps, 1);                       \
+                else POOL_RUN(sfx, h.taps, taps, 0);                                                                   \
                 for (ptrdiff_t c = C; same && c < run * C; c += c)                                                     \
                     memcpy(begun + c, begun, (c < run * C - c ? c : run * C - c) * sizeof *y);                         \
             }                                                                                                          \
@@ -263,9 +264,6 @@ typedef struct {
     }
 
 /* A maximum is made anew if a NaN, or infinities of both signs, may be among its row's taps. */
-#define POOL_OP(name, sfx, real, op)                                                                                   \
-    POOL_ROW(pool_##name##_##sfx, sfx, real, op, pool_one_##sfx, pool_few_##sfx, pool_full_##sfx, pool_two_##sfx,      \
-             pool_four_##sfx)
 #define POOL(sfx, real, whole)                                                                                         \
     POOL_LANES(pool_four_##sfx, real, whole, LANES_##sfx, 4)                                                           \
     POOL_LANES(pool_two_##sfx, real, whole, LANES_##sfx, 2)                                                            \
@@ -273,11 +271,11 @@ typedef struct {
     POOL_LANES(pool_few_##sfx, real, whole, FEW(real), 1)                                                              \
     POOL_LANES(pool_one_##sfx, real, whole, 1, 1)                                                                      \
     POOL_GATHER(pool_gather_##sfx, real)                                                                               \
-    POOL_OP(mean, sfx, real, POOL_MEAN)                                                                                \
-    POOL_OP(mean_backward, sfx, real, POOL_MEAN_BACKWARD)                                                              \
-    POOL_OP(maximum, sfx, real, POOL_MAXIMUM)                                                                          \
-    POOL_OP(exact, sfx, real, POOL_EXACT)                                                                              \
-    POOL_OP(maximum_backward, sfx, real, POOL_MAXIMUM_BACKWARD)                                                        \
+    POOL_ROW(mean, sfx, real, POOL_MEAN)                                                                               \
+    POOL_ROW(mean_backward, sfx, real, POOL_MEAN_BACKWARD)                                                             \
+    POOL_ROW(maximum, sfx, real, POOL_MAXIMUM)                                                                         \
+    POOL_ROW(exact, sfx, real, POOL_EXACT)                                                                             \
+    POOL_ROW(maximum_backward, sfx, real, POOL_MAXIMUM_BACKWARD)                                                       \
     static void pool_row_##sfx(const Pool *p, ptrdiff_t n, ptrdiff_t i, ptrdiff_t o, ptrdiff_t end) {                  \
         if (p->maximum && p->backward) pool_maximum_backward_##sfx(p, n, i, o, end);                                   \
         else if (p->backward) pool_mean_backward_##sfx(p, n, i, o, end);                                               \

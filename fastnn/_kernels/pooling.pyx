@@ -119,18 +119,9 @@ cdef bint fits(const Axis* a) noexcept:
         max(a.kernel, a.stride, a.dilation, a.padding, a.size) < LARGEST)
 
 
-cdef bint same_size(const Pool* p, Py_ssize_t i) noexcept:
-    """Whether averages weigh the taps of elements i and i + phases alike."""
-    cdef Py_ssize_t a = p.w[i].at if p.backward else i, b = p.w[i + p.phases].at if p.backward else i + 1, j
-    for j in range(0 if p.uniform else p.w[i].taps if p.backward else 1):
-        if p.per_w[a + j * p.tap_w] != p.per_w[b + j * p.tap_w]:
-            return False
-    return True
-
-
 cdef int run(cnp.ndarray x, cnp.ndarray y, cnp.ndarray place, tuple geometry, bint padded, Py_ssize_t divisor,
              bint backward, int n_threads) except -1:
-    """x to y, or dy in `y` to dx in `x`. geometry: kernel, stride, padding, dilation; None: y's shape decides."""
+    """x to y, or dy in `y` to dx in `x`. geometry: kernel, stride, padding, dilation; no kernel: y's shape decides."""
     cdef Job s
     cdef Pool* p = &s.pool
     cdef Axis* h = &s.h
@@ -140,20 +131,21 @@ cdef int run(cnp.ndarray x, cnp.ndarray y, cnp.ndarray place, tuple geometry, bi
     cdef Window* windows
     cdef Window* after
     cdef double* per
+    cdef bint adaptive = geometry[0] is None
     (h.kernel, w.kernel), (h.stride, w.stride), (h.padding, w.padding), (h.dilation, w.dilation) = (
-        geometry or ((1, 1), (1, 1), (0, 0), (1, 1)))
+        ((1, 1), (1, 1), (0, 0), (1, 1)) if adaptive else geometry)
     if x is None or y is None:
         raise ValueError("kernel: a pooling needs its arrays")
     check_rows(x)
     check_rows(y)
     h.size, w.size, h.out, w.out = x.shape[2], x.shape[3], y.shape[2], y.shape[3]
-    if geometry is None and h.out == w.out == 1:  # all pixels are one row
+    if adaptive and h.out == w.out == 1:  # all pixels are one row
         h.size, w.size = 1, h.size * w.size
     cdef bint good = fits(h) and fits(w) and x.ndim == 4 and y.ndim == 4 and is_f32(x) == is_f32(y)
     good = good and x.shape[0] == y.shape[0] and x.shape[1] == y.shape[1]
     places, p.maximum, p.narrow = h.kernel * w.kernel, place is not None, 1
     if place is not None:
-        p.narrow = geometry is not None and places <= 256
+        p.narrow = not adaptive and places <= 256
         good = good and place.ndim == 4 and has_order(place, True) and h.size * w.size < LARGEST
         good = good and cnp.PyArray_TYPE(place) == (<int> cnp.NPY_UINT8 if p.narrow else <int> cnp.NPY_INT32)
         for axis in range(4 if good else 0):
@@ -179,7 +171,7 @@ cdef int run(cnp.ndarray x, cnp.ndarray y, cnp.ndarray place, tuple geometry, bi
     p.place = p.to = p.y if place is None else place.data
     cdef Py_ssize_t size = cnp.PyArray_ITEMSIZE(x), lanes = max(VECTOR_BYTES // size, <Py_ssize_t> 1)
     p.phases = min(w.stride, p.width) if backward else 1
-    p.step = p.C * ((1 if backward else w.stride) if geometry else p.wide // p.width)
+    p.step = p.C * (p.wide // p.width if adaptive else 1 if backward else w.stride)
     p.merged = p.step == p.C and (p.phases == 1 or p.phases == 2 and p.C * size < 16 and p.C < lanes)
     p.plane = parts(p.width, 2) * p.C + lanes if p.merged and p.phases == 2 else 0
     p.same = p.step == 0 and p.width >= 8 * p.wide
@@ -191,7 +183,7 @@ cdef int run(cnp.ndarray x, cnp.ndarray y, cnp.ndarray place, tuple geometry, bi
     if p.maximum and not backward and w.kernel > w.stride and cnp.PyArray_NBYTES(x) >= FAR:
         p.soon = h.kernel * w.size * p.C * size
         p.each = h.stride * w.size * p.C * size // p.width
-    if geometry is None:
+    if adaptive:
         h.kernel = w.kernel = 0
     cdef Py_ssize_t n_windows = p.width + p.height, n_per = h.out + w.out + 1
     windows = <Window*> scratch_acquire(n_windows * sizeof(Window) + n_per * sizeof(double)
@@ -201,13 +193,14 @@ cdef int run(cnp.ndarray x, cnp.ndarray y, cnp.ndarray place, tuple geometry, bi
     p.per_w, p.per_h, p.work = per, per + w.out, <Bytes> (per + n_per)
     p.uniform = lay(h, backward, padded, divisor, windows + p.width, per + w.out)
     p.uniform = lay(w, backward, padded, divisor != 0, windows, per) and p.uniform or p.maximum
+    p.merged = p.merged and p.uniform
     for i in range(0 if p.narrow else n_windows):
         windows[i].first = windows[i].at
     for i in range(p.width - 1, -1, -1):
         windows[i].run = 1
         after = &windows[i + p.phases]
         if i + p.phases < p.width and windows[i].taps == after.taps and windows[i].first == after.first and (
-                windows[i].at * p.C + p.step == after.at * p.C) and same_size(p, i):
+                windows[i].at * p.C + p.step == after.at * p.C):
             windows[i].run += after.run
     p.blocks = (VECTOR_BYTES and backward and p.uniform and is_f32(x) and p.C >= 4 and p.phases == h.stride == 2
                 and h.dilation == w.dilation == 1)
@@ -218,40 +211,23 @@ cdef int run(cnp.ndarray x, cnp.ndarray y, cnp.ndarray place, tuple geometry, bi
 
 
 def max_pool2d(x, y_out, cnp.ndarray place_out not None, kernel, stride, padding, dilation, n_threads):
-    """y[oh, ow] = max over (i, j) of x[oh·sH − pH + i·dH, ow·sW − pW + j·dW]; place = i·kW + j of the winner."""
+    """y[oh, ow] = max over (i, j) of x[oh·sH − pH + i·dH, ow·sW − pW + j·dW]; place = i·kW + j of the winner.
+
+    Without kernel y[o] = max x[⌊o·size/out⌋ : ⌈(o + 1)·size/out⌉] along H and W; place = h·W + w of the pixel."""
     run(x, y_out, place_out, (kernel, stride, padding, dilation), False, 0, False, n_threads)
 
 
 def max_pool2d_backward(dy, cnp.ndarray place not None, dx_out, kernel, stride, padding, dilation, n_threads):
-    """dx = Σ dy over the windows whose maximum was found here, as `place` tells."""
+    """dx = Σ dy over the windows, of whatever kind without kernel, whose maximum was found here, as `place` tells."""
     run(dx_out, dy, place, (kernel, stride, padding, dilation), False, 0, True, n_threads)
 
 
 def avg_pool2d(x, y_out, kernel, stride, padding, count_include_pad, divisor, n_threads):
-    """y = Σ x over the window / `divisor`; if that is 0, / the window's size, with padding counted or not."""
+    """y = Σ x over the window / `divisor`; if that is 0, / the window's size, with padding counted or not. Without
+    kernel windows are those of max_pool2d: a 1×1 output is the global average."""
     run(x, y_out, None, (kernel, stride, padding, (1, 1)), count_include_pad, divisor, False, n_threads)
 
 
 def avg_pool2d_backward(dy, dx_out, kernel, stride, padding, count_include_pad, divisor, n_threads):
     """dx = Σ over the windows that hold this element of dy / what the window was divided by."""
     run(dx_out, dy, None, (kernel, stride, padding, (1, 1)), count_include_pad, divisor, True, n_threads)
-
-
-def adaptive_avg_pool2d(x, y_out, n_threads):
-    """y[o] = the mean of x[⌊o·size/out⌋ : ⌈(o + 1)·size/out⌉] along H and W; a 1×1 output is the global average."""
-    run(x, y_out, None, None, False, 0, False, n_threads)
-
-
-def adaptive_avg_pool2d_backward(dy, dx_out, n_threads):
-    """dx = Σ over the windows that hold this element of dy / the window's size."""
-    run(dx_out, dy, None, None, False, 0, True, n_threads)
-
-
-def adaptive_max_pool2d(x, y_out, cnp.ndarray place_out not None, n_threads):
-    """The maximum of each of adaptive_avg_pool2d's windows; place = h·W + w of the pixel where it was found."""
-    run(x, y_out, place_out, None, False, 0, False, n_threads)
-
-
-def adaptive_max_pool2d_backward(dy, cnp.ndarray place not None, dx_out, n_threads):
-    """dx = Σ dy over the windows, of whatever kind, whose maximum was found at this pixel."""
-    run(dx_out, dy, place, None, False, 0, True, n_threads)
