@@ -12,7 +12,6 @@ to that place alone. Bandwidth is the limit, but for a maximum's forward pass ov
 cycle) and below 16 channels."""
 import math
 
-
 cimport numpy as cnp
 from cython cimport floating
 from libc.stdint cimport int32_t
@@ -44,6 +43,7 @@ cdef enum:
     LARGEST = 2147483647  # size of a window, a step or an image
     FEW_IMAGES = 4  # fewer are no units of work
     MANY_TAPS = 16  # more than scattering takes for one
+    LONG_ROW = 256  # pixels that are worth making its phases in planes rather than scattering
     FAR = 1 << 24  # bytes: of less, the processor's own prefetch is enough
 
 ctypedef struct Axis:
@@ -175,9 +175,10 @@ cdef int run(cnp.ndarray x, cnp.ndarray y, cnp.ndarray place, tuple geometry, bi
     p.merged = p.step == p.C and (p.phases == 1 or p.phases == 2 and p.C * size < 16 and p.C < lanes)
     p.plane = parts(p.width, 2) * p.C + lanes if p.merged and p.phases == 2 else 0
     p.same = p.step == 0 and p.width >= 8 * p.wide
-    if backward and p.maximum and (not p.narrow or x.shape[0] >= FEW_IMAGES and (p.C < lanes and p.phases > 1 or (
-            p.C < 2 * lanes and p.C != lanes and p.phases > 1 or places > MANY_TAPS) and (
-                h.kernel > h.stride or w.kernel > w.stride))):
+    cdef bint overlaps = h.kernel > h.stride or w.kernel > w.stride, ragged = p.C < lanes or overlaps and (
+        lanes < p.C < 2 * lanes)
+    if backward and p.maximum and (not p.narrow or x.shape[0] >= FEW_IMAGES and (
+            overlaps and places > MANY_TAPS or ragged and p.phases > 1 and (p.plane == 0 or p.width < LONG_ROW))):
         return start(<Unit> scatter[float], <Unit> scatter[double], x, &s, x.shape[0], threads)
     p.soon = p.each = 0
     if p.maximum and not backward and w.kernel > w.stride and cnp.PyArray_NBYTES(x) >= FAR:
