@@ -96,8 +96,8 @@ def test_avg_pool2d_against_its_definition(rng, shape, kwargs):
 
 
 @pytest.mark.parametrize(("shape", "size"), [
-    ((2, 3, 7, 5), (3, 2)), ((1, 2, 3, 4), (5, 6)), ((2, 33, 6, 5), (1, 1)), ((2, 5, 4), (3, 1)), ((2, 3, 5, 7), (5, 7)),
-    ((2, 3, 4, 9), (1, 1)),
+    ((2, 3, 7, 5), (3, 2)), ((1, 2, 3, 4), (5, 6)), ((2, 33, 6, 5), (1, 1)), ((2, 5, 4), (3, 1)),
+    ((2, 3, 5, 7), (5, 7)), ((2, 3, 4, 9), (1, 1)),
 ])
 def test_adaptive_avg_pool2d_against_its_definition(rng, shape, size):
     def oracle(x, output_size):
