@@ -63,20 +63,23 @@ def cases() -> list[Case]:
         size, label = 4 * math.prod(shape), f"{'x'.join(map(str, shape))} to {size_out}x{size_out}"
         common = {"family": "pooling", "label": label, "quick": quick, "bytes": size}
         rows += [
-            Case(kernel="adaptive_avg_pool2d", **common,
-                 args=lambda rng, shape=shape, pooled=pooled: (normal(rng, *shape), out(*pooled)),
-                 torch=lambda torch, x, y_out: lambda: [torch._adaptive_avg_pool2d(x, y_out.shape[2:])]),
-            Case(kernel="adaptive_avg_pool2d_backward", **common,
-                 args=lambda rng, shape=shape, pooled=pooled: (normal(rng, *pooled), out(*shape)),
-                 torch=lambda torch, dy, dx_out: lambda: [torch.ops.aten._adaptive_avg_pool2d_backward(dy, dx_out)]),
-            Case(kernel="adaptive_max_pool2d", **common,
+            Case(kernel="avg_pool2d", **common,
                  args=lambda rng, shape=shape, pooled=pooled: (
-                     normal(rng, *shape), out(*pooled), out(*pooled, dtype=np.int32)),
-                 torch=lambda torch, x, y_out, place_out: lambda: [
+                     normal(rng, *shape), out(*pooled), None, None, None, False, 0),
+                 torch=lambda torch, x, y_out, *_: lambda: [torch._adaptive_avg_pool2d(x, y_out.shape[2:])]),
+            Case(kernel="avg_pool2d_backward", **common,
+                 args=lambda rng, shape=shape, pooled=pooled: (
+                     normal(rng, *pooled), out(*shape), None, None, None, False, 0),
+                 torch=lambda torch, dy, dx_out, *_: lambda: [
+                     torch.ops.aten._adaptive_avg_pool2d_backward(dy, dx_out)]),
+            Case(kernel="max_pool2d", **common,
+                 args=lambda rng, shape=shape, pooled=pooled: (
+                     normal(rng, *shape), out(*pooled), out(*pooled, dtype=np.int32), *(None,) * 4),
+                 torch=lambda torch, x, y_out, *_: lambda: [
                      torch.nn.functional.adaptive_max_pool2d(x, y_out.shape[2:], return_indices=True)[0], None]),
-            Case(kernel="adaptive_max_pool2d_backward", **common,
+            Case(kernel="max_pool2d_backward", **common,
                  args=lambda rng, shape=shape, pooled=pooled: (
-                     normal(rng, *pooled), out(*pooled, dtype=np.int32), out(*shape))),
+                     normal(rng, *pooled), out(*pooled, dtype=np.int32), out(*shape), *(None,) * 4)),
         ]  # fmt: skip
     return rows
 

@@ -69,6 +69,10 @@ def distinct(rng, shape):
     ((1, 2, 5, 4), {"kernel_size": (1, 2), "stride": (3, 4), "padding": (0, 1)}),  # inputs between windows
     ((3, 8, 9), {"kernel_size": (3, 2), "stride": (2, 1), "padding": (1, 1), "ceil_mode": True}),  # one image
     ((1, 2, 20, 19), {"kernel_size": (17, 16), "stride": (2, 1), "padding": (8, 7)}),  # places beyond a byte
+    ((2, 3, 4, 23), {"kernel_size": (2, 3), "stride": (2, 1), "padding": (0, 1)}),  # few channels, long rows
+    ((1, 2, 5, 37), {"kernel_size": (3, 2), "stride": (1, 2), "padding": (1, 0)}),
+    ((5, 1, 6, 21), {"kernel_size": (3, 3), "stride": (2, 2), "padding": (1, 1)}),  # some images
+    ((4, 3, 7, 9), {"kernel_size": (5, 4), "stride": (1, 1), "padding": (2, 1)}),
 ])
 def test_max_pool2d_against_its_definition(rng, shape, kwargs):
     x = distinct(rng, shape)
@@ -84,13 +88,16 @@ def test_max_pool2d_against_its_definition(rng, shape, kwargs):
     ((1, 4, 7, 6), {"kernel_size": (2, 4), "stride": (3, 3), "ceil_mode": True, "count_include_pad": False}),
     ((1, 2, 5, 4), {"kernel_size": (1, 2), "stride": (3, 4), "divisor_override": 3}),
     ((3, 8, 9), {"kernel_size": (3, 2), "stride": (2, 1), "padding": (1, 1), "divisor_override": -2}),
+    ((2, 3, 4, 23), {"kernel_size": (2, 3), "stride": (2, 1), "padding": (0, 1)}),  # few channels, long rows
+    ((2, 1, 3, 40), {"kernel_size": (2, 3), "stride": (1, 2), "padding": (0, 1), "count_include_pad": False}),
 ])
 def test_avg_pool2d_against_its_definition(rng, shape, kwargs):
     check(F.avg_pool2d, rng.standard_normal(shape), oracle=avg_by_definition, kwargs=kwargs)
 
 
 @pytest.mark.parametrize(("shape", "size"), [
-    ((2, 3, 7, 5), (3, 2)), ((1, 2, 3, 4), (5, 6)), ((2, 33, 6, 5), (1, 1)), ((2, 5, 4), (3, 1)), ((2, 3, 5, 7), (5, 7))
+    ((2, 3, 7, 5), (3, 2)), ((1, 2, 3, 4), (5, 6)), ((2, 33, 6, 5), (1, 1)), ((2, 5, 4), (3, 1)),
+    ((2, 3, 5, 7), (5, 7)), ((2, 3, 4, 9), (1, 1)),
 ])
 def test_adaptive_avg_pool2d_against_its_definition(rng, shape, size):
     def oracle(x, output_size):

@@ -4,12 +4,14 @@
    maxima stay in registers, every element is written once, and no branch depends on data but for NaN. Elements whose
    windows have as many taps make a run; backward of a stride, each phase of the pixels has runs of its own, but where
    windows of 2x2 or 3x3 places stand two apart dx is made in blocks of two by two, in the order of its memory.
-   Channels that are no multiple of a vector are covered by vectors that overlap; fewer than the least vector has lanes,
-   by one of which the rest is dropped. */
+   A run whose taps lie side by side is one element of more channels; so that backward few channels fill vectors at any
+   stride, the phases of a row are made in planes. Channels that are no multiple of a vector are covered by vectors
+   that overlap; with fewer, forward, the vector goes on into the next pixel, which is written later. */
 #pragma once
 #include <math.h>
 #include <stdint.h>
 #include <string.h>
+#include "openmp.h"
 #include "tile.h"
 
 #if defined(__GNUC__)
@@ -72,17 +74,19 @@ typedef struct { /* of an element of the result, along H or W: its first tap, ho
 
 typedef struct {
     int maximum, backward;
+    int merged, same; /* a run is one element of more channels; or its elements are all alike */
     int narrow, uniform, blocks; /* places are bytes; all averages have one size; rows of the result come in pairs */
     int32_t kernel, down, right; /* places in a window's row; by how many they rise to the next row of taps and tap */
     ptrdiff_t C, height, width, tall, wide; /* of the result, and of what it is read from */
     ptrdiff_t row, col, units; /* elements from one row of taps to the next, from tap to tap; work per image */
     ptrdiff_t phases, step; /* of a run: pixels from element to element, and elements from tap to tap */
+    ptrdiff_t plane; /* elements of a phase of a row, of two, in the thread's part of `work`; or 0 */
     ptrdiff_t soon, each; /* bytes to what the next row reads, and how much of it to fetch at each output */
     ptrdiff_t tap_h, tap_w; /* averages: from tap to tap in the tables, which are 1 / a window's height and width */
     const double *per_h, *per_w;
     const Window *h, *w;
     const char *x, *place, *end; /* end: of x */
-    char *y, *to;
+    char *y, *to, *work;
 } Pool;
 
 /* Forward y = the taps' maximum, and place = the number of the tap it is from; or y = their mean. Backward x is dy and
@@ -162,94 +166,121 @@ typedef struct {
         }                                                                                                              \
     }
 
-/* A run of elements, all channels of each; those that are no multiple of a vector are covered by vectors that overlap,
-   fewer than the least one by way of `spare`, or one by one where x may end. */
-#define POOL_RUN(few, rows, taps, known, one, some, two, four)                                                         \
-    do for (; o < last; o += phases, from += step, here += step, y += hop, to += hop * size) {                         \
-        ptrdiff_t c = 0;                                                                                               \
-        for (const char *b = soon + o * p->each, *const e = b + p->each; b < e; b += 64) PREFETCH(b, 0, 2);            \
-        for (; c + 4 * lanes <= C; c += 4 * lanes) four(POOL_CALL(rows, taps, known), y + c, to + c * size, sum);      \
-        for (; c + 2 * lanes <= C; c += 2 * lanes) two(POOL_CALL(rows, taps, known), y + c, to + c * size, sum);       \
-        for (; (!few || C >= lanes) && c < C; c += lanes) {                                                            \
-            if (c + lanes > C) c = C - lanes;                                                                          \
-            some(POOL_CALL(rows, taps, known), y + c, to + c * size, sum);                                             \
+/* A row of n pixels from two planes: what is written beyond a pixel is written again by the next */
+#define POOL_GATHER(name, real)                                                                                        \
+    TILE_INLINE void name(real *restrict row, const real *restrict work, ptrdiff_t n, ptrdiff_t C, ptrdiff_t plane) {  \
+        typedef POOL_TYPE(real, FEW(real)) Few;                                                                        \
+        ptrdiff_t o = 0;                                                                                               \
+        for (; C == 1 && o + 1 < n; o += 2) row[o] = work[o / 2], row[o + 1] = work[plane + o / 2];                    \
+        for (; C > 1 && o + FEW(real) < n; o += 2) {                                                                   \
+            *(Few *)(row + o * C) = *(const Few *)(work + o / 2 * C);                                                  \
+            *(Few *)(row + o * C + C) = *(const Few *)(work + plane + o / 2 * C);                                      \
         }                                                                                                              \
-        if (!few || C >= lanes) continue;                                                                              \
-        if (safe) some(POOL_CALL(rows, taps, known), spare, places, sum);                                              \
-        else for (; c < C; c++) one(POOL_CALL(rows, taps, known), spare + c, places + c * size, sum);                  \
-        for (c = 0; c < C; c++) y[c] = spare[c];                                                                       \
-        for (c = 0; c < C * size && (op == POOL_MAXIMUM || op == POOL_EXACT); c++) to[c] = places[c];                  \
+        for (; o < n; o++)                                                                                             \
+            for (ptrdiff_t c = 0; c < C; c++) row[o * C + c] = work[o % 2 * plane + o / 2 * C + c];                    \
+    }
+
+/* A run of elements, all channels of each */
+#define POOL_RUN(sfx, rows, taps, known)                                                                               \
+    do for (; o < last; o += next, from += step, here += step, y += hop, to += hop * size) {                           \
+        ptrdiff_t c = 0;                                                                                               \
+        for (const char *b = soon + o * p->each, *const e = b + next * p->each; b < e; b += 64) PREFETCH(b, 0, 2);     \
+        for (; c + 4 * lanes <= C; c += 4 * lanes) pool_four_##sfx(POOL_CALL(rows, taps, known));                      \
+        for (; c + 2 * lanes <= C; c += 2 * lanes) pool_two_##sfx(POOL_CALL(rows, taps, known));                       \
+        for (; C >= lanes && c < C; c += lanes) {                                                                      \
+            if (c + lanes > C) c = C - lanes;                                                                          \
+            pool_full_##sfx(POOL_CALL(rows, taps, known));                                                             \
+        }                                                                                                              \
+        if (C >= lanes) continue;                                                                                      \
+        const int width = C > few ? lanes : few, on = hop == pixel && o * pixel + width <= inside;                     \
+        if ((const char *)(from + ((rows) - 1) * p->row + ((taps) - 1) * p->col + width) > p->end)                     \
+            for (; c < C; c++) pool_one_##sfx(POOL_CALL(rows, taps, known));                                           \
+        else if (on && C > few) pool_full_##sfx(POOL_CALL(rows, taps, known));                                         \
+        else if (on) pool_few_##sfx(POOL_CALL(rows, taps, known));                                                     \
+        else if (C >= few)                                                                                             \
+            for (; c < C; c += few) {                                                                                  \
+                if (c + few > C) c = C - few;                                                                          \
+                pool_few_##sfx(POOL_CALL(rows, taps, known));                                                          \
+            }                                                                                                          \
+        else {                                                                                                         \
+            pool_few_##sfx(POOL_TAPS(rows, taps, known), spare, places, sum);                                          \
+            memcpy(y, spare, C * sizeof *y);                                                                           \
+            if (op == POOL_MAXIMUM || op == POOL_EXACT) memcpy(to, places, C * size);                                  \
+        }                                                                                                              \
     } while (0)
-#define POOL_CALL(rows, taps, known)                                                                                   \
+#define POOL_CALL(rows, taps, known) POOL_TAPS(rows, taps, known), y + c, to + c * size, sum
+#define POOL_TAPS(rows, taps, known)                                                                                   \
     p, op, rows, taps, known, all, per_h, p->per_w + (backward ? p->w[o].at : o), base, from + c, here + c
 
 /* Elements o to `end` of row i of image n, by literals for windows of 2x2 and 3x3 places. A function for each
    operation: in one, GCC runs out of registers for addresses */
-#define POOL_ROW(name, few, real, op_, lanes_, ...)                                                                    \
-    POOL_APART int name(const Pool *p, ptrdiff_t n, ptrdiff_t i, ptrdiff_t begin, ptrdiff_t end) {                     \
-        enum { lanes = lanes_ };                                                                                       \
+#define POOL_ROW(name, sfx, real, op_)                                                                                 \
+    POOL_APART int pool_##name##_##sfx(const Pool *p, ptrdiff_t n, ptrdiff_t i, ptrdiff_t begin, ptrdiff_t end) {      \
+        enum { lanes = LANES_##sfx, few = FEW(real) };                                                                 \
         const int op = op_, backward = op == POOL_MEAN_BACKWARD || op == POOL_MAXIMUM_BACKWARD;                        \
         const Window h = p->h[i];                                                                                      \
-        const ptrdiff_t C = p->C, size = p->narrow ? 1 : 4, phases = p->phases, hop = phases * C, step = p->step;      \
-        const ptrdiff_t at = (n * p->tall + h.at) * p->wide * C, into = (n * p->height + i) * p->width * C;            \
+        const ptrdiff_t size = p->narrow ? 1 : 4, phases = p->phases, step = p->step, pixel = p->C;                    \
+        const ptrdiff_t plane = backward ? p->plane : 0, hop = plane ? pixel : phases * pixel;                         \
+        const ptrdiff_t at = (n * p->tall + h.at) * p->wide * pixel, into = (n * p->height + i) * p->width * pixel;    \
+        const ptrdiff_t inside = plane ? PTRDIFF_MAX : p->width * pixel; /* of a row, where a vector may go on */      \
         const real *const x = (const real *)p->x + at, all = (real)(p->per_h[0] * p->per_w[0]);                        \
         const double *const per_h = p->per_h + (backward ? h.at : i);                                                  \
         const char *const soon = (const char *)x + p->soon;                                                            \
-        const int safe = (const char *)(x + (h.taps - 1) * p->row + p->wide * C + lanes) <= p->end;                    \
-        real sum[lanes] = {0}, spare[lanes];                                                                           \
-        char places[4 * lanes];                                                                                        \
+        real *const result = (real *)p->y + into, sum[lanes] = {0}, spare[few];                                        \
+        real *const work = plane ? (real *)p->work + omp_get_thread_num() * 2 * plane : NULL;                          \
+        char places[4 * few];                                                                                          \
         for (ptrdiff_t phase = 0; phase < phases; phase++)                                                             \
             for (ptrdiff_t o = begin + phase, last; o < end;) {                                                        \
                 const Window *w = p->w + o;                                                                            \
                 const ptrdiff_t taps = w->taps;                                                                        \
                 const int32_t base = (int32_t)(h.first * p->kernel + w->first);                                        \
-                const real *from = x + w->at * C;                                                                      \
-                const char *here = p->place + at + w->at * C;                                                          \
-                real *y = (real *)p->y + into + o * C;                                                                 \
-                char *to = p->to + (into + o * C) * size;                                                              \
+                const real *from = x + w->at * pixel;                                                                  \
+                const char *here = p->place + at + w->at * pixel;                                                      \
+                real *y = plane ? work + phase * plane + o / 2 * pixel : result + o * pixel, *const begun = y;         \
+                char *to = p->to + (into + o * pixel) * size;                                                          \
                 const int simple = sizeof *x == 4 && p->uniform && p->narrow && taps < 4 && op != POOL_EXACT           \
                     && (op != POOL_MAXIMUM || p->kernel == taps);                                                      \
                 const ptrdiff_t kind = simple ? 4 * h.taps + taps : 0;                                                 \
-                last = o + w->run * phases < end ? o + w->run * phases : end;                                          \
-                if (kind == 4 + 1 && backward) POOL_RUN(few, 1, 1, 2, __VA_ARGS__);                                    \
-                else if (kind == 4 + 2 && backward) POOL_RUN(few, 1, 2, 2, __VA_ARGS__);                               \
-                else if (kind == 8 + 1 && backward) POOL_RUN(few, 2, 1, 2, __VA_ARGS__);                               \
-                else if (kind == 8 + 2) POOL_RUN(few, 2, 2, 2, __VA_ARGS__);                                           \
-                else if (kind == 12 + 3) POOL_RUN(few, 3, 3, 2, __VA_ARGS__);                                          \
-                else if (p->uniform && op <= POOL_MEAN_BACKWARD) POOL_RUN(few, h.taps, taps, 1, __VA_ARGS__);          \
-                else POOL_RUN(few, h.taps, taps, 0, __VA_ARGS__);                                                      \
+                last = o + w->run * phases;                                                                            \
+                const ptrdiff_t run = last < end + phases ? w->run : (end - o + phases - 1) / phases;                  \
+                if (last > end) last = end;                                                                            \
+                const int same = op == POOL_MEAN_BACKWARD && p->same;                                                  \
+                const ptrdiff_t C = p->merged ? run * pixel : pixel, next = p->merged || same ? run * phases : phases; \
+                if (kind == 4 + 1 && backward) POOL_RUN(sfx, 1, 1, 2);                                                 \
+                else if (kind == 4 + 2 && backward) POOL_RUN(sfx, 1, 2, 2);                                            \
+                else if (kind == 8 + 1 && backward) POOL_RUN(sfx, 2, 1, 2);                                            \
+                else if (kind == 8 + 2) POOL_RUN(sfx, 2, 2, 2);                                                        \
+                else if (kind == 12 + 3) POOL_RUN(sfx, 3, 3, 2);                                                       \
+                else if (p->uniform && op <= POOL_MEAN_BACKWARD) POOL_RUN(sfx, h.taps, taps, 1);                       \
+                else POOL_RUN(sfx, h.taps, taps, 0);                                                                   \
+                for (ptrdiff_t c = C; same && c < run * C; c += c)                                                     \
+                    memcpy(begun + c, begun, (c < run * C - c ? c : run * C - c) * sizeof *y);                         \
             }                                                                                                          \
-        (void)spare, (void)places, (void)safe;                                                                         \
+        if (plane && pixel == 1) pool_gather_##sfx(result, work, p->width, 1, plane);                                  \
+        else if (plane) pool_gather_##sfx(result, work, p->width, pixel, plane);                                       \
         for (int half = op == POOL_MAXIMUM ? lanes / 2 : 0; half > 0; half /= 2)                                       \
             UNROLLED for (int lane = 0; lane < half; lane++) sum[lane] += sum[lane + half];                            \
         return sum[0] != sum[0];                                                                                       \
     }
 
 /* A maximum is made anew if a NaN, or infinities of both signs, may be among its row's taps. */
-#define POOL_OP(name, sfx, real, op)                                                                                   \
-    POOL_ROW(pool_##name##_wide_##sfx, 0, real, op, LANES_##sfx, pool_one_##sfx, pool_full_##sfx, pool_two_##sfx,      \
-             pool_four_##sfx)                                                                                          \
-    POOL_ROW(pool_##name##_few_##sfx, 1, real, op, FEW(real), pool_one_##sfx, pool_few_##sfx, pool_few_two_##sfx,      \
-             pool_few_four_##sfx)
-#define POOL_DO(name, sfx) (p->C < LANES_##sfx ? pool_##name##_few_##sfx : pool_##name##_wide_##sfx)(p, n, i, o, end)
 #define POOL(sfx, real, whole)                                                                                         \
     POOL_LANES(pool_four_##sfx, real, whole, LANES_##sfx, 4)                                                           \
     POOL_LANES(pool_two_##sfx, real, whole, LANES_##sfx, 2)                                                            \
     POOL_LANES(pool_full_##sfx, real, whole, LANES_##sfx, 1)                                                           \
-    POOL_LANES(pool_few_four_##sfx, real, whole, FEW(real), 4)                                                         \
-    POOL_LANES(pool_few_two_##sfx, real, whole, FEW(real), 2)                                                          \
     POOL_LANES(pool_few_##sfx, real, whole, FEW(real), 1)                                                              \
     POOL_LANES(pool_one_##sfx, real, whole, 1, 1)                                                                      \
-    POOL_OP(mean, sfx, real, POOL_MEAN)                                                                                \
-    POOL_OP(mean_backward, sfx, real, POOL_MEAN_BACKWARD)                                                              \
-    POOL_OP(maximum, sfx, real, POOL_MAXIMUM)                                                                          \
-    POOL_OP(exact, sfx, real, POOL_EXACT)                                                                              \
-    POOL_OP(maximum_backward, sfx, real, POOL_MAXIMUM_BACKWARD)                                                        \
+    POOL_GATHER(pool_gather_##sfx, real)                                                                               \
+    POOL_ROW(mean, sfx, real, POOL_MEAN)                                                                               \
+    POOL_ROW(mean_backward, sfx, real, POOL_MEAN_BACKWARD)                                                             \
+    POOL_ROW(maximum, sfx, real, POOL_MAXIMUM)                                                                         \
+    POOL_ROW(exact, sfx, real, POOL_EXACT)                                                                             \
+    POOL_ROW(maximum_backward, sfx, real, POOL_MAXIMUM_BACKWARD)                                                       \
     static void pool_row_##sfx(const Pool *p, ptrdiff_t n, ptrdiff_t i, ptrdiff_t o, ptrdiff_t end) {                  \
-        if (p->maximum && p->backward) POOL_DO(maximum_backward, sfx);                                                 \
-        else if (p->backward) POOL_DO(mean_backward, sfx);                                                             \
-        else if (!p->maximum) POOL_DO(mean, sfx);                                                                      \
-        else if (POOL_DO(maximum, sfx)) POOL_DO(exact, sfx);                                                           \
+        if (p->maximum && p->backward) pool_maximum_backward_##sfx(p, n, i, o, end);                                   \
+        else if (p->backward) pool_mean_backward_##sfx(p, n, i, o, end);                                               \
+        else if (!p->maximum) pool_mean_##sfx(p, n, i, o, end);                                                        \
+        else if (pool_maximum_##sfx(p, n, i, o, end)) pool_exact_##sfx(p, n, i, o, end);                               \
     }
 POOL(f32, float, int32_t)
 POOL(f64, double, int64_t)

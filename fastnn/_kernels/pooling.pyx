@@ -12,7 +12,6 @@ to that place alone. Bandwidth is the limit, but for a maximum's forward pass ov
 cycle) and below 16 channels."""
 import math
 
-
 cimport numpy as cnp
 from cython cimport floating
 from libc.stdint cimport int32_t
@@ -25,15 +24,15 @@ cdef extern from "pooling.h" nogil:
     ctypedef struct Window:
         Py_ssize_t at, taps, first, run
     ctypedef struct Pool:
-        int maximum, backward, narrow, uniform, blocks
+        int maximum, backward, merged, same, narrow, uniform, blocks
         int32_t kernel, down, right
-        Py_ssize_t C, height, width, tall, wide, row, col, units, phases, step, soon, each, tap_h, tap_w
+        Py_ssize_t C, height, width, tall, wide, row, col, units, phases, step, plane, soon, each, tap_h, tap_w
         const double* per_h
         const double* per_w
         const Window* h
         const Window* w
         const char* end
-        Bytes x, place, y, to
+        Bytes x, place, y, to, work
 
     enum:
         VECTOR_BYTES
@@ -44,6 +43,7 @@ cdef enum:
     LARGEST = 2147483647  # size of a window, a step or an image
     FEW_IMAGES = 4  # fewer are no units of work
     MANY_TAPS = 16  # more than scattering takes for one
+    LONG_ROW = 256  # pixels that are worth making its phases in planes rather than scattering
     FAR = 1 << 24  # bytes: of less, the processor's own prefetch is enough
 
 ctypedef struct Axis:
@@ -86,6 +86,7 @@ cdef void scatter(const Job* s, Py_ssize_t n, floating* kind) noexcept nogil:
     """Of one image: the gradient of each maximum, added where it was found. (A place that is none goes nowhere.)"""
     cdef const Pool* p = &s.pool
     cdef Py_ssize_t C = p.C, row = p.width * C, size = p.height * row, before = n * p.tall * p.wide * C, i, j, c, at
+    cdef Py_ssize_t step = s.w.stride if C == 1 else 1, run = p.wide * C if s.w.stride == step else C
     cdef floating* dx = <floating*> p.y + n * size
     cdef const floating* dy = <floating*> p.x + before
     cdef const unsigned char* place = <unsigned char*> p.place + before
@@ -93,23 +94,24 @@ cdef void scatter(const Job* s, Py_ssize_t n, floating* kind) noexcept nogil:
     cdef Py_ssize_t[256] offsets
     memset(dx, 0, size * sizeof(floating))
     if not p.narrow:
-        for i in range(p.tall * p.wide * C):
-            at = pixel[i] * C + i % C
-            if <size_t> at < <size_t> size:
-                dx[at] += dy[i]
+        for i in range(p.tall * p.wide):
+            for c in range(C):
+                at = pixel[i * C + c] * C + c
+                if <size_t> at < <size_t> size:
+                    dx[at] += dy[i * C + c]
         return
     for i in range(256):
         offsets[i] = -(<Py_ssize_t> 1 << 62)  # far outside
         if i < s.h.kernel * s.w.kernel:
             offsets[i] = i // s.w.kernel * s.h.dilation * row + i % s.w.kernel * s.w.dilation * C
     for i in range(p.tall):
-        for j in range(p.wide):
+        for j in range(p.wide * C // run):
             at = (i * s.h.stride - s.h.padding) * row + (j * s.w.stride - s.w.padding) * C
-            for c in range(C):
-                if <size_t> (at + c + offsets[place[c]]) < <size_t> size:
-                    dx[at + c + offsets[place[c]]] += dy[c]
-            dy += C
-            place += C
+            for c in range(run):
+                if <size_t> (at + c * step + offsets[place[c]]) < <size_t> size:
+                    dx[at + c * step + offsets[place[c]]] += dy[c]
+            dy += run
+            place += run
 
 
 cdef bint fits(const Axis* a) noexcept:
@@ -119,7 +121,7 @@ cdef bint fits(const Axis* a) noexcept:
 
 cdef int run(cnp.ndarray x, cnp.ndarray y, cnp.ndarray place, tuple geometry, bint padded, Py_ssize_t divisor,
              bint backward, int n_threads) except -1:
-    """x to y, or dy in `y` to dx in `x`. geometry: kernel, stride, padding, dilation; None: y's shape decides."""
+    """x to y, or dy in `y` to dx in `x`. geometry: kernel, stride, padding, dilation; no kernel: y's shape decides."""
     cdef Job s
     cdef Pool* p = &s.pool
     cdef Axis* h = &s.h
@@ -129,18 +131,21 @@ cdef int run(cnp.ndarray x, cnp.ndarray y, cnp.ndarray place, tuple geometry, bi
     cdef Window* windows
     cdef Window* after
     cdef double* per
+    cdef bint adaptive = geometry[0] is None
     (h.kernel, w.kernel), (h.stride, w.stride), (h.padding, w.padding), (h.dilation, w.dilation) = (
-        geometry or ((1, 1), (1, 1), (0, 0), (1, 1)))
+        ((1, 1), (1, 1), (0, 0), (1, 1)) if adaptive else geometry)
     if x is None or y is None:
         raise ValueError("kernel: a pooling needs its arrays")
     check_rows(x)
     check_rows(y)
     h.size, w.size, h.out, w.out = x.shape[2], x.shape[3], y.shape[2], y.shape[3]
+    if adaptive and h.out == w.out == 1:  # all pixels are one row
+        h.size, w.size = 1, h.size * w.size
     cdef bint good = fits(h) and fits(w) and x.ndim == 4 and y.ndim == 4 and is_f32(x) == is_f32(y)
     good = good and x.shape[0] == y.shape[0] and x.shape[1] == y.shape[1]
     places, p.maximum, p.narrow = h.kernel * w.kernel, place is not None, 1
     if place is not None:
-        p.narrow = geometry is not None and places <= 256
+        p.narrow = not adaptive and places <= 256
         good = good and place.ndim == 4 and has_order(place, True) and h.size * w.size < LARGEST
         good = good and cnp.PyArray_TYPE(place) == (<int> cnp.NPY_UINT8 if p.narrow else <int> cnp.NPY_INT32)
         for axis in range(4 if good else 0):
@@ -165,25 +170,32 @@ cdef int run(cnp.ndarray x, cnp.ndarray y, cnp.ndarray place, tuple geometry, bi
         p.kernel, p.down, p.right = <int32_t> w.size, <int32_t> (w.size * h.dilation), <int32_t> w.dilation
     p.place = p.to = p.y if place is None else place.data
     cdef Py_ssize_t size = cnp.PyArray_ITEMSIZE(x), lanes = max(VECTOR_BYTES // size, <Py_ssize_t> 1)
-    if backward and p.maximum and (not p.narrow or x.shape[0] >= FEW_IMAGES and (
-            p.C < lanes or (p.C < 2 * lanes and p.C != lanes or places > MANY_TAPS) and (
-                h.kernel > h.stride or w.kernel > w.stride))):
-        return start(<Unit> scatter[float], <Unit> scatter[double], x, &s, x.shape[0], threads)
     p.phases = min(w.stride, p.width) if backward else 1
-    p.step = p.C * ((1 if backward else w.stride) if geometry else p.wide // p.width)
+    p.step = p.C * (p.wide // p.width if adaptive else 1 if backward else w.stride)
+    p.merged = p.step == p.C and (p.phases == 1 or p.phases == 2 and p.C * size < 16 and p.C < lanes)
+    p.plane = parts(p.width, 2) * p.C + lanes if p.merged and p.phases == 2 else 0
+    p.same = p.step == 0 and p.width >= 8 * p.wide
+    cdef bint overlaps = h.kernel > h.stride or w.kernel > w.stride, ragged = p.C < lanes or overlaps and (
+        lanes < p.C < 2 * lanes)
+    if backward and p.maximum and (not p.narrow or x.shape[0] >= FEW_IMAGES and (
+            overlaps and places > MANY_TAPS or ragged and p.phases > 1 and (p.plane == 0 or p.width < LONG_ROW))):
+        return start(<Unit> scatter[float], <Unit> scatter[double], x, &s, x.shape[0], threads)
     p.soon = p.each = 0
     if p.maximum and not backward and w.kernel > w.stride and cnp.PyArray_NBYTES(x) >= FAR:
         p.soon = h.kernel * w.size * p.C * size
         p.each = h.stride * w.size * p.C * size // p.width
-    if geometry is None:
+    if adaptive:
         h.kernel = w.kernel = 0
-    windows = <Window*> scratch_acquire((p.width + p.height) * sizeof(Window) + (h.out + w.out + 1) * sizeof(double))
+    cdef Py_ssize_t n_windows = p.width + p.height, n_per = h.out + w.out + 1
+    windows = <Window*> scratch_acquire(n_windows * sizeof(Window) + n_per * sizeof(double)
+                                        + threads * 2 * p.plane * size)
     p.w, p.h = windows, windows + p.width
-    per = <double*> (windows + p.width + p.height)
-    p.per_w, p.per_h = per, per + w.out
+    per = <double*> (windows + n_windows)
+    p.per_w, p.per_h, p.work = per, per + w.out, <Bytes> (per + n_per)
     p.uniform = lay(h, backward, padded, divisor, windows + p.width, per + w.out)
     p.uniform = lay(w, backward, padded, divisor != 0, windows, per) and p.uniform or p.maximum
-    for i in range(0 if p.narrow else p.width + p.height):
+    p.merged = p.merged and p.uniform
+    for i in range(0 if p.narrow else n_windows):
         windows[i].first = windows[i].at
     for i in range(p.width - 1, -1, -1):
         windows[i].run = 1
@@ -200,40 +212,23 @@ cdef int run(cnp.ndarray x, cnp.ndarray y, cnp.ndarray place, tuple geometry, bi
 
 
 def max_pool2d(x, y_out, cnp.ndarray place_out not None, kernel, stride, padding, dilation, n_threads):
-    """y[oh, ow] = max over (i, j) of x[oh·sH − pH + i·dH, ow·sW − pW + j·dW]; place = i·kW + j of the winner."""
+    """y[oh, ow] = max over (i, j) of x[oh·sH − pH + i·dH, ow·sW − pW + j·dW]; place = i·kW + j of the winner.
+
+    Without kernel y[o] = max x[⌊o·size/out⌋ : ⌈(o + 1)·size/out⌉] along H and W; place = h·W + w of the pixel."""
     run(x, y_out, place_out, (kernel, stride, padding, dilation), False, 0, False, n_threads)
 
 
 def max_pool2d_backward(dy, cnp.ndarray place not None, dx_out, kernel, stride, padding, dilation, n_threads):
-    """dx = Σ dy over the windows whose maximum was found here, as `place` tells."""
+    """dx = Σ dy over the windows, of whatever kind without kernel, whose maximum was found here, as `place` tells."""
     run(dx_out, dy, place, (kernel, stride, padding, dilation), False, 0, True, n_threads)
 
 
 def avg_pool2d(x, y_out, kernel, stride, padding, count_include_pad, divisor, n_threads):
-    """y = Σ x over the window / `divisor`; if that is 0, / the window's size, with padding counted or not."""
+    """y = Σ x over the window / `divisor`; if that is 0, / the window's size, with padding counted or not. Without
+    kernel windows are those of max_pool2d: a 1×1 output is the global average."""
     run(x, y_out, None, (kernel, stride, padding, (1, 1)), count_include_pad, divisor, False, n_threads)
 
 
 def avg_pool2d_backward(dy, dx_out, kernel, stride, padding, count_include_pad, divisor, n_threads):
     """dx = Σ over the windows that hold this element of dy / what the window was divided by."""
     run(dx_out, dy, None, (kernel, stride, padding, (1, 1)), count_include_pad, divisor, True, n_threads)
-
-
-def adaptive_avg_pool2d(x, y_out, n_threads):
-    """y[o] = the mean of x[⌊o·size/out⌋ : ⌈(o + 1)·size/out⌉] along H and W; a 1×1 output is the global average."""
-    run(x, y_out, None, None, False, 0, False, n_threads)
-
-
-def adaptive_avg_pool2d_backward(dy, dx_out, n_threads):
-    """dx = Σ over the windows that hold this element of dy / the window's size."""
-    run(dx_out, dy, None, None, False, 0, True, n_threads)
-
-
-def adaptive_max_pool2d(x, y_out, cnp.ndarray place_out not None, n_threads):
-    """The maximum of each of adaptive_avg_pool2d's windows; place = h·W + w of the pixel where it was found."""
-    run(x, y_out, place_out, None, False, 0, False, n_threads)
-
-
-def adaptive_max_pool2d_backward(dy, cnp.ndarray place not None, dx_out, n_threads):
-    """dx = Σ dy over the windows, of whatever kind, whose maximum was found at this pixel."""
-    run(dx_out, dy, place, None, False, 0, True, n_threads)

@@ -10,8 +10,6 @@ width). Windows of kH taps, dilation apart, stand at every stride-th position of
 pixels each was found. Of equal values the first in row-major order wins, NaN wins over all; the winner gets the whole
 gradient. ShapeError for misshapen or too small inputs, ArgumentError for a size out of range or padding above half the
 kernel, DTypeError for integers."""
-import functools
-import inspect
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -19,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from fastnn import backend, layout
-from fastnn.errors import ArgumentError, DTypeError, ShapeError
+from fastnn.errors import ArgumentError, ShapeError
 from fastnn.functional import elementwise
 from fastnn.functional.arguments import Geometry, IntOrPair, Pair, alike, geometry, images, n_windows, pair, same_float
 from fastnn.tensor import Array, Tensor, pending, record
@@ -31,15 +29,20 @@ Sizes = int | Sequence[int | None] | None
 Maxima = Tensor | tuple[Tensor, Tensor]
 
 
-def _input(op: str, input: Tensor) -> Array:
-    return images(op, input.array if alike(None, input) else same_float(op, input=input))
+def _axes(op: str) -> int:
+    return 1 if op.endswith("1d") else 2
+
+
+def _input(op: str, input: Tensor, axes: int) -> Array:
+    return images(op, input.array if alike(None, input) else same_float(op, input=input), axes)
 
 
 def _windows(op: str, input: Tensor, kernel_size: IntOrPair, stride: IntOrPair | None, padding: IntOrPair,
              dilation: IntOrPair, ceil_mode: bool) -> tuple[Array, Array, Geometry]:
     """The input, an array for the output, and (kernel, stride, padding, dilation)."""
-    x = _input(op, input)
-    where = geometry(op, kernel_size, kernel_size if stride is None else stride, padding, dilation)
+    axes = _axes(op)
+    x = _input(op, input, axes)
+    where = geometry(op, kernel_size, kernel_size if stride is None else stride, padding, dilation, False, axes)
     (kH, kW), _, (pH, pW), _ = where
     if pH > kH // 2 or pW > kW // 2:
         raise ArgumentError(f"{op}: padding={where[2]} must be at most half of kernel_size={where[0]}")
@@ -48,11 +51,13 @@ def _windows(op: str, input: Tensor, kernel_size: IntOrPair, stride: IntOrPair |
 
 def _adapted(op: str, input: Tensor, output_size: Sizes) -> tuple[Array, Array]:
     """The input, and an array for the output of the size asked for."""
-    x = _input(op, input)
-    sizes = output_size if isinstance(output_size, (tuple, list)) else (output_size,) * 2
-    if None in sizes and len(sizes) == 2:
-        sizes = [own if size is None else size for own, size in zip(x.shape[2:], sizes, strict=True)]
-    return x, layout.empty((*x.shape[:2], *pair(sizes, op, "output_size")), x.dtype, True)
+    axes = _axes(op)
+    x = _input(op, input, axes)
+    sizes: Any = output_size if isinstance(output_size, (tuple, list)) else (output_size,) * axes
+    if None in sizes and len(sizes) == axes:
+        sizes = [own if size is None else size for own, size in zip(x.shape[-axes:], sizes, strict=True)]
+    rows, columns = pair(sizes, op, "output_size", 0, axes)
+    return x, layout.empty((*x.shape[:2], rows if axes == 2 else 1, columns), x.dtype, True)
 
 
 class Unpooled:
@@ -60,42 +65,48 @@ class Unpooled:
 
     Max pooling gives its output y, unless that may have been changed: behind a ReLU, where the element that a window's
     gradient goes to is y, the gradient masked by y is that of ReLU's input, and a small array is masked for a large."""
-    __slots__ = ("dy", "fill", "shape", "y")
+    __slots__ = ("dy", "fill", "shape", "size", "y")
     sources = ()
 
-    def __init__(self, shape: tuple[int, ...], dy: Array, fill: Fill, y: Array | None = None) -> None:
-        self.shape, self.dy, self.fill, self.y = shape, dy, fill, y
+    def __init__(self, shape: tuple[int, ...], dy: Array, fill: Fill, size: tuple[int, ...], y: Array | None) -> None:
+        self.shape, self.dy, self.fill, self.size, self.y = shape, dy, fill, size, y
 
     dtype = property(lambda self: self.dy.dtype)
 
     def compute(self, relu: bool = False) -> Array:
-        dy = layout.channels_last(self.dy if self.dy.ndim == 4 else self.dy[None])
+        dy = layout.channels_last(self.dy if self.dy.ndim == 4 else self.dy.reshape(self.size))
         if relu:
             grad, dy = dy, layout.empty_like(self.y)  # type: ignore[arg-type]
             backend.activation.relu_backward(grad, self.y, (), dy, backend.n_threads())
-        dx = layout.empty((*dy.shape[:2], *self.shape[-2:]), dy.dtype, True)
+        dx = layout.empty(self.shape, dy.dtype, True)
         self.fill(dy, dx, backend.n_threads())
-        return dx if len(self.shape) == 4 else dx.reshape(self.shape)
+        return dx
 
 
-def _pooled(input: Tensor, y: Array, fill: Fill, indices: Callable | None = None, means: bool = False) -> Any:
-    """The output y, of maxima unless of `means`, and with it the array that `indices` returns, if given."""
-    shape = input.shape
+def _shaped(a: Array, shape: tuple[int, ...]) -> Array:
+    """Images as of a shape without N or H, those without N in C order."""
+    return a if len(shape) == 4 else a.reshape(shape) if len(a) == shape[0] else layout.contiguous(a.reshape(shape))
+
+
+def _pooled(op: str, input: Tensor, x: Array, y: Array, fill: Fill, indices: Callable | None = None) -> Any:
+    """The output y, and with it the array that `indices` returns, if given; x is the input as images."""
+    shape, size, pends = input.shape, x.shape, "max" in op and input.ndim == 4
 
     def pool2d(grad: Array) -> tuple[Array | Tensor]:
         same = out._version is version and version[:2] == [0, True]
-        recipe = Unpooled(shape, grad, fill, y if same else None)
-        return (recipe.compute() if means or len(shape) < 4 else pending(recipe),)
+        recipe = Unpooled(size, grad, fill, y.shape, y if same else None)
+        return (pending(recipe) if pends else _shaped(recipe.compute(), shape),)
 
-    found, *pixels = [a if len(shape) == 4 else layout.contiguous(a[0]) for a in ((y, indices()) if indices else (y,))]
-    out = record(found, (input,), pool2d)
+    form = y.shape if len(shape) == 4 else (*shape[: -_axes(op)], *y.shape[4 - _axes(op) :])
+    out = record(_shaped(y, form), (input,), pool2d)
     version = out._version
-    return (out, Tensor(pixels[0].astype(np.int64))) if indices else out
+    return (out, Tensor(_shaped(indices(), form).astype(np.int64))) if indices else out
 
 
-def _found(input: Tensor, y: Array, place: Array, return_indices: bool) -> Any:
+def _found(op: str, input: Tensor, x: Array, y: Array, place: Array, return_indices: bool) -> Any:
     """The output y, of maxima at these pixels."""
-    return _pooled(input, y, lambda dy, dx, n: backend.pooling.adaptive_max_pool2d_backward(dy, place, dx, n),
+    anywhere = (None,) * 4
+    return _pooled(op, input, x, y, lambda dy, dx, n: backend.pooling.max_pool2d_backward(dy, place, dx, *anywhere, n),
                    (lambda: place) if return_indices else None)
 
 
@@ -115,7 +126,18 @@ def max_pool2d(input: Tensor, kernel_size: IntOrPair, stride: IntOrPair | None =
     >>> F.max_pool2d(fastnn.arange(16.0).view(1, 1, 4, 4), 2, return_indices=True)[1].tolist()
     [[[[5, 7], [13, 15]]]]
     """
-    x, y, where = _windows("max_pool2d", input, kernel_size, stride, padding, dilation, ceil_mode)
+    return _max("max_pool2d", input, kernel_size, stride, padding, dilation, ceil_mode, return_indices)
+
+
+def max_pool1d(input: Tensor, kernel_size: IntOrPair, stride: IntOrPair | None = None, padding: IntOrPair = 0,
+               dilation: IntOrPair = 1, ceil_mode: bool = False, return_indices: bool = False) -> Maxima:
+    """`max_pool2d` in 1-D: of (N, C, L) or (C, L), one number a size."""
+    return _max("max_pool1d", input, kernel_size, stride, padding, dilation, ceil_mode, return_indices)
+
+
+def _max(op: str, input: Tensor, kernel_size: IntOrPair, stride: IntOrPair | None, padding: IntOrPair,
+         dilation: IntOrPair, ceil_mode: bool, return_indices: bool) -> Maxima:
+    x, y, where = _windows(op, input, kernel_size, stride, padding, dilation, ceil_mode)
     kernel, (sH, sW), (pH, pW), apart = where
     few = math.prod(kernel) <= 256  # taps, so that their numbers are bytes; else the places are pixels
     place = layout.empty(y.shape, np.uint8 if few else np.int32, True)
@@ -126,16 +148,19 @@ def max_pool2d(input: Tensor, kernel_size: IntOrPair, stride: IntOrPair | None =
         top, left = top[..., None] * sH - pH, left * sW - pW
         return _pixels(place.transpose(0, 2, 3, 1), kernel, apart, top, left, x.shape[3]) if few else place
 
-    return _pooled(input, y, lambda dy, dx, n: backend.pooling.max_pool2d_backward(dy, place, dx, *where, n),
+    return _pooled(op, input, x, y, lambda dy, dx, n: backend.pooling.max_pool2d_backward(dy, place, dx, *where, n),
                    indices if return_indices else None)
 
 
 def _mean(op: str, input: Tensor, kernel_size: IntOrPair, stride: IntOrPair | None, padding: IntOrPair,
           ceil_mode: bool, count_include_pad: bool = True, divisor_override: int | None = None) -> Tensor:
     x, y, where = _windows(op, input, kernel_size, stride, padding, 1, ceil_mode)
-    settings = *where[:3], count_include_pad, divisor_override or 0
+    return _averaged(op, input, x, y, (*where[:3], count_include_pad, divisor_override or 0))
+
+
+def _averaged(op: str, input: Tensor, x: Array, y: Array, settings: tuple) -> Tensor:
     backend.pooling.avg_pool2d(x, y, *settings, backend.n_threads())
-    return _pooled(input, y, lambda dy, dx, n: backend.pooling.avg_pool2d_backward(dy, dx, *settings, n), means=True)
+    return _pooled(op, input, x, y, lambda dy, dx, n: backend.pooling.avg_pool2d_backward(dy, dx, *settings, n))
 
 
 def avg_pool2d(input: Tensor, kernel_size: IntOrPair, stride: IntOrPair | None = None, padding: IntOrPair = 0,
@@ -150,6 +175,12 @@ def avg_pool2d(input: Tensor, kernel_size: IntOrPair, stride: IntOrPair | None =
     return _mean("avg_pool2d", input, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override)
 
 
+def avg_pool1d(input: Tensor, kernel_size: IntOrPair, stride: IntOrPair | None = None, padding: IntOrPair = 0,
+               ceil_mode: bool = False, count_include_pad: bool = True) -> Tensor:
+    """`avg_pool2d` in 1-D: of (N, C, L) or (C, L), one number a size."""
+    return _mean("avg_pool1d", input, kernel_size, stride, padding, ceil_mode, count_include_pad)
+
+
 def lp_pool2d(input: Tensor, norm_type: float, kernel_size: IntOrPair, stride: IntOrPair | None = None,
               ceil_mode: bool = False) -> Tensor:
     """(Σ xᵖ)^(1/p) over each window, p = `norm_type`; if that is infinite, the largest |x|. As in PyTorch, odd p keep
@@ -158,12 +189,23 @@ def lp_pool2d(input: Tensor, norm_type: float, kernel_size: IntOrPair, stride: I
     >>> F.lp_pool2d(fastnn.tensor([[[3.0, 4.0]]]), 2, (1, 2)).tolist()
     [[[5.0]]]
     """
+    return _power("lp_pool2d", input, norm_type, kernel_size, stride, ceil_mode)
+
+
+def lp_pool1d(input: Tensor, norm_type: float, kernel_size: IntOrPair, stride: IntOrPair | None = None,
+              ceil_mode: bool = False) -> Tensor:
+    """`lp_pool2d` in 1-D: of (N, C, L) or (C, L), one number a size."""
+    return _power("lp_pool1d", input, norm_type, kernel_size, stride, ceil_mode)
+
+
+def _power(op: str, input: Tensor, norm_type: float, kernel_size: IntOrPair, stride: IntOrPair | None,
+           ceil_mode: bool) -> Tensor:
     if math.isinf(norm_type):
         s = math.copysign(1, norm_type)
-        extreme: Any = max_pool2d(elementwise.abs(input) * s, kernel_size, stride, 0, 1, ceil_mode)
-        return extreme * s
-    area = math.prod(pair(kernel_size, "lp_pool2d", "kernel_size", 1))
-    sums = _mean("lp_pool2d", elementwise.pow(input, norm_type), kernel_size, stride, 0, ceil_mode) * area
+        largest: Any = elementwise.abs(input) * s
+        return _max(op.replace("lp", "max"), largest, kernel_size, stride, 0, 1, ceil_mode, False) * s  # type: ignore
+    area = math.prod(pair(kernel_size, op, "kernel_size", 1, _axes(op)))
+    sums = _mean(op, elementwise.pow(input, norm_type), kernel_size, stride, 0, ceil_mode) * area
     smooth = record(sums.array, (sums,), lambda grad: (elementwise.masked(grad, sums.array == 0),))
     return elementwise.pow(smooth, 1 / norm_type)
 
@@ -175,17 +217,33 @@ def adaptive_avg_pool2d(input: Tensor, output_size: Sizes) -> Tensor:
     >>> F.adaptive_avg_pool2d(fastnn.arange(12.0).view(1, 1, 3, 4), (None, 2)).tolist()
     [[[[0.5, 2.5], [4.5, 6.5], [8.5, 10.5]]]]
     """
-    x, y = _adapted("adaptive_avg_pool2d", input, output_size)
-    backend.pooling.adaptive_avg_pool2d(x, y, backend.n_threads())
-    return _pooled(input, y, backend.pooling.adaptive_avg_pool2d_backward, means=True)
+    return _adaptive_mean("adaptive_avg_pool2d", input, output_size)
+
+
+def adaptive_avg_pool1d(input: Tensor, output_size: Sizes) -> Tensor:
+    """`adaptive_avg_pool2d` in 1-D: of (N, C, L) or (C, L), one number a size."""
+    return _adaptive_mean("adaptive_avg_pool1d", input, output_size)
+
+
+def _adaptive_mean(op: str, input: Tensor, output_size: Sizes) -> Tensor:
+    return _averaged(op, input, *_adapted(op, input, output_size), (None, None, None, False, 0))
 
 
 def adaptive_max_pool2d(input: Tensor, output_size: Sizes, return_indices: bool = False) -> Maxima:
     """The maxima of the windows of `adaptive_avg_pool2d`."""
-    x, y = _adapted("adaptive_max_pool2d", input, output_size)
+    return _adaptive_max("adaptive_max_pool2d", input, output_size, return_indices)
+
+
+def adaptive_max_pool1d(input: Tensor, output_size: Sizes, return_indices: bool = False) -> Maxima:
+    """`adaptive_max_pool2d` in 1-D: of (N, C, L) or (C, L), one number a size."""
+    return _adaptive_max("adaptive_max_pool1d", input, output_size, return_indices)
+
+
+def _adaptive_max(op: str, input: Tensor, output_size: Sizes, return_indices: bool) -> Maxima:
+    x, y = _adapted(op, input, output_size)
     place = layout.empty(y.shape, np.int32, True)
-    backend.pooling.adaptive_max_pool2d(x, y, place, backend.n_threads())
-    return _found(input, y, place, return_indices)
+    backend.pooling.max_pool2d(x, y, place, None, None, None, None, backend.n_threads())
+    return _found(op, input, x, y, place, return_indices)
 
 
 def check_ratio(op: str, output_size: Any, output_ratio: Any) -> Sequence[float] | None:
@@ -210,7 +268,7 @@ def fractional_max_pool2d(input: Tensor, kernel_size: IntOrPair, output_size: In
 
     Reference: Graham 2014, "Fractional max-pooling" (arXiv 1412.6071)."""
     op = "fractional_max_pool2d"
-    x = _input(op, input)
+    x = _input(op, input, 2)
     N, C, *sizes = x.shape
     ratios = check_ratio(op, output_size, output_ratio if output_size is None else None)
     kernel = pair(kernel_size, op, "kernel_size", 1)
@@ -244,37 +302,4 @@ def fractional_max_pool2d(input: Tensor, kernel_size: IntOrPair, output_size: In
         np.maximum(tap, np.multiply(wins, number, dtype=tap.dtype), out=tap)  # the last that won
         np.maximum(y, v, out=y)
     place = _pixels(tap, kernel, (1, 1), top.astype(np.int32), left.astype(np.int32), W)
-    return _found(input, y.transpose(0, 3, 1, 2), place, return_indices)
-
-
-_BESIDE = {"kernel_size": 1, "stride": 1, "padding": 0, "dilation": 1, "output_size": 1}  # of a height of 1
-
-
-def _along_line(pool2d: Any) -> Callable[..., Any]:
-    """The form of `pool2d` in 1-D, with the same arguments but divisor_override."""
-    name = pool2d.__name__.replace("2d", "1d")
-    parameters = inspect.signature(pool2d).parameters
-    signature = inspect.Signature([p for key, p in parameters.items() if key != "divisor_override"])
-
-    @functools.wraps(pool2d)
-    def pool1d(*args: Any, **settings: Any) -> Any:
-        given = signature.bind(*args, **settings).arguments
-        input = given.pop("input")
-        if same_float(name, input=input).ndim not in (2, 3):
-            raise ShapeError(f"{name}: input must be (N, C, L) or (C, L), but its shape is {tuple(input.shape)}")
-        for key in given.keys() & _BESIDE.keys():
-            value = given[key]
-            if value is not None or key == "output_size":
-                given[key] = (_BESIDE[key], *(value if isinstance(value, (tuple, list)) else (value,)))
-        try:
-            y = pool2d(input.unsqueeze(-2), **given)
-        except (ArgumentError, DTypeError, ShapeError) as error:
-            raise type(error)(str(error).replace(pool2d.__name__, name)) from None
-        return tuple(part.squeeze(-2) for part in y) if isinstance(y, tuple) else y.squeeze(-2)
-
-    pool1d.__signature__ = signature  # type: ignore[attr-defined]
-    return elementwise.named(pool1d, name, f"`{pool2d.__name__}` in 1-D: of (N, C, L) or (C, L), one number a size.")
-
-
-max_pool1d, avg_pool1d, lp_pool1d, adaptive_avg_pool1d, adaptive_max_pool1d = map(
-    _along_line, (max_pool2d, avg_pool2d, lp_pool2d, adaptive_avg_pool2d, adaptive_max_pool2d))
+    return _found(op, input, x, y.transpose(0, 3, 1, 2), place, return_indices)

@@ -44,14 +44,6 @@ def max_pool2d_backward(dy, place, dx_out, kernel, stride, padding, dilation, n_
     dx_out[...] = dx.reshape(dx_out.shape)
 
 
-def adaptive_max_pool2d(x, y_out, place_out, n_threads):
-    max_pool2d(x, y_out, place_out, None, None, None, (1, 1), n_threads)
-
-
-def adaptive_max_pool2d_backward(dy, place, dx_out, n_threads):
-    max_pool2d_backward(dy, place, dx_out, None, None, None, None, n_threads)
-
-
 def avg_pool2d(x, y_out, kernel, stride, padding, count_include_pad, divisor, n_threads):
     for o, window, size, _ in _windows(x, y_out, kernel, stride, padding):
         part = x[window]
@@ -66,11 +58,3 @@ def avg_pool2d_backward(dy, dx_out, kernel, stride, padding, count_include_pad, 
         part += dy[o][..., None, None] / np.float64(
             divisor or max(1, size if count_include_pad else part.shape[2] * part.shape[3]))
     dx_out[...] = dx
-
-
-def adaptive_avg_pool2d(x, y_out, n_threads):
-    avg_pool2d(x, y_out, None, None, None, False, 0, n_threads)
-
-
-def adaptive_avg_pool2d_backward(dy, dx_out, n_threads):
-    avg_pool2d_backward(dy, dx_out, None, None, None, False, 0, n_threads)

@@ -293,24 +293,23 @@ WINDOWS = [
     ((3, 5, 7, 6), (2, 2), (2, 2), (0, 0), (1, 1)), ((2, 12, 9, 7), (3, 3), (2, 2), (1, 1), (1, 1)),
     ((1, 17, 3, 4), (2, 2), (1, 1), (1, 1), (1, 1)), ((0, 4, 6, 6), (2, 2), (2, 2), (0, 0), (1, 1)),
     ((3, 130, 8, 7), (8, 7), (1, 1), (0, 0), (1, 1)), ((8, 32, 16, 16), (16, 16), (1, 1), (0, 0), (1, 1)),
-    ((8, 32, 32, 32), (2, 2), (2, 2), (0, 0), (1, 1)),
+    ((8, 32, 32, 32), (2, 2), (2, 2), (0, 0), (1, 1)), ((3, 3, 7, 37), (2, 2), (2, 2), (0, 1), (1, 1)),
+    ((2, 2, 6, 41), (3, 4), (1, 1), (1, 2), (2, 1)), ((2, 1, 9, 40), (3, 3), (2, 2), (1, 1), (1, 1)),
 ]
 
 
 def pooling(name, make):
-    for i, (shape, kernel, stride, padding, dilation) in enumerate(WINDOWS):
+    for i, (shape, kernel, stride, padding, dilation) in enumerate(WINDOWS * 2):
         maximum, (N, C, *image), K = "max" in name, shape, math.prod(kernel)
         size = n_windows(name, image, (kernel, stride, padding, dilation if maximum else (1, 1)), ceil_mode=i % 2)
-        dy = make.normal((N, C, *size))
-        places = (K, np.uint8) if K <= 256 and name in ("max_pool2d", "max_pool2d_backward") else (
-            math.prod(image), np.int32)  # in the window, or in the plane
+        dy, adaptive = make.normal((N, C, *size)), i >= len(WINDOWS)  # without kernel
+        places = (math.prod(image), np.int32) if adaptive or K > 256 else (K, np.uint8)  # in the plane, or the window
         place = layout.channels_last(make.rng.integers(0, places[0], dy.shape, places[1]))
         yield {"x": make.special(shape) if maximum or i < 2 else make.normal(shape), "dy": dy, "place": place,
-               "y_out": make.normal(dy.shape), "place_out": place, "dx_out": make.normal(shape), "kernel": kernel,
-               "stride": stride, "padding": padding, "dilation": dilation, "count_include_pad": i % 2 == 0,
-               "divisor": (0, 0, 3, -2)[i % 4]}, (
-                   1 if maximum and "back" not in name else {"adaptive_avg_pool2d_backward": 4}.get(name, K))
-
+               "y_out": make.normal(dy.shape), "place_out": place, "dx_out": make.normal(shape),
+               "kernel": None if adaptive else kernel, "stride": stride, "padding": padding, "dilation": dilation,
+               "count_include_pad": i % 2 == 0 and not adaptive, "divisor": (0, 0, 3, -2)[i % 4]}, (
+                   1 if maximum and "back" not in name else max(K, 4))
 
 
 ROWS = [(0, 5), (3, 0), (1, 1), (7, 3), (5, 31), (4, 32), (3, 33), (300, 10), (2, 130), (70, 129), (2, 5003)]
