@@ -22,10 +22,10 @@ Fewer columns than lanes would leave lanes idle. What is least work, by an estim
 - lanes along the pixels of planes (planes.h), one for each channel and phase of the stride, some groups together; the
   weight's gradient is then products of planes, of x with its border and dY with zeros where x has it.
 
-Depthwise convolution, a filter for each channel, has vectors of channels in the micro-kernels of depthwise.h, which
-take a piece of an output row (or, for the gradient of the weight, rows) for a block of channels. The input's gradient
-gathers, stride by stride, as the dense one does: nothing is scattered. Fewer channels than lanes may be faster in
-planes.
+Depthwise convolution, one channel a filter, has vectors of channels in the micro-kernels of depthwise.h, which take a
+piece of an output row (or, for the gradient of the weight, rows) for a block of channels. A channel with a few filters
+is repeated for each. The input's gradient gathers, stride by stride, as the dense one does: nothing is scattered. Fewer
+channels than lanes may be faster in planes.
 
 The limit is the rate of multiply-adds, for depthwise (3×3 both) and very small shapes bandwidth."""
 cimport numpy as cnp
@@ -73,6 +73,7 @@ cdef enum:
     BLOCK = 128  # channels that a depthwise convolution walks together: rows for all taps in the first-level cache
     FIRST_BYTES = 32768  # that the first-level cache keeps
     FOLDED = 8  # vectors of columns that are added up along a row
+    FEW_FILTERS = 8  # of one channel each: so many make a depthwise convolution, over repeated channels
     LANES = 512  # numbers that the epilogue takes in one loop, if filters allow
     ITEM_BYTES = 262144  # input of one item of the weight gradient
     DEPTH_BYTES = 32768  # the same, depthwise: in the first-level cache
@@ -97,7 +98,7 @@ ctypedef struct Conv:  # a convolution, its arrays, and how its weight gradient 
     bint depthwise, back  # back: from y to x, or from the im2col matrix to pixels
     Py_ssize_t bands, items, chunks, blocks, tile_rows, rows, panels, tiles, size, high, wide, edge_at, padded_at
     Py_ssize_t taps  # of a row, that have tiles of their own
-    Bytes sums, edge, padded
+    Bytes sums, edge, padded, spread
     int width, nv
     Py_ssize_t together  # items in planes at a time, or 0
     Plane plane  # an item's, for the weight's gradient
@@ -507,11 +508,16 @@ cdef void dense(Dense* d, const Conv* c, floating* kind) noexcept nogil:
 
 # Depthwise -------------------------------------------------------------------------------------------------------
 
+cdef inline Py_ssize_t spread_size(const Conv* c) noexcept nogil:
+    """Working memory for x with its channels repeated, where they have several filters."""
+    return c.N * c.H * c.W * c.F if c.depthwise and c.f > 1 else 0
+
+
 cdef Py_ssize_t depthwise_time(const Conv* c) noexcept nogil:
     """Of one image, in quarters of a cycle."""
     cdef Py_ssize_t lanes = c.lanes if c.F >= c.lanes else 4 if c.F >= 4 == c.itemsize else 1
     cdef Py_ssize_t step = 3 if lanes == c.lanes else 5 if lanes > 1 else 8
-    return step * c.oH * c.oW * c.kH * c.kW * parts(c.F, lanes)
+    return step * c.oH * c.oW * c.kH * c.kW * parts(c.F, lanes) + (6 * c.F * c.H * c.W if c.f > 1 else 0)
 
 
 cdef bint finite(const Conv* c, floating* kind) noexcept nogil:
@@ -585,10 +591,30 @@ cdef void depthwise_unit(const Conv* c, Py_ssize_t unit, floating* kind) noexcep
                 depthwise_rows(&d, n, first, min(last, d.oH), i * BLOCK, channels, kind)
 
 
+cdef void spread_unit(const Conv* c, Py_ssize_t unit, floating* kind) noexcept nogil:
+    """One row of x with each channel once for each of its filters; `back`: from their gradients the sum."""
+    cdef Py_ssize_t p, j, m = c.F // c.groups
+    cdef floating* x = <floating*> c.x + unit * c.W * c.groups
+    cdef floating* wide = <floating*> c.spread + unit * c.W * c.F
+    for p in range(c.W * c.groups):
+        if c.back:
+            x[p] = 0
+            for j in range(m):
+                x[p] += wide[p * m + j]
+        else:
+            for j in range(m):
+                wide[p * m + j] = x[p]
+
+
 cdef void depthwise(const Conv* c, floating* kind) noexcept nogil:
     """The forward pass or the input's gradient; the weight's channels are brought side by side first."""
     cdef Conv d = c[0]
     cdef Py_ssize_t i
+    d.spread = c.room + c.size * c.itemsize
+    if c.f > 1:
+        if not c.back:
+            share(<Unit> spread_unit[floating], &d, c.N * c.H, c.threads)
+        d.x, d.C = d.spread, c.F
     if c.w_f != 1:
         for i in range(c.kH * c.kW):
             pack(<floating*> c.w + i // c.kW * c.w_h + i % c.kW * c.w_w, 1, 0, c.F, c.w_f,
@@ -597,6 +623,9 @@ cdef void depthwise(const Conv* c, floating* kind) noexcept nogil:
     d.rows = parts(c.H, c.sh) if c.back else c.oH
     d.bands = min(d.rows, parts(4 * MANY, c.N))
     share(<Unit> depthwise_unit[floating], &d, c.N * d.bands, c.threads)
+    if c.back and c.f > 1:
+        d.x = c.x
+        share(<Unit> spread_unit[floating], &d, c.N * c.H, c.threads)
 
 
 cdef void depthwise_weight_unit(const Conv* c, Py_ssize_t unit, floating* kind) noexcept nogil:
@@ -706,7 +735,7 @@ cdef Py_ssize_t walks(const Conv* c, bint run, floating* kind) noexcept nogil:
     cdef bint folded
     cdef Dense d
     if c.depthwise:
-        return c.size  # its packed weight; it has no walk
+        return c.size + spread_size(c)  # its packed weight; it has no walk
     for ph in range(min(c.sh, c.H) if c.back else 1):
         folded = c.back and folds(c, ph)
         for pw in range(min(c.sw, c.W) if c.back and not folded else 1):
@@ -793,7 +822,7 @@ cdef Py_ssize_t plan_weight(Conv* c) noexcept nogil:
     c.padded_at = c.edge_at
     if c.f % c.width and not c.swapped and not c.depthwise:
         c.padded_at += c.groups * c.N * c.oH * c.oW * c.width
-    return c.padded_at + (c.N * c.high * c.wide * c.C if c.spans else 0)
+    return c.padded_at + (c.N * c.high * c.wide * c.C if c.spans else 0) + spread_size(c)
 
 
 cdef void edge_unit(const Conv* c, Py_ssize_t unit, floating* kind) noexcept nogil:
@@ -958,6 +987,10 @@ cdef void backward_weight(Conv* c, Py_ssize_t _, floating* kind) noexcept nogil:
     if c.together:
         share(<Unit> planar_weight_unit[floating], c, c.chunks, c.threads)
     elif c.depthwise:
+        c.spread, c.back = c.padded, False
+        if c.f > 1:
+            share(<Unit> spread_unit[floating], c, c.N * c.H, c.threads)
+            c.x, c.C = c.spread, c.F
         share(<Unit> depthwise_weight_unit[floating], c, c.chunks, c.threads)
     else:
         if not c.swapped and c.f % c.width:
@@ -997,7 +1030,7 @@ cdef int read(Conv* c, cnp.ndarray x, cnp.ndarray weight, cnp.ndarray bias, cnp.
     c.x, c.w, c.b, c.y = x.data, weight.data, vector(bias, c.F, x), y.data
     c.w_f, c.w_c = weight.strides[0] // size, weight.strides[1] // size
     c.w_h, c.w_w = weight.strides[2] // size, weight.strides[3] // size
-    c.depthwise = groups == c.C == c.F > 1
+    c.depthwise = groups == c.C and c.f <= FEW_FILTERS and c.C > 1
     c.itemsize, c.lanes, c.norm = size, LANES_f32 if size == 4 else LANES_f64, NULL
     c.ends = c.back = False
     c.threads = threads_for(c.N * c.oH * c.oW * c.F * c.c * c.kH * c.kW // 16, n_threads)
