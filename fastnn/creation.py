@@ -45,15 +45,17 @@ def tensor(data: Any, dtype: Any = None, device: Any = None, requires_grad: bool
     while isinstance(first, list | tuple) and first:
         first = first[0]  # what a nested sequence begins with decides whether its floats are Python's or NumPy's
     try:
-        array = np.array(data, order="K")
+        array = np.asarray(data)
     except ValueError as error:
         raise ShapeError(f"tensor: the nested sequences do not make a regular array: {error}") from None
     if array.dtype.kind not in "fiub":
         raise DTypeError(f"tensor: numbers are needed, but the data have the dtype {array.dtype}")
     python = array.dtype.kind == "f" and not isinstance(first, Array | np.generic | Tensor)
     wanted = _dtype("tensor", dtype, device, float32 if python else array.dtype.newbyteorder("="))
+    out = layout.empty_permuted(array, wanted)
     with np.errstate(invalid="ignore", over="ignore"):
-        return owned(Tensor(array.astype(wanted, copy=False), requires_grad))
+        np.copyto(out, array, casting="unsafe")
+    return owned(Tensor(out, requires_grad))
 
 
 def from_numpy(array: Array) -> Tensor:

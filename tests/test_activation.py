@@ -63,7 +63,7 @@ def test_against_oracle(rng, name, kwargs, shape):
 
 
 @pytest.mark.parametrize("shape", [(), (7,), (3, 5), (2, 3, 4), (2, 3, 5, 4), (3, 1, 2, 2), (2, 2, 3, 2, 3), (2, 700),
-                                   (5, 7, 41, 43)], ids=str)  # fmt: skip
+                                   (5, 7, 41, 43), (2, 3, 150, 151)], ids=str)  # fmt: skip
 def test_prelu(rng, shape):
     x = rng.standard_normal(shape)
     x = np.where(np.abs(x) < 1e-3, 0.25, x)

@@ -3,8 +3,9 @@
 Memory is walked in the order in which it lies, whatever the shape, in chunks of fixed length shared out to the
 threads. Each element is read and written once, and the bodies, a table of formulae in vmath.h, are branch-free, so
 that the compiler vectorizes the loops: most are bound by bandwidth, the others by some twenty to forty multiply-adds an
-element. The derivatives are had from the output where it suffices, as the next layer keeps that anyway. Where it says
-that a gradient is 0, vectors read dy under a mask, which waits for the output: dy is fetched before.
+element. The derivatives are had from the output where it suffices, as the next layer keeps that anyway. Where they are
+0, that 0 is a number which the compiler does not know: else it reads dy under a mask, which waits for the output. Of
+large arrays dy is fetched before.
 
 PReLU has a slope a channel. Its caller repeats the slopes to some hundreds, so that inner loops are long however few
 channels there are. Sums for their gradients run down such wide rows in each unit of work; the caller adds them up.
@@ -34,7 +35,7 @@ cdef enum:
 
 cdef struct Job:
     int op
-    double[3] params
+    double[4] params  # the last is 0
     Bytes dy, x, weight, out, sums  # no sums: NULL
     Py_ssize_t size, lanes, together  # numbers or rows in all, in a (wide) row, and in a unit
 
@@ -56,7 +57,7 @@ cdef int run(int op, int cost, cnp.ndarray dy, cnp.ndarray x, tuple params, cnp.
     cdef int i
     if len(params) > 3:
         raise ValueError(f"kernel: an activation has up to three parameters, but {len(params)} came")
-    for i in range(3):
+    for i in range(4):
         job.params[i] = params[i] if i < len(params) else 0
     job.op, job.dy, job.x, job.out, job.size = op, dy.data, x.data, out.data, x.size
     job.together = PIECE if op >= BACKWARD and job.size > FAR else CHUNK
@@ -113,7 +114,7 @@ cdef int run_prelu(cnp.ndarray x, cnp.ndarray weight, cnp.ndarray dy, cnp.ndarra
     check_vector(weight, lanes, x)
     check_same(x, dy)
     check_same(x, out)
-    cdef Job s = Job(0, [0, 0, 0], dy.data, x.data, weight.data, out.data, NULL, x.size, lanes,
+    cdef Job s = Job(0, [0, 0, 0, 0], dy.data, x.data, weight.data, out.data, NULL, x.size, lanes,
                      parts(parts(x.size, lanes), max(units, 1)) * lanes)
     if sums is not None:
         check_vector(sums, units * lanes, x)
@@ -165,7 +166,7 @@ cdef int run_glu(bint backward, cnp.ndarray half, cnp.ndarray x, cnp.ndarray out
     check_same(x if backward else half, out)
     if half.ndim != 2 or (<object> x).shape != (half.shape[0], 2 * half.shape[1]) or is_f32(x) != is_f32(half):
         raise ValueError("kernel: glu needs rows (R, 2·D) and (R, D) of one dtype")
-    cdef Job job = Job(backward, [0, 0, 0], half.data, x.data, NULL, out.data, NULL, half.shape[0], half.shape[1],
+    cdef Job job = Job(backward, [0, 0, 0, 0], half.data, x.data, NULL, out.data, NULL, half.shape[0], half.shape[1],
                        1 if half.shape[1] >= PIECE // 4 else PIECE // max(1, half.shape[1]))
     return start(<Unit> gate[float], <Unit> gate[double], x, &job,
                  parts(job.size, job.together) * parts(job.lanes, PIECE), threads_for(2 * x.size // STREAM, n_threads))

@@ -67,10 +67,10 @@ VM_POLYNOMIAL(vm_mills_, double, 0.77376963427640677, -0.68518342057433811, 0.53
 #endif
 
 /* Each activation: its name; what an element costs forward and backward, in halves of one streamed; y; dx,
-   in y where the output suffices, else in x. a, b and c are parameters. NaN goes where it does in PyTorch's vectors. */
+   in y where the output suffices, else in x. a, b and c are parameters, zero is 0. NaN goes where it does in PyTorch's vectors. */
 #define VM_ACTIVATIONS(X)                                                                                                 \
-    X(relu, 2, 2, x <= 0 ? 0 : x, y <= 0 ? 0 : dy)                                                                        \
-    X(threshold, 2, 2, x <= a ? b : x, y <= a ? 0 : dy)                                                                   \
+    X(relu, 2, 2, x <= 0 ? 0 : x, y <= 0 ? zero : dy)                                                                     \
+    X(threshold, 2, 2, x <= a ? b : x, y <= a ? zero : dy)                                                                \
     X(leaky_relu, 2, 2, x * (x > 0 ? 1 : a), dy * (y > 0 ? 1 : a))                                                        \
     X(elu, 3, 2, x < 0 ? a * VM(expm1, b * x) : c * x, dy * (y <= 0 ? b * (y + a) : c))                                   \
     X(sigmoid, 3, 2, VM(sigmoid, x), dy * (y * (1 - y)))                                                                  \
@@ -83,12 +83,12 @@ VM_POLYNOMIAL(vm_mills_, double, 0.77376963427640677, -0.68518342057433811, 0.53
       dy * VM(slope, x, VM(logistic, x * (a + b * x * x)), a + 3 * b * x * x))                                            \
     X(silu, 3, 3, x * VM(logistic, x), dy * VM(slope, x, VM(logistic, x), 1))                                             \
     X(mish, 3, 3, x * VM(mish, x, 0), dy * VM(mish, x, 1))                                                                \
-    X(hardtanh, 2, 2, x < a ? a : x > b ? b : x, (y > a) & (y < b) ? dy : 0)                                              \
-    X(hardsigmoid, 2, 2, x <= -3 ? 0 : x >= 3 ? 1 : (x + 3) * VM_SIXTH, (y > 0) & (y < 1) ? dy * VM_SIXTH : 0)            \
+    X(hardtanh, 2, 2, x < a ? a : x > b ? b : x, (y > a) & (y < b) ? dy : zero)                                           \
+    X(hardsigmoid, 2, 2, x <= -3 ? 0 : x >= 3 ? 1 : (x + 3) * VM_SIXTH, (y > 0) & (y < 1) ? dy * VM_SIXTH : zero)         \
     X(hardswish, 2, 2, x * (x <= -3 ? 0 : x >= 3 ? 1 : (x + 3) * VM_SIXTH),                                               \
       x <= -3 ? 0 : x >= 3 ? dy : dy * ((2 * x + 3) * VM_SIXTH))                                                          \
-    X(hardshrink, 2, 2, (x >= -a) & (x <= a) ? 0 : x, (y < -a) | (y > a) ? dy : 0)                                        \
-    X(softshrink, 2, 2, x > a ? x - a : x < -a ? x + a : x * 0, (y < 0) | (y > 0) ? dy : 0)
+    X(hardshrink, 2, 2, (x >= -a) & (x <= a) ? 0 : x, (y < -a) | (y > a) ? dy : zero)                                     \
+    X(softshrink, 2, 2, x > a ? x - a : x < -a ? x + a : x * 0, (y < 0) | (y > 0) ? dy : zero)
 
 #define VM(name, ...) _Generic(VM_FIRST(__VA_ARGS__, 0), float: vm_##name##_f, default: vm_##name##_)(__VA_ARGS__)
 #define VM_FIRST(x, ...) (x) /* by whose type one of the two is chosen */
@@ -195,7 +195,7 @@ VM_DEFINE(, double, uint64_t, 52, 1023, 6.93147180369123816490e-01, 1.9082149292
 #define VM_APPLY(f, real)                                                                                                 \
 VM_STRAIGHT void vm_apply_##f(int op, const double *p, const real *grad, const real *in, real *out, ptrdiff_t n) {        \
     typedef real vm_real;                                                                                                 \
-    const real a = (real) p[0], b = (real) p[1], c = (real) p[2];                                                         \
+    const real a = (real) p[0], b = (real) p[1], c = (real) p[2], zero = (real) p[3];                                     \
     if (vm_wide_##f(op, in, out, n)) return;                                                                              \
     switch (op) { VM_ACTIVATIONS(VM_BOTH) }                                                                               \
 }

@@ -106,16 +106,22 @@ def prelu(input: Tensor, weight: Tensor) -> Tensor:
     C = a.shape[1] if a.ndim > 1 else 1
     if weight.ndim > 1 or w.size not in (1, C) or not w.size:
         raise ShapeError(f"prelu: weight must have 1 or {C} numbers for input {a.shape}, but has shape {weight.shape}")
-    inner = w.size == 1 or a.ndim == 2  # else the channels are put there
-    x = layout.dense(a) if inner else layout.channels_last(a.reshape(*a.shape[:3], math.prod(a.shape[3:])))
-    y, wide = layout.empty_like(x), w[None].repeat(max(1, 256 // w.size), 0).reshape(-1)  # for vectors
+    x = layout.dense(a)
+    inner = w.size == 1 or not x.flags.c_contiguous
+    n = 1 if inner else max(1, math.prod(a.shape[2:]))  # numbers of a channel side by side
+    if n > 1 and w.size * n > 65536:  # more slopes than a cache would keep
+        x, n = layout.channels_last(a.reshape(*a.shape[:3], math.prod(a.shape[3:]))), 1
+    wide = w if n == 1 else w.repeat(n)
+    y, wide = layout.empty_like(x), wide[None].repeat(max(1, 256 // wide.size), 0).reshape(-1)  # for vectors
     backend.activation.prelu(x, wide, y, backend.n_threads())
 
+    units = min(64, 1 + a.size // max(16384, 8 * wide.size))
+
     def prelu(grad: Array) -> tuple[Array, Array]:
-        dx, sums = layout.empty_like(x), layout.empty((wide.size * min(64, 1 + a.size // 16384),), w.dtype)
+        dx, sums = layout.empty_like(x), layout.empty((wide.size * units,), w.dtype)
         dy = layout.match(grad.reshape(x.shape), x)
         backend.activation.prelu_backward(dy, x, wide, dx, sums, backend.n_threads())
-        dw = sums.reshape(-1, w.size).sum(axis=0, dtype=np.float64).astype(w.dtype)
+        dw = sums.reshape(-1, w.size, n).sum(axis=(0, 2), dtype=np.float64).astype(w.dtype)
         return layout.dense(dx.reshape(a.shape)), dw.reshape(weight.shape)
 
     return record(layout.dense(y.reshape(a.shape)), (input, weight), prelu, (input, weight))

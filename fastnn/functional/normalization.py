@@ -14,7 +14,7 @@ import numpy as np
 from fastnn import backend, layout
 from fastnn.errors import ArgumentError, ShapeError
 from fastnn.functional.activation import Masked
-from fastnn.functional.arguments import check_float
+from fastnn.functional.arguments import alike, check_float
 from fastnn.functional.conv import Convolved
 from fastnn.functional.elementwise import clamp, div, mul, pow, square
 from fastnn.functional.reduction import norm
@@ -132,8 +132,8 @@ def _normalized(op: str, input: Tensor, weight: Tensor | None, bias: Tensor | No
     x, three = enter(input.array), (input, weight, bias)
     w, b = _copies(x.dtype, weight, bias)
     needed, inputs = [t is not None and t.requires_grad for t in three], _given(three, three)
-    y, (mean, rstd) = layout.empty_like(x), np.zeros((2, *size), x.dtype)
-    given = mean if centred else None
+    y, statistics = layout.empty_like(x), np.zeros((2, *size), x.dtype)
+    given, rstd = statistics[0] if centred else None, statistics[1]
     if x.size:
         getattr(backend.normalization, kernel)(x, w, b, eps, y, given, rstd, backend.n_threads())
 
@@ -147,13 +147,14 @@ def _normalized(op: str, input: Tensor, weight: Tensor | None, bias: Tensor | No
         return _given((None if dx is None else leave(dx), dw, db), three)
 
     backward.__qualname__ = op
-    return record(leave(y), inputs, backward, inputs[:1 + (weight is not None)]), np.stack((mean, rstd))
+    return record(leave(y), inputs, backward, inputs[:1 + (weight is not None)]), statistics
 
 
 def _over_last(op: str, input: Tensor, normalized_shape: Sequence[int], weight: Tensor | None, bias: Tensor | None,
                eps: float | None, centred: bool) -> Tensor:
     """Layer norm or, if not `centred`, RMS norm."""
-    check_float(op, {"weight": weight, "bias": bias}, input=input)
+    if weight is None or not alike(bias, input, weight):
+        check_float(op, {"weight": weight, "bias": bias}, input=input)
     over, shape = ints(op, normalized_shape), input.shape
     if not over or shape[max(len(shape) - len(over), 0):] != over:
         raise ShapeError(f"{op}: normalized_shape must be the last sizes of input's shape {shape}, but {over} came")
