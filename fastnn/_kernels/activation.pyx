@@ -146,8 +146,9 @@ cdef void gate(const Job* job, Py_ssize_t unit, floating* kind) noexcept nogil:
     cdef floating* out = <floating*> job.out + row * step + begin
     for k in range(rows if rows > 1 else 0):
         memcpy(sigmoid + k * n, a + (2 * k + 1) * D, n * sizeof(floating))
-    prefetch(a + next, next * sizeof(floating))
-    prefetch(a + next + D, n * sizeof(floating))
+    if job.size * D > FAR:
+        prefetch(a + next, next * sizeof(floating))
+        prefetch(a + next + D, n * sizeof(floating))
     vm_apply(SIGMOID, job.params, a, a + D if rows == 1 else s, sigmoid, rows * n)
     for k in range(rows):
         s = sigmoid + k * n
@@ -167,7 +168,7 @@ cdef int run_glu(bint backward, cnp.ndarray half, cnp.ndarray x, cnp.ndarray out
     if half.ndim != 2 or (<object> x).shape != (half.shape[0], 2 * half.shape[1]) or is_f32(x) != is_f32(half):
         raise ValueError("kernel: glu needs rows (R, 2·D) and (R, D) of one dtype")
     cdef Job job = Job(backward, [0, 0, 0, 0], half.data, x.data, NULL, out.data, NULL, half.shape[0], half.shape[1],
-                       1 if half.shape[1] >= PIECE // 4 else PIECE // max(1, half.shape[1]))
+                       max(<Py_ssize_t> 1, PIECE // max(<Py_ssize_t> 1, half.shape[1])))
     return start(<Unit> gate[float], <Unit> gate[double], x, &job,
                  parts(job.size, job.together) * parts(job.lanes, PIECE), threads_for(2 * x.size // STREAM, n_threads))
 
