@@ -6,6 +6,7 @@ undefined-behaviour sanitizers on (for tests, in a tree of its own).
 """
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -67,6 +68,17 @@ def sources() -> list[Path]:
 
 def source(module: str) -> Path:
     return Path(module.replace(".", "/") + (".py" if module in HOT else ".pyx"))
+
+
+def headers(*paths: Path) -> list[str]:
+    """Those that these files include, by way of others too: what has to be compiled anew after a header changed."""
+    found, todo = set(), [*paths]
+    while todo:
+        named = re.findall(r'"(\w+\.h)"|fastnn\._kernels\.(\w+) cimport', todo.pop().read_text())
+        new = {KERNELS / (header or f"{module}.pxd") for header, module in named} - found
+        found |= new
+        todo += [path for path in new if path.exists()]
+    return [str(path) for path in sorted(found) if path.exists()]
 
 
 def generated(module: str) -> Path:
@@ -182,11 +194,14 @@ setup(
             Extension(
                 f"fastnn._kernels.{isa}.{name}",
                 [str(stub(isa, name))],
-                depends=[str(generated(f"fastnn._kernels.{name}")), *HEADERS],
+                depends=[str(generated(f"fastnn._kernels.{name}")), *headers(KERNELS / f"{name}.pyx")],
             )
             for isa in reversed(SETS)
             for name in names()
         ),
-        *(Extension(name, [str(generated(name))], depends=[str(source(name)), *HEADERS]) for name in STATE + HOT),
+        *(
+            Extension(name, [str(generated(name))], depends=[str(source(name)), *headers(source(name))])
+            for name in STATE + HOT
+        ),
     ],
 )
