@@ -63,8 +63,7 @@ cdef extern from "norm.h" nogil:
     enum: ADD, RELU
     ctypedef struct NormRows:
         Row x, y, out, m, s, t
-    void norm_map_f(int kind, const NormRows* rows, Py_ssize_t lanes, Py_ssize_t size)
-    void norm_map_d(int kind, const NormRows* rows, Py_ssize_t lanes, Py_ssize_t size)
+    void norm_map(const void* like, int kind, const NormRows* rows, Py_ssize_t lanes, Py_ssize_t size)
 
 cnp.import_array()
 
@@ -324,10 +323,8 @@ cdef void epilogue(const Conv* c, floating* y, Py_ssize_t pixels, Py_ssize_t f, 
         if c.norm == NULL:
             for j in range(size):
                 y[i * c.F + j] = 0 if y[i * c.F + j] <= 0 else y[i * c.F + j]
-        elif floating is float:
-            norm_map_f(asked, &rows, c.wide, size)
         else:
-            norm_map_d(asked, &rows, c.wide, size)
+            norm_map(kind, asked, &rows, c.wide, size)
 
 
 cdef void fold(const Dense* d, floating* sums, const floating* bias, floating* y, bint some) noexcept nogil:

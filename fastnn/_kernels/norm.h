@@ -30,8 +30,6 @@ typedef struct { /* arrays and wide rows of either dtype, those that the kind of
 #include "types.h"
 #define norm_sums(like, kind, rows, lanes, size) BY_TYPE(like, norm_sums)(kind, rows, lanes, size)
 #define norm_map(like, kind, rows, lanes, size) BY_TYPE(like, norm_map)(kind, rows, lanes, size)
-#define norm_map_f norm_map_f32
-#define norm_map_d norm_map_f64
 #define layer_map(rows, x, ...) BY_TYPE(x, layer_map)(rows, x, __VA_ARGS__)
 #define layer_back(rows, x, ...) BY_TYPE(x, layer_back)(rows, x, __VA_ARGS__)
 

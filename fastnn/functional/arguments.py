@@ -13,6 +13,16 @@ Geometry = tuple[Pair, Pair, Pair, Pair]  # kernel, stride, padding, dilation, e
 LARGEST = 2**28  # so that products of two do not overflow
 
 
+def bind(self: Any, args: tuple, named: dict[str, Any]) -> dict[str, Any]:
+    """The arguments of a constructor, by the names and with the defaults of the signature that its class has."""
+    try:
+        bound = self.__signature__.bind(*args, **named)
+    except TypeError as error:
+        raise TypeError(f"{type(self).__name__}: {error}") from None
+    bound.apply_defaults()
+    return bound.arguments
+
+
 def check_tensor(op: str, x: Any, name: str = "input") -> None:
     if not isinstance(x, Tensor):
         raise TypeError(f"{op}: {name} must be a Tensor, but a {type(x).__name__} came")

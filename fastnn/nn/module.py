@@ -9,6 +9,7 @@ import numpy as np
 
 from fastnn.autograd import Function
 from fastnn.errors import AutogradError, StateDictError
+from fastnn.functional.arguments import bind
 from fastnn.nn.parameter import Parameter, write, zero_grads
 from fastnn.tensor import RemovableHandle, Tensor, changing
 
@@ -298,12 +299,7 @@ class FunctionModule(Module):
 
     def __init__(self, *args: Any, **settings: Any) -> None:
         super().__init__()
-        try:
-            bound = self.__signature__.bind(*args, **settings)
-        except TypeError as error:
-            raise TypeError(f"{type(self).__name__}: {error}") from None
-        bound.apply_defaults()
-        for name, value in bound.arguments.items():
+        for name, value in bind(self, args, settings).items():
             if "Tensor" in str(self.__signature__.parameters[name].annotation):
                 self.register_buffer(name, value)
             else:

@@ -15,8 +15,9 @@ import numpy as np
 from fastnn import backend, layout
 from fastnn.autograd import enable_grad
 from fastnn.errors import ShapeError
+from fastnn.functional.arguments import bind
 from fastnn.functional.reduction import clip_factor
-from fastnn.optim.optimizer import PAIRS, Group, Optimizer, bind, declare
+from fastnn.optim.optimizer import PAIRS, Group, Optimizer, declare
 from fastnn.tensor import Array, Tensor, float32, settle
 
 _NEW, _OLD = np.zeros((), float32), np.ones((), float32)  # a parameter's steps, where only the first is special

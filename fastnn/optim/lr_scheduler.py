@@ -12,8 +12,9 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise, repeat
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from fastnn.functional.arguments import bind
 from fastnn.optim.first_order import FirstOrder
-from fastnn.optim.optimizer import Optimizer, bind, declare
+from fastnn.optim.optimizer import Optimizer, declare
 
 NOT_SAVED = ("optimizer", "lr_lambdas", "lr_lambda", "scale_fn")
 Curve = Callable[[float, float, float], float]

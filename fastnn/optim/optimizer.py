@@ -27,16 +27,6 @@ def declare(first: str, options: Group, by_name: Group | None = None) -> inspect
                               for name, value in named.items()])
 
 
-def bind(self: Any, args: tuple, named: Group) -> Group:
-    """The arguments of a constructor, by the names and with the defaults that its class declares."""
-    try:
-        bound = self.__signature__.bind(*args, **named)
-    except TypeError as error:
-        raise TypeError(f"{type(self).__name__}: {error}") from None
-    bound.apply_defaults()
-    return bound.arguments
-
-
 class Optimizer:
     """Base class. A subclass gives its options as `defaults` and defines `step`.
 
