@@ -33,17 +33,22 @@ def _axes(op: str) -> int:
     return 1 if op.endswith("1d") else 2
 
 
-def _input(op: str, input: Tensor, axes: int) -> Array:
-    return images(op, input.array if alike(None, input) else same_float(op, input=input), axes)
+def _input(op: str, input: Tensor, axes: int, rows: bool = False) -> Array:
+    """The input as images; if it may be in `rows` and lies so, each row of L is one: few are not copied."""
+    x = input.array if alike(None, input) else same_float(op, input=input)
+    if rows and x.ndim in (2, 3) and 0 < x.shape[-2] <= 16 and x.size and x.flags.c_contiguous:
+        x = x.reshape(-1, 1, x.shape[-1])
+    return images(op, x, axes)
 
 
 def _windows(op: str, input: Tensor, kernel_size: IntOrPair, stride: IntOrPair | None, padding: IntOrPair,
              dilation: IntOrPair, ceil_mode: bool) -> tuple[Array, Array, Geometry]:
     """The input, an array for the output, and (kernel, stride, padding, dilation)."""
     axes = _axes(op)
-    x = _input(op, input, axes)
     where = geometry(op, kernel_size, kernel_size if stride is None else stride, padding, dilation, False, axes)
-    (kH, kW), _, (pH, pW), _ = where
+    (kH, kW), stride, (pH, pW), apart = where
+    rows = axes == 1 and (stride == (1, 1) or (kW, *stride, pW, *apart) == (2, 1, 2, 0, 1, 1))
+    x = _input(op, input, axes, rows)
     if pH > kH // 2 or pW > kW // 2:
         raise ArgumentError(f"{op}: padding={where[2]} must be at most half of kernel_size={where[0]}")
     return x, layout.empty((*x.shape[:2], *n_windows(op, x.shape[2:], where, ceil_mode)), x.dtype, True), where
@@ -205,6 +210,13 @@ def _power(op: str, input: Tensor, norm_type: float, kernel_size: IntOrPair, str
         largest: Any = elementwise.abs(input) * s
         return _max(op.replace("lp", "max"), largest, kernel_size, stride, 0, 1, ceil_mode, False) * s  # type: ignore
     area = math.prod(pair(kernel_size, op, "kernel_size", 1, _axes(op)))
+    if norm_type == 2:  # one pass over dx: the 2 of the square's slope and the 1/2 of the root's cancel out
+        x = input.array
+        squares = record(np.square(x, out=layout.empty_for(x.shape, x.dtype, x)), (input,),
+                         lambda grad: (elementwise.times(grad, x),), (input,))
+        sums = _mean(op, squares, kernel_size, stride, 0, ceil_mode) * area
+        y = np.sqrt(sums.array)
+        return record(y, (sums,), lambda grad: (elementwise.times(grad, 1 / np.where(y == 0, np.inf, y)),), (), True)
     sums = _mean(op, elementwise.pow(input, norm_type), kernel_size, stride, 0, ceil_mode) * area
     smooth = record(sums.array, (sums,), lambda grad: (elementwise.masked(grad, sums.array == 0),))
     return elementwise.pow(smooth, 1 / norm_type)
