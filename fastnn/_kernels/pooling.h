@@ -80,7 +80,7 @@ typedef struct {
     ptrdiff_t C, height, width, tall, wide; /* of the result, and of what it is read from */
     ptrdiff_t row, col, units; /* elements from one row of taps to the next, from tap to tap; work per image */
     ptrdiff_t phases, step; /* of a run: pixels from element to element, and elements from tap to tap */
-    ptrdiff_t plane, share; /* elements of a phase of a row, of two, in the thread's part of `work`; or 0; and of that */
+    ptrdiff_t plane, share; /* elements of a phase of a row, of two, in the thread's part of `work`; or 0; its size */
     ptrdiff_t soon, each; /* bytes to what the next row reads, and how much of it to fetch at each output */
     ptrdiff_t tap_h, tap_w; /* averages: from tap to tap in the tables, which are 1 / a window's height and width */
     const double *per_h, *per_w;
@@ -168,9 +168,8 @@ typedef struct {
 
 /* A row of n pixels from two planes: what is written beyond a pixel is written again by the next; and two planes from
    a row of one channel */
-#define POOL_PLANES(sfx, real)                                                                                        \
-    TILE_INLINE void pool_gather_##sfx(real *restrict row, const real *restrict work, ptrdiff_t n, ptrdiff_t C,        \
-                                       ptrdiff_t plane) {                                                              \
+#define POOL_PLANES(gather, split, real)                                                                               \
+    TILE_INLINE void gather(real *restrict row, const real *restrict work, ptrdiff_t n, ptrdiff_t C, ptrdiff_t plane) {\
         typedef POOL_TYPE(real, FEW(real)) Few;                                                                        \
         ptrdiff_t o = 0;                                                                                               \
         for (; C == 1 && o + 1 < n; o += 2) row[o] = work[o / 2], row[o + 1] = work[plane + o / 2];                    \
@@ -181,26 +180,27 @@ typedef struct {
         for (; o < n; o++)                                                                                             \
             for (ptrdiff_t c = 0; c < C; c++) row[o * C + c] = work[o % 2 * plane + o / 2 * C + c];                    \
     }                                                                                                                  \
-    TILE_INLINE void pool_split_##sfx(real *restrict work, const real *restrict row, ptrdiff_t n, ptrdiff_t plane) {   \
+    POOL_APART void split(real *restrict work, const real *restrict row, ptrdiff_t n, ptrdiff_t plane) {               \
         for (ptrdiff_t o = 0; o < n / 2; o++) work[o] = row[2 * o], work[plane + o] = row[2 * o + 1];                  \
         if (n % 2) work[n / 2] = row[n - 1];                                                                           \
     }
 
 /* The mean of long rows of taps side by side, of up to 16 channels: one run, summed in up to 256 parts */
 #define POOL_LONG(name, real)                                                                                          \
-    POOL_APART void name(const Pool *p, ptrdiff_t rows, ptrdiff_t n, const real *x, real *y, real scale) {             \
-        const ptrdiff_t C = p->C;                                                                                      \
-        ptrdiff_t size = C, c;                                                                                         \
-        real sums[256] = {0};                                                                                          \
+    POOL_APART void name(const Pool *p, ptrdiff_t image, ptrdiff_t i, ptrdiff_t o) {                                   \
+        const ptrdiff_t n = p->w[o].taps * p->C;                                                                       \
+        const real *x = (const real *)p->x + ((image * p->tall + p->h[i].at) * p->wide + p->w[o].at) * p->C;           \
+        real *const y = (real *)p->y + ((image * p->height + i) * p->width + o) * p->C, sums[256] = {0};               \
+        ptrdiff_t size = p->C, c;                                                                                      \
         while (size <= 128) size *= 2;                                                                                 \
-        for (; rows > 0; rows--, x += p->row) {                                                                        \
-            for (c = 0; c + size <= n; c += size)                                                                      \
-                for (ptrdiff_t k = 0; k < size; k++) sums[k] += x[c + k];                                              \
-            for (ptrdiff_t k = 0; c + k < n; k++) sums[k] += x[c + k];                                                 \
-        }                                                                                                              \
-        for (size /= 2; size >= C; size /= 2)                                                                          \
-            for (c = 0; c < size; c++) sums[c] += sums[size + c];                                                      \
-        for (c = 0; c < C; c++) y[c] = sums[c] * scale;                                                                \
+        for (ptrdiff_t r = 0; r < p->h[i].taps; r++, x += p->row)                                                      \
+            for (c = 0; c < n; c += size) {                                                                            \
+                const ptrdiff_t most = n - c < size ? n - c : size;                                                    \
+                for (ptrdiff_t k = 0; k < most; k++) sums[k] += x[c + k];                                              \
+            }                                                                                                          \
+        while (size > p->C)                                                                                            \
+            for (size /= 2, c = 0; c < size; c++) sums[c] += sums[size + c];                                           \
+        for (c = 0; c < size; c++) y[c] = sums[c] * (real)(p->per_h[i] * p->per_w[o]);                                 \
     }
 
 /* A run of elements, all channels of each */
@@ -272,10 +272,7 @@ typedef struct {
                 if (last > end) last = end;                                                                            \
                 const int same = op == POOL_MEAN_BACKWARD && p->same;                                                  \
                 const ptrdiff_t C = p->merged ? run * pixel : pixel, next = p->merged || same ? run * phases : phases; \
-                if (op == POOL_MEAN && p->longs && taps * pixel >= 1024)                                               \
-                    for (; o < last; o++, from += step, y += pixel)                                                    \
-                        pool_long_##sfx(p, h.taps, taps * pixel, from, y, (real)(*per_h * p->per_w[o]));               \
-                else if (kind == 4 + 1 && backward) POOL_RUN(sfx, 1, 1, 2);                                            \
+                if (kind == 4 + 1 && backward) POOL_RUN(sfx, 1, 1, 2);                                                 \
                 else if (kind == 4 + 2) POOL_RUN(sfx, 1, 2, 2);                                                        \
                 else if (kind == 8 + 1 && backward) POOL_RUN(sfx, 2, 1, 2);                                            \
                 else if (kind == 8 + 2) POOL_RUN(sfx, 2, 2, 2);                                                        \
@@ -300,7 +297,7 @@ typedef struct {
     POOL_LANES(pool_few_##sfx, real, whole, FEW(real), 1)                                                              \
     POOL_LANES(pool_one_##sfx, real, whole, 1, 1)                                                                      \
     POOL_LONG(pool_long_##sfx, real)                                                                                   \
-    POOL_PLANES(sfx, real)                                                                                             \
+    POOL_PLANES(pool_gather_##sfx, pool_split_##sfx, real)                                                             \
     POOL_ROW(mean, sfx, real, POOL_MEAN)                                                                               \
     POOL_ROW(mean_backward, sfx, real, POOL_MEAN_BACKWARD)                                                             \
     POOL_ROW(maximum, sfx, real, POOL_MAXIMUM)                                                                         \
@@ -308,15 +305,16 @@ typedef struct {
     POOL_ROW(maximum_backward, sfx, real, POOL_MAXIMUM_BACKWARD)                                                       \
     static void pool_row_##sfx(const Pool *p, ptrdiff_t n, ptrdiff_t i, ptrdiff_t o, ptrdiff_t end) {                  \
         if (p->maximum && p->backward) pool_maximum_backward_##sfx(p, n, i, o, end);                                   \
-        else if (p->backward && !p->blocks) { /* rows of dx that have the same taps are made once */                   \
-            const ptrdiff_t size = p->width * p->C;                                                                    \
+        else if (p->longs) for (; o < end; o++) pool_long_##sfx(p, n, i, o);                                           \
+        else if (p->backward) { /* rows of dx that have the same taps are made once, unless in blocks */               \
             const Window *const h = p->h + i;                                                                          \
+            const ptrdiff_t size = p->width * p->C, rows = p->blocks ? 0 : p->height;                                  \
             real *const dx = (real *)p->y + (n * p->height + i) * size;                                                \
-            if (i && h[-1].at == h->at && h[-1].taps == h->taps) return;                                               \
+            if (rows && i && h[-1].at == h->at && h[-1].taps == h->taps) return;                                       \
             pool_mean_backward_##sfx(p, n, i, o, end);                                                                 \
-            for (ptrdiff_t k = 1; i + k < p->height && h[k].at == h->at && h[k].taps == h->taps; k++)                  \
+            for (ptrdiff_t k = 1; i + k < rows && h[k].at == h->at && h[k].taps == h->taps; k++)                       \
                 memcpy(dx + k * size, dx, size * sizeof *dx);                                                          \
-        } else if (p->backward) pool_mean_backward_##sfx(p, n, i, o, end);                                             \
+        }                                                                                                              \
         else if (!p->maximum) pool_mean_##sfx(p, n, i, o, end);                                                        \
         else if (pool_maximum_##sfx(p, n, i, o, end)) pool_exact_##sfx(p, n, i, o, end);                               \
     }

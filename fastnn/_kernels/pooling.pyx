@@ -176,10 +176,10 @@ cdef int run(cnp.ndarray x, cnp.ndarray y, cnp.ndarray place, tuple geometry, bi
     p.plane = parts(p.width, 2) * p.C + lanes if p.merged and p.phases == 2 else 0
     cdef bint split = not (backward or adaptive) and p.C == h.dilation == w.dilation == 1 and (
         w.kernel == w.stride == 2 and w.padding == 0)
-    if split:
-        p.plane = parts(p.wide, 2) + lanes
+    p.plane = parts(p.wide, 2) + lanes if split else p.plane
     p.share = 2 * p.plane * (h.kernel if split else 1)
-    p.longs = p.C <= 16 and p.col == p.C and not p.merged
+    p.longs = not (backward or p.maximum or p.merged) and p.C <= 16 and (
+        p.C * (w.size // w.out if adaptive else w.kernel) >= 1024)
     p.same = p.step == 0 and p.width >= 8 * p.wide
     cdef bint overlaps = h.kernel > h.stride or w.kernel > w.stride, ragged = p.C < lanes or overlaps and (
         lanes < p.C < 2 * lanes)
@@ -209,10 +209,8 @@ cdef int run(cnp.ndarray x, cnp.ndarray y, cnp.ndarray place, tuple geometry, bi
         if i + p.phases < p.width and windows[i].taps == after.taps and windows[i].first == after.first and (
                 windows[i].at * p.C + p.step == after.at * p.C):
             windows[i].run += after.run
-    if split and p.uniform:
-        p.merged, p.step, p.row, p.col = 1, 1, 2 * p.plane, p.plane
-    elif split:
-        p.plane = 0
+    if split:
+        p.merged, p.step, p.row, p.col = p.uniform, 1, 2 * p.plane, p.plane
     p.blocks = (VECTOR_BYTES and backward and p.uniform and is_f32(x) and p.C >= 4 and p.phases == h.stride == 2
                 and h.dilation == w.dilation == 1)
     p.units = parts(p.height, 1 + p.blocks)

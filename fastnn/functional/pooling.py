@@ -36,7 +36,7 @@ def _axes(op: str) -> int:
 def _input(op: str, input: Tensor, axes: int, rows: bool = False) -> Array:
     """The input as images; if it may be in `rows` and lies so, each row of L is one: few are not copied."""
     x = input.array if alike(None, input) else same_float(op, input=input)
-    if rows and x.ndim in (2, 3) and 0 < x.shape[-2] <= 16 and x.size and x.flags.c_contiguous:
+    if rows and x.ndim in (2, 3) and x.shape[-2] <= 8 and x.size and x.flags.c_contiguous:
         x = x.reshape(-1, 1, x.shape[-1])
     return images(op, x, axes)
 
@@ -210,16 +210,13 @@ def _power(op: str, input: Tensor, norm_type: float, kernel_size: IntOrPair, str
         largest: Any = elementwise.abs(input) * s
         return _max(op.replace("lp", "max"), largest, kernel_size, stride, 0, 1, ceil_mode, False) * s  # type: ignore
     area = math.prod(pair(kernel_size, op, "kernel_size", 1, _axes(op)))
-    if norm_type == 2:  # one pass over dx: the 2 of the square's slope and the 1/2 of the root's cancel out
-        x = input.array
-        squares = record(np.square(x, out=layout.empty_for(x.shape, x.dtype, x)), (input,),
-                         lambda grad: (elementwise.times(grad, x),), (input,))
-        sums = _mean(op, squares, kernel_size, stride, 0, ceil_mode) * area
-        y = np.sqrt(sums.array)
-        return record(y, (sums,), lambda grad: (elementwise.times(grad, 1 / np.where(y == 0, np.inf, y)),), (), True)
-    sums = _mean(op, elementwise.pow(input, norm_type), kernel_size, stride, 0, ceil_mode) * area
-    smooth = record(sums.array, (sums,), lambda grad: (elementwise.masked(grad, sums.array == 0),))
-    return elementwise.pow(smooth, 1 / norm_type)
+    x = input.detach()  # in the gradient p and 1/p cancel out
+    powers = record(elementwise.pow(x, norm_type).array, (input,), lambda grad: (elementwise.times(
+        grad, (x if norm_type == 2 else elementwise.pow(x, norm_type - 1)).array),), (input,))
+    sums = _mean(op, powers, kernel_size, stride, 0, ceil_mode) * area
+    s = sums.detach()
+    return record(elementwise.pow(s, 1 / norm_type).array, (sums,), lambda grad: (elementwise.masked(
+        elementwise.times(grad, elementwise.pow(s, 1 / norm_type - 1).array), s.array == 0),))
 
 
 def adaptive_avg_pool2d(input: Tensor, output_size: Sizes) -> Tensor:
