@@ -372,6 +372,27 @@ def test_long_windows(rng, kernel, stride):
     check(lambda x: F.max_pool2d(x, kernel, stride), x, oracle=lambda x: direct(x, np.max))
 
 
+@pytest.mark.parametrize("C", [1, 3, 6, 16])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_means_of_thousands_of_few_channels(rng, C, dtype):
+    x = rng.standard_normal((2, C, 37, 41)).astype(dtype)
+    expected = x.mean((2, 3), np.float64, keepdims=True).astype(dtype)
+    close(F.adaptive_avg_pool2d(fastnn.tensor(x), 1), expected)
+    lines = np.concatenate([x.reshape(2, C, -1)] * 2, -1)
+    expected = np.stack([lines[..., a : a + 1100].mean(-1, np.float64) for a in (0, 900, 1800)], -1).astype(dtype)
+    close(F.avg_pool1d(fastnn.tensor(lines), 1100, 900), expected)
+    close(F.avg_pool2d(fastnn.tensor(np.stack([lines, 3 * lines], 2)), (2, 1100), 900)[:, :, 0], 2 * expected)
+
+
+@pytest.mark.parametrize("width", [2, 5, 40, 67])
+@pytest.mark.parametrize("count_include_pad", [False, True])
+def test_means_of_two_of_one_channel(rng, width, count_include_pad):
+    """Which begin as planes of even and of odd pixels; in ceil mode the last may have one of each row."""
+    kwargs = {"kernel_size": (3, 2), "stride": 2, "padding": (1, 0), "ceil_mode": True}
+    check(F.avg_pool2d, rng.standard_normal((3, 1, 7, width)), oracle=lambda x, **_: avg_by_definition(
+        x, (3, 2), (2, 2), (1, 0), True, count_include_pad), kwargs={**kwargs, "count_include_pad": count_include_pad})
+
+
 def test_adaptive_windows_of_one_row(rng):
     x = rng.standard_normal((2, 16, 4, 8))
 
@@ -382,7 +403,7 @@ def test_adaptive_windows_of_one_row(rng):
     check(lambda x: F.adaptive_avg_pool2d(x, (1, 40)), x, oracle=direct)
 
 
-@pytest.mark.parametrize("C", [3, 7, 16, 20, 70])
+@pytest.mark.parametrize("C", [1, 3, 7, 16, 20, 70])
 @pytest.mark.parametrize(("kernel", "stride", "padding"), [
     ((2, 2), (2, 2), (0, 0)), ((3, 3), (2, 2), (1, 1)), ((3, 3), (1, 1), (1, 1)), ((3, 2), (2, 3), (1, 0)),
     ((5, 4), (2, 1), (2, 2)), ((2, 2), (3, 5), (0, 0)),

@@ -74,13 +74,13 @@ typedef struct { /* of an element of the result, along H or W: its first tap, ho
 
 typedef struct {
     int maximum, backward;
-    int merged, same; /* a run is one element of more channels; or its elements are all alike */
+    int merged, same, longs; /* a run is one element of more channels; or its elements are all alike; see POOL_LONG */
     int narrow, uniform, blocks; /* places are bytes; all averages have one size; rows of the result come in pairs */
     int32_t kernel, down, right; /* places in a window's row; by how many they rise to the next row of taps and tap */
     ptrdiff_t C, height, width, tall, wide; /* of the result, and of what it is read from */
     ptrdiff_t row, col, units; /* elements from one row of taps to the next, from tap to tap; work per image */
     ptrdiff_t phases, step; /* of a run: pixels from element to element, and elements from tap to tap */
-    ptrdiff_t plane; /* elements of a phase of a row, of two, in the thread's part of `work`; or 0 */
+    ptrdiff_t plane, share; /* elements of a phase of a row, of two, in the thread's part of `work`; or 0; its size */
     ptrdiff_t soon, each; /* bytes to what the next row reads, and how much of it to fetch at each output */
     ptrdiff_t tap_h, tap_w; /* averages: from tap to tap in the tables, which are 1 / a window's height and width */
     const double *per_h, *per_w;
@@ -166,9 +166,10 @@ typedef struct {
         }                                                                                                              \
     }
 
-/* A row of n pixels from two planes: what is written beyond a pixel is written again by the next */
-#define POOL_GATHER(name, real)                                                                                        \
-    TILE_INLINE void name(real *restrict row, const real *restrict work, ptrdiff_t n, ptrdiff_t C, ptrdiff_t plane) {  \
+/* A row of n pixels from two planes: what is written beyond a pixel is written again by the next; and two planes from
+   a row of one channel */
+#define POOL_PLANES(gather, split, real)                                                                               \
+    TILE_INLINE void gather(real *restrict row, const real *restrict work, ptrdiff_t n, ptrdiff_t C, ptrdiff_t plane) {\
         typedef POOL_TYPE(real, FEW(real)) Few;                                                                        \
         ptrdiff_t o = 0;                                                                                               \
         for (; C == 1 && o + 1 < n; o += 2) row[o] = work[o / 2], row[o + 1] = work[plane + o / 2];                    \
@@ -178,6 +179,28 @@ typedef struct {
         }                                                                                                              \
         for (; o < n; o++)                                                                                             \
             for (ptrdiff_t c = 0; c < C; c++) row[o * C + c] = work[o % 2 * plane + o / 2 * C + c];                    \
+    }                                                                                                                  \
+    POOL_APART void split(real *restrict work, const real *restrict row, ptrdiff_t n, ptrdiff_t plane) {               \
+        for (ptrdiff_t o = 0; o < n / 2; o++) work[o] = row[2 * o], work[plane + o] = row[2 * o + 1];                  \
+        if (n % 2) work[n / 2] = row[n - 1];                                                                           \
+    }
+
+/* The mean of long rows of taps side by side, of up to 16 channels: one run, summed in up to 256 parts */
+#define POOL_LONG(name, real)                                                                                          \
+    POOL_APART void name(const Pool *p, ptrdiff_t image, ptrdiff_t i, ptrdiff_t o) {                                   \
+        const ptrdiff_t n = p->w[o].taps * p->C;                                                                       \
+        const real *x = (const real *)p->x + ((image * p->tall + p->h[i].at) * p->wide + p->w[o].at) * p->C;           \
+        real *const y = (real *)p->y + ((image * p->height + i) * p->width + o) * p->C, sums[256] = {0};               \
+        ptrdiff_t size = p->C, c;                                                                                      \
+        while (size <= 128) size *= 2;                                                                                 \
+        for (ptrdiff_t r = 0; r < p->h[i].taps; r++, x += p->row)                                                      \
+            for (c = 0; c < n; c += size) {                                                                            \
+                const ptrdiff_t most = n - c < size ? n - c : size;                                                    \
+                for (ptrdiff_t k = 0; k < most; k++) sums[k] += x[c + k];                                              \
+            }                                                                                                          \
+        while (size > p->C)                                                                                            \
+            for (size /= 2, c = 0; c < size; c++) sums[c] += sums[size + c];                                           \
+        for (c = 0; c < size; c++) y[c] = sums[c] * (real)(p->per_h[i] * p->per_w[o]);                                 \
     }
 
 /* A run of elements, all channels of each */
@@ -227,14 +250,17 @@ typedef struct {
         const double *const per_h = p->per_h + (backward ? h.at : i);                                                  \
         const char *const soon = (const char *)x + p->soon;                                                            \
         real *const result = (real *)p->y + into, sum[lanes] = {0}, spare[few];                                        \
-        real *const work = plane ? (real *)p->work + omp_get_thread_num() * 2 * plane : NULL;                          \
+        const ptrdiff_t split = backward ? 0 : p->plane; /* of the rows of taps: even pixels, then odd */              \
+        real *const work = p->plane ? (real *)p->work + omp_get_thread_num() * p->share : NULL;                        \
         char places[4 * few];                                                                                          \
+        for (ptrdiff_t r = 0; split && r < h.taps; r++)                                                                \
+            pool_split_##sfx(work + r * p->row, x + r * p->wide, p->wide, split);                                      \
         for (ptrdiff_t phase = 0; phase < phases; phase++)                                                             \
             for (ptrdiff_t o = begin + phase, last; o < end;) {                                                        \
                 const Window *w = p->w + o;                                                                            \
                 const ptrdiff_t taps = w->taps;                                                                        \
                 const int32_t base = (int32_t)(h.first * p->kernel + w->first);                                        \
-                const real *from = x + w->at * pixel;                                                                  \
+                const real *from = split ? work + w->at / 2 : x + w->at * pixel;                                       \
                 const char *here = p->place + at + w->at * pixel;                                                      \
                 real *y = plane ? work + phase * plane + o / 2 * pixel : result + o * pixel, *const begun = y;         \
                 char *to = p->to + (into + o * pixel) * size;                                                          \
@@ -247,7 +273,7 @@ typedef struct {
                 const int same = op == POOL_MEAN_BACKWARD && p->same;                                                  \
                 const ptrdiff_t C = p->merged ? run * pixel : pixel, next = p->merged || same ? run * phases : phases; \
                 if (kind == 4 + 1 && backward) POOL_RUN(sfx, 1, 1, 2);                                                 \
-                else if (kind == 4 + 2 && backward) POOL_RUN(sfx, 1, 2, 2);                                            \
+                else if (kind == 4 + 2) POOL_RUN(sfx, 1, 2, 2);                                                        \
                 else if (kind == 8 + 1 && backward) POOL_RUN(sfx, 2, 1, 2);                                            \
                 else if (kind == 8 + 2) POOL_RUN(sfx, 2, 2, 2);                                                        \
                 else if (kind == 12 + 3) POOL_RUN(sfx, 3, 3, 2);                                                       \
@@ -270,7 +296,8 @@ typedef struct {
     POOL_LANES(pool_full_##sfx, real, whole, LANES_##sfx, 1)                                                           \
     POOL_LANES(pool_few_##sfx, real, whole, FEW(real), 1)                                                              \
     POOL_LANES(pool_one_##sfx, real, whole, 1, 1)                                                                      \
-    POOL_GATHER(pool_gather_##sfx, real)                                                                               \
+    POOL_LONG(pool_long_##sfx, real)                                                                                   \
+    POOL_PLANES(pool_gather_##sfx, pool_split_##sfx, real)                                                             \
     POOL_ROW(mean, sfx, real, POOL_MEAN)                                                                               \
     POOL_ROW(mean_backward, sfx, real, POOL_MEAN_BACKWARD)                                                             \
     POOL_ROW(maximum, sfx, real, POOL_MAXIMUM)                                                                         \
@@ -278,7 +305,16 @@ typedef struct {
     POOL_ROW(maximum_backward, sfx, real, POOL_MAXIMUM_BACKWARD)                                                       \
     static void pool_row_##sfx(const Pool *p, ptrdiff_t n, ptrdiff_t i, ptrdiff_t o, ptrdiff_t end) {                  \
         if (p->maximum && p->backward) pool_maximum_backward_##sfx(p, n, i, o, end);                                   \
-        else if (p->backward) pool_mean_backward_##sfx(p, n, i, o, end);                                               \
+        else if (p->longs) for (; o < end; o++) pool_long_##sfx(p, n, i, o);                                           \
+        else if (p->backward) { /* rows of dx that have the same taps are made once, unless in blocks */               \
+            const Window *const h = p->h + i;                                                                          \
+            const ptrdiff_t size = p->width * p->C, rows = p->blocks ? 0 : p->height;                                  \
+            real *const dx = (real *)p->y + (n * p->height + i) * size;                                                \
+            if (rows && i && h[-1].at == h->at && h[-1].taps == h->taps) return;                                       \
+            pool_mean_backward_##sfx(p, n, i, o, end);                                                                 \
+            for (ptrdiff_t k = 1; i + k < rows && h[k].at == h->at && h[k].taps == h->taps; k++)                       \
+                memcpy(dx + k * size, dx, size * sizeof *dx);                                                          \
+        }                                                                                                              \
         else if (!p->maximum) pool_mean_##sfx(p, n, i, o, end);                                                        \
         else if (pool_maximum_##sfx(p, n, i, o, end)) pool_exact_##sfx(p, n, i, o, end);                               \
     }

@@ -24,9 +24,9 @@ cdef extern from "pooling.h" nogil:
     ctypedef struct Window:
         Py_ssize_t at, taps, first, run
     ctypedef struct Pool:
-        int maximum, backward, merged, same, narrow, uniform, blocks
+        int maximum, backward, merged, same, longs, narrow, uniform, blocks
         int32_t kernel, down, right
-        Py_ssize_t C, height, width, tall, wide, row, col, units, phases, step, plane, soon, each, tap_h, tap_w
+        Py_ssize_t C, height, width, tall, wide, row, col, units, phases, step, plane, share, soon, each, tap_h, tap_w
         const double* per_h
         const double* per_w
         const Window* h
@@ -174,6 +174,12 @@ cdef int run(cnp.ndarray x, cnp.ndarray y, cnp.ndarray place, tuple geometry, bi
     p.step = p.C * (p.wide // p.width if adaptive else 1 if backward else w.stride)
     p.merged = p.step == p.C and (p.phases == 1 or p.phases == 2 and p.C * size < 16 and p.C < lanes)
     p.plane = parts(p.width, 2) * p.C + lanes if p.merged and p.phases == 2 else 0
+    cdef bint split = not (backward or adaptive) and p.C == h.dilation == w.dilation == 1 and (
+        w.kernel == w.stride == 2 and w.padding == 0)
+    p.plane = parts(p.wide, 2) + lanes if split else p.plane
+    p.share = 2 * p.plane * (h.kernel if split else 1)
+    p.longs = not (backward or p.maximum or p.merged) and p.C <= 16 and (
+        p.C * (w.size // w.out if adaptive else w.kernel) >= 1024)
     p.same = p.step == 0 and p.width >= 8 * p.wide
     cdef bint overlaps = h.kernel > h.stride or w.kernel > w.stride, ragged = p.C < lanes or overlaps and (
         lanes < p.C < 2 * lanes)
@@ -188,7 +194,7 @@ cdef int run(cnp.ndarray x, cnp.ndarray y, cnp.ndarray place, tuple geometry, bi
         h.kernel = w.kernel = 0
     cdef Py_ssize_t n_windows = p.width + p.height, n_per = h.out + w.out + 1
     windows = <Window*> scratch_acquire(n_windows * sizeof(Window) + n_per * sizeof(double)
-                                        + threads * 2 * p.plane * size)
+                                        + threads * p.share * size)
     p.w, p.h = windows, windows + p.width
     per = <double*> (windows + n_windows)
     p.per_w, p.per_h, p.work = per, per + w.out, <Bytes> (per + n_per)
@@ -203,6 +209,8 @@ cdef int run(cnp.ndarray x, cnp.ndarray y, cnp.ndarray place, tuple geometry, bi
         if i + p.phases < p.width and windows[i].taps == after.taps and windows[i].first == after.first and (
                 windows[i].at * p.C + p.step == after.at * p.C):
             windows[i].run += after.run
+    if split:
+        p.merged, p.step, p.row, p.col = p.uniform, 1, 2 * p.plane, p.plane
     p.blocks = (VECTOR_BYTES and backward and p.uniform and is_f32(x) and p.C >= 4 and p.phases == h.stride == 2
                 and h.dilation == w.dilation == 1)
     p.units = parts(p.height, 1 + p.blocks)

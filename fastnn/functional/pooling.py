@@ -33,17 +33,22 @@ def _axes(op: str) -> int:
     return 1 if op.endswith("1d") else 2
 
 
-def _input(op: str, input: Tensor, axes: int) -> Array:
-    return images(op, input.array if alike(None, input) else same_float(op, input=input), axes)
+def _input(op: str, input: Tensor, axes: int, rows: bool = False) -> Array:
+    """The input as images; if it may be in `rows` and lies so, each row of L is one: few are not copied."""
+    x = input.array if alike(None, input) else same_float(op, input=input)
+    if rows and x.ndim in (2, 3) and x.shape[-2] <= 8 and x.size and x.flags.c_contiguous:
+        x = x.reshape(-1, 1, x.shape[-1])
+    return images(op, x, axes)
 
 
 def _windows(op: str, input: Tensor, kernel_size: IntOrPair, stride: IntOrPair | None, padding: IntOrPair,
              dilation: IntOrPair, ceil_mode: bool) -> tuple[Array, Array, Geometry]:
     """The input, an array for the output, and (kernel, stride, padding, dilation)."""
     axes = _axes(op)
-    x = _input(op, input, axes)
     where = geometry(op, kernel_size, kernel_size if stride is None else stride, padding, dilation, False, axes)
-    (kH, kW), _, (pH, pW), _ = where
+    (kH, kW), stride, (pH, pW), apart = where
+    rows = axes == 1 and (stride == (1, 1) or (kW, *stride, pW, *apart) == (2, 1, 2, 0, 1, 1))
+    x = _input(op, input, axes, rows)
     if pH > kH // 2 or pW > kW // 2:
         raise ArgumentError(f"{op}: padding={where[2]} must be at most half of kernel_size={where[0]}")
     return x, layout.empty((*x.shape[:2], *n_windows(op, x.shape[2:], where, ceil_mode)), x.dtype, True), where
@@ -205,9 +210,13 @@ def _power(op: str, input: Tensor, norm_type: float, kernel_size: IntOrPair, str
         largest: Any = elementwise.abs(input) * s
         return _max(op.replace("lp", "max"), largest, kernel_size, stride, 0, 1, ceil_mode, False) * s  # type: ignore
     area = math.prod(pair(kernel_size, op, "kernel_size", 1, _axes(op)))
-    sums = _mean(op, elementwise.pow(input, norm_type), kernel_size, stride, 0, ceil_mode) * area
-    smooth = record(sums.array, (sums,), lambda grad: (elementwise.masked(grad, sums.array == 0),))
-    return elementwise.pow(smooth, 1 / norm_type)
+    x = input.detach()  # in the gradient p and 1/p cancel out
+    powers = record(elementwise.pow(x, norm_type).array, (input,), lambda grad: (elementwise.times(
+        grad, (x if norm_type == 2 else elementwise.pow(x, norm_type - 1)).array),), (input,))
+    sums = _mean(op, powers, kernel_size, stride, 0, ceil_mode) * area
+    s = sums.detach()
+    return record(elementwise.pow(s, 1 / norm_type).array, (sums,), lambda grad: (elementwise.masked(
+        elementwise.times(grad, elementwise.pow(s, 1 / norm_type - 1).array), s.array == 0),))
 
 
 def adaptive_avg_pool2d(input: Tensor, output_size: Sizes) -> Tensor:
