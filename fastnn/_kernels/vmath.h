@@ -66,8 +66,9 @@ VM_POLYNOMIAL(vm_mills_, double, 0.77376963427640677, -0.68518342057433811, 0.53
 #define vm_no_fma(a, b, c) ((a) * (b) + (c))
 #endif
 
-/* Each activation: its name; what an element costs forward and backward, in halves of one streamed; y; dx,
-   in y where the output suffices, else in x. a, b and c are parameters, zero is 0. NaN goes where it does in PyTorch's vectors. */
+/* Each activation: its name; what an element costs forward and backward, in halves of one streamed; y; dx, in y where
+   the output suffices, else in x. a, b and c are parameters; zero is 0, written so that the compiler loads dy without a
+   mask. NaN goes where it does in PyTorch's vectors. */
 #define VM_ACTIVATIONS(X)                                                                                                 \
     X(relu, 2, 2, x <= 0 ? 0 : x, y <= 0 ? zero : dy)                                                                     \
     X(threshold, 2, 2, x <= a ? b : x, y <= a ? zero : dy)                                                                \
@@ -83,12 +84,12 @@ VM_POLYNOMIAL(vm_mills_, double, 0.77376963427640677, -0.68518342057433811, 0.53
       dy * VM(slope, x, VM(logistic, x * (a + b * x * x)), a + 3 * b * x * x))                                            \
     X(silu, 3, 3, x * VM(logistic, x), dy * VM(slope, x, VM(logistic, x), 1))                                             \
     X(mish, 3, 3, x * VM(mish, x, 0), dy * VM(mish, x, 1))                                                                \
-    X(hardtanh, 2, 2, x < a ? a : x > b ? b : x, (y > a) & (y < b) ? dy : zero)                                           \
-    X(hardsigmoid, 2, 2, x <= -3 ? 0 : x >= 3 ? 1 : (x + 3) * VM_SIXTH, (y > 0) & (y < 1) ? dy * VM_SIXTH : zero)         \
+    X(hardtanh, 2, 2, x < a ? a : x > b ? b : x, !(y > a) | !(y < b) ? zero : dy)                                         \
+    X(hardsigmoid, 2, 2, x <= -3 ? 0 : x >= 3 ? 1 : (x + 3) * VM_SIXTH, (!(y > 0) | !(y < 1) ? zero : dy) * VM_SIXTH)     \
     X(hardswish, 2, 2, x * (x <= -3 ? 0 : x >= 3 ? 1 : (x + 3) * VM_SIXTH),                                               \
       x <= -3 ? 0 : x >= 3 ? dy : dy * ((2 * x + 3) * VM_SIXTH))                                                          \
-    X(hardshrink, 2, 2, (x >= -a) & (x <= a) ? 0 : x, (y < -a) | (y > a) ? dy : zero)                                     \
-    X(softshrink, 2, 2, x > a ? x - a : x < -a ? x + a : x * 0, (y < 0) | (y > 0) ? dy : zero)
+    X(hardshrink, 2, 2, (x >= -a) & (x <= a) ? 0 : x, !(y < -a) & !(y > a) ? zero : dy)                                   \
+    X(softshrink, 2, 2, x > a ? x - a : x < -a ? x + a : x * 0, !(y < 0) & !(y > 0) ? zero : dy)
 
 #define VM(name, ...) _Generic(VM_FIRST(__VA_ARGS__, 0), float: vm_##name##_f, default: vm_##name##_)(__VA_ARGS__)
 #define VM_FIRST(x, ...) (x) /* by whose type one of the two is chosen */
