@@ -1,5 +1,7 @@
 """Fixtures for all tests: the same random numbers in every test, and the thread setting put back after it."""
 
+import gc
+
 import numpy as np
 import pytest
 
@@ -19,3 +21,12 @@ def _seed():
 def rng() -> np.random.Generator:
     """A generator with a fixed seed, fresh in each test."""
     return np.random.default_rng(0)
+
+
+@pytest.fixture
+def no_collector():
+    """Without the cycle collector, what is in a reference cycle is never freed."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()

@@ -21,14 +21,6 @@ def network():
     )  # fmt: skip
 
 
-@pytest.fixture
-def no_collector():
-    gc.collect()
-    gc.disable()
-    yield
-    gc.enable()
-
-
 def resident() -> int:
     """Resident memory in bytes."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4096

@@ -63,7 +63,7 @@ class LRScheduler:
 
     def ratio(self, t: int) -> float:
         """The rate of epoch t over that of epoch t − 1; for t = 0, over the optimizer's."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} defines neither ratio nor get_lr")
 
     def get_lr(self) -> list[float]:
         """The rates for `last_epoch`, one a group; `self._is_initial` if the constructor asks."""
