@@ -27,3 +27,7 @@ class AutogradError(RuntimeError):
 
 class StateDictError(ValueError, RuntimeError):
     """A state dict that does not fit what it is loaded into."""
+
+
+class CheckpointError(ValueError, RuntimeError):
+    """A file that is damaged, hostile, or no checkpoint."""
