@@ -10,13 +10,13 @@ import numpy as np
 
 import fastnn
 from fastnn import data, optim
-from fastnn import train as training_loop
 from fastnn.data import preprocess, source, transforms
 from fastnn.data.arrays import columns_of, read_table
 from fastnn.data.dataset import in_memory
 from fastnn.data.folder import pictures_in
 from fastnn.optim.lr_scheduler import LambdaLR
-from fastnn.train import Classification, Predictor, Regression
+from fastnn.train import Classification, Predictor, Progress, Regression, Trainer
+from fastnn.train import evaluate as score_of
 from fastnn.train.predictor import base_of
 
 OPTIMIZERS = {"sgd": (optim.SGD, 0.05, 1e-4), "adam": (optim.Adam, 1e-3, 0.0), "adamw": (optim.AdamW, 1e-3, 0.01)}
@@ -60,13 +60,14 @@ def train(arguments: argparse.Namespace) -> None:
 
     batches = loader(training, arguments.batch_size, shuffle=True, transform=predictor.transform(augmentation))
     scheduler = LambdaLR(optimizer, _factor(arguments, len(batches)))
-    training_loop.fit(predictor.model, optimizer, batches, loader(validation, 256, transform=predictor.transform()),
-                      arguments.epochs, scheduler, task, per_batch=True)
+    Trainer(schedule="step").fit(
+        predictor.model, batches, loader(validation, 256, transform=predictor.transform()), arguments.epochs, optimizer,
+        scheduler, task, callbacks=[Progress(lines=True)])
     try:
         if path:
             predictor.save(path)
     finally:  # a full disk does not take the score too
-        _report(training_loop.evaluate(predictor.model, loader(test, 256, transform=predictor.transform()), task))
+        _report(score_of(predictor.model, loader(test, 256, transform=predictor.transform()), task))
 
 
 def evaluate(arguments: argparse.Namespace) -> None:
@@ -83,7 +84,7 @@ def evaluate(arguments: argparse.Namespace) -> None:
         _check_labels(test, predictor.outputs)
     model, transform = (predictor.averaging(view), predictor.base) if view else (predictor.model, predictor.transform())
     batches = data.DataLoader(test, 256, num_workers=_workers(arguments, test), transform=transform)
-    _report(training_loop.evaluate(model, batches, predictor.task))
+    _report(score_of(model, batches, predictor.task))
 
 
 def predict(arguments: argparse.Namespace) -> int:
@@ -191,6 +192,7 @@ def _sample(path: str, predictor: Predictor) -> np.ndarray:
     return table
 
 
-def _report(score: Any) -> None:
-    accuracy = hasattr(score, "accuracy")
-    print(f"test loss {score.loss:.4f}\ntest accuracy {score.accuracy:.4f}" if accuracy else f"test {score}")
+def _report(score: dict[str, Any]) -> None:
+    accuracy = "accuracy" in score
+    print("test loss {loss:.4f}\ntest accuracy {accuracy:.4f}".format(**score) if accuracy else
+          "test mse {mse:.6g} mae {mae:.6g} r2 {r2:.4f}".format(**score))

@@ -1,4 +1,6 @@
 """Exceptions. Where PyTorch raises RuntimeError, ours is that and the more telling built-in class at once."""
+import importlib
+from typing import Any
 
 
 class ShapeError(ValueError, RuntimeError):
@@ -27,3 +29,17 @@ class AutogradError(RuntimeError):
 
 class StateDictError(ValueError, RuntimeError):
     """A state dict that does not fit what it is loaded into."""
+
+
+class CheckpointError(ValueError, RuntimeError):
+    """A file that is damaged, or is no checkpoint: the message names it and its defect."""
+
+
+def require(module: str, extra: str, what: str) -> Any:
+    """The optional `module`; ImportError, naming the extra that installs it, if it is not there."""
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name != module.partition(".")[0]:
+            raise
+        raise ImportError(f"{what} needs {module.partition('.')[0]}: pip install 'fastnn[{extra}]'") from None

@@ -249,7 +249,7 @@ def test_regression_from_a_table(capsys, tmp_path, houses):
     common = ("--data", path, "--target", "price")
     lines = run(capsys, "train", *common, "--model", "mlp", "--epochs", 40, "--save", tmp_path / "w")
     assert "288 samples to train on, 32 to validate, 80 to test" in lines[0]
-    mse, mae, r2 = map(float, re.fullmatch(r"test mse (\S+) mae (\S+) R² (\S+)", lines[-1]).groups())
+    mse, mae, r2 = map(float, re.fullmatch(r"test mse (\S+) mae (\S+) r2 (\S+)", lines[-1]).groups())
     assert r2 > 0.97
     assert 0 < mae <= mse**0.5 < y.std()
     assert run(capsys, "evaluate", "--data", path, "--weights", tmp_path / "w") == lines[-1:]

@@ -29,6 +29,7 @@ LEVELS = (
     {"optim", "data", "serialization"},
     {"models", "utils"},
     {"train", "verify", "config", "inspection"},
+    {"search", "sklearn"},
     {"commands"},
     {"__init__", "__main__"},
 )

@@ -69,11 +69,16 @@ class DataLoader:
         return n // self.batch_size if self.drop_last else -(-n // self.batch_size)
 
     def __iter__(self) -> Iterator[Any]:
+        return self.batches()
+
+    def batches(self, first: int = 0) -> Iterator[Any]:
+        """The next pass, from batch number `first`, counted from 0; those before are not made."""
         rng = as_generator(self.generator, self.epoch)
         self.epoch += 1
         order = rng.permutation(len(self.dataset)) if self.shuffle else None
         key = 0 if self.transform is None else int(rng.integers(2**63))
         jobs = ((indices, (key, i)) for i, indices in enumerate(self._indices(order)))
+        deque(islice(jobs, first), 0)
         return self._ahead(jobs) if self.num_workers else self._here(jobs)
 
     def _here(self, jobs: Iterator[tuple]) -> Iterator[Any]:

@@ -5,8 +5,8 @@ from typing import Any
 
 from fastnn import nn
 from fastnn.tensor import Tensor
-from fastnn.train.loop import Classification, Regression
 from fastnn.train.predictor import Predictor
+from fastnn.train.task import Classification, Regression
 
 
 class _Raw(nn.Module):

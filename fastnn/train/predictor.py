@@ -11,7 +11,7 @@ from fastnn.errors import ShapeError
 from fastnn.nn.parameter import evaluation
 from fastnn.serialization import load, save
 from fastnn.tensor import Tensor, as_tensor
-from fastnn.train.loop import Classification, Regression, Task
+from fastnn.train.task import Classification, Regression, Task
 
 PLAIN = ("outputs", "classes", "features", "target", "augment")  # attributes that are saved as they are
 SMALLEST = 28  # side in pixels of images that convolutional networks take; smaller ones are scaled to 28×28

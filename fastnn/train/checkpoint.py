@@ -1,0 +1,4 @@
+"""Checkpoints."""
+from fastnn.serialization import load as load_checkpoint
+
+__all__ = ["load_checkpoint"]
