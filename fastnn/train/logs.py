@@ -18,7 +18,7 @@ Path = str | os.PathLike[str]
 
 
 def write_file(path: Path, data: bytes) -> None:
-    """Put `data` in place of the file `path`: whoever looks finds the old or the new one whole, also after a failure."""
+    """Put `data` in place of the file `path`: whoever looks finds the old or the new one whole, whatever fails."""
     target = os.path.realpath(os.fsdecode(path))  # a link stays, and the file behind it is replaced
     if os.path.exists(target) and not os.path.isfile(target):
         raise ValueError(f"{target} is a folder, device, pipe or socket, and no file to be replaced")
@@ -45,10 +45,9 @@ class CSVLogger(Callback):
         self.path = path
 
     def text(self, rows: list[dict[str, Any]]) -> str:
-        out = io.StringIO()
-        names = [name for name in (rows[0] if rows else ()) if not np.ndim(rows[0][name])]
-        csv.writer(out, lineterminator="\n").writerows(
-            [names, *([np.asarray(row[name]).item() for name in names] for row in rows)] if rows else ())
+        out, names = io.StringIO(), [name for name, value in (rows[0] if rows else {}).items() if np.ndim(value) == 0]
+        table = [names, *([np.asarray(row[name]).item() for name in names] for row in rows)]
+        csv.writer(out, lineterminator="\n").writerows(table if rows else [])
         return out.getvalue()
 
     def on_fit_begin(self, trainer: Any) -> None:
@@ -59,11 +58,10 @@ class CSVLogger(Callback):
 
 
 class JSONLinesLogger(CSVLogger):
-    """Writes the history to the file `path`, a JSON object an epoch: arrays as lists, NaN and infinity, which JSON does
-    not have, as null; all else as `CSVLogger`."""
+    """As `CSVLogger`, but a JSON object an epoch: arrays as lists; NaN and infinity, which JSON does not have, null."""
 
     def text(self, rows: list[dict[str, Any]]) -> str:
-        return "".join(json.dumps({name: np.where(np.isfinite(value), value, None).tolist()  # type: ignore[arg-type]
+        return "".join(json.dumps({name: np.where(np.isfinite(value), value, np.array(None)).tolist()
                                    for name, value in row.items()}) + "\n" for row in rows)
 
 
@@ -71,66 +69,63 @@ class TensorBoard(Callback):
     """Writes event files for TensorBoard into `folder`, by tensorboardX (`pip install 'fastnn[tensorboard]'`).
 
     Over the steps of the optimizer: at each epoch's end its figures, as loss/train, loss/validation, accuracy/train, …,
-    lr, and matrices, such as a confusion matrix, as images whose rows add up to white; the loss of every `every`-th
-    step's batch as loss/batch; with `histograms`, those of the weights at the epoch's end and of the gradients of its
-    first batch; and once the first `images` images of a batch. What a resumed fit, or one that starts anew, does once
-    more takes the place of what was there. The files are on disk whenever an epoch ends."""
+    lr, a confusion matrix as an image, white for a whole row; of every `every`-th step's batch, loss/batch; with
+    `histograms`, the weights at each epoch's end and the gradients of its first batch; and once, the first `images`
+    images. What a fit does once more, resumed or anew, takes the place of what was there. All is on disk at an epoch's
+    end."""
 
     def __init__(self, folder: Path, every: int = 100, histograms: bool = True, images: int = 0) -> None:
         for name, value, least in ("every", every, 1), ("images", images, 0):
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
                 raise ValueError(f"TensorBoard: {name} must be an int of at least {least}, but {value!r} came")
-        self._x, self._writer = require("tensorboardX", "tensorboard", "TensorBoard"), None
-        require("PIL", "tensorboard", "TensorBoard")  # for images
+        self._x, _ = (require(name, "tensorboard", "TensorBoard") for name in ("tensorboardX", "PIL"))
         self.folder, self.every, self.histograms, self.images = os.fspath(folder), every, histograms, images
+        self._writer: Any = None
 
     def on_fit_begin(self, trainer: Any) -> None:
         from tensorboardX.event_file_writer import EventsWriter  # writes at once; SummaryWriter's thread lags behind
 
         os.makedirs(self.folder, exist_ok=True)
-        proto = self._x.proto.event_pb2
         self._writer = EventsWriter(os.path.join(self.folder, "events"), f".{time.time_ns()}")
-        start = proto.SessionLog(status=proto.SessionLog.START)  # hides earlier events of this step or later
-        self._writer.write_event(proto.Event(session_log=start, step=trainer.step + 1, wall_time=time.time()))
+        log = self._x.proto.event_pb2.SessionLog
+        self._add(trainer.step + 1, session_log=log(status=log.START))  # hides earlier events of this step or later
         self._writer.flush()
 
-    def _add(self, kind: str, tag: str, step: int, *values: Any) -> None:
-        summary = getattr(self._x.summary, kind)(tag, *values)
-        event = self._x.proto.event_pb2.Event(summary=summary, step=step, wall_time=time.time())
-        self._writer.write_event(event)  # type: ignore[attr-defined]
+    def _add(self, step: int, kind: str = "", *values: Any, **event: Any) -> None:
+        event = {"summary": getattr(self._x.summary, kind)(*values)} if kind else event
+        self._writer.write_event(self._x.proto.event_pb2.Event(step=step, wall_time=time.time(), **event))
 
-    def _histogram(self, tag: str, step: int, a: np.ndarray) -> None:
-        a = a[np.isfinite(a)].astype(np.float64)
-        if a.size:
-            self._add("histogram", tag, step, a, 64)
+    def _histogram(self, step: int, tag: str, a: np.ndarray) -> None:
+        if (a := a[np.isfinite(a)].astype(np.float64)).size:
+            self._add(step, "histogram", tag, a, 64)
 
     def on_backward(self, trainer: Any) -> None:
         if trainer.batch == 0 and self.histograms:
             for name, p in trainer.model.named_parameters():
                 if p.grad is not None:
-                    self._histogram(f"gradients/{name}", trainer.step + 1, p.grad.array)
-        x = trainer.inputs[0] if isinstance(trainer.inputs, tuple) else trainer.inputs
+                    self._histogram(trainer.step + 1, f"gradients/{name}", p.grad.array)
         if trainer.batch == 0 and trainer.epoch == 1 and self.images:
-            self._add("image", "images", trainer.step + 1, tile(as_images(x.array[: self.images])), 1, "HWC")
+            x = trainer.inputs[0] if isinstance(trainer.inputs, tuple) else trainer.inputs
+            self._add(trainer.step + 1, "image", "images", tile(as_images(x.array[: self.images])), 1, "HWC")
 
     def on_step(self, trainer: Any) -> None:
         if trainer.step % self.every == 0:
-            self._add("scalar", "loss/batch", trainer.step, trainer.loss.item())
+            self._add(trainer.step, "scalar", "loss/batch", trainer.loss.item())
 
     def on_epoch_end(self, trainer: Any) -> None:
+        scores = {"loss", *(metric.name for metric in trainer.metrics)}
         for name, value in trainer.logs.items():
-            part = "validation" if name.startswith("val_") else "train"
-            scored = name.removeprefix("val_") in [metric.name for metric in trainer.metrics] + ["loss"]
-            tag = f"{name.removeprefix('val_')}/{part}" if scored else name
+            score = name.removeprefix("val_")
+            tag = f"{score}/{'train' if name == score else 'validation'}" if score in scores else name
             if np.ndim(value) == 0:
-                self._add("scalar", tag, trainer.step, float(value))
+                self._add(trainer.step, "scalar", tag, float(value))
             elif np.ndim(value) == 2:
-                shares = value / np.maximum(np.sum(value, 1, keepdims=True), 1)
+                shares = value / np.maximum(value.sum(1, keepdims=True), 1)
                 grey = np.kron(255 * shares, np.ones((max(1, 256 // len(shares)),) * 2)).astype(np.uint8)
-                self._add("image", tag, trainer.step, np.stack([grey] * 3, 2), 1, "HWC")
+                self._add(trainer.step, "image", tag, np.stack([grey] * 3, 2), 1, "HWC")
         for name, p in trainer.model.named_parameters() if self.histograms else ():
-            self._histogram(f"weights/{name}", trainer.step, p.array)
-        self._writer.flush()  # type: ignore[attr-defined]
+            self._histogram(trainer.step, f"weights/{name}", p.array)
+        self._writer.flush()
 
     def on_fit_end(self, trainer: Any) -> None:
         if self._writer is not None:

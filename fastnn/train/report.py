@@ -3,11 +3,10 @@ import base64
 import io
 import os
 import platform
-import sys
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from html import escape
 from importlib.resources import files
 from string import Template
@@ -37,120 +36,31 @@ def picture(alt: str, drawn: Any, kind: str = "png") -> str:
     if isinstance(drawn, np.ndarray):
         image = require("PIL.Image", "plot", "Report").fromarray(drawn)
         image.thumbnail((SIDE, SIDE))
-        image.save(out, "PNG")
+        image.save(out, kind)
     else:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Glyph")  # the font may lack letters of the classes' names
             drawn.savefig(out, format=kind, dpi=90)
-    kind, data = {"svg": "svg+xml"}.get(kind, kind), base64.b64encode(out.getvalue()).decode()
-    return f'<img alt="{escape(alt)}" src="data:image/{kind};base64,{data}">'
+    mime, data = kind.replace("svg", "svg+xml"), base64.b64encode(out.getvalue()).decode()
+    return f'<img alt="{escape(alt)}" src="data:image/{mime};base64,{data}">'
 
 
 def table(rows: Iterable[Sequence[Any]], head: Sequence[Any] = ()) -> str:
-    """Rows as a table; of many, some from first to last."""
-    rows, note = [*rows], ""
-    if len(rows) > ROWS:
-        note = f'<p class="note">{ROWS} of {len(rows)} rows</p>'
-        rows = [rows[i] for i in np.linspace(0, len(rows) - 1, ROWS).round().astype(int)]
+    """Rows as a table, none as nothing; of many, some from first to last."""
+    rows = [*rows]
+    kept = [rows[i] for i in np.unique(np.linspace(0, len(rows) - 1, min(ROWS, len(rows))).round().astype(int))]
 
     def line(cells: Iterable[Any], tag: str) -> str:
         texts = (f"{c:.6g}" if isinstance(c, float) else str(c)[:2000] for c in cells)
-        return "<tr>" + "".join(f"<{tag}>{escape(text)}</{tag}>" for text in texts) + "</tr>"
+        return "<tr>" + "".join(f"<{tag}>{escape(text)}</{tag}>" for text in texts) + "</tr>\n"
 
-    body = (line(head, "th") if head else "") + "\n".join(line(row, "td") for row in rows)
-    return f'<div class="scroll"><table>{body}</table></div>{note}'
-
-
-@contextmanager
-def passing(model: nn.Module, data: Any) -> Iterator[Any]:
-    """The batches of `data`, to be seen by `model` in evaluation mode, as if nobody had asked for them."""
-    batches = as_batches(data, 256)
-    epoch, own = getattr(batches, "epoch", None), getattr(batches, "generator", None)  # a loader counts its passes
-    state = own.bit_generator.state if isinstance(own, np.random.Generator) else None
-    try:
-        with plots.watching(model):
-            yield batches
-    finally:
-        if epoch is not None:
-            batches.epoch = epoch
-        if state is not None:
-            own.bit_generator.state = state
-
-
-def seen(x: np.ndarray, show: Callable | None) -> np.ndarray:
-    """Inputs as they are to be looked at."""
-    return as_tensor(show(Tensor(x)) if show else x).array
-
-
-def image_shape(x: Tensor, show: Callable | None) -> tuple[int, ...] | None:
-    """(C, H, W) if the inputs can be looked at as images."""
-    shape = seen(x.array[:1], show).shape
-    return shape[1:] if len(shape) == 4 and shape[1] in (1, 3) and 0 not in shape else None
-
-
-class Answers:
-    """What `model` says of all samples of `data`: `true` and `found`, labels (N,) or numbers (N, T); for classes, their
-    number `classes` (0: it is a regression), `worst`: (loss, true, found, probability, image) of the highest losses."""
-
-    def __init__(self, model: nn.Module, data: Any, loss: Any, show: Callable | None) -> None:
-        self.classes, self.worst, true, found = 0, [], [], []
-        with passing(model, data) as batches:
-            for batch in batches:
-                inputs, targets = _parts(batch)
-                outputs, y = model(*inputs), targets.array
-                task = as_task(loss, y)
-                if isinstance(task, Classification) or y.dtype.kind in "iub":
-                    y, answers = self._classes(outputs.array, y, inputs[0], show)
-                else:
-                    answers = getattr(task, "answers", task.scored)(outputs).array
-                    y = y.reshape(answers.shape)
-                true.append(y)
-                found.append(answers)
-        self.true, self.found = np.concatenate(true), np.concatenate(found)
-
-    def _classes(self, scores: np.ndarray, y: np.ndarray, x: Tensor, show: Any) -> tuple[np.ndarray, np.ndarray]:
-        if scores.ndim == 1 or scores.shape[1:] == (1,):  # the score of one class against the other
-            scores = np.stack([np.zeros(len(scores)), scores.reshape(-1)], 1)
-        y = (y.argmax(1) if y.shape == scores.shape else y.reshape(-1)).astype(np.int64)
-        if scores.ndim != 2 or y.shape != scores.shape[:1]:
-            raise ValueError(f"it shows the classes of samples, scores (N, K) and labels (N,), but there are "
-                             f"{scores.shape} and {y.shape}")
-        kept = np.flatnonzero((y >= 0) & (y < scores.shape[1]))
-        p, y = softmax(Tensor(scores[kept].astype(np.float64)), 1).array, y[kept]
-        self.classes, found, rows = scores.shape[1], p.argmax(1), np.arange(len(y))
-        losses = np.nan_to_num(-np.log(np.maximum(p[rows, y], 1e-300)), nan=np.inf)
-        chosen = np.argsort(-losses, kind="stable")[:WORST]
-        shape = image_shape(x, show)
-        images = plots.as_images(seen(x.array[kept[chosen]], show)) if shape and len(chosen) else [None] * len(chosen)
-        self.worst += [(losses[i], y[i], found[i], p[i, found[i]], a) for i, a in zip(chosen, images, strict=True)]
-        self.worst = sorted(self.worst, key=lambda sample: -sample[0])[:WORST]
-        return y, found
-
-    def parts(self, names: Sequence[str] | None) -> str:
-        if not self.classes:
-            return part("Predicted numbers", lambda: picture("predicted over true numbers",
-                                                             plots.plot_regression(self.true, self.found)))
-        K, note = self.classes, '<p class="note">true class → predicted class (its probability)</p>'
-        matrix, own = np.bincount(self.true * K + self.found, minlength=K * K).reshape(K, K), names or [*map(str, range(K))]
-
-        def scores() -> str:
-            columns = [metric(None).score(matrix).tolist() for metric in (Precision, Recall, F1)]
-            rows = [*zip(own, matrix.sum(1), *columns, strict=True)]
-            rows = sorted(rows, key=lambda row: row[-1])[:ROWS] if K > ROWS else rows  # the worst
-            return table(rows, ("class", "samples", "precision", "recall", "F1"))
-
-        def samples() -> str:
-            cards = [f"<figure>{picture('sample', image)}<figcaption>"
-                     f"{escape(f'{own[y]} → {own[k]} ({p:.2f}), loss {loss:.3g}')}</figcaption></figure>"
-                     for loss, y, k, p, image in self.worst if image is not None]
-            return note + f'<div class="pictures">{"".join(cards)}</div>' if cards else ""
-
-        return (part("Confusion matrix", lambda: picture("confusion matrix", plots.plot_confusion(matrix, names))) +
-                part("Classes", scores) + part("Samples of the highest loss", samples))
+    lines = line(head, "th") * bool(head) + "".join(line(row, "td") for row in kept)
+    note = f'<p class="note">{len(kept)} of {len(rows)} rows</p>' * (len(kept) < len(rows))
+    return f'<div class="scroll"><table>{lines}</table></div>{note}' if rows else ""
 
 
 def part(title: str, make: Callable[[], str]) -> str:
-    """A section of what `make` returns, none if that is nothing, or the reason why there is none."""
+    """A section of what `make` returns, none if that is nothing; or the reason why it could not be made."""
     try:
         body = make()
     except Exception as error:
@@ -158,91 +68,147 @@ def part(title: str, make: Callable[[], str]) -> str:
     return f"<section><h2>{title}</h2>\n{body}</section>\n" if body and title else body
 
 
+class Answers:
+    """What a model says of samples: `true` and `found`, classes (N,) of K (0: there are none), or numbers (N, T); the
+    `worst` classified, of the highest losses: (loss, true, found, probability, image). `x`: the first batch; `shape`:
+    (C, H, W) if `show`, by default the identity, makes images of inputs."""
+
+    def __init__(self, show: Callable | None = None) -> None:
+        self.show, self.K, self.worst = show or as_tensor, 0, []  # type: ignore[var-annotated]
+        self.x: tuple[Tensor, ...] = ()
+        self.shape: tuple[int, ...] | None = None
+
+    def ask(self, model: nn.Module, data: Any, loss: Any) -> None:
+        batches, pairs = as_batches(data, 256), []
+        with plots.watching(model, batches):
+            for batch in batches:
+                inputs, targets = _parts(batch)
+                if not self.x:
+                    self.x, shape = inputs, as_tensor(self.show(inputs[0][:1])).shape
+                    self.shape = shape[1:] if len(shape) == 4 and shape[1] in (1, 3) and 0 not in shape else None
+                task, scores, y = as_task(loss, targets.array), model(*inputs), targets.array
+                if isinstance(task, Classification) or y.dtype.kind in "iu":
+                    if scores.ndim == 1 or scores.shape[1:] == (1,):  # the score of one class against the other
+                        scores = Tensor(np.pad(scores.array.reshape(-1, 1), ((0, 0), (1, 0))))
+                    y = y.argmax(1) if y.shape == scores.shape else y.reshape(-1)
+                    if scores.ndim != 2 or len(y) != len(scores):
+                        raise ValueError(f"there is one class a sample to show, not scores {scores.shape}")
+                    pairs.append(self._classify(inputs[0].array, scores.array, y))
+                else:
+                    found = getattr(task, "answers", task.scored)(scores).array
+                    pairs.append((y.reshape(found.shape), found))
+        self.true, self.found = map(np.concatenate, zip(*pairs, strict=True))
+
+    def _classify(self, x: np.ndarray, scores: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """True and found classes of a batch; its worst samples are kept."""
+        kept, self.K = np.flatnonzero((y >= 0) & (y < scores.shape[1])), scores.shape[1]  # not ignored ones
+        p, y = softmax(Tensor(scores[kept].astype(np.float64)), 1).array, y[kept].astype(np.int64)
+        found, rows = p.argmax(1), np.arange(len(y))
+        losses = np.nan_to_num(-np.log(np.maximum(p[rows, y], 1e-300)), nan=np.inf)
+        if self.shape and len(y):
+            chosen = np.argsort(-losses, kind="stable")[:WORST]
+            images = plots.as_images(self.show(Tensor(x[kept[chosen]])))
+            self.worst += [(losses[i], y[i], found[i], p[i, found[i]], a) for i, a in zip(chosen, images, strict=True)]
+            self.worst = sorted(self.worst, key=lambda sample: -sample[0])[:WORST]
+        return y, found
+
+    def parts(self, classes: Sequence[Any] | None) -> str:
+        if not self.K:
+            return part("Predicted numbers", lambda: picture("predicted", plots.plot_regression(self.true, self.found)))
+        matrix = np.bincount(self.true * self.K + self.found, minlength=self.K**2).reshape(self.K, self.K)
+        names = [str(c) for c in classes or range(self.K)]
+
+        def scores() -> str:
+            columns = [metric(None).score(matrix).tolist() for metric in (Precision, Recall, F1)]
+            rows = [*zip(names, matrix.sum(1), *columns, strict=True)]
+            rows = sorted(rows, key=lambda row: row[-1])[:ROWS] if len(rows) > ROWS else rows  # the worst
+            return table(rows, ("class", "samples", "precision", "recall", "F1"))
+
+        def samples() -> str:
+            cards = [f"<figure>{picture('sample', image)}<figcaption>"
+                     f"{escape(f'{names[y]} → {names[k]} ({p:.2f}), loss {loss:.3g}')}</figcaption></figure>"
+                     for loss, y, k, p, image in self.worst]
+            text = '<p class="note">true class → predicted class (its probability)</p>'
+            return f'{text}<div class="pictures">{"".join(cards)}</div>' if cards else ""
+
+        return (part("Confusion matrix", lambda: picture("confusion matrix", plots.plot_confusion(matrix, names))) +
+                part("Classes", scores) + part("Samples of the highest loss", samples))
+
+
 def report(path: Path, history: Any, model: nn.Module | None = None, data: Any = None, loss: Any = None,
            classes: Sequence[Any] | None = None, show: Callable | None = None, config: dict[str, Any] | None = None,
-           findings: Any = (), status: str = "", bad: bool = False, title: str = "Training report") -> None:
-    """Write the HTML file `path`, wholly or not at all, of at most 1.5 MB: configuration, environment, curves and table
-    of `history`; of `model`, filters and activations; and, for `data`, as `Trainer.fit` takes it, with `loss`: confusion
-    matrix, figures of each class and the samples of the highest loss, or predicted over true numbers.
+           findings: Any = (), status: str = "", bad: bool = False) -> None:
+    """Write the HTML file `path`, of at most 1.5 MB, wholly or not at all: configuration, environment, curves and table
+    of `history`; of `model`, filters and activations; and, for `data` and `loss` as in `Trainer.fit`, confusion matrix,
+    figures of each class and the samples of the highest loss, or predicted over true numbers.
 
     `classes`: their names. `show`: makes images (N, C, H, W), 1 or 3 channels, of the inputs (N, …), to be looked at,
     such as the `inverse` of a preprocessing; by default inputs of that shape are. `findings`: those of a diagnosis, or
-    a function that makes them. `status`: how the run went, `bad` if not well. What cannot be made says why in its place.
-
-    >>> report("run.html", Trainer().fit(nn.Linear(2, 3), (fastnn.ones(8, 2), np.arange(8) % 3)))"""
+    what makes them. `status`: how the run went, `bad` if not well. In place of what cannot be made is the reason."""
     require("matplotlib", "plot", "Report")
-    x: tuple = ()
-    if model is not None and data is not None:
-        with suppress(Exception), passing(model, data) as batches:
-            x = next((_parts(batch)[0] for batch in batches), ())
+    seen = Answers(show)
+
+    def answers() -> str:
+        if model is None or data is None:
+            return ""
+        seen.ask(model, data, loss)
+        return seen.parts(classes)
 
     def epochs() -> str:
         names = [name for name in history.columns if history[name].ndim == 1]
         return table(([row[name] for name in names] for row in history.rows()), names)
 
     def diagnosis() -> str:
-        rows = [(f.check, f.verdict, f.expectation, f.finding, f.advice)
-                for f in (findings() if callable(findings) else findings)]
-        return table(rows, ("check", "verdict", "expected", "found", "advice")) if rows else ""
+        names = ("name", "verdict", "found", "expectation", "advice")
+        return table([[getattr(finding, name) for name in names]
+                      for finding in (findings() if callable(findings) else findings)], names)
 
     def filters() -> str:
         with suppress(ValueError):  # it has none
-            shape = image_shape(x[0], show) if x else None
-            return picture("filters", plots.plot_filters(model, shape)) if model is not None else ""
+            return picture("filters", plots.plot_filters(model or nn.Identity(), seen.shape))
         return ""
 
     def activations() -> str:
-        first = tuple(t[:256] for t in x)
-        return picture("activations", plots.plot_activations(model, first)) if model is not None and x else ""
-
-    def answers() -> str:
-        names = None if classes is None else [str(c) for c in classes]
-        return Answers(model, data, loss, show).parts(names) if model is not None and x else ""
+        x = tuple(part.array[:256] for part in seen.x)
+        return picture("activations", plots.plot_activations(model, x)) if model and x else ""
 
     environment = {"fastnn": __version__, "kernels": backend.kernel_set, "instruction set": backend.isa,
                    "threads": backend.get_num_threads(), "NumPy": np.__version__, "Python": platform.python_version()}
-    sections = [
-        part("Configuration", lambda: table((config or {}).items()) if config else ""),
-        part("Curves", lambda: picture("curves", plots.plot_curves(history), "svg") if len(history) else ""),
-        part("Diagnosis", diagnosis), part("Epochs", epochs), part("", answers), part("Filters", filters),
-        part("Activations", activations),
-        part("Network", lambda: f"<pre>{escape(repr(model)[:20000])}</pre>" if model is not None else ""),
-        part("Environment", lambda: table(environment.items()))]
+    parts = {"Configuration": lambda: table((config or {}).items()), "Diagnosis": diagnosis,
+             "Curves": lambda: picture("curves", plots.plot_curves(history), "svg") if len(history) else "",
+             "Epochs": epochs, "": answers, "Filters": filters, "Activations": activations,
+             "Network": lambda: f"<pre>{escape(repr(model)[:20000])}</pre>" if model else "",
+             "Environment": lambda: table(environment.items())}
     template = Template(files("fastnn.train").joinpath("report.html").read_text("utf-8"))
     write_file(path, template.substitute(
-        title=escape(title), time=time.strftime("%Y-%m-%d %H:%M"), version=__version__, mark=" bad" if bad else "",
-        status=escape(status or f"{len(history)} epochs"), sections="".join(sections)).encode())
+        time=time.strftime("%Y-%m-%d %H:%M"), version=__version__, mark=" bad" * bad, status=escape(
+            status or f"{len(history)} epochs"), sections="".join(map(part, parts, parts.values()))).encode())
 
 
 class Report(Callback):
     """Writes a report to the file `path` when a fit ends, however it ends; see `report`.
 
     `data`: the samples to be answered for, by default the validation's. `classes`: by default the dataset's. With
-    `diagnosis`, unless the fit was interrupted, what `fastnn.train.diagnose` finds is in it. The model is the one that
-    is validated; callbacks that change it in the end, as EarlyStopping does, go before this one."""
+    `diagnosis`, what `fastnn.train.diagnose` finds, unless the fit was interrupted. The model is the one that is
+    validated. Callbacks that change it in the end, as EarlyStopping does, go before this one."""
 
     def __init__(self, path: Path, data: Any = None, classes: Sequence[Any] | None = None,
                  show: Callable | None = None, diagnosis: bool = True) -> None:
         require("matplotlib", "plot", "Report")
         self.path, self.data, self.classes, self.show, self.diagnosis = path, data, classes, show, diagnosis
-        self._before: BaseException | None = None
 
     def on_fit_begin(self, trainer: Any) -> None:
         folder = os.path.dirname(os.path.realpath(os.fsdecode(self.path)))
         if not os.path.isdir(folder):
             raise FileNotFoundError(f"Report: there is no folder {folder}")
-        self._before = sys.exception()  # fit may be called where one is handled
 
     def on_fit_end(self, trainer: Any) -> None:
-        error, done = sys.exception(), f"{len(trainer.history)} of {trainer.epochs} epochs are done."
-        error = None if error is self._before else error
-        place = f"in epoch {trainer.epoch} after {trainer.batch} batches"
+        error, place = trainer.error, f"in epoch {trainer.epoch} after {trainer.batch} batches"
+        status = f"Stopped: {trainer.stop}." if trainer.stop else "Finished."
         if interrupted := trainer.interrupted or isinstance(error, KeyboardInterrupt):
-            status = f"Interrupted {place}; {done}"
+            status = f"Interrupted {place}."
         elif error is not None:
-            status = f"Failed {place}; {done}\n{type(error).__name__}: {error}"
-        else:
-            status = f"Stopped: {trainer.stop}. {done}" if trainer.stop else f"Finished: {done}"
+            status = f"Failed {place}: {type(error).__name__}: {error}"
 
         def findings() -> Any:
             from fastnn.train.diagnosis import diagnose
@@ -253,5 +219,6 @@ class Report(Callback):
         data = trainer.validation if self.data is None else self.data
         classes = getattr(getattr(data, "dataset", data), "classes", None) if self.classes is None else self.classes
         report(self.path, trainer.history, trainer.evaluation_model, data, trainer.task, classes, self.show,
-               trainer.config, findings if self.diagnosis and not interrupted else (), status,
+               trainer.config, findings if self.diagnosis and not interrupted else (),
+               f"{status}\n{len(trainer.history)} of {trainer.epochs} epochs are done.",
                interrupted or error is not None)
