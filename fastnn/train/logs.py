@@ -88,7 +88,8 @@ class TensorBoard(Callback):
         os.makedirs(self.folder, exist_ok=True)
         self._writer = EventsWriter(os.path.join(self.folder, "events"), f".{time.time_ns()}")
         log = self._x.proto.event_pb2.SessionLog
-        self._add(trainer.step + 1, session_log=log(status=log.START))  # hides earlier events of this step or later
+        again = trainer.batch == trainer.batches  # resumed just before an epoch's end, which comes once more
+        self._add(trainer.step + (not again), session_log=log(status=log.START))  # hides events from this step on
         self._writer.flush()
 
     def _add(self, step: int, kind: str = "", *values: Any, **event: Any) -> None:
