@@ -1,0 +1,224 @@
+"""A run as one HTML file that opens anywhere, without a network: what was trained, how it went, where it fails."""
+import base64
+import io
+import os
+import platform
+import time
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from html import escape
+from importlib.resources import files
+from string import Template
+from typing import Any
+
+import numpy as np
+
+from fastnn import backend, nn
+from fastnn._version import __version__
+from fastnn.errors import require
+from fastnn.functional import softmax
+from fastnn.tensor import Tensor, as_tensor
+from fastnn.train import plots
+from fastnn.train.callback import Callback
+from fastnn.train.logs import Path, write_file
+from fastnn.train.metrics import F1, Precision, Recall
+from fastnn.train.task import Classification, as_task
+from fastnn.train.trainer import _parts, as_batches
+
+ROWS = 200  # of a table, at most
+WORST, SIDE = 24, 72  # samples that are shown, and pixels of a side of theirs, at most
+
+
+def picture(alt: str, drawn: Any, kind: str = "png") -> str:
+    """An <img> that holds a Figure, or an image (H, W, 3) of bytes."""
+    out = io.BytesIO()
+    if isinstance(drawn, np.ndarray):
+        image = require("PIL.Image", "plot", "Report").fromarray(drawn)
+        image.thumbnail((SIDE, SIDE))
+        image.save(out, kind)
+    else:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Glyph")  # the font may lack letters of the classes' names
+            drawn.savefig(out, format=kind, dpi=90)
+    mime, data = kind.replace("svg", "svg+xml"), base64.b64encode(out.getvalue()).decode()
+    return f'<img alt="{escape(alt)}" src="data:image/{mime};base64,{data}">'
+
+
+def table(rows: Iterable[Sequence[Any]], head: Sequence[Any] = ()) -> str:
+    """Rows as a table, none as nothing; of many, some from first to last."""
+    rows = [*rows]
+    kept = [rows[i] for i in np.unique(np.linspace(0, len(rows) - 1, min(ROWS, len(rows))).round().astype(int))]
+
+    def line(cells: Iterable[Any], tag: str) -> str:
+        texts = (f"{c:.6g}" if isinstance(c, float) else str(c)[:2000] for c in cells)
+        return "<tr>" + "".join(f"<{tag}>{escape(text)}</{tag}>" for text in texts) + "</tr>\n"
+
+    lines = line(head, "th") * bool(head) + "".join(line(row, "td") for row in kept)
+    note = f'<p class="note">{len(kept)} of {len(rows)} rows</p>' * (len(kept) < len(rows))
+    return f'<div class="scroll"><table>{lines}</table></div>{note}' if rows else ""
+
+
+def part(title: str, make: Callable[[], str]) -> str:
+    """A section of what `make` returns, none if that is nothing; or the reason why it could not be made."""
+    try:
+        body = make()
+    except Exception as error:
+        body = f'<p class="problem">This could not be made: {escape(f"{type(error).__name__}: {error}")}</p>'
+    return f"<section><h2>{title}</h2>\n{body}</section>\n" if body and title else body
+
+
+class Answers:
+    """What a model says of samples: `true` and `found`, classes (N,) of K (0: there are none), or numbers (N, T); the
+    `worst` classified, of the highest losses: (loss, true, found, probability, image). `x`: the first batch; `shape`:
+    (C, H, W) if `show`, by default the identity, makes images of inputs."""
+
+    def __init__(self, show: Callable | None = None) -> None:
+        self.show, self.K, self.worst = show or as_tensor, 0, []  # type: ignore[var-annotated]
+        self.x: tuple[Tensor, ...] = ()
+        self.shape: tuple[int, ...] | None = None
+
+    def ask(self, model: nn.Module, data: Any, loss: Any) -> None:
+        batches, pairs = as_batches(data, 256), []
+        with plots.watching(model, batches):
+            for batch in batches:
+                inputs, targets = _parts(batch)
+                if not self.x:
+                    self.x, shape = inputs, as_tensor(self.show(inputs[0][:1])).shape
+                    self.shape = shape[1:] if len(shape) == 4 and shape[1] in (1, 3) and 0 not in shape else None
+                task, scores, y = as_task(loss, targets.array), model(*inputs), targets.array
+                if isinstance(task, Classification) or y.dtype.kind in "iu":
+                    if scores.ndim == 1 or scores.shape[1:] == (1,):  # the score of one class against the other
+                        scores = Tensor(np.pad(scores.array.reshape(-1, 1), ((0, 0), (1, 0))))
+                    y = y.argmax(1) if y.shape == scores.shape else y.reshape(-1)
+                    if scores.ndim != 2 or len(y) != len(scores):
+                        raise ValueError(f"there is one class a sample to show, not scores {scores.shape}")
+                    pairs.append(self._classify(inputs[0].array, scores.array, y))
+                else:
+                    found = getattr(task, "answers", task.scored)(scores).array
+                    pairs.append((y.reshape(found.shape), found))
+        self.true, self.found = map(np.concatenate, zip(*pairs, strict=True))
+
+    def _classify(self, x: np.ndarray, scores: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """True and found classes of a batch; its worst samples are kept."""
+        kept, self.K = np.flatnonzero((y >= 0) & (y < scores.shape[1])), scores.shape[1]  # not ignored ones
+        p, y = softmax(Tensor(scores[kept].astype(np.float64)), 1).array, y[kept].astype(np.int64)
+        found, rows = p.argmax(1), np.arange(len(y))
+        losses = np.nan_to_num(-np.log(np.maximum(p[rows, y], 1e-300)), nan=np.inf)
+        if self.shape and len(y):
+            chosen = np.argsort(-losses, kind="stable")[:WORST]
+            images = plots.as_images(self.show(Tensor(x[kept[chosen]])))
+            self.worst += [(losses[i], y[i], found[i], p[i, found[i]], a) for i, a in zip(chosen, images, strict=True)]
+            self.worst = sorted(self.worst, key=lambda sample: -sample[0])[:WORST]
+        return y, found
+
+    def parts(self, classes: Sequence[Any] | None) -> str:
+        if not self.K:
+            return part("Predicted numbers", lambda: picture("predicted", plots.plot_regression(self.true, self.found)))
+        matrix = np.bincount(self.true * self.K + self.found, minlength=self.K**2).reshape(self.K, self.K)
+        names = [str(c) for c in classes or range(self.K)]
+
+        def scores() -> str:
+            columns = [metric(None).score(matrix).tolist() for metric in (Precision, Recall, F1)]
+            rows = [*zip(names, matrix.sum(1), *columns, strict=True)]
+            rows = sorted(rows, key=lambda row: row[-1])[:ROWS] if len(rows) > ROWS else rows  # the worst
+            return table(rows, ("class", "samples", "precision", "recall", "F1"))
+
+        def samples() -> str:
+            cards = [f"<figure>{picture('sample', image)}<figcaption>"
+                     f"{escape(f'{names[y]} → {names[k]} ({p:.2f}), loss {loss:.3g}')}</figcaption></figure>"
+                     for loss, y, k, p, image in self.worst]
+            text = '<p class="note">true class → predicted class (its probability)</p>'
+            return f'{text}<div class="pictures">{"".join(cards)}</div>' if cards else ""
+
+        return (part("Confusion matrix", lambda: picture("confusion matrix", plots.plot_confusion(matrix, names))) +
+                part("Classes", scores) + part("Samples of the highest loss", samples))
+
+
+def report(path: Path, history: Any, model: nn.Module | None = None, data: Any = None, loss: Any = None,
+           classes: Sequence[Any] | None = None, show: Callable | None = None, config: dict[str, Any] | None = None,
+           findings: Any = (), status: str = "", bad: bool = False) -> None:
+    """Write the HTML file `path`, of at most 1.5 MB, wholly or not at all: configuration, environment, curves and table
+    of `history`; of `model`, filters and activations; and, for `data` and `loss` as in `Trainer.fit`, confusion matrix,
+    figures of each class and the samples of the highest loss, or predicted over true numbers.
+
+    `classes`: their names. `show`: makes images (N, C, H, W), 1 or 3 channels, of the inputs (N, …), to be looked at,
+    such as the `inverse` of a preprocessing; by default inputs of that shape are. `findings`: those of a diagnosis, or
+    what makes them. `status`: how the run went, `bad` if not well. In place of what cannot be made is the reason."""
+    require("matplotlib", "plot", "Report")
+    seen = Answers(show)
+
+    def answers() -> str:
+        if model is None or data is None:
+            return ""
+        seen.ask(model, data, loss)
+        return seen.parts(classes)
+
+    def epochs() -> str:
+        names = [name for name in history.columns if history[name].ndim == 1]
+        return table(([row[name] for name in names] for row in history.rows()), names)
+
+    def diagnosis() -> str:
+        names = ("name", "verdict", "found", "expectation", "advice")
+        return table([[getattr(finding, name) for name in names]
+                      for finding in (findings() if callable(findings) else findings)], names)
+
+    def filters() -> str:
+        with suppress(ValueError):  # it has none
+            return picture("filters", plots.plot_filters(model or nn.Identity(), seen.shape))
+        return ""
+
+    def activations() -> str:
+        x = tuple(part.array[:256] for part in seen.x)
+        return picture("activations", plots.plot_activations(model, x)) if model and x else ""
+
+    environment = {"fastnn": __version__, "kernels": backend.kernel_set, "instruction set": backend.isa,
+                   "threads": backend.get_num_threads(), "NumPy": np.__version__, "Python": platform.python_version()}
+    parts = {"Configuration": lambda: table((config or {}).items()), "Diagnosis": diagnosis,
+             "Curves": lambda: picture("curves", plots.plot_curves(history), "svg") if len(history) else "",
+             "Epochs": epochs, "": answers, "Filters": filters, "Activations": activations,
+             "Network": lambda: f"<pre>{escape(repr(model)[:20000])}</pre>" if model else "",
+             "Environment": lambda: table(environment.items())}
+    template = Template(files("fastnn.train").joinpath("report.html").read_text("utf-8"))
+    write_file(path, template.substitute(
+        time=time.strftime("%Y-%m-%d %H:%M"), version=__version__, mark=" bad" * bad, status=escape(
+            status or f"{len(history)} epochs"), sections="".join(map(part, parts, parts.values()))).encode())
+
+
+class Report(Callback):
+    """Writes a report to the file `path` when a fit ends, however it ends; see `report`.
+
+    `data`: the samples to be answered for, by default the validation's. `classes`: by default the dataset's. With
+    `diagnosis`, what `fastnn.train.diagnose` finds, unless the fit was interrupted. The model is the one that is
+    validated. Callbacks that change it in the end, as EarlyStopping does, go before this one."""
+
+    def __init__(self, path: Path, data: Any = None, classes: Sequence[Any] | None = None,
+                 show: Callable | None = None, diagnosis: bool = True) -> None:
+        require("matplotlib", "plot", "Report")
+        self.path, self.data, self.classes, self.show, self.diagnosis = path, data, classes, show, diagnosis
+
+    def on_fit_begin(self, trainer: Any) -> None:
+        folder = os.path.dirname(os.path.realpath(os.fsdecode(self.path)))
+        if not os.path.isdir(folder):
+            raise FileNotFoundError(f"Report: there is no folder {folder}")
+
+    def on_fit_end(self, trainer: Any) -> None:
+        error, place = trainer.error, f"in epoch {trainer.epoch} after {trainer.batch} batches"
+        status = f"Stopped: {trainer.stop}." if trainer.stop else "Finished."
+        if interrupted := trainer.interrupted or isinstance(error, KeyboardInterrupt):
+            status = f"Interrupted {place}."
+        elif error is not None:
+            status = f"Failed {place}: {type(error).__name__}: {error}"
+
+        def findings() -> Any:
+            from fastnn.train.diagnosis import diagnose
+
+            return diagnose(trainer.model, trainer.data, validation=trainer.validation, loss=trainer.task,
+                            optimizer=trainer.optimizer)
+
+        data = trainer.validation if self.data is None else self.data
+        classes = getattr(getattr(data, "dataset", data), "classes", None) if self.classes is None else self.classes
+        report(self.path, trainer.history, trainer.evaluation_model, data, trainer.task, classes, self.show,
+               trainer.config, findings if self.diagnosis and not interrupted else (),
+               f"{status}\n{len(trainer.history)} of {trainer.epochs} epochs are done.",
+               interrupted or error is not None)
