@@ -142,7 +142,8 @@ def _read(file: BinaryIO, size: int) -> Any:
     tensors: dict[str, Tensor] = {}
     for begin, end, name, dtype, shape in sorted(_entry(*item) for item in header.items()):
         if begin != position or end > size:
-            raise ValueError(f"tensor {name!r} has bytes {begin} to {end}, but must begin at {position}, end by {size}")
+            raise ValueError(f"tensor {name!r} takes bytes {begin} to {end}, but must begin at {position}, where the "
+                             f"one before it ends, and end by {size}, where the file ends")
         a, position = layout.empty(shape, dtype), end
         if file.readinto(a) != a.nbytes or (dtype.kind == "b" and a.view(np.uint8).max(initial=0) > 1):  # type: ignore
             raise ValueError(f"tensor {name!r} became shorter while it was read, or its bools are not all 0 or 1")

@@ -305,12 +305,12 @@ DEFECTS = {
     "a list": (file_of("[]"), "it begins with"),
     "metadata of numbers": (file_of({"__metadata__": {"fastnn": 3}}), "metadata is no table of texts, but {'fastn"),
     "metadata as a list": (file_of({"__metadata__": []}), r"metadata is no table of texts, but \[\]"),
-    "truncated": (file_of({"a": entry()}, bytes(7)), "tensor 'a' has bytes 0 to 8, but must begin at 0, end by 7"),
+    "truncated": (file_of({"a": entry()}, bytes(7)), "tensor 'a' takes bytes 0 to 8, but must .* end by 7, where the file"),
     "longer": (file_of({"a": entry()}, bytes(9)), "its last 1 bytes belong to no tensor"),
-    "gap": (file_of({"a": entry(begin=4, end=12)}, bytes(12)), "tensor 'a' has bytes 4 to 12, but must begin at 0"),
-    "far away": (file_of({"a": entry(begin=2**64, end=2**64 + 8)}, bytes(8)), "must begin at 0, end by 8"),
-    "overlap": (file_of({"a": entry(), "b": entry(begin=4, end=12)}, bytes(12)), "'b' has bytes 4 to 12, .* at 8"),
-    "same bytes": (file_of({"a": entry(), "b": entry()}, bytes(8)), "'b' has bytes 0 to 8, but must begin at 8"),
+    "gap": (file_of({"a": entry(begin=4, end=12)}, bytes(12)), "tensor 'a' takes bytes 4 to 12, but must begin at 0"),
+    "far away": (file_of({"a": entry(begin=2**64, end=2**64 + 8)}, bytes(8)), "must begin at 0,"),
+    "overlap": (file_of({"a": entry(), "b": entry(begin=4, end=12)}, bytes(12)), "'b' takes bytes 4 to 12, .* at 8"),
+    "same bytes": (file_of({"a": entry(), "b": entry()}, bytes(8)), "'b' takes bytes 0 to 8, but must begin at 8"),
     "bools": (file_of({"a": entry("BOOL", [2], 0, 2)}, b"\1\2"), "tensor 'a' .* bools are not all 0 or 1"),
     **{f"entry {i}": (file_of({"a": value}, bytes(8)), "tensor 'a' needs a dtype of NumPy, sizes, and as many bytes")
        for i, value in enumerate([
