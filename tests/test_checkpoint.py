@@ -210,7 +210,7 @@ def test_an_older_one_goes_only_when_the_new_one_is_there(tmp_path, monkeypatch)
     with pytest.raises(OSError, match="full"):
         run(tmp_path, 2, keep=1, resume=tmp_path)
     assert places(tmp_path) == [(1, 4)]
-    assert load_checkpoint(tmp_path)["position"] == {"epoch": 1, "batch": 0, "step": 4}
+    assert load_checkpoint(tmp_path)["position"] == {"epoch": 1, "batch": 0, "step": 4, "pending": 0}
 
 
 class Figures(Callback):
@@ -371,11 +371,28 @@ def test_ctrl_c(tmp_path):
     assert child.returncode == -signal.SIGINT, (child.returncode, err)
     path = f"{folder}/checkpoint-0002-00000007.safetensors"
     assert f"epoch 2 of 4, after 5 batches\nsaved {path}; fit(…, resume='{folder}') goes on from there" in err
-    assert load_checkpoint(folder)["position"] == {"epoch": 1, "batch": 5, "step": 7}
+    assert load_checkpoint(folder)["position"] == {"epoch": 1, "batch": 5, "step": 7, "pending": 1}
     child = start("fit", "adam", 1, 0, str(folder), None, path, None, str(out))
     _, err = child.communicate(timeout=60)
     assert child.returncode == 0, err
     same(plain(whole.state_dict()), plain(fastnn.load(out)))
+
+
+class StopAt(Callback):
+    def __init__(self, step):
+        self.at = step
+
+    def on_step(self, trainer):
+        trainer.stop = "enough" if trainer.step == self.at else ""
+
+
+def test_a_stopped_fit_is_saved(tmp_path):
+    fastnn.manual_seed(0)
+    x, y = np.ones((32, 4), np.float32), np.arange(32) % 3
+    for stop, place in (6, {"epoch": 1, "batch": 2, "step": 6}), (8, {"epoch": 1, "batch": 4, "step": 8}):
+        Trainer(8, progress=False).fit(nn.Linear(4, 3), (x, y), epochs=4, resume=tmp_path if stop > 6 else None,
+                                       callbacks=[StopAt(stop), Checkpoint(tmp_path, every=9)])  # fmt: skip
+        assert load_checkpoint(tmp_path)["position"] == place | {"pending": 0}
 
 
 def test_a_broken_fit_is_not_saved(tmp_path):

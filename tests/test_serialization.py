@@ -305,7 +305,7 @@ DEFECTS = {
     "a list": (file_of("[]"), "it begins with"),
     "metadata of numbers": (file_of({"__metadata__": {"fastnn": 3}}), "metadata is no table of texts, but {'fastn"),
     "metadata as a list": (file_of({"__metadata__": []}), r"metadata is no table of texts, but \[\]"),
-    "truncated": (file_of({"a": entry()}, bytes(7)), "tensor 'a' takes bytes 0 to 8, but must .* end by 7, where the file"),
+    "truncated": (file_of({"a": entry()}, bytes(7)), "'a' takes bytes 0 to 8, .* end by 7, where the file ends"),
     "longer": (file_of({"a": entry()}, bytes(9)), "its last 1 bytes belong to no tensor"),
     "gap": (file_of({"a": entry(begin=4, end=12)}, bytes(12)), "tensor 'a' takes bytes 4 to 12, but must begin at 0"),
     "far away": (file_of({"a": entry(begin=2**64, end=2**64 + 8)}, bytes(8)), "must begin at 0,"),
