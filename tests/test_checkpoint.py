@@ -192,13 +192,23 @@ def test_which_are_kept(tmp_path, options, expected):
     assert latest(tmp_path) == str(tmp_path / "checkpoint-0005-00000020.safetensors")
 
 
+def test_each_step_is_saved_once(tmp_path, monkeypatch):
+    """Also if several batches make a step, and in a fit that goes on."""
+    paths = []
+    save = Checkpoint.save
+    monkeypatch.setattr(Checkpoint, "save", lambda self, trainer: paths.append(save(self, trainer)))
+    for epochs, resume in (1, None), (2, tmp_path):
+        run(tmp_path, epochs, resume, Trainer(batch_size=4, accumulate=4, progress=False), every_steps=2, best=False)
+    assert [path[-13:-12] for path in paths] == ["2", "2", "4", "4"]  # after the step, and after the epoch
+
+
 def test_other_files_are_never_deleted(tmp_path):
     mine = ["checkpoint-1-4.safetensors", "checkpoint-0001-00000001.safetensors.bak", "notes.txt",
             "my-checkpoint-0001-00000001.safetensors", "checkpoint-00001-00000001.safetensors",
             ".checkpoint-0001.tmp", ".notes.0123456789ab.tmp"]  # fmt: skip
     for name in mine:
         (tmp_path / name).touch()
-    for name in (".checkpoint-0001-00000004.safetensors.0123456789ab.tmp", ".best.safetensors.0123456789ab.tmp"):
+    for name in (".checkpoint-0009-00000099.safetensors.0123456789ab.tmp", ".best.safetensors.0123456789ab.tmp"):
         (tmp_path / name).touch()  # left by a killed process
     run(tmp_path, 3, keep=1)
     assert sorted(os.listdir(tmp_path)) == sorted([*mine, "best.safetensors", "checkpoint-0003-00000012.safetensors"])
