@@ -142,11 +142,10 @@ def _read(file: BinaryIO, size: int) -> Any:
     tensors: dict[str, Tensor] = {}
     for begin, end, name, dtype, shape in sorted(_entry(*item) for item in header.items()):
         if begin != position or end > size:
-            raise ValueError(f"tensor {name!r:.80} takes bytes {begin} to {end}, but must begin at {position}, where the "
-                             f"one before it ends, and end by {size}, where the file ends")
+            raise ValueError(f"bytes {begin} to {end} of tensor {name!r:.80}: {position} to {size}, the end, are left")
         a, position = layout.empty(shape, dtype), end
         if file.readinto(a) != a.nbytes or (dtype.kind == "b" and a.view(np.uint8).max(initial=0) > 1):  # type: ignore
-            raise ValueError(f"tensor {name!r:.80} became shorter while it was read, or its bools are not all 0 or 1")
+            raise ValueError(f"tensor {name!r:.80} was cut off while it was read, or its bools are not all 0 or 1")
         tensors[name] = Tensor(a)
     if position < size:
         raise ValueError(f"its last {size - position} bytes belong to no tensor")
@@ -169,7 +168,7 @@ def _entry(name: str, entry: Any) -> tuple[int, int, str, np.dtype, tuple[int, .
                 and len(shape) <= 64 and math.prod(n or 1 for n in shape) < 2**60  # NumPy's limits
                 and math.prod(shape) * DTYPES[kind].itemsize == end - begin):
             return begin, end, name, DTYPES[kind], tuple(shape)
-    raise ValueError(f"tensor {name!r:.80} needs a dtype of NumPy, sizes, and as many bytes, but has {reprlib.repr(entry)}")
+    raise ValueError(f"tensor {name!r:.80} needs NumPy's dtype, sizes and as many bytes, but has {reprlib.repr(entry)}")
 
 
 def _parse(text: str, what: str) -> dict[str, Any]:

@@ -306,15 +306,15 @@ DEFECTS = {
     "a list": (file_of("[]"), "it begins with"),
     "metadata of numbers": (file_of({"__metadata__": {"fastnn": 3}}), "metadata is no table of texts, but {'fastn"),
     "metadata as a list": (file_of({"__metadata__": []}), r"metadata is no table of texts, but \[\]"),
-    "truncated": (file_of({"a": entry()}, bytes(7)), "'a' takes bytes 0 to 8, .* end by 7, where the file ends"),
+    "truncated": (file_of({"a": entry()}, bytes(7)), "bytes 0 to 8 of tensor 'a': 0 to 7, the end, are left"),
     "longer": (file_of({"a": entry()}, bytes(9)), "its last 1 bytes belong to no tensor"),
-    "long name": (file_of({"a" * 10**6: entry()}, b""), "tensor 'a{79} takes bytes 0 to 8"),
-    "gap": (file_of({"a": entry(begin=4, end=12)}, bytes(12)), "tensor 'a' takes bytes 4 to 12, but must begin at 0"),
-    "far away": (file_of({"a": entry(begin=2**64, end=2**64 + 8)}, bytes(8)), "must begin at 0,"),
-    "overlap": (file_of({"a": entry(), "b": entry(begin=4, end=12)}, bytes(12)), "'b' takes bytes 4 to 12, .* at 8"),
-    "same bytes": (file_of({"a": entry(), "b": entry()}, bytes(8)), "'b' takes bytes 0 to 8, but must begin at 8"),
+    "long name": (file_of({"a" * 10**6: entry()}, b""), "bytes 0 to 8 of tensor 'a{79}: "),
+    "gap": (file_of({"a": entry(begin=4, end=12)}, bytes(12)), "bytes 4 to 12 of tensor 'a': 0 to 12"),
+    "far away": (file_of({"a": entry(begin=2**64, end=2**64 + 8)}, bytes(8)), "0 to 8, the end"),
+    "overlap": (file_of({"a": entry(), "b": entry(begin=4, end=12)}, bytes(12)), "bytes 4 to 12 of tensor 'b': 8 to 12"),
+    "same bytes": (file_of({"a": entry(), "b": entry()}, bytes(8)), "bytes 0 to 8 of tensor 'b': 8 to 8"),
     "bools": (file_of({"a": entry("BOOL", [2], 0, 2)}, b"\1\2"), "tensor 'a' .* bools are not all 0 or 1"),
-    **{f"entry {i}": (file_of({"a": value}, bytes(8)), "tensor 'a' needs a dtype of NumPy, sizes, and as many bytes")
+    **{f"entry {i}": (file_of({"a": value}, bytes(8)), "tensor 'a' needs NumPy's dtype, sizes")
        for i, value in enumerate([
            None, 3, [], {}, entry("F31"), entry("BF16", [4]), {**entry(), "dtype": []}, {**entry(), "more": 1},
            entry(shape=[3]), entry(shape=[-2]), entry(shape=[-1, -2]), entry(shape=[2.0]), entry(shape=["2"]),
