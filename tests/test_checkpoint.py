@@ -25,8 +25,9 @@ CHILD = Path(__file__).with_name("checkpoint_child.py")
 
 
 def start(*task, **options):
-    """The child process at work on a task."""
-    environment = {**os.environ, "PYTHONPATH": str(Path(fastnn.__file__).parents[1]), "OMP_NUM_THREADS": "2"}
+    """The child process at work on a task; one that forks has a single thread."""
+    threads = "2" if task[0] == "fit" else "1"
+    environment = {**os.environ, "PYTHONPATH": str(Path(fastnn.__file__).parents[1]), "OMP_NUM_THREADS": threads}
     return subprocess.Popen([sys.executable, "-W", "error", str(CHILD), json.dumps(task)], text=True, env=environment,
                             stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options)
 

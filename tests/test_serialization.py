@@ -311,7 +311,7 @@ DEFECTS = {
     "long name": (file_of({"a" * 10**6: entry()}, b""), "bytes 0 to 8 of tensor 'a{79}: "),
     "gap": (file_of({"a": entry(begin=4, end=12)}, bytes(12)), "bytes 4 to 12 of tensor 'a': 0 to 12"),
     "far away": (file_of({"a": entry(begin=2**64, end=2**64 + 8)}, bytes(8)), "0 to 8, the end"),
-    "overlap": (file_of({"a": entry(), "b": entry(begin=4, end=12)}, bytes(12)), "bytes 4 to 12 of tensor 'b': 8 to 12"),
+    "overlap": (file_of({"a": entry(), "b": entry(begin=4, end=12)}, bytes(12)), "bytes 4 to 12 of tensor 'b': 8 to"),
     "same bytes": (file_of({"a": entry(), "b": entry()}, bytes(8)), "bytes 0 to 8 of tensor 'b': 8 to 8"),
     "bools": (file_of({"a": entry("BOOL", [2], 0, 2)}, b"\1\2"), "tensor 'a' .* bools are not all 0 or 1"),
     **{f"entry {i}": (file_of({"a": value}, bytes(8)), "tensor 'a' needs NumPy's dtype, sizes")
