@@ -50,7 +50,8 @@ def others(path):
 
 
 def kill_at_random(path, wanted):
-    """Kills children that save two states in turn, until `wanted` were killed within a save; what was found."""
+    """Kills children that save two states in turn, until `wanted` were killed within a save, and the old state and both
+    new ones were found; what was found."""
     inside = mmap.mmap(-1, 1)  # 1 while the child is in save
     count = {"inside": 0, "outside": 0, "leftovers": 0, "states": [0, 0, 0]}
     states, rng = [known(0), known(1)], random.Random(0)
@@ -64,14 +65,15 @@ def kill_at_random(path, wanted):
 
     fastnn.save(known(2), path)
     start = time.perf_counter()
-    fastnn.save(known(2), path)
-    duration = time.perf_counter() - start
-    while count["inside"] < wanted:
+    for _ in range(5):
+        fastnn.save(known(2), path)
+    duration = (time.perf_counter() - start) / 5
+    while count["inside"] < wanted or (not all(count["states"]) and count["inside"] < 5 * wanted):
         inside[0] = 0
         pid = forked(work)
         while not inside[0]:
             time.sleep(0.0002)
-        time.sleep(rng.random() * 2.5 * duration)
+        time.sleep(rng.random() * rng.choice((0.5, 2, 5)) * duration)
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
         count["inside" if inside[0] else "outside"] += 1
