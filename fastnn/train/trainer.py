@@ -16,6 +16,7 @@ import numpy as np
 from fastnn import backend, nn
 from fastnn._version import __version__
 from fastnn.data import DataLoader, TensorDataset
+from fastnn.errors import CheckpointError
 from fastnn.nn.parameter import evaluation
 from fastnn.nn.utils import clip_grad_norm_, clip_grad_value_
 from fastnn.optim import LBFGS, AdamW, Optimizer
@@ -23,7 +24,7 @@ from fastnn.optim.lr_scheduler import ReduceLROnPlateau
 from fastnn.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from fastnn.tensor import Tensor, as_tensor
 from fastnn.train.callback import Callback, Progress
-from fastnn.train.checkpoint import load_checkpoint
+from fastnn.train.checkpoint import Checkpoint, load_checkpoint
 from fastnn.train.metrics import Metric
 from fastnn.train.task import Task, as_task
 
@@ -199,9 +200,8 @@ class Trainer:
         self._given_loss, self._given_metrics, self._parameters = loss, metrics, list(model.parameters())
         self.task = None
         self.metrics: list[Metric] = []
-        self.callbacks = [*callbacks, Progress(self.progress)]
-        if any(isinstance(callback, Progress) for callback in callbacks):
-            self.callbacks.pop()
+        last = sorted(callbacks, key=lambda callback: isinstance(callback, Checkpoint))  # which saves what others are
+        self.callbacks = last if any(isinstance(c, Progress) for c in last) else [*last, Progress(self.progress)]
         self._hooks = {name: [getattr(c, name) for c in self.callbacks if getattr(type(c), name, hook) is not hook]
                        for name, hook in vars(Callback).items() if name.startswith("on_")}
         self.history, self.logs, self.stop, self.interrupted, self.messages = History(), {}, "", False, []
@@ -209,7 +209,10 @@ class Trainer:
         self._loss_sum, self._samples, self._seconds, self._start = 0.0, 0, 0.0, time.perf_counter()  # of the epoch
         self.inputs = self.targets = self.outputs = self.loss = self._resumed = self.error = None
         if resume is not None:
-            self.load_state_dict(load_checkpoint(resume))
+            try:
+                self.load_state_dict(load_checkpoint(resume))
+            except (KeyError, TypeError, AttributeError, IndexError) as error:
+                raise CheckpointError(f"fit: {resume} is not the checkpoint of such a fit: {error!r}") from error
         try:
             with self._interruptible():
                 self._call("on_fit_begin")
