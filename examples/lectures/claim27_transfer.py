@@ -49,11 +49,11 @@ def transferred(pretrained, seed):
     return model, list(model[-1].parameters()), list(model[:-1].parameters())
 
 
-test = images_of(new, 300, False)
+test = images_of(new, 200, False)
 found = []
 for seed in SEEDS:
     pretrained = network(seed)
-    train(pretrained, optim.Adam(pretrained.parameters(), lr=0.003), *images_of(old, 2000, True, seed), 3, seed=seed)
+    train(pretrained, optim.Adam(pretrained.parameters(), lr=0.003), *images_of(old, 1200, True, seed), 3, seed=seed)
     accuracies = []
     for n, length in zip(counts, epochs, strict=True):
         few = images_of(new, n, True, seed)

@@ -70,7 +70,7 @@ for seed in SEEDS:
             model = plain(sizes, nn.ReLU)
             for layer in model[::2]:
                 nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
-            descend(model, 0.01, 500, F.cross_entropy, *spirals(seed, 300))
+            descend(model, 0.01, 400, F.cross_entropy, *spirals(seed, 300))
             each.append(evaluate(model, *test)[1])
         found.append(np.mean(each))
     print(f"seed {seed}: test accuracy on spirals of {tuple(deep)} layers: {np.round(found, 3).tolist()}")

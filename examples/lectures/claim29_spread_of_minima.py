@@ -10,7 +10,7 @@ import fastnn.nn.functional as F
 from fastnn import optim
 
 images, labels, test_images, test_labels = digits(samples=300)
-widths, networks, steps = (2, 4, 8, 16, 64), 20, 300
+widths, networks, steps = (2, 4, 8, 16, 32), 20, 250
 
 
 def losses_of(parameters, x, y):
