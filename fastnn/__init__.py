@@ -24,11 +24,10 @@ bool, float, double, long, int = bool_, float32, float64, int64, int32  # PyTorc
 if TYPE_CHECKING:
     from fastnn import models, search, train
     from fastnn.train.diagnosis import diagnose
-
-
-def __getattr__(name: str) -> object:  # what is loaded when it is first used, so that the import is quick
-    if name in ("models", "search", "train"):
-        return importlib.import_module(f"fastnn.{name}")
-    if name == "diagnose":
-        return importlib.import_module("fastnn.train.diagnosis").diagnose
-    raise AttributeError(f"module 'fastnn' has no attribute {name!r}")
+else:
+    def __getattr__(name):  # what is loaded when it is first used, so that the import is quick
+        if name in ("models", "search", "train"):
+            return importlib.import_module(f"fastnn.{name}")
+        if name == "diagnose":
+            return importlib.import_module("fastnn.train.diagnosis").diagnose
+        raise AttributeError(f"module 'fastnn' has no attribute {name!r}")

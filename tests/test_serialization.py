@@ -4,15 +4,22 @@ import builtins
 import json
 import math
 import os
+import random
+import re
 import stat
 import struct
 import sys
+import tracemalloc
 
+import hypothesis
 import numpy as np
 import pytest
+import safetensors.numpy
+from hypothesis import strategies as st
 
 import fastnn
 from fastnn import nn, optim
+from fastnn.errors import CheckpointError
 from fastnn.tensor import Tensor
 
 
@@ -261,3 +268,227 @@ def test_what_is_no_file_is_left_alone(tmp_path):
     with pytest.raises(ValueError, match="pipe is a device, pipe or socket"):
         fastnn.save({}, tmp_path / "pipe")
     assert stat.S_ISFIFO(os.stat(tmp_path / "pipe").st_mode)
+
+
+# --- Hostile and damaged files ---
+
+
+def file_of(header, data=b"", length=None):
+    """A safetensors file with any header: a dict, or text."""
+    text = (header if isinstance(header, str) else json.dumps(header)).encode(errors="surrogatepass")
+    return struct.pack("<Q", len(text) if length is None else length) + text + data
+
+
+def entry(dtype="F32", shape=(2,), begin=0, end=8):
+    return {"dtype": dtype, "shape": list(shape), "data_offsets": [begin, end]}
+
+
+def structured(root, tensors=None, data=b"", version=1):
+    metadata = {"fastnn": json.dumps({"version": version, "root": root})}
+    return file_of({"__metadata__": metadata, **(tensors or {})}, data)
+
+
+ONE = json.dumps(entry())
+DEFECTS = {
+    "empty": (b"", "its header should have 0 bytes, but 0 are there"),
+    "length alone": (b"\1\0\0", "its header should have 1 bytes, but 0 are there"),
+    "huge length": (file_of("{}", b"", 2**63), "header should have 9223372036854775808 bytes, but 2 are there"),
+    "no JSON": (file_of("PK34"), "header is no good JSON: it begins with 'PK34'"),
+    "half a header": (file_of('{"a": '), "header is no good JSON: Expecting value"),
+    "no UTF-8": (struct.pack("<Q", 7) + b'{"\xff":1}'[:7], "utf-8"),
+    "NaN": (file_of('{"a": NaN}'), "header is no good JSON: .*NaN"),
+    "deep": (file_of('{"a":' + "[" * 100_000), "header is no good JSON: maximum recursion depth"),
+    "huge number": (file_of('{"a":' + "9" * 5000 + "}"), "header is no good JSON: Exceeds the limit"),
+    "a tensor twice": (file_of(f'{{"a": {ONE}, "a": {ONE}}}', bytes(8)), r"a key is there twice in \['a', 'a'\]"),
+    "a dtype twice": (file_of('{"a": {"dtype": "F32", "dtype": "I32", "shape": [], "data_offsets": [0, 4]}}', bytes(4)),
+                      "a key is there twice in .*'dtype'"),
+    "a list": (file_of("[]"), "it begins with"),
+    "metadata of numbers": (file_of({"__metadata__": {"fastnn": 3}}), "metadata is no table of texts, but {'fastn"),
+    "metadata as a list": (file_of({"__metadata__": []}), r"metadata is no table of texts, but \[\]"),
+    "truncated": (file_of({"a": entry()}, bytes(7)), "tensor 'a' has bytes 0 to 8, but must begin at 0, end by 7"),
+    "longer": (file_of({"a": entry()}, bytes(9)), "its last 1 bytes belong to no tensor"),
+    "gap": (file_of({"a": entry(begin=4, end=12)}, bytes(12)), "tensor 'a' has bytes 4 to 12, but must begin at 0"),
+    "far away": (file_of({"a": entry(begin=2**64, end=2**64 + 8)}, bytes(8)), "must begin at 0, end by 8"),
+    "overlap": (file_of({"a": entry(), "b": entry(begin=4, end=12)}, bytes(12)), "'b' has bytes 4 to 12, .* at 8"),
+    "same bytes": (file_of({"a": entry(), "b": entry()}, bytes(8)), "'b' has bytes 0 to 8, but must begin at 8"),
+    "bools": (file_of({"a": entry("BOOL", [2], 0, 2)}, b"\1\2"), "tensor 'a' .* bools are not all 0 or 1"),
+    **{f"entry {i}": (file_of({"a": value}, bytes(8)), "tensor 'a' needs a dtype of NumPy, sizes, and as many bytes")
+       for i, value in enumerate([
+           None, 3, [], {}, entry("F31"), entry("BF16", [4]), {**entry(), "dtype": []}, {**entry(), "more": 1},
+           entry(shape=[3]), entry(shape=[-2]), entry(shape=[-1, -2]), entry(shape=[2.0]), entry(shape=["2"]),
+           entry(shape=[True, 2]), entry(shape=[2**32, 2**32]), entry(shape=[2**62] * 2), entry(shape=[10**4000] * 9),
+           entry(shape=[0, 2**62, 2**62], end=0), entry(shape=[1] * 64 + [2]), {**entry(), "shape": 2},
+           entry(begin=8, end=0), entry(begin=-8, end=0), {**entry(), "data_offsets": [0, 8, 8]},
+           {**entry(), "data_offsets": [False, 8]}, {**entry(), "data_offsets": 8}])},
+    "structure no object": (file_of({"__metadata__": {"fastnn": "3"}}), "its structure is no good JSON: it begins"),
+    "a structure's key twice": (file_of({"__metadata__": {"fastnn": '{"version": 1, "root": 1, "root": 2}'}}),
+                                "its structure is no good JSON: a key is there twice"),
+    "later version": (structured(1, version=2), "not of version 1, the only one"),
+    "no version": (file_of({"__metadata__": {"fastnn": '{"root": 1}'}}), "not of version 1"),
+    "surrogates": (file_of({"__metadata__": {"fastnn": '"\ud800"'}}), "its structure is no good JSON"),
+    "missing tensor": (structured({"tensor": "b"}), "part without meaning, or .*: {'tensor': 'b'}"),
+    "tensor twice": (structured({"list": [{"tensor": "a"}] * 2}, {"a": entry()}, bytes(8)), "tensor twice"),
+    "tensor as key": (structured({"dict": [[{"tensor": "a"}, 1]]}, {"a": entry()}, bytes(8)), "part without meaning"),
+    "unused tensor": (structured(None, {"a": entry()}, bytes(8)), "no place for tensor 'a'"),
+    "key twice": (structured({"dict": [["x", 1], ["x", 2]]}), "a key or tensor twice"),
+    "equal keys": (structured({"dict": [[1, 1], [True, 2]]}), "a key or tensor twice"),
+    "deep structure": (file_of({"__metadata__": {"fastnn": '{"a":' * 450 + "1" + "}" * 450}}),
+                       "maximum recursion depth|not of version 1"),
+    **{f"structure {i}": (structured(root), "part without meaning") for i, root in enumerate([
+        [], {}, {"eval": "1"}, {"list": 3}, {"list": "ab"}, {"list": {}}, {"dict": 3}, {"dict": ["ab"]},
+        {"dict": [[1]]}, {"dict": [{"a": 1, "b": 2}]}, {"dict": [[{"list": []}, 1]]}, {"list": [], "tuple": []},
+        {"tensor": []}, {"float": "1.5"}, {"float": 1.5}, {"float": " nan"}, {"float": []}])},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", DEFECTS)
+def test_each_defect_is_named(path, name):
+    content, defect = DEFECTS[name]
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError) as caught:
+        fastnn.load(path)
+    assert isinstance(caught.value, ValueError) and str(path) in str(caught.value)
+    assert re.search(defect, str(caught.value)), str(caught.value)
+    assert len(str(caught.value)) < 500 + len(str(path))
+
+
+def test_truncated_anywhere(path):
+    fastnn.save({"a": fastnn.ones(3), "b": [1, math.inf], "c": fastnn.zeros(2) > 0}, path)
+    whole = path.read_bytes()
+    for n in range(len(whole)):
+        path.write_bytes(whole[:n])
+        with pytest.raises(CheckpointError, match=r"checkpoint\.safetensors is corrupt"):
+            fastnn.load(path)
+
+
+def test_a_hostile_file_takes_no_memory(path):
+    """Neither a claimed header nor a claimed tensor."""
+    hostile = [file_of("{}", b"", n) for n in (3, 10**6, 99_999_999, 2**40, 2**64 - 1)]
+    hostile += [file_of({"a": entry("F64", [n], 0, 8 * n)}) for n in (10**6, 10**9, 2**50)]
+    hostile += [file_of({"a": entry("F64", [2**30, 2**20, 0], 0, 0), "b": entry("F64", [2**30], 0, 2**33)})]
+    for content in hostile:
+        path.write_bytes(content)
+        fastnn.memory.reset_peak()
+        before = fastnn.memory.stats()["allocated"]
+        tracemalloc.start()
+        try:
+            with pytest.raises(CheckpointError):
+                fastnn.load(path)
+            assert tracemalloc.get_traced_memory()[1] < 100_000
+        finally:
+            tracemalloc.stop()
+        assert fastnn.memory.stats()["peak"] <= before + 1000
+
+
+TOKEN = re.compile(rb'-?\d+|\\?"[^"\\]*\\?"|[][{},:]|true|null')
+HOSTILE = [b"0", b"1", b"-1", b"8", b"12", b"1.0", b"1e9", b"NaN", b"Infinity", b"true", b"null", b'""', b"[]",
+           b"{}", b"[", b"]}", b",", b"9223372036854775808", b"4611686018427387904", b"9" * 4301, b"[" * 2000, b'"F64"',
+           b'"I8"', b'"BOOL"', b'"BF16"', b'"dtype"', b'"shape"', b'"__metadata__"', b'\\"tensor\\"', b'\\"dict\\"',
+           b'\\"tuple\\"', b'\\"nan\\"', b'\\"a\\"', b'"a"', b"\xff", b"\\ud800", b"\\"]  # fmt: skip
+place = st.floats(0, 1, exclude_max=True)
+MUTATION = st.one_of(
+    st.tuples(st.just("flip"), place, st.integers(1, 255)),
+    st.tuples(st.just("insert"), place, st.binary(min_size=1, max_size=9)),
+    st.tuples(st.just("delete"), place, st.integers(1, 40)),
+    st.tuples(st.just("truncate"), place, st.none()),
+    st.tuples(st.just("splice"), place, st.tuples(place, st.integers(1, 300))),
+    st.tuples(st.just("token"), place, st.sampled_from(HOSTILE)),
+    st.tuples(st.just("token"), place, place),  # another token of the same header
+)
+ROUND = 10  # mutations in one example of hypothesis, whose own work takes longer than reading a file
+
+
+def further(rng):
+    """A mutation as those of MUTATION, made faster."""
+    kind = rng.choice(("flip", "insert", "delete", "truncate", "splice", "token", "token", "token", "token"))
+    what = {"flip": rng.randint(1, 255), "insert": rng.randbytes(rng.randint(1, 9)), "delete": rng.randint(1, 40),
+            "splice": (rng.random(), rng.randint(1, 300)), "token": rng.choice((rng.choice(HOSTILE), rng.random()))}
+    return kind, rng.random(), what.get(kind)
+
+
+def mutate(content, mutations, other, repair):
+    """`content` with edits; those that a header takes are followed by its new length, if `repair`."""
+    for kind, at, what in mutations:
+        n = int.from_bytes(content[:8], "little")
+        i = int(at * len(content))
+        if kind == "flip" and content:
+            content = content[:i] + bytes([content[i] ^ what]) + content[i + 1 :]
+        elif kind == "insert":
+            content = content[:i] + what + content[i:]
+        elif kind == "delete":
+            content = content[:i] + content[i + what :]
+        elif kind == "truncate":
+            content = content[:i]
+        elif kind == "splice":
+            start, length = int(what[0] * len(other)), what[1]
+            content = content[:i] + other[start : start + length] + content[i + length :]
+        elif kind == "token" and (tokens := list(TOKEN.finditer(content[8 : 8 + n]))):
+            token = tokens[int(at * len(tokens))]
+            new = what if isinstance(what, bytes) else tokens[int(what * len(tokens))].group()
+            header = content[8 : 8 + n][: token.start()] + new + content[8 : 8 + n][token.end() :]
+            content = (len(header) if repair else n).to_bytes(8, "little") + header + content[8 + n :]
+    return content
+
+
+def leaves(value):
+    """The tensors in a value, which must be of the kinds that `save` takes."""
+    if isinstance(value, Tensor):
+        return [value.array]
+    if isinstance(value, dict):
+        assert all(key is None or isinstance(key, (int, float, str)) for key in value)
+        value = list(value.values())
+    if isinstance(value, (list, tuple)):
+        return [a for v in value for a in leaves(v)]
+    assert value is None or isinstance(value, (bool, int, float, str))
+    return []
+
+
+def seeds(folder):
+    """Files to begin with: a checkpoint of all kinds of values, one tensor, a file of other origin, an empty one."""
+    kinds = ("float64", "float32", "float16", "int64", "uint8", "complex64")
+    fastnn.save({"a": [Tensor(np.arange(6, dtype=dtype).reshape(2, 3)) for dtype in kinds],
+                 3: (math.nan, -math.inf, None, True, 10**20, -1.5, "\u00e9\"}"), None: {"b": [], "c": {2.5: ()}},
+                 "e": Tensor(np.zeros((0, 3))), "f": Tensor(np.array([True, False])), "g": Tensor(np.float32(7)),
+                 }, folder / "0")  # fmt: skip
+    fastnn.save(fastnn.ones(2), folder / "1")
+    foreign = {"b": np.arange(3), "a.x": np.ones((2, 2), np.float32)}
+    safetensors.numpy.save_file(foreign, folder / "2", {"format": "pt"})
+    fastnn.save([], folder / "3")
+    return [(folder / str(i)).read_bytes() for i in range(4)]
+
+
+def test_mutated_files(tmp_path):
+    """Each is refused with a CheckpointError, or loads what safetensors itself finds in it."""
+    hypothesis.configuration.set_hypothesis_home_dir(tmp_path)  # what it writes is not for here
+    files, path, count = seeds(tmp_path), tmp_path / "mutated", {"refused": 0, "loaded": 0}
+    number = int(os.environ.get("FASTNN_FUZZ", 2000))
+
+    def check(file, content):
+        file.seek(0)
+        file.write(content)
+        file.truncate()
+        try:
+            value = fastnn.load(path)
+        except CheckpointError as error:
+            assert str(path) in str(error)
+            count["refused"] += 1
+            return
+        count["loaded"] += 1
+        ours, theirs = leaves(value), safetensors.numpy.load(content)
+        assert sum(a.nbytes for a in ours) <= len(content)
+        assert all(a.flags.c_contiguous and a.flags.aligned and a.flags.writeable for a in ours)
+        key = lambda a: (a.dtype.str, a.shape, a.tobytes())  # noqa: E731
+        assert sorted(map(key, ours)) == sorted(map(key, theirs.values()))
+
+    @hypothesis.settings(max_examples=number // ROUND, deadline=None, database=None, derandomize=number <= 2000,
+                         suppress_health_check=list(hypothesis.HealthCheck))
+    @hypothesis.given(st.sampled_from(files), st.sampled_from(files), MUTATION, st.integers(0, 2**32))
+    def check_round(content, other, mutation, seed):
+        rng = random.Random(seed)
+        for i in range(ROUND):
+            edits = [further(rng) for _ in range(rng.choice((1, 1, 1, 2)))] if i else [mutation]
+            check(file, mutate(content, [mutation, *edits] if i > 7 else edits, other, rng.random() < 0.9))
+
+    with open(path, "wb", buffering=0) as file:
+        check_round()
+    assert count["refused"] > number // 2 and count["loaded"] > number // 100, count

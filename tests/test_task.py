@@ -106,7 +106,7 @@ def test_the_task_that_targets_suggest():
     assert as_task(None, np.zeros(1, np.float32)).name == "regression"
     assert [m.name for m in as_task(F.cross_entropy, np.zeros(1, np.int64)).metrics()] == ["accuracy"]
     assert as_task(F.mse_loss, np.zeros(1)).metrics() == []
-    with pytest.raises(TypeError, match="loss must be a function of .* or a task, got a float"):
+    with pytest.raises(TypeError, match=r"loss must be a function of .* or a task, got a float"):
         as_task(0.5, np.zeros(1))
 
 

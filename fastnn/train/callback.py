@@ -12,6 +12,7 @@ class Callback:
     """A subclass overrides some of these hooks. `trainer` is the running Trainer: its attributes say where it is, and a
     text in `trainer.stop`, the reason, ends the fit after the batch. What is not overridden costs nothing.
 
+    >>> from fastnn.train import Callback, Trainer
     >>> class Rate(Callback):
     ...     def on_epoch_end(self, trainer):
     ...         print(trainer.epoch, trainer.logs["lr"])
