@@ -35,8 +35,8 @@ def _parser() -> argparse.ArgumentParser:
 
     train = command(
         "train", commands.train, "train a network on images or numbers and score it",
-        "Trains a network, holding out a tenth of the training samples for validation, and scores it on the test\nsamples "
-        "at the end. What prepares the data is fitted on the training samples alone.",
+        "Trains a network, holding out a tenth of the training samples for validation, and scores it on the test\n"
+        "samples at the end. What prepares the data is fitted on the training samples alone.",
         "--data digits --model cnn --epochs 10 --save network.safetensors",
         "--data pictures/ --model resnet20 --augment flip,crop=4 --output runs/1 --report", "--resume runs/1",
         "--config runs/1/config.toml --output runs/2")
@@ -90,14 +90,14 @@ def _parser() -> argparse.ArgumentParser:
                        "config.toml, a log, checkpoints, the trained network")
     train.add_argument("--resume", type=Path, metavar="FOLDER", help="go on with the run of this folder")
     train.add_argument("--log", choices=["csv", "jsonl"], default="csv", help="kind of the log (default: csv)")
-    train.add_argument("--checkpoint-steps", type=whole, metavar="N", help="steps between checkpoints, which are written "
-                       "after each epoch anyway")
+    train.add_argument("--checkpoint-steps", type=whole, metavar="N", help="steps between checkpoints, which are "
+                       "written after each epoch anyway")
     train.add_argument("--tensorboard", type=Path, metavar="FOLDER", help="folder to write TensorBoard's events to")
     train.add_argument("--report", action="store_true", help="write report.html to the folder of the run")
     train.add_argument("--watch", action="store_true", help="warn of what the lectures warn of, while it trains")
 
-    search.add_argument("--space", nargs="+", action="extend", required=True, metavar="NAME=SPACE", help="option to search, "
-                        "and where: lr=log:1e-5:1, dropout=0:0.5, batch-size=int:8:64, width=logint:16:256, "
+    search.add_argument("--space", nargs="+", action="extend", required=True, metavar="NAME=SPACE", help="option to "
+                        "search, and where: lr=log:1e-5:1, momentum=0.5:0.99, batch-size=logint:8:128, "
                         "optimizer=sgd,adam")
     search.add_argument("--stages", type=_stages, default="20x3", metavar="LIST", help="trials and epochs of each, as "
                         "12x2,8x5; each narrows the space to where the best trials lie (default: 20x3)")
@@ -109,8 +109,8 @@ def _parser() -> argparse.ArgumentParser:
     search.add_argument("--metric", default="val_accuracy", metavar="NAME", help="figure that counts (default: "
                         "val_accuracy; for regression take val_r2 or val_loss)")
     search.add_argument("--processes", type=whole, default=1, metavar="N", help="processes, which share the threads")
-    search.add_argument("--storage", default="search.db", metavar="FILE", help="database of the trials: a file, or the URL "
-                        "of one that Optuna knows (default: search.db)")
+    search.add_argument("--storage", default="search.db", metavar="FILE", help="database of the trials: a file, or the "
+                        "URL of one that Optuna knows (default: search.db)")
     search.add_argument("--name", default="search", help="name of the search in the database (default: search)")
     search.add_argument("--figures", type=Path, metavar="FOLDER", help="folder for pictures of the trials")
     diagnose.add_argument("--figure", type=Path, metavar="FILE", help="picture to draw of it")
@@ -146,8 +146,8 @@ def _parser() -> argparse.ArgumentParser:
                           help="shape of an image" + " (default: 1x28x28)" * bool(shape))
         part.add_argument("--batch-size", type=whole, default=64, metavar="N", help="samples (default: 64)")
     for part, needed in (evaluate, True), (predict, True), (diagnose, False), (summary, False):
-        part.add_argument("--weights", type=Path, required=needed, metavar="FILE", help="what train --save has written, "
-                          "or the folder of train --output")
+        part.add_argument("--weights", type=Path, required=needed, metavar="FILE", help="what train --save has "
+                          "written, or the folder of train --output")
     for part in evaluate, predict:
         group = part.add_mutually_exclusive_group()
         group.add_argument("--tta", action="store_true",
@@ -156,8 +156,9 @@ def _parser() -> argparse.ArgumentParser:
                            help="average over views: flip, vflip, five-crop=PIXELS, ten-crop=PIXELS")
 
     check = command("verify", _verify, "check every kernel against its NumPy twin",
-                    "Compares compiled kernels with their NumPy twins in float64, over shapes, dtypes, the instruction\n"
-                    "sets of this machine and 1 to 8 threads; the exit status is 1 if anything is out of tolerance.",
+                    "Compares compiled kernels with their NumPy twins in float64, over shapes, dtypes, the\n"
+                    "instruction sets of this machine and 1 to 8 threads; the exit status is 1 if anything is\nout of "
+                    "tolerance.",
                     "", "conv pooling.max_pool2d")
     check.add_argument("names", nargs="*", metavar="name", help="kernel (conv.conv2d) or family (conv); default: all")
     command("config", lambda arguments: fastnn.show_config(), "print what is in use, for a bug report",
@@ -169,7 +170,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command; returns the exit status: 0, 1 if it failed, 130 after Ctrl-C. Bad arguments: SystemExit(2)."""
-    given, parser = [*sys.argv[1:] if argv is None else argv], _parser()
+    given, parser = list(sys.argv[1:] if argv is None else argv), _parser()
     arguments = parser.parse_args(given)
     try:
         if getattr(arguments, "resume", None):
@@ -212,7 +213,7 @@ def _description(arguments: dict[str, Any]) -> dict[str, Any]:
     size = arguments.get("size", "")
     found = arguments | {"size": size if isinstance(size, str) else "{}x{}".format(*size)}
     return {name: value if isinstance(value, (bool, int, float)) else str(value) for name, value in found.items()
-            if name not in APART and value not in (None, False, "")}
+            if name not in APART and value is not None and value is not False and value != ""}
 
 
 def _verify(arguments: argparse.Namespace) -> int:

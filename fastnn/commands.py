@@ -9,7 +9,6 @@ import sys
 import time
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,13 +24,16 @@ from fastnn.functional import cross_entropy
 from fastnn.nn.parameter import evaluation
 from fastnn.optim.lr_scheduler import LambdaLR
 from fastnn.search import Choice, ReportEpochs, Search, parse_space
-from fastnn.train import (
-    Callback, Checkpoint, Classification, CSVLogger, EarlyStopping, JSONLinesLogger, Predictor, Progress, Regression,
-    Report, TensorBoard, Trainer, Watch, metrics,
-)
-from fastnn.train import evaluate as score_of
-from fastnn.train.logs import write_file
-from fastnn.train.predictor import base_of
+from fastnn.train import metrics
+from fastnn.train.callback import Callback, EarlyStopping, Progress
+from fastnn.train.checkpoint import Checkpoint
+from fastnn.train.logs import CSVLogger, JSONLinesLogger, TensorBoard, write_file
+from fastnn.train.predictor import Predictor, base_of
+from fastnn.train.report import Report
+from fastnn.train.task import Classification, Regression
+from fastnn.train.trainer import Trainer
+from fastnn.train.trainer import evaluate as score_of
+from fastnn.train.watch import Watch
 
 OPTIMIZERS = {"sgd": (optim.SGD, 0.05, 1e-4), "adam": (optim.Adam, 1e-3, 0.0), "adamw": (optim.AdamW, 1e-3, 0.01)}
 SCHEDULES = {  # factor of the rate, by the fraction of training that is done
@@ -41,6 +43,7 @@ SCHEDULES = {  # factor of the rate, by the fraction of training that is done
 METRICS: dict[str, Callable[[], metrics.Metric]] = {
     "accuracy": metrics.Accuracy, "top5": metrics.TopK, "precision": metrics.Precision, "recall": metrics.Recall,
     "f1": metrics.F1, "confusion": metrics.ConfusionMatrix}
+SECONDS = 1.0  # for each figure of bench
 CHECKPOINTS, NETWORK, CONFIG = "checkpoints", "model.safetensors", "config.toml"  # in the folder of a run
 
 
@@ -129,8 +132,9 @@ def train(arguments: argparse.Namespace) -> None:
         advice = f"go on with: fastnn train --resume {folder}" if folder else "nothing was saved, for lack of --output"
         raise KeyboardInterrupt(f"{stop}\n{advice}") from None
     try:
-        for target in [path] * bool(path) + [folder / NETWORK] * bool(folder):
-            setup.predictor.save(target)
+        for target in path, folder and folder / NETWORK:
+            if target:
+                setup.predictor.save(target)
     finally:  # a full disk does not take the score too
         loader = setup.loader(test, 256, transform=setup.predictor.transform())
         _report(score_of(setup.model, loader, setup.task))
@@ -308,7 +312,7 @@ class Objective:
         self.definition = {**kept, "metric": self.metric, "folds": self.folds}
 
     def __call__(self, params: dict[str, Any], epochs: int, report: Any) -> float:
-        chosen, values = argparse.Namespace(**self.options | params | {"epochs": epochs}), []
+        chosen, values = argparse.Namespace(**self.options | params | {"epochs": epochs}), list[float]()
         for i in range(self.folds or 1):
             setup = Setup(chosen, (i, self.folds) if self.folds else None)
             watch = ReportEpochs(report, self.metric, values[:], i * epochs)
@@ -328,8 +332,8 @@ def search(arguments: argparse.Namespace) -> None:
         require("matplotlib", "plot", "argument --figures")
         arguments.figures.mkdir(parents=True, exist_ok=True)
     result = Search(Objective(arguments), space, arguments.stages, arguments.method, storage=arguments.storage,
-                    name=arguments.name, processes=arguments.processes, pruner=None if arguments.pruner == "none" else arguments.pruner,
-                    seed=arguments.seed).run()
+                    name=arguments.name, processes=arguments.processes, seed=arguments.seed,
+                    pruner=None if arguments.pruner == "none" else arguments.pruner).run()
     print(result)
     print("best:", *(f"--{name.replace('_', '-')} {value}" for name, value in result.best.params.items()))
     if arguments.figures:
@@ -351,8 +355,11 @@ def summary(arguments: argparse.Namespace) -> None:
 
 
 def bench(arguments: argparse.Namespace) -> None:
-    """Prints the time of training steps and of inference, median and best of a second each."""
+    """Prints the time of training steps and of inference."""
     size = arguments.batch_size
+    for name in arguments.models:
+        if name not in models.__all__:
+            raise ValueError(f"there is no model {name!r}; there are {', '.join(models.__all__)}")
     print(f"{'network':10}{'input':>14}{'training, ms':>16}{'images/s':>10}{'inference, ms':>16}{'images/s':>10}   "
           f"(batch {size}, {fastnn.get_num_threads()} threads, {fastnn.backend.isa})")
     for name in arguments.models or models.__all__:
@@ -364,7 +371,7 @@ def bench(arguments: argparse.Namespace) -> None:
         step = partial(_step, model, adam, x, y)
         trained = _median(step)
         with evaluation(model):
-            inferred = _median(lambda model=model, x=x: model(x))
+            inferred = _median(partial(model, x))
         figures = (f"{1e3 * t:{w}.3f}{size / t:10,.0f}" for t, w in ((trained, 16), (inferred, 16)))
         print(f"{name:10}{'x'.join(map(str, shape)):>14}{''.join(figures)}")
 
@@ -375,10 +382,10 @@ def _step(model: Any, optimizer: Any, x: Any, y: Any) -> None:
     optimizer.step()
 
 
-def _median(run: Callable[[], Any], seconds: float = 1.0) -> float:
+def _median(run: Callable[[], Any]) -> float:
     """Seconds of a call, the median of those within a second."""
-    times, end = [], time.perf_counter() + seconds
     run()
+    times, end = list[float](), time.perf_counter() + SECONDS
     while time.perf_counter() < end or len(times) < 3:
         start = time.perf_counter()
         run()

@@ -1,9 +1,13 @@
 """The command line: train, evaluate, predict on all kinds of data."""
 
+import json
+import os
 import re
+import signal
 import struct
 import subprocess
 import sys
+import tomllib
 
 import numpy as np
 import pytest
@@ -13,7 +17,7 @@ import fastnn
 from fastnn import data, models
 from fastnn.__main__ import main
 from fastnn.data import DataLoader, preprocess
-from fastnn.train import Predictor, Regression, evaluate
+from fastnn.train import Predictor, Regression, Trainer, evaluate
 
 
 def run(capsys, command, *arguments):
@@ -303,6 +307,135 @@ def test_arrays(capsys, tmp_path, dtype):
         assert run(capsys, "evaluate", "--data", tmp_path, "--weights", tmp_path / "w") == lines[-1:]
 
 
+# Runs in folders ---------------------------------------------------------------------------------------------------
+
+MLP = ("--model", "mlp", "--batch-size", 64)
+
+
+def test_a_run_repeats_itself_from_its_description(capsys, tmp_path):
+    first = run(capsys, "train", *MLP, "--epochs", 2, "--output", tmp_path / "a", "--seed", 3, "--ema", 0.9,
+                "--accumulate", 2, "--clip-norm", 1, "--augment", "noise")
+    assert sorted(path.name for path in (tmp_path / "a").iterdir()) == [
+        "checkpoints", "config.toml", "log.csv", "model.safetensors"]
+    config = tomllib.loads((tmp_path / "a" / "config.toml").read_text())
+    assert (config["seed"], config["ema"], config["warmup"], config["augment"]) == (3, 0.9, 0.0, "noise")
+    assert not {"lr", "output", "save", "threads", "root"} & config.keys()
+    assert fastnn.load(tmp_path / "a" / "checkpoints" / "best.safetensors")["config"] == config
+    common = ("train", "--config", tmp_path / "a" / "config.toml")
+    again = run(capsys, *common, "--output", tmp_path / "b", "--log", "jsonl")
+    assert again[-2:] == first[-2:]
+    networks = [(tmp_path / name / "model.safetensors").read_bytes() for name in "ab"]
+    assert networks[0] == networks[1]
+    rows = [json.loads(line) for line in (tmp_path / "b" / "log.jsonl").read_text().splitlines()]
+    table = [line.split(",") for line in (tmp_path / "a" / "log.csv").read_text().splitlines()]
+    for name in table[0][:6]:
+        assert [float(row[table[0].index(name)]) for row in table[1:]] == [row[name] for row in rows]
+    other = run(capsys, *common, "--seed", 4)  # overrides the file
+    assert other[-2:] != first[-2:]
+    assert run(capsys, "evaluate", "--weights", tmp_path / "a") == first[-2:]
+
+
+def test_a_run_is_not_overwritten(capsys, tmp_path):
+    run(capsys, "train", *MLP, "--epochs", 1, "--output", tmp_path)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*.*") if path.is_file()}
+    assert "holds a run already; --resume" in fails(capsys, "train", *MLP, "--epochs", 1, "--output", tmp_path)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*.*") if path.is_file()} == before
+
+
+def test_an_interrupted_run_goes_on_with_the_same_bits(capsys, tmp_path, monkeypatch):
+    options = (*MLP, "--epochs", 3, "--augment", "noise", "--watch", "--early-stopping", 5)
+    run(capsys, "train", *options, "--output", tmp_path / "whole")
+    trained = Trainer._run_batch
+
+    def interrupted(self, batch):
+        if (self.epoch, self.batch) == (2, 7):
+            os.kill(os.getpid(), signal.SIGINT)
+        trained(self, batch)
+
+    monkeypatch.setattr(Trainer, "_run_batch", interrupted)
+    assert main([*map(str, ("train", *options, "--output", tmp_path / "half"))]) == 130
+    err = capsys.readouterr().err
+    assert "interrupted in epoch 2 of 3, after 8 batches" in err
+    assert err.endswith(f"go on with: fastnn train --resume {tmp_path / 'half'}\n")
+    monkeypatch.undo()
+    assert not (tmp_path / "half" / "model.safetensors").exists()
+    lines = run(capsys, "train", "--resume", tmp_path / "half")
+    assert [line[:9] for line in lines[1:-2]] == ["epoch   2", "epoch   3"]
+    networks = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("half", "whole")]
+    assert networks[0] == networks[1]
+    assert main([*map(str, ("train", *MLP, "--epochs", 3, "--save", tmp_path / "w"))]) == 0
+
+
+def test_mistakes_with_runs(capsys, tmp_path):
+    path = tmp_path / "run.toml"
+    for text, message in (("epochs = ", "run.toml: "), ("depth = 3", "there is no option 'depth'"),
+                          ("[model]\nname = 'mlp'", "no option 'model'"), ("resume = 'x'", "no option 'resume'"),
+                          ("output = 'x'", "no option 'output'")):
+        path.write_text(text)
+        assert message in fails(capsys, "train", "--config", path)
+    path.write_text("epochs = 0")
+    with pytest.raises(SystemExit):
+        main(["train", "--config", str(path)])
+    assert "argument --epochs: 0 is not at least 1" in capsys.readouterr().err
+    assert "none" in fails(capsys, "train", "--config", tmp_path / "none.toml")
+    assert "config.toml" in fails(capsys, "train", "--resume", tmp_path)
+    assert "--output is needed" in fails(capsys, "train", "--report")
+    path.write_text("epochs = 1\nreport = true\nmodel = 'mlp'\nwatch = false")  # options of train alone
+    assert main(["diagnose", "--config", str(path)]) == 0
+
+
+def test_diagnose(capsys, tmp_path):
+    assert "0 failures" in run(capsys, "diagnose", "--model", "mlp")[-1]
+    assert main(["diagnose", "--model", "mlp", "--lr", "1e6"]) == 1
+    assert re.search("failure +learning rate", capsys.readouterr().out)
+    run(capsys, "train", *MLP, "--epochs", 3, "--save", tmp_path / "w")
+    lines = run(capsys, "diagnose", "--model", "mlp", "--weights", tmp_path / "w")
+    assert re.search(r"initial loss", "\n".join(lines))
+
+
+def test_summary(capsys, tmp_path):
+    assert run(capsys, "summary", "--model", "lenet5") == str(
+        fastnn.summary(models.lenet5((1, 28, 28), 10), (1, 28, 28))).splitlines()
+    assert "10,164" in " ".join(run(capsys, "summary", "--model", "lenet5", "--shape", "3x32x32", "--classes", 100))
+    Predictor("cnn", (1, 8, 8), 3).save(tmp_path / "w")
+    assert "(N, 32, 28, 28)" in " ".join(run(capsys, "summary", "--weights", tmp_path / "w"))
+    with pytest.raises(SystemExit):
+        main(["summary", "--shape", "3x"])
+    assert "3x is no shape" in capsys.readouterr().err
+
+
+def test_bench(capsys, monkeypatch):
+    monkeypatch.setattr(fastnn.commands, "SECONDS", 0.01)
+    lines = run(capsys, "bench", "mlp", "lenet5", "--batch-size", 4, "--threads", 1)
+    assert "batch 4, 1 threads" in lines[0]
+    assert [line.split()[:2] for line in lines[1:]] == [["mlp", "1x28x28"], ["lenet5", "1x28x28"]]
+    assert all(float(line.split()[2]) > float(line.split()[4]) > 0 for line in lines[1:])
+    assert "there is no model 'rnn'" in fails(capsys, "bench", "rnn")
+
+
+def test_more_figures(capsys, tmp_path, houses):
+    score = run(capsys, "train", *MLP, "--epochs", 3, "--save", tmp_path / "w")
+    lines = run(capsys, "evaluate", "--weights", tmp_path / "w", "--metrics", "top5", "f1", "confusion")
+    assert lines[:2] == score[-2:]
+    assert [line.split()[1] for line in lines[2:5]] == ["top5", "f1", "confusion"]
+    matrix = np.array([line.split()[1:] for line in lines[5:]], int)
+    assert np.trace(matrix) / matrix.sum() == pytest.approx(accuracy(score), abs=1e-4)
+    run(capsys, "train", "--data", houses[0], "--model", "mlp", "--epochs", 1, "--save", tmp_path / "v")
+    error = fails(capsys, "evaluate", "--data", houses[0], "--weights", tmp_path / "v", "--metrics", "f1")
+    assert "--metrics: those are of classes" in error
+
+
+@pytest.mark.parametrize("command", ["train", "evaluate", "predict", "diagnose", "search", "summary", "bench"])
+def test_help_has_examples(capsys, command):
+    with pytest.raises(SystemExit) as stop:
+        main([command, "--help"])
+    assert stop.value.code == 0
+    text = capsys.readouterr().out
+    for line in text.partition("examples:")[2].strip().splitlines():
+        assert line.split()[:2] == ["fastnn", command]
+        assert {word for word in line.split() if word.startswith("--")} <= set(re.findall(r"--[a-z-]+", text))
+
+
 # The rest ---------------------------------------------------------------------------------------------------------
 
 
@@ -315,7 +448,7 @@ def test_save(capsys, tmp_path):
     model.load_state_dict(saved["state_dict"])
     prepare = preprocess.from_saved(saved["preprocess"])
     found = evaluate(model, DataLoader(data.digits(train=False), 100, transform=prepare))
-    assert found.accuracy == pytest.approx(score, abs=6e-5)
+    assert found["accuracy"] == pytest.approx(score, abs=6e-5)
 
 
 def test_predictor_survives_a_round_trip(tmp_path, rng):
@@ -391,7 +524,7 @@ def test_interrupt(capsys, monkeypatch):
     def interrupted(*arguments, **options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(fastnn.commands.training_loop, "fit", interrupted)
+    monkeypatch.setattr(fastnn.commands, "train", interrupted)
     assert main(["train", "--model", "mlp"]) == 130
     assert capsys.readouterr().err == "fastnn: interrupted\n"
 
