@@ -157,7 +157,7 @@ def report(path: Path, history: Any, model: nn.Module | None = None, data: Any =
 
     def diagnosis() -> str:
         rows = [finding._asdict() for finding in (findings() if callable(findings) else findings)]
-        names = [name for row in rows[:1] for name in row if name != "values"]  # which are arrays
+        names = [name for row in rows[:1] for name in row if name != "values" and any(other[name] for other in rows)]
         return table(([row[name] for name in names] for row in rows), names)
 
     def filters() -> str:
@@ -211,7 +211,7 @@ class Report(Callback):
             from fastnn.train.diagnosis import diagnose
 
             return diagnose(trainer.model, trainer.data, validation=trainer.validation, loss=trainer.task,
-                            optimizer=trainer.optimizer)
+                            optimizer=trainer.optimizer, history=trainer.history)
 
         data = trainer.validation if self.data is None else self.data
         classes = getattr(getattr(data, "dataset", data), "classes", None) if self.classes is None else self.classes

@@ -286,11 +286,12 @@ class Finding(NamedTuple):
     name: str
     verdict: str
     found: str
+    advice: str
     values: Any
 
 
 def test_findings(tmp_path):
-    finding = Finding("initial loss", "warning", "9 <", {"x": np.zeros(1000)})
+    finding = Finding("initial loss", "warning", "9 <", "", {"x": np.zeros(1000)})
     for findings in [finding], lambda: [finding]:
         report(tmp_path / "run.html", History(), findings=findings)
         page = Page(tmp_path / "run.html")
