@@ -86,7 +86,7 @@ def load(path: Path, map_location: Any = None, weights_only: bool = True) -> Any
     """What `save` wrote to the file `path`; of a safetensors file of other origin a flat dict of its tensors.
 
     Reading a file executes nothing, whoever made it, also if not `weights_only`, and takes no memory for tensors that
-    are not there. `map_location` can only be the CPU. Raises OSError if the file cannot be read, CheckpointError (a
+    are not in it. `map_location` can only be the CPU. Raises OSError if the file cannot be read, CheckpointError (a
     ValueError) that names the defect if it is truncated, corrupt, or no safetensors file of NumPy's dtypes."""
     device(map_location or "cpu")
     path = os.fsdecode(path)
@@ -142,10 +142,10 @@ def _read(file: BinaryIO, size: int) -> Any:
     tensors: dict[str, Tensor] = {}
     for begin, end, name, dtype, shape in sorted(_entry(*item) for item in header.items()):
         if begin != position or end > size:
-            raise ValueError(f"tensor {name!r} has bytes {begin} to {end}, but must begin at {position}, end by {size}")
+            raise ValueError(f"bytes {begin} to {end} of tensor {name!r:.80}: {position} to {size}, the end, are left")
         a, position = layout.empty(shape, dtype), end
         if file.readinto(a) != a.nbytes or (dtype.kind == "b" and a.view(np.uint8).max(initial=0) > 1):  # type: ignore
-            raise ValueError(f"tensor {name!r} became shorter while it was read, or its bools are not all 0 or 1")
+            raise ValueError(f"tensor {name!r:.80} was cut off while it was read, or its bools are not all 0 or 1")
         tensors[name] = Tensor(a)
     if position < size:
         raise ValueError(f"its last {size - position} bytes belong to no tensor")
@@ -156,7 +156,7 @@ def _read(file: BinaryIO, size: int) -> Any:
             value = _decode(root, tensors)
             if not tensors:
                 return value
-            raise ValueError(f"its structure has no place for tensor {next(iter(tensors))!r}")
+            raise ValueError(f"its structure has no place for tensor {next(iter(tensors))!r:.80}")
     raise ValueError("its structure is not of version 1, the only one that this fastnn knows")
 
 
@@ -168,7 +168,7 @@ def _entry(name: str, entry: Any) -> tuple[int, int, str, np.dtype, tuple[int, .
                 and len(shape) <= 64 and math.prod(n or 1 for n in shape) < 2**60  # NumPy's limits
                 and math.prod(shape) * DTYPES[kind].itemsize == end - begin):
             return begin, end, name, DTYPES[kind], tuple(shape)
-    raise ValueError(f"tensor {name!r} needs a dtype of NumPy, sizes, and as many bytes, but has {reprlib.repr(entry)}")
+    raise ValueError(f"tensor {name!r:.80} needs NumPy's dtype, sizes and as many bytes, but has {reprlib.repr(entry)}")
 
 
 def _parse(text: str, what: str) -> dict[str, Any]:
@@ -203,8 +203,9 @@ def _encode(value: Any, path: tuple, arrays: dict[str, np.ndarray]) -> Any:
         return {"tensor": name}
     if isinstance(value, dict):
         for key in value:
-            if key is not None and not isinstance(key, (int, float, str)):
-                raise TypeError(f"save: a key of {_place(path)} is a {type(key).__name__}, not None, a number or a str")
+            if not _is_key(key):
+                raise TypeError(f"save: a key of {_place(path)} is a {type(key).__name__}, not None, a str, a float or "
+                                "an int below 2**60")
         return {"dict": [[_encode(k, path, arrays), _encode(v, (*path, k), arrays)] for k, v in value.items()]}
     if isinstance(value, (list, tuple)):
         kind = "list" if isinstance(value, list) else "tuple"
@@ -215,6 +216,10 @@ def _encode(value: Any, path: tuple, arrays: dict[str, np.ndarray]) -> Any:
 
 def _place(path: tuple) -> str:
     return "obj" + "".join(f"[{key!r}]" for key in path)
+
+
+def _is_key(key: Any) -> bool:
+    return key is None or isinstance(key, (float, str)) or (isinstance(key, int) and abs(key) < 2**60)  # hash to itself
 
 
 def _decode(node: Any, tensors: dict[str, Tensor]) -> Any:
@@ -230,6 +235,6 @@ def _decode(node: Any, tensors: dict[str, Tensor]) -> Any:
             return {"list": list, "tuple": tuple}[kind](_decode(v, tensors) for v in nodes)
         case [("dict", list(pairs))] if all(isinstance(pair, list) and len(pair) == 2 for pair in pairs):
             keys = [_decode(k, tensors) for k, _ in pairs]
-            if all(key is None or isinstance(key, (int, float, str)) for key in keys) and len(set(keys)) == len(keys):
+            if all(map(_is_key, keys)) and len(set(keys)) == len(keys):
                 return {key: _decode(v, tensors) for key, (_, v) in zip(keys, pairs, strict=True)}
     raise ValueError(f"its structure has a part without meaning, or a key or tensor twice: {reprlib.repr(node)}")

@@ -22,8 +22,8 @@ class Checkpoint(Monitor):
     """Saves all that a fit needs to go on: `trainer.fit(…, resume=folder)` does, with the same bits.
 
     Writes `checkpoint-EPOCH-STEP.safetensors` to `folder` after each `every` epochs and each `every_steps` steps of the
-    optimizer, after the last epoch and on Ctrl-C, and deletes the oldest when more than `keep` are there, never
-    other files. `best.safetensors` is that of the epoch with the best `monitor`, see `Monitor`, if `best`.
+    optimizer, and whenever the fit ends without an error, by Ctrl-C too; deletes the oldest when more than `keep` are
+    there, never other files. `best.safetensors` is that of the epoch with the best `monitor`, see `Monitor`, if `best`.
 
     Each file appears wholly or not at all, see `fastnn.save`. ValueError when the fit begins in a folder with a
     checkpoint that it does not go on from: another fit's are never overwritten.
@@ -57,7 +57,8 @@ class Checkpoint(Monitor):
                                  f"{trainer.step}: go on with resume={self.folder!r}, or take another folder")
 
     def on_batch_end(self, trainer: "Trainer") -> None:
-        if self.every_steps and trainer.step % self.every_steps == 0 and trainer.step != self.saved:
+        due = self.every_steps and trainer.step % self.every_steps == 0 and trainer.step != self.saved
+        if due or trainer.stop:
             self.save(trainer)
 
     def on_epoch_end(self, trainer: "Trainer") -> None:
@@ -114,6 +115,6 @@ def _checked(path: str) -> dict[str, Any]:
     state = load(path)
     found = state if isinstance(state, dict) else {}
     wrong = [name for name, kind in KEYS.items() if name not in found or not isinstance(found[name], kind)]
-    if wrong or not all(isinstance(found["position"].get(name), int) for name in ("epoch", "batch", "step")):
+    if wrong or not all(isinstance(found["position"].get(name), int) for name in ("epoch", "batch", "step", "pending")):
         raise CheckpointError(f"load: {path} is no checkpoint of a fit: it lacks {', '.join(wrong or ['a position'])}")
     return found
