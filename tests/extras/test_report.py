@@ -282,6 +282,14 @@ def test_an_older_report_survives_a_failure(tmp_path, monkeypatch):
     assert path.read_bytes() == before and os.listdir(tmp_path) == ["run.html"]
 
 
+def test_the_diagnosis_is_in_it(tmp_path):
+    batches = digits(130)
+    Trainer(progress=False).fit(network(), batches, batches, 1, callbacks=[Report(tmp_path / "run.html")])
+    page = Page(tmp_path / "run.html")
+    assert page.cells["Diagnosis"][0][:2] == ["name", "verdict"] and len(page.cells["Diagnosis"]) > 5
+    assert "could not" not in page.source
+
+
 class Finding(NamedTuple):
     name: str
     verdict: str
@@ -335,5 +343,5 @@ def test_watching_changes_no_bit(tmp_path):
         return ([p.array.tobytes() for p in model.state_dict().values()], history["val_loss"].tolist(), model.training,
                 own.random(), seeded.epoch, fastnn.rand(3).tolist())
 
-    assert run([]) == run([Report(tmp_path / "run.html", diagnosis=False)])
+    assert run([]) == run([Report(tmp_path / "run.html")])
     assert "could not" not in (tmp_path / "run.html").read_text()
