@@ -173,7 +173,7 @@ def plot_regression(true: Any, predicted: Any) -> Any:
     figure, axes = figure_of(2, 2, 4.5, 4)
     for axis, across, up, names in (axes[0], y, found, ("true", "predicted")), (axes[1], found, y - found,
                                                                                 ("predicted", "true − predicted")):
-        axis.scatter(across, up, s=6, alpha=0.4, linewidths=0)
+        axis.scatter(across, up, s=9, alpha=0.5, linewidths=0)
         axis.set(xlabel=names[0], ylabel=names[1])
     axes[0].axline((y.mean(), y.mean()), slope=1, color="gray", linewidth=1)
     axes[1].axhline(0, color="gray", linewidth=1)

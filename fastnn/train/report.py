@@ -74,37 +74,34 @@ class Answers:
     (C, H, W) if `show`, by default the identity, makes images of inputs."""
 
     def __init__(self, show: Callable | None = None) -> None:
-        self.show, self.K, self.worst = show or as_tensor, 0, []  # type: ignore[var-annotated]
-        self.x: tuple[Tensor, ...] = ()
-        self.shape: tuple[int, ...] | None = None
+        self.show, self.K, self.worst = show or as_tensor, 0, list[Any]()
+        self.x, self.shape = tuple[Any, ...](), tuple[int, ...]()
 
     def ask(self, model: nn.Module, data: Any, loss: Any) -> None:
         batches, pairs = as_batches(data, 256), []
         with plots.watching(model, batches):
-            for batch in batches:
-                inputs, targets = _parts(batch)
+            for inputs, targets in map(_parts, batches):
                 if not self.x:
                     self.x, shape = inputs, as_tensor(self.show(inputs[0][:1])).shape
-                    self.shape = shape[1:] if len(shape) == 4 and shape[1] in (1, 3) and 0 not in shape else None
-                task, scores, y = as_task(loss, targets.array), model(*inputs), targets.array
+                    self.shape = shape[1:] if len(shape) == 4 and shape[1] in (1, 3) and 0 not in shape else ()
+                task, y, outputs = as_task(loss, targets.array), targets.array, model(*inputs)
                 if isinstance(task, Classification) or y.dtype.kind in "iu":
-                    if scores.ndim == 1 or scores.shape[1:] == (1,):  # the score of one class against the other
-                        scores = Tensor(np.pad(scores.array.reshape(-1, 1), ((0, 0), (1, 0))))
-                    y = y.argmax(1) if y.shape == scores.shape else y.reshape(-1)
-                    if scores.ndim != 2 or len(y) != len(scores):
-                        raise ValueError(f"there is one class a sample to show, not scores {scores.shape}")
-                    pairs.append(self._classify(inputs[0].array, scores.array, y))
+                    pairs.append(self._classify(inputs[0].array, outputs.array.astype(np.float64), y))
                 else:
-                    found = getattr(task, "answers", task.scored)(scores).array
+                    found = task.scored(outputs).array
                     pairs.append((y.reshape(found.shape), found))
         self.true, self.found = map(np.concatenate, zip(*pairs, strict=True))
 
     def _classify(self, x: np.ndarray, scores: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """True and found classes of a batch; its worst samples are kept."""
+        if scores.ndim == 1 or scores.shape[1:] == (1,):  # the score of one class against the other
+            scores = np.pad(scores.reshape(-1, 1), ((0, 0), (1, 0)))
+        y = y.argmax(1) if y.shape == scores.shape else y.reshape(-1).astype(np.int64)
+        if scores.ndim != 2 or len(y) != len(scores):
+            raise ValueError(f"there is one class a sample to show, not scores {scores.shape}")
         kept, self.K = np.flatnonzero((y >= 0) & (y < scores.shape[1])), scores.shape[1]  # not ignored ones
-        p, y = softmax(Tensor(scores[kept].astype(np.float64)), 1).array, y[kept].astype(np.int64)
-        found, rows = p.argmax(1), np.arange(len(y))
-        losses = np.nan_to_num(-np.log(np.maximum(p[rows, y], 1e-300)), nan=np.inf)
+        p, y, rows = softmax(Tensor(scores[kept]), 1).array, y[kept], np.arange(len(kept))
+        found, losses = p.argmax(1), np.nan_to_num(-np.log(np.maximum(p[rows, y], 1e-300)), nan=np.inf)
         if self.shape and len(y):
             chosen = np.argsort(-losses, kind="stable")[:WORST]
             images = plots.as_images(self.show(Tensor(x[kept[chosen]])))
@@ -159,13 +156,13 @@ def report(path: Path, history: Any, model: nn.Module | None = None, data: Any =
         return table(([row[name] for name in names] for row in history.rows()), names)
 
     def diagnosis() -> str:
-        names = ("name", "verdict", "found", "expectation", "advice")
-        return table([[getattr(finding, name) for name in names]
-                      for finding in (findings() if callable(findings) else findings)], names)
+        rows = [finding._asdict() for finding in (findings() if callable(findings) else findings)]
+        names = [name for row in rows[:1] for name in row if name != "values" and any(other[name] for other in rows)]
+        return table(([row[name] for name in names] for row in rows), names)
 
     def filters() -> str:
         with suppress(ValueError):  # it has none
-            return picture("filters", plots.plot_filters(model or nn.Identity(), seen.shape))
+            return picture("filters", plots.plot_filters(model or nn.Identity(), seen.shape or None))
         return ""
 
     def activations() -> str:
@@ -214,7 +211,7 @@ class Report(Callback):
             from fastnn.train.diagnosis import diagnose
 
             return diagnose(trainer.model, trainer.data, validation=trainer.validation, loss=trainer.task,
-                            optimizer=trainer.optimizer)
+                            optimizer=trainer.optimizer, history=trainer.history)
 
         data = trainer.validation if self.data is None else self.data
         classes = getattr(getattr(data, "dataset", data), "classes", None) if self.classes is None else self.classes

@@ -17,7 +17,8 @@ pytest.importorskip("matplotlib")
 
 
 def network():
-    return nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Dropout(0.5), nn.Flatten(), nn.Linear(36, 3))
+    return nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Dropout(0.5), nn.Flatten(),
+                         nn.Linear(36, 3))
 
 
 def save(figure):
@@ -145,12 +146,12 @@ def test_tiles():
 
 def test_confusion():
     matrix = np.array([[8, 2, 0], [0, 0, 0], [1, 0, 9]])
-    figure = plots.plot_confusion(matrix, ["$a", "b<", "a_{name"])
+    figure = plots.plot_confusion(matrix, ["$\\frac$", "b<", "a_{name"])
     (axis,) = figure.axes
     np.testing.assert_allclose(axis.images[0].get_array(), [[0.8, 0.2, 0], [0, 0, 0], [0.1, 0, 0.9]])
     assert sorted((t.get_position(), t.get_text()) for t in axis.texts) == [
         ((0, 0), "8"), ((0, 2), "1"), ((1, 0), "2"), ((2, 2), "9")]
-    assert [t.get_text() for t in axis.get_yticklabels()] == ["$a", "b<", "a_{name"]
+    assert [t.get_text() for t in axis.get_yticklabels()] == ["$\\frac$", "b<", "a_{name"]
     save(figure)
     many = plots.plot_confusion(np.eye(200, dtype=int))
     assert not many.axes[0].texts
@@ -188,20 +189,32 @@ def test_regression(rng):
         plots.plot_regression(y, found[:3])
 
 
+def run(code):
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60).stdout
+
+
 def test_no_global_state_and_no_window():
-    code = """
+    run("""
 import sys
 import numpy as np
 from fastnn.train import plots
 assert "matplotlib" not in sys.modules
-plots.plot_confusion(np.eye(3))
-assert "matplotlib.pyplot" not in sys.modules
-del sys.modules["matplotlib.figure"]
-sys.modules["matplotlib"] = None
-try:
-    plots.plot_confusion(np.eye(3))
-except ImportError as error:
-    print(error)
-"""
-    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60).stdout
-    assert out == "plots needs matplotlib: pip install 'fastnn[plot]'\n"
+plots.plot_confusion(np.eye(3)).savefig("/dev/null", format="png")
+assert "matplotlib.pyplot" not in sys.modules""")
+
+
+def test_without_the_package():
+    assert run("""
+import sys
+class Missing:
+    def find_spec(name, path=None, target=None):
+        if name == "matplotlib":
+            raise ModuleNotFoundError(name=name)
+sys.meta_path.insert(0, Missing)
+from fastnn.train import plots, report
+for make in lambda: plots.plot_confusion([[1]]), lambda: report.Report("x.html"), lambda: report.report("x.html", None):
+    try:
+        make()
+    except ImportError as error:
+        print(error)""").splitlines() == [
+        f"{name} needs matplotlib: pip install 'fastnn[plot]'" for name in ("plots", "Report", "Report")]
