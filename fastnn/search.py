@@ -19,7 +19,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from multiprocessing import connection
+from multiprocessing import connection, resource_tracker
 from pathlib import Path
 from typing import Any
 
@@ -332,9 +332,9 @@ class _Run:
         """Optuna's trials that are done with, by number."""
         done, crashes = {}, Counter[int]()
         for trial in self.study.get_trials(deepcopy=False):
-            i, (state, _) = trial.user_attrs.get("index"), trial.user_attrs.get("outcome", ("", ""))
-            crashes[i] += state == "crashed"
-            if trial.state.is_finished() and state in STATES and (state != "crashed" or crashes[i] > 1):
+            i, state = trial.user_attrs.get("index"), trial.state.name
+            crashes[i] += trial.user_attrs.get("outcome", ("",))[0] == "crashed"
+            if state in ("COMPLETE", "PRUNED") or (state == "FAIL" and crashes[i] > 1):
                 done[i] = trial
         return dict(sorted(done.items()))
 
@@ -439,6 +439,7 @@ class _Run:
         ours, theirs = context.Pipe()
         threads = max(1, backend.get_num_threads() // self.search.processes)
         process = context.Process(target=_work, args=(theirs, self.search.objective, threads))
+        resource_tracker.ensure_running()  # starting it unblocks the signal
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # the child inherits it: Ctrl-C is for us
         try:
             process.start()
@@ -603,6 +604,7 @@ class TrainObjective:
             model, optimizer, *scheduler = self.build(params)
             watch = ReportEpochs(report, self.metric, values[:], i * epochs)
             history = Trainer(**options).fit(
-                model, training, validation, epochs, optimizer, next(iter(scheduler), None), callbacks=[watch], **self.fit)
+                model, training, validation, epochs, optimizer, next(iter(scheduler), None),
+                callbacks=[watch], **self.fit)
             values.append(float(history[self.metric][-1]))
         return sum(values) / len(values)
