@@ -161,9 +161,6 @@ def test_other_errors_end_the_search(tmp_path, processes, error, args):
         Search(Failing(error, *args), **options).run()
     assert any("search 'search', stage 1, trial" in note for note in caught.value.__notes__)
     assert isinstance(caught.value, error) or (processes == 2 and error is Unsendable)
-    (trial,) = [t for t in optuna.load_study(study_name="search/1", storage=f"sqlite:///{tmp_path}/s.db").trials
-                if t.user_attrs.get("outcome", [""])[0] == "stopped" and "lr" in t.params and t.params["lr"] > 0.01][:1]
-    assert trial.state.name == "FAIL"
     result = Search(draw, **options | {"processes": 1}).run()  # mended
     assert len(result.trials) == 8 and {t.state for t in result.trials} == {"complete"}
 
