@@ -273,6 +273,9 @@ def test_a_search_goes_on(tmp_path, processes, stop, ends):
     assert sum(starts[rate] > 1 for rate in before) <= processes
     again = Search(Noted(tmp_path, 0.01), LR, [Stage(4, 2), Stage(6, 4)], storage=tmp_path / "s.db").run()
     assert again == result and Counter(lines(tmp_path, "starts")) == starts
+    for stage in 1, 2:
+        study = optuna.load_study(study_name=f"search/{stage}", storage=f"sqlite:///{tmp_path}/s.db")
+        assert all(trial.state.is_finished() for trial in study.trials)
 
 
 def test_tpe_goes_on_as_if_it_had_not_stopped(tmp_path):
@@ -386,6 +389,15 @@ def test_folds_are_averaged(arrays):
     assert [step for step, _ in seen] == [1, 2, 3, 4, 5, 6]
     (a, b), (c, d), (e, f) = histories
     np.testing.assert_allclose([v for _, v in seen], [a, b, (b + c) / 2, (b + d) / 2, (b + d + e) / 3, (b + d + f) / 3])
+
+
+def test_batch_size_is_a_parameter(arrays):
+    losses = []
+    for params, options in ({}, {"batch_size": 50}), ({"batch_size": 50}, {"batch_size": 99}), ({"batch_size": 99}, {}):
+        fastnn.manual_seed(0)
+        objective = TrainObjective(perceptron, arrays, metric="val_loss", **options)
+        losses.append(objective({"lr": 0.1, **params}, 1, lambda step, value: None))
+    assert losses[0] == losses[1] != losses[2]
 
 
 def test_folds_in_processes(arrays, tmp_path):
