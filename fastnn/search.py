@@ -430,6 +430,9 @@ class _Run:
         except (EOFError, OSError):
             process = self.workers.pop(pipe)
             process.join()
+            if process.exitcode == 1:  # an exception, and not in a trial: those are sent
+                raise RuntimeError("Search: a worker cannot start, for the reason above; a script that asks for "
+                                   "processes must run the search under `if __name__ == '__main__':`") from None
             kind, rest = "crashed", [None, f"the trial's process died, exit code {process.exitcode}"]
         if kind == "error":
             rest[0].add_note(f"{self._where(trial)}\n{rest[1]}")

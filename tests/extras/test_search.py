@@ -24,6 +24,7 @@ from fastnn.search import Choice, LogUniform, Search, Stage, TrainObjective, Uni
 from fastnn.train import MSE, Trainer
 
 LR = {"lr": LogUniform(1e-5, 1e-1)}
+PATH = os.pathsep.join([str(Path(__file__).parents[1]), str(Path(fastnn.__file__).parents[1])])
 SPACE = {**LR, "option": Choice(["b", "a"])}
 
 
@@ -204,6 +205,17 @@ def test_a_trial_whose_process_always_dies(tmp_path):
     assert all(t.params["lr"] > 0.06 and "exit code 3" in t.message for t in result.trials[8 - lost:])
 
 
+@pytest.mark.parametrize("storage", ["None", "'s.db'"])
+def test_a_script_without_a_guard(tmp_path, storage):
+    (tmp_path / "script.py").write_text(f"""
+from extras.search_objectives import draw
+from fastnn.search import Search, Uniform
+Search(draw, {{"lr": Uniform(0, 1)}}, storage={storage}, processes=2).run()""")
+    done = subprocess.run([sys.executable, "script.py"], cwd=tmp_path, env={**os.environ, "PYTHONPATH": PATH},
+                          stderr=subprocess.PIPE, timeout=30, text=True)
+    assert done.returncode == 1 and "under `if __name__ == '__main__':`" in done.stderr.splitlines()[-1]
+
+
 def test_objectives_that_cannot_be_sent(tmp_path):
     search = Search(lambda params, epochs, report: 1.0, LR, [Stage(2)], storage=tmp_path / "s.db", processes=2)
     with pytest.raises(TypeError, match="processes=2 needs an objective that can be pickled"):
@@ -225,9 +237,8 @@ if __name__ == "__main__":
 def start(folder, processes=1, seconds=0.05, method="random"):
     script = SCRIPT.format(folder=str(folder), processes=processes, seconds=seconds, method=method)
     (folder / "script.py").write_text(script)
-    path = os.pathsep.join([str(Path(__file__).parents[1]), str(Path(fastnn.__file__).parents[1])])
     return subprocess.Popen([sys.executable, str(folder / "script.py")], stderr=subprocess.PIPE, text=True,
-                            start_new_session=True, env={**os.environ, "PYTHONPATH": path})
+                            start_new_session=True, env={**os.environ, "PYTHONPATH": PATH})
 
 
 def lines(folder, name):
