@@ -7,20 +7,19 @@ import contextlib
 import fcntl
 import hashlib
 import itertools
-import json
 import math
 import multiprocessing
 import os
 import pickle
 import signal
 import tempfile
+import threading
 import traceback
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
-from multiprocessing import connection
-from pathlib import Path
+from functools import partial, wraps
+from multiprocessing import connection, resource_tracker
 from typing import Any
 
 import numpy as np
@@ -67,10 +66,6 @@ class Uniform:
         values = [self.at(i / (points - 1)) for i in range(points)] if points > 1 else [self.at(0.5)]
         return sorted({round(v) for v in values}) if self.integer else values
 
-    def at_border(self, value: Any) -> bool:
-        """Whether `value` lies within a twentieth of the range from one of its ends."""
-        return not 0.05 <= self.share(value) <= 0.95
-
     def narrowed(self, values: Sequence[Any]) -> "Uniform":
         """The part of this range that holds `values`, the best first, and a tenth of the range to either side. But a
         LogUniform goes on for a quarter of the range past a border at which the best lies (not past 1, if it is below).
@@ -83,9 +78,6 @@ class Uniform:
         if self.integer:
             return type(self)(max(math.floor(low), self.low), min(math.ceil(high), self.high))
         return type(self)(low, min(high, 1.0) if self.high <= 1 else high)
-
-    def __str__(self) -> str:
-        return f"{self.low:.3g} … {self.high:.3g}"
 
 
 class LogUniform(Uniform):
@@ -120,9 +112,6 @@ class Choice:
 
     def grid(self, points: int) -> list[Any]:
         return list(self.options)
-
-    def at_border(self, value: Any) -> bool:
-        return False
 
     def narrowed(self, values: Sequence[Any]) -> "Choice":
         """The options that are among `values`."""
@@ -223,6 +212,7 @@ class Search:
     points: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        self.space, self.stages, self.points = dict(self.space), tuple(self.stages), dict(self.points)
         self.direction = self.direction or getattr(self.objective, "direction", "maximize")
         for name, fits, needed in (
                 ("objective", callable(self.objective), "a callable (params, epochs, report)"),
@@ -253,7 +243,7 @@ class Search:
         if self.storage is None:
             return optuna.storages.InMemoryStorage()
         text = os.fspath(self.storage)
-        url = text if "://" in text else f"sqlite:///{Path(text).absolute()}"
+        url = text if "://" in text else f"sqlite:///{os.path.abspath(text)}"
         key = hashlib.sha256(f"{os.getuid()} {url} {self.name}".encode()).hexdigest()[:20]
         lock = os.open(os.path.join(tempfile.gettempdir(), f"fastnn-search-{key}.lock"), os.O_CREAT | os.O_RDWR, 0o600)
         stack.callback(os.close, lock)
@@ -269,13 +259,30 @@ class Search:
         return storage
 
 
+def _shielded(method: Any) -> Any:
+    """Lets Ctrl-C wait for the end of `method`: in what SQLAlchemy does it might be lost, or leave half a trial."""
+    @wraps(method)
+    def run(*args: Any) -> Any:
+        if threading.current_thread() is not threading.main_thread():
+            return method(*args)
+        came: list[Any] = []
+        before = signal.signal(signal.SIGINT, lambda *signal: came.append(signal))
+        try:
+            return method(*args)
+        finally:
+            signal.signal(signal.SIGINT, before)
+            if came and callable(before):
+                before(*came[0])
+    return run
+
+
 class _Run:
     """A running search: its workers and, one after the other, its stages, which are Optuna studies NAME/1, NAME/2, …"""
 
     def __init__(self, search: Search, optuna: Any, storage: Any, stack: contextlib.ExitStack) -> None:
         from tqdm import tqdm  # here, since importing fastnn loads NumPy alone
         self.search, self.optuna, self.storage, self.stack = search, optuna, storage, stack
-        self.space, self.kept, self.result = dict(search.space), 0, Result(dict(search.space), str(search.direction))
+        self.space, self.kept, self.result = search.space, 0, Result(dict(search.space), str(search.direction))
         self.workers: dict[Any, Any] = {}  # by the pipe to them
         total = sum(stage.trials for stage in search.stages)
         self.bar = stack.enter_context(tqdm(total=total, unit=" trials", leave=False, disable=None))
@@ -287,11 +294,14 @@ class _Run:
                 (self._share if self.search.processes > 1 else self._alone)()
                 self._end()
         except KeyboardInterrupt:
+            if self.search.storage is None:
+                raise
             raise KeyboardInterrupt(f"search {self.search.name!r}: stopped, {self.kept} finished trials are kept in "
                                     f"{self.search.storage}; run it again to do the rest") from None
         self.result.trials = self.result.ranked(self.result.trials)
         return self.result
 
+    @_shielded
     def _begin(self, number: int, stage: Stage) -> None:
         """Opens the study, refuses that of another search, and finds out what is still to do."""
         search, pruners, states = self.search, self.optuna.pruners, self.optuna.trial.TrialState
@@ -303,16 +313,15 @@ class _Run:
                   "median": pruners.MedianPruner(max(1, min(5, self.n // 4)))}[search.pruner]
         self.study = self.optuna.create_study(storage=self.storage, study_name=f"{search.name}/{number}",
                                               direction=search.direction, pruner=pruner, load_if_exists=True)
-        mine = {name: getattr(search, name) for name in ("method", "direction", "pruner", "seed", "stages")}
-        mine |= {"space": {name: repr(space) for name, space in search.space.items()}, "points": dict(search.points),
-                 "objective": getattr(search.objective, "definition", None)}
-        mine = json.loads(json.dumps(mine, default=repr))
+        names = ("space", "stages", "method", "direction", "pruner", "seed", "points")
+        mine = {name: repr(getattr(search, name)) for name in names}
+        mine["objective"] = repr(getattr(search.objective, "definition", None))
         there = self.study.user_attrs.get("definition", mine)
         if other := [f"{k} is {there.get(k)} there, {mine[k]} here" for k in mine if there.get(k) != mine[k]]:
             raise ValueError(f"Search: {search.storage} has a search {search.name!r} that is defined otherwise: "
                              f"{'; '.join(other)}. Take another name or storage")
         self.study.set_user_attr("definition", mine)
-        for _ in self.study.get_trials(states=(states.WAITING,)):  # a killed process left them
+        for _ in self.study.get_trials(states=(states.WAITING,)):  # left by a run that was stopped
             self.study.ask()
         for trial in self.study.get_trials(states=(states.RUNNING,)):
             self.study.tell(trial.number, state=states.FAIL)
@@ -332,12 +341,13 @@ class _Run:
         """Optuna's trials that are done with, by number."""
         done, crashes = {}, Counter[int]()
         for trial in self.study.get_trials(deepcopy=False):
-            i, (state, _) = trial.user_attrs.get("index"), trial.user_attrs.get("outcome", ("", ""))
-            crashes[i] += state == "crashed"
-            if trial.state.is_finished() and state in STATES and (state != "crashed" or crashes[i] > 1):
+            i, state = trial.user_attrs.get("index"), trial.state.name
+            crashes[i] += trial.user_attrs.get("outcome", ("",))[0] == "crashed"
+            if state in ("COMPLETE", "PRUNED") or (state == "FAIL" and crashes[i] > 1):
                 done[i] = trial
         return dict(sorted(done.items()))
 
+    @_shielded
     def _end(self) -> None:
         """Adds the stage's trials to the result, and narrows the space around the best."""
         trials = []
@@ -349,10 +359,11 @@ class _Run:
         self.result.trials += trials
         best = self.result.ranked([t for t in trials if math.isfinite(t.value)])[:math.ceil(self.stage.keep * self.n)]
         for name, space in self.space.items() if best else ():
-            if space.at_border(value := best[0].params[name]):
-                self.result.notes.append(f"stage {self.number}: the best {name}, {value:.3g}, lies at the border of "
-                                         f"{space}; better ones may lie beyond")
-            self.space[name] = space.narrowed([t.params[name] for t in best])
+            values = [t.params[name] for t in best]
+            if isinstance(space, Uniform) and not 0.05 <= space.share(values[0]) <= 0.95:
+                self.result.notes.append(f"stage {self.number}: the best {name}, {values[0]:.3g}, lies at the border "
+                                         f"of {space.low:.3g} … {space.high:.3g}; better ones may lie beyond")
+            self.space = {**self.space, name: space.narrowed(values)}
 
     def _show(self, n: int) -> None:
         self.kept += n
@@ -360,6 +371,7 @@ class _Run:
         with contextlib.suppress(ValueError):  # there is no value yet
             self.bar.set_postfix_str(f"stage {self.number}, best {self.study.best_value:.4g}", refresh=False)
 
+    @_shielded
     def _ask(self, i: int) -> tuple[Any, int]:
         """Optuna's trial for number i of this stage, and the seed for it."""
         seed = int(np.random.SeedSequence((self.search.seed, self.number, i)).generate_state(1)[0])
@@ -369,13 +381,14 @@ class _Run:
         self.study.enqueue_trial(dict(zip(self.space, self.grid[i], strict=True)) if self.grid else {}, {"index": i})
         return self.study.ask({name: _distribution(space) for name, space in self.space.items()}), seed
 
+    @_shielded
     def _report(self, trial: Any, step: int, value: float) -> bool:
         """Keeps the figure; whether the trial is to end."""
         trial.report(value, step)
         return step < self.steps and trial.should_prune()
 
+    @_shielded
     def _tell(self, trial: Any, state: str, value: float | None = None, message: str = "") -> None:
-        """Ends a trial. States that are not among STATES leave it to be done again."""
         states, worst = self.optuna.trial.TrialState, -math.inf if self.search.direction == "maximize" else math.inf
         trial.set_user_attr("outcome", (state, message))
         self.study.tell(trial, worst if state == "diverged" else value, {
@@ -388,8 +401,7 @@ class _Run:
             try:
                 ask = partial(self._report, trial)
                 answer = _attempt(self.search.objective, ask, trial.params, self.stage.epochs, seed)
-            except BaseException as error:
-                self._tell(trial, "stopped", message=repr(error))
+            except Exception as error:
                 error.add_note(self._where(trial))
                 raise
             self._tell(trial, *answer)
@@ -400,19 +412,14 @@ class _Run:
     def _share(self) -> None:
         """Gives trials to the workers, and answers what they send."""
         running: dict[Any, Any] = {}
-        try:
-            while self.todo or running:
-                while self.todo and len(running) < self.search.processes:
-                    pipe = next((pipe for pipe in self.workers if pipe not in running), None) or self._start()
-                    running[pipe], seed = self._ask(self.todo.popleft())
-                    with contextlib.suppress(OSError):  # it died: recv will say so
-                        pipe.send((running[pipe].params, self.stage.epochs, seed))
-                for pipe in connection.wait(running):
-                    self._answer(pipe, running)
-        except BaseException as error:
-            for trial in running.values():
-                self._tell(trial, "stopped", message=repr(error))
-            raise
+        while self.todo or running:
+            while self.todo and len(running) < self.search.processes:
+                pipe = next((pipe for pipe in self.workers if pipe not in running), None) or self._start()
+                running[pipe], seed = self._ask(self.todo.popleft())
+                with contextlib.suppress(OSError):  # it died: recv will say so
+                    pipe.send((running[pipe].params, self.stage.epochs, seed))
+            for pipe in connection.wait(running):
+                self._answer(pipe, running)
 
     def _answer(self, pipe: Any, running: dict[Any, Any]) -> None:
         trial = running[pipe]
@@ -423,6 +430,9 @@ class _Run:
         except (EOFError, OSError):
             process = self.workers.pop(pipe)
             process.join()
+            if process.exitcode == 1:  # an exception, and not in a trial: those are sent
+                raise RuntimeError("Search: a worker cannot start, for the reason above; a script that asks for "
+                                   "processes must run the search under `if __name__ == '__main__':`") from None
             kind, rest = "crashed", [None, f"the trial's process died, exit code {process.exitcode}"]
         if kind == "error":
             rest[0].add_note(f"{self._where(trial)}\n{rest[1]}")
@@ -439,6 +449,7 @@ class _Run:
         ours, theirs = context.Pipe()
         threads = max(1, backend.get_num_threads() // self.search.processes)
         process = context.Process(target=_work, args=(theirs, self.search.objective, threads))
+        resource_tracker.ensure_running()  # starting it unblocks the signal
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # the child inherits it: Ctrl-C is for us
         try:
             process.start()
@@ -603,6 +614,7 @@ class TrainObjective:
             model, optimizer, *scheduler = self.build(params)
             watch = ReportEpochs(report, self.metric, values[:], i * epochs)
             history = Trainer(**options).fit(
-                model, training, validation, epochs, optimizer, next(iter(scheduler), None), callbacks=[watch], **self.fit)
+                model, training, validation, epochs, optimizer, next(iter(scheduler), None),
+                callbacks=[watch], **self.fit)
             values.append(float(history[self.metric][-1]))
         return sum(values) / len(values)
