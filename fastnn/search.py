@@ -460,7 +460,7 @@ class _Run:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         theirs.close()
         self.workers[ours] = process
-        for end in process.join, process.terminate, ours.close:
+        for end in process.join, process.terminate, partial(process.join, 2), ours.close:  # from the last to the first
             self.stack.callback(end)
         return ours
 

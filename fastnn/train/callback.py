@@ -117,6 +117,8 @@ class Progress(Callback):
         self.bar: Any = None
 
     def on_fit_begin(self, trainer: "Trainer") -> None:
+        if self.disable:
+            return
         from tqdm.auto import tqdm  # here, since importing fastnn loads NumPy alone
 
         total = trainer.batches and trainer.epochs * trainer.batches
@@ -125,7 +127,7 @@ class Progress(Callback):
         self.shown = 0.0
 
     def on_batch_end(self, trainer: "Trainer") -> None:
-        if self.bar.disable:
+        if self.bar is None or self.bar.disable:
             return
         now = time.perf_counter()
         if now - self.shown > 0.1:
@@ -141,7 +143,7 @@ class Progress(Callback):
             logs, names = trainer.logs, [*trainer.running()]
             training, validation = (in_words({name: logs[prefix + name] for name in names if prefix + name in logs})
                                     for prefix in ("", "val_"))
-            self.bar.write(f"epoch {logs['epoch']:3}  training {training}  " + f"validation {validation}  " * bool(
+            (self.bar.write if self.bar else print)(f"epoch {logs['epoch']:3}  training {training}  " + f"validation {validation}  " * bool(
                 validation) + f"{logs['samples_per_second']:.0f} samples/s")
 
     def on_fit_end(self, trainer: "Trainer") -> None:
