@@ -29,8 +29,9 @@ HOT = ("fastnn.layout", "fastnn.tensor", "fastnn.nn.module", "fastnn.optim.first
 
 DIRECTIVES = {
     "language_level": 3,
-    "binding": True,
+    "binding": False,  # plain built-in functions: a module takes 20 KB less
     "embedsignature": True,
+    "embedsignature.format": "clinic",  # which inspect.signature reads
     "boundscheck": CHECKED,
     "wraparound": CHECKED,
     "initializedcheck": CHECKED,
@@ -138,7 +139,11 @@ class BuildKernels(build_ext):
             compile_args, link_args = ["/O2", "/std:c11"], []
             openmp = (["/openmp"], [])
         else:
-            compile_args = ["-O3", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math", "-g0"]
+            compile_args = ["-O3", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math",
+                            "-fno-asynchronous-unwind-tables", "-Wno-unused-function", "-g0"]
+            small = "--param=builtin-expect-probability=100"  # GCC: what is unlikely, as errors, is compiled for size
+            if self.runs("int main(void) { return 0; }", ["-Werror", small], [], run=False):
+                compile_args.insert(0, small)
             link_args = [] if sys.platform == "darwin" else ["-Wl,-s"]
             openmp = (["-Xpreprocessor", "-fopenmp"], ["-lomp"]) if sys.platform == "darwin" else (["-fopenmp"],) * 2
         if CHECKED:
@@ -156,10 +161,11 @@ class BuildKernels(build_ext):
             isa = "baseline" if ext.name in STATE + HOT else ext.name.split(".")[2]
             ext.extra_compile_args = [*compile_args, *SETS[isa]]
             if ext.name in HOT and not msvc:  # the warning is about branches that Cython guards
-                ext.extra_compile_args += ["-O2", "-fno-asynchronous-unwind-tables", "-Wno-array-bounds"]
+                ext.extra_compile_args += ["-O2", "-Wno-array-bounds"]
             ext.extra_link_args = list(link_args)
             ext.include_dirs = [numpy.get_include(), str(KERNELS)]
-            ext.define_macros = [("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION"), ("CYTHON_USE_TYPE_SPECS", "1")]
+            ext.define_macros = [("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION"), ("CYTHON_USE_TYPE_SPECS", "1"),
+                                 ("CYTHON_COMPRESS_STRINGS", "0")]  # the wheel is compressed as a whole
             if CHECKED:
                 ext.define_macros.append(("FASTNN_CHECKED", "1"))
             if ext.name in STATE:

@@ -12,7 +12,7 @@ channels there are. Sums for their gradients run down such wide rows in each uni
 
 GLU has rows of two halves, [a, b]. A piece, or some short rows, of sigmoid(b) are had in one go, in a buffer."""
 cimport numpy as cnp
-from cython cimport floating
+from cython cimport binding, floating
 from libc.string cimport memcpy
 from fastnn._kernels.kernel cimport *
 from fastnn._kernels.tile cimport prefetch
@@ -65,6 +65,7 @@ cdef int run(int op, int cost, cnp.ndarray dy, cnp.ndarray x, tuple params, cnp.
                  threads_for(cost * job.size // (2 * STREAM), n_threads))
 
 
+@binding(True)  # its functions get names and docstrings
 def _make(int op):
     """The kernels of a row of the table; `kept` is the output or, where dx is written in x, the input."""
     def forward(cnp.ndarray x not None, tuple params not None, cnp.ndarray y_out not None, int n_threads):

@@ -17,7 +17,7 @@ l1·sign(p). A decay and l1 of 0 cost nothing.
 The norm of gradients is formed in double, chunk by chunk of the line, and the chunks are merged in order. Its factor
 may be handed to a step as `grad_scale`, so that clipping reads the gradients once more and never writes them."""
 cimport numpy as cnp
-from cython cimport floating
+from cython cimport binding, floating
 from libc.math cimport fabs, sqrt
 from libc.string cimport memcmp, memcpy, memset
 from fastnn._kernels.kernel cimport *
@@ -217,6 +217,7 @@ def grad_clamp(list grads_out, double limit, int n_threads):
     step(OPT_clamp, (grads_out,), [], [limit], (0, False, 0, 1), n_threads)
 
 
+@binding(True)  # its functions get names and docstrings
 def _make(int rule):
     """The kernel of a row of the table."""
     def kernel(list params_out not None, list grads not None, list states_out not None, list numbers_out not None,
