@@ -141,9 +141,9 @@ class BuildKernels(build_ext):
         else:
             compile_args = ["-O3", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math",
                             "-fno-asynchronous-unwind-tables", "-Wno-unused-function", "-g0"]
-            small = "--param=builtin-expect-probability=100"  # GCC: what is unlikely, as errors, is compiled for size
-            if self.runs("int main(void) { return 0; }", ["-Werror", small], [], run=False):
-                compile_args.insert(0, small)
+            small = ["--param=builtin-expect-probability=100"]  # GCC: what is unlikely, as errors, is compiled for size
+            if not self.runs("int main(void) { return 0; }", ["-Werror", *small], [], run=False):
+                small = []
             link_args = [] if sys.platform == "darwin" else ["-Wl,-s"]
             openmp = (["-Xpreprocessor", "-fopenmp"], ["-lomp"]) if sys.platform == "darwin" else (["-fopenmp"],) * 2
         if CHECKED:
@@ -161,7 +161,7 @@ class BuildKernels(build_ext):
             isa = "baseline" if ext.name in STATE + HOT else ext.name.split(".")[2]
             ext.extra_compile_args = [*compile_args, *SETS[isa]]
             if ext.name in HOT and not msvc:  # the warning is about branches that Cython guards
-                ext.extra_compile_args += ["-O2", "-Wno-array-bounds"]
+                ext.extra_compile_args += ["-O2", "-Wno-array-bounds", *small]
             ext.extra_link_args = list(link_args)
             ext.include_dirs = [numpy.get_include(), str(KERNELS)]
             ext.define_macros = [("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION"), ("CYTHON_USE_TYPE_SPECS", "1"),
