@@ -106,7 +106,8 @@ SICK = {
                      {"softmax applied twice"}, set()),
     "two sigmoids": (lambda: small(1, nn.ReLU, nn.Sigmoid()), (X, POSITIVE), F.binary_cross_entropy_with_logits,
                      adam(1e-3), {"sigmoid applied twice"}, set()),
-    "heavy decay": (plain, DIGITS, None, sgd(0.01, weight_decay=10.0), {"penalty outweighs the loss"}, {"stalled loss"}),
+    "heavy decay": (plain, DIGITS, None, sgd(0.01, weight_decay=10.0), {"penalty outweighs the loss"},
+                    {"stalled loss"}),
     "raw targets": (small, (X, 50 + Y), None, adam(1e-3), {"outputs too large"}, set()),
 }
 
@@ -239,3 +240,301 @@ def test_healthy_networks(name):
     assert not watch.findings
     assert diagnose(model, train, validation, loss, fit_by, history=history).ok
     assert history["loss"][-1] < history["loss"][0]
+
+
+def bits(model, optimizer):
+    """All that a diagnosis could change."""
+    tensors = [*model.parameters(), *model.buffers(), *(p.grad for p in model.parameters())]
+    state = optimizer.state_dict()
+    kept = [(i, k, v.array.tobytes() if hasattr(v, "array") else v) for i, s in state["state"].items()
+            for k, v in s.items()]
+    return ([None if t is None else t.array.tobytes() for t in tensors], kept, state["param_groups"],
+            [m.training for m in model.modules()], [[*m._forward_hooks] for m in model.modules()],
+            backend.generator.bit_generator.state)
+
+
+def watched_net():
+    model = nn.Sequential(nn.Conv2d(1, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.MaxPool2d(2), nn.Dropout(0.3),
+                          nn.Flatten(), nn.Linear(128, 32), nn.ReLU(inplace=True), nn.Dropout(0.3), nn.Linear(32, 10))
+    return model, optim.Adam(model.parameters(), 3e-3, weight_decay=1e-3)
+
+
+def train_on(model, optimizer, steps=5):
+    for x, y in [*DataLoader(DIGITS, 64, shuffle=True)][:steps]:
+        optimizer.zero_grad()
+        F.cross_entropy(model(x), y).backward()
+        optimizer.step()
+
+
+def test_diagnosis_changes_nothing():
+    model, optimizer = watched_net()
+    calls = []
+    model[0].register_forward_hook(lambda *_: calls.append(1))
+    train_on(model, optimizer)
+    model[4].eval()
+    twin = copy.deepcopy((model, optimizer))
+    own = np.random.default_rng(3)
+    loaders = DataLoader(DIGITS, 32, shuffle=True), DataLoader(DIGITS, 32, shuffle=True, generator=own), DataLoader(
+        OTHERS, 32, shuffle=True, generator=5)
+    before, draws, called = bits(model, optimizer), own.bit_generator.state, len(calls)
+
+    def step(x, y):
+        optimizer.zero_grad()
+        F.cross_entropy(model(x), y).backward()
+        optimizer.step()
+        model.train()
+        fastnn.rand(3)
+
+    grads = [p.grad for p in model.parameters()]
+    for loader in loaders:
+        found = diagnose(model, loader, loaders[2], optimizer=optimizer, step=step)
+        assert found["zero_grad"].verdict == "ok" and found["generalization"].verdict == "ok", found
+    assert bits(model, optimizer) == before and own.bit_generator.state == draws and len(calls) == called
+    assert [loader.epoch for loader in loaders] == [0, 0, 0]
+    assert all(p.grad is g for p, g in zip(model.parameters(), grads, strict=True))
+    state = backend.generator.bit_generator.state
+    train_on(model, optimizer)
+    after = bits(model, optimizer)[:3]
+    backend.generator.bit_generator.state = state
+    train_on(*twin)
+    assert bits(*twin)[:3] == after
+
+
+def test_diagnosis_of_what_fails_changes_nothing():
+    model, optimizer = watched_net()
+    before = bits(model, optimizer)
+    with pytest.raises(ZeroDivisionError):
+        diagnose(model, DIGITS, optimizer=optimizer, step=lambda x, y: train_on(model, optimizer) or 1 / 0)
+    assert bits(model, optimizer) == before
+
+
+@pytest.mark.parametrize("accumulate", [1, 3])
+def test_watching_changes_no_bit(accumulate):
+    results = []
+    for watches in [], [Watch(2)], [Watch(7)]:
+        fastnn.manual_seed(3)
+        model, optimizer = watched_net()
+        history = Trainer(clip_norm=1.0, accumulate=accumulate).fit(
+            model, DIGITS, OTHERS, 2, optimizer, callbacks=watches, seed=4)
+        results.append((bits(model, optimizer), [history[c].tolist() for c in ("loss", "val_loss", "accuracy")]))
+        assert not any(m._forward_hooks for m in model.modules())
+        assert not any(p._hooks for p in model.parameters())
+    assert results[0] == results[1] == results[2]
+
+
+def test_watching_blocks_changes_no_bit():
+    results = []
+    for watches in [], [Watch(1)]:
+        fastnn.manual_seed(3)
+        model = Residual(models.networks.BasicBlock)
+        optimizer = sgd(0.1, momentum=0.9)(model.parameters())
+        Trainer().fit(model, big(DIGITS), epochs=1, optimizer=optimizer, callbacks=watches)
+        results.append(bits(model, optimizer))
+    assert results[0] == results[1]
+
+
+class Bad(nn.Module):
+    """The identity, or from its `call`th call on something that is not finite in one place; or its gradient is."""
+
+    def __init__(self, call=1, value=math.nan, backward=False):
+        super().__init__()
+        self.call, self.value, self.backward = call, value, backward
+
+    def forward(self, x):
+        self.call -= 1
+        if self.call > 0:
+            return x
+        if self.backward:
+            return x + (x * 0).abs().sqrt()
+        spoiled = np.zeros(x.shape, np.float32)
+        spoiled.flat[-1] = self.value
+        return x + fastnn.Tensor(spoiled)
+
+
+def test_numbers_that_are_not_finite_are_located():
+    x, y = DIGITS.tensors
+
+    def place(model, images=x.array, labels=y.array, **more):
+        found = diagnose(model, [(images[i : i + 50], labels[i : i + 50]) for i in (0, 50, 100)], **more)
+        assert found["finite numbers"].verdict == "failure" and not found.ok
+        assert {f.verdict for f in found[1:]} == {"skipped"}
+        return found["finite numbers"].found
+
+    spoiled = x.array.copy()
+    spoiled[120, 0, 3, 4] = math.inf
+    assert place(plain(), spoiled) == "inputs at [20, 0, 3, 4], batch 3"
+    model = plain()
+    model[3].weight.array[7, 5] = math.nan
+    assert place(model) == "3.weight at [7, 5], batch 1"
+    bn = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(64), nn.Linear(64, 10))
+    bn[1].running_var.array[2] = math.nan
+    assert place(bn) == "1.running_var at [2], batch 1"
+    for value in math.nan, -math.inf:
+        model = nn.Sequential(nn.Flatten(), nn.Linear(64, 9), Bad(2, value), nn.ReLU(), nn.Linear(9, 10))
+        assert place(model) == "output of 2 (Bad), batch 2"
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 9), Bad(3, backward=True), nn.Linear(9, 10))
+    assert place(model) == "gradient of 1.bias, batch 3"
+    assert place(plain(), loss=lambda out, y: F.cross_entropy(out, y) + math.nan) == "loss, batch 1"
+
+
+def test_watch_names_layer_and_batch():
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 9), Bad(12), nn.ReLU(), nn.Linear(9, 10))
+    watch = Watch()
+    with pytest.warns(DiagnosisWarning, match=r"not finite: output of 2 \(Bad\), epoch 2, batch 5"), \
+            pytest.raises(FloatingPointError):
+        Trainer().fit(model, tuple(a[:448] for a in (IMAGES, LABELS)), epochs=3, callbacks=[watch])
+    assert [f.problem for f in watch.findings] == ["not finite"]
+
+
+def loop(model, optimizer, watch, steps=20, zero=True, every=1, size=16):
+    for i in range(steps):
+        if zero and i % every == 0:
+            optimizer.zero_grad()
+        loss = F.cross_entropy(model(fastnn.Tensor(IMAGES[i * size : (i + 1) * size])),
+                               fastnn.Tensor(LABELS[i * size : (i + 1) * size]))
+        loss.backward()
+        watch.check(loss)
+        if (i + 1) % every == 0:
+            optimizer.step()
+
+
+def test_missing_zero_grad_in_a_loop():
+    for sizes in {}, {"every": 4}:
+        model, watch = plain(), Watch(3)
+        watch.attach(model)
+        loop(model, sgd(0.05)(model.parameters()), watch, **sizes)
+        assert not watch.findings  # gradients that are accumulated with intent are no mistake
+    model = plain()
+    watch.attach(model)
+    with pytest.warns(DiagnosisWarning, match="missing zero_grad") as caught:
+        loop(model, sgd(0.05)(model.parameters()), watch, zero=False)
+    assert problems(watch.findings) == {"missing zero_grad"} and len(caught) == 1
+    watch.detach()
+    assert not any(p._hooks for p in model.parameters()) and not any(m._forward_hooks for m in model.modules())
+
+
+def test_gradients_filled_with_zeros_are_dropped():
+    model, watch = plain(), Watch()
+    watch.attach(model)
+    optimizer = sgd(0.05)(model.parameters())
+    for i in range(4):
+        optimizer.zero_grad(set_to_none=False)
+        loss = F.cross_entropy(model(fastnn.Tensor(IMAGES[i::4])), fastnn.Tensor(LABELS[i::4]))
+        loss.backward()
+        watch.check(loss)
+        optimizer.step()
+    assert not watch.findings
+
+
+def test_missing_zero_grad_in_a_step():
+    model, optimizer = watched_net()
+
+    def step(x, y, zero=True, clip=None, end=False):
+        if zero and not end:
+            optimizer.zero_grad()
+        F.cross_entropy(model(x), y).backward()
+        if clip:
+            nn.utils.clip_grad_norm_(model.parameters(), clip)
+        optimizer.step()
+        if zero and end:
+            optimizer.zero_grad()
+
+    for options, verdict in (({}, "ok"), ({"clip": 0.01}, "ok"), ({"end": True}, "ok"), ({"zero": False}, "failure"),
+                             ({"zero": False, "clip": 0.01}, "failure")):
+        found = diagnose(model, DIGITS, optimizer=optimizer, checks=["zero_grad"],
+                         step=lambda x, y, options=options: step(x, y, **options))
+        assert [f.verdict for f in found] == [verdict], options
+    assert found["zero_grad"].problem == "missing zero_grad"
+    assert diagnose(model, DIGITS, step=step, checks=["zero_grad"])[0].verdict == "skipped"
+
+
+def test_history_is_judged():
+    model = plain()
+
+    def verdict(name, **history):
+        return diagnose(model, DIGITS, history=history, checks=[name])[0]
+
+    lecture = 2.302576 - np.linspace(0, 6e-5, 10)  # the loss does not move, accuracy rises
+    assert verdict("loss curve", loss=lecture, accuracy=np.linspace(0.08, 0.2, 10)).problem == (
+        "flat loss with rising accuracy: rate too small")
+    assert verdict("loss curve", loss=lecture, accuracy=[0.1] * 10).problem == "stalled loss"
+    assert verdict("loss curve", loss=lecture).problem == "stalled loss"
+    assert verdict("loss curve", loss=[0.01, 0.01, 0.01, 0.01, 0.01]).verdict == "ok"  # it has been learned
+    assert verdict("loss curve", loss=[2.3, 1, 0.5, 0.6, 1.5]).problem == "loss rises"
+    assert verdict("loss curve", loss=[2.3, 1, 0.5, 0.6, 0.5]).verdict == "ok"
+    assert verdict("loss curve", loss=[2.3, 2.3]).verdict == "skipped"
+    right, wrong = [0.2, 0.5, 0.9, 1, 1], [0.1, 0.1, 0.12, 0.1, 0.1]
+    gap = verdict("generalization", loss=right, accuracy=right, val_loss=right, val_accuracy=wrong)
+    assert (gap.problem, gap.verdict) == ("overfitting", "failure")
+    assert verdict("generalization", loss=right, accuracy=right, val_loss=right, val_accuracy=right).verdict == "ok"
+    rising = verdict("generalization", loss=[1, 0.5, 0.1, 0.1, 0.1], val_loss=[1, 0.5, 0.8, 1, 1.5])
+    assert rising.problem == "overfitting"
+    assert verdict("generalization", loss=[1, 0.5, 0.4, 0.4, 0.4], val_loss=[1, 0.5, 0.5, 0.5, 0.5]).verdict == "ok"
+
+
+@pytest.mark.parametrize("loss, outputs, targets, expected", [
+    (None, 10, LABELS[:900], math.log(10)),
+    (Classification(0.2), 10, LABELS[:900], math.log(10)),
+    (None, 1, Y, float(Y.var())),
+    (None, 1, Y + 50, float(Y.var())),
+    (F.l1_loss, 1, Y, float(np.abs(Y).mean())),
+    (F.binary_cross_entropy_with_logits, 1, POSITIVE, math.log(2)),
+    (F.multi_margin_loss, 5, LABELS[:900] % 5, 0.8),
+])
+def test_expected_initial_loss(loss, outputs, targets, expected):
+    model = small(outputs)
+    init.zeros_(model[-1].weight)
+    init.zeros_(model[-1].bias)
+    loader = DataLoader(TensorDataset(X, targets), 900)
+    found = diagnose(model, loader, loss=loss, checks=["initial loss"])[0]
+    assert found.verdict == ("ok" if targets.mean() < 20 else "failure")
+    constant = float(found.found.split()[-1])
+    assert constant == pytest.approx(expected, rel=0.35 if targets.dtype.kind == "f" else 1e-3)  # of 64 samples
+
+
+def test_trained_network_has_no_initial_loss():
+    model = plain()
+    Trainer().fit(model, DIGITS, epochs=4)
+    found = diagnose(model, DIGITS, OTHERS)
+    assert found.ok and found["initial loss"].verdict == "skipped" and "trained" in found["initial loss"].found
+
+
+def test_what_cannot_be_checked_is_skipped():
+    model = nn.Sequential(nn.Embedding(10, 4), nn.Flatten(), nn.Linear(12, 1))
+    x = np.arange(90).reshape(30, 3) % 10
+    found = diagnose(model.requires_grad_(False), (x, x[:, :1].astype(np.float32)))
+    for name, reason in {"inputs": "int64", "saturation": "activation", "learning rate": "no parameter is trained",
+                         "zero_grad": "no `step`", "loss curve": "five epochs", "generalization": "validation"}.items():
+        assert found[name].verdict == "skipped" and reason in found[name].found, found
+    model = small()
+    optimizer = optim.LBFGS(model.parameters())
+    assert diagnose(model, (X, Y), optimizer=optimizer)["updates"].found.endswith("chooses its own steps")
+    tiny = diagnose(nn.Linear(8, 1), (X, Y), checks=["tiny sample"])[0]
+    assert (tiny.verdict, tiny.found) == ("skipped", "9 parameters cannot fit 20 numbers")
+
+
+def test_bad_input():
+    with pytest.raises(ValueError, match="names out of finite numbers, inputs"):
+        diagnose(plain(), DIGITS, checks=["overfitting"])
+    with pytest.raises(ValueError, match="no batch"):
+        diagnose(plain(), [])
+    with pytest.raises(TypeError, match="data must be"):
+        diagnose(plain(), 3)
+    with pytest.raises(TypeError, match="loss must be"):
+        diagnose(plain(), DIGITS, loss=3)
+    with pytest.raises(ValueError, match="every must be a positive int"):
+        Watch(0)
+
+
+def test_diagnosis_reads_well():
+    found = diagnose(plain(), (255 * IMAGES, LABELS), checks=["inputs", "outputs"])
+    assert isinstance(found, Diagnosis) and len(found) == 2 and found["inputs"] is found[0]
+    text = str(found)
+    assert text.splitlines()[0].startswith("failure  inputs: unscaled inputs: mean 77")
+    assert "expected: mean 0, standard deviation 1" in text and "scale them" in text and "LeCun" in text
+    assert text.endswith("1 failures, 0 warnings")
+    with pytest.raises(KeyError):
+        found["symmetry"]
+    assert found[0].values["mean"].shape == (64,)
+    assert all(limit.source and limit.advice and limit.warning != limit.failure for limit in LIMITS.values())
+    assert len(CHECKS) == 16

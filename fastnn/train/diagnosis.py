@@ -18,9 +18,10 @@ from fastnn.tensor import Array, Tensor, as_tensor
 from fastnn.train.task import as_task
 from fastnn.train.trainer import as_batches
 
-INIT, SCALE = "initialize by Xavier (tanh) or He (ReLU), or use batch norm", "subtract the mean, divide by the deviation"
-GLOROT, SMITH = "Glorot & Bengio, AISTATS 2010", "Smith, WACV 2017, range test: "
+INIT, SCALE = "initialize by Xavier (tanh) or He (ReLU), or use batch norm", "scale them to mean 0 and deviation 1"
+GLOROT, SMITH, REMOVE = "Glorot & Bengio, AISTATS 2010", "Smith, WACV 2017", "remove that at the end of the network"
 NOTES1, NOTES2, NOTES3 = (f"CS231n notes {i}" for i in (1, 2, 3))
+SANE = f"{NOTES3}, sanity checks"
 
 
 class Limit(NamedTuple):
@@ -40,37 +41,36 @@ class Limit(NamedTuple):
 
 LIMITS = {
     "broken": Limit(0.5, 1, "not finite", "mend the data; lower the rate; clip; look for log(0), x/0, √0", "IEEE 754"),
+    "centre": Limit(3, 30, "inputs far from zero", SCALE, f"{NOTES2}: 0; grey values from 0 to 1 have 0.4 to 2"),
     "size": Limit(5, 30, "unscaled inputs", SCALE, f"{NOTES2}; LeCun et al., Efficient BackProp, 1998: about 1"),
     "small": Limit(0.03, 1e-3, "tiny inputs", SCALE, f"{NOTES2}; LeCun et al. 1998: about 1"),
-    "centre": Limit(3, 30, "inputs far from zero", SCALE, f"{NOTES2}: 0; grey values from 0 to 1 have 0.4 to 2"),
-    "initial": Limit(3, 10, "outputs too large", "scale inputs and targets, make the last layer's weights smaller",
-                     f"{NOTES3}, sanity checks; Karpathy's recipe, 2019: 1; He's weights in the last layer give 2"),
-    "penalty": Limit(1, 100, "penalty outweighs the loss", "lower weight_decay", f"{NOTES3}, sanity checks"),
-    "no penalty": Limit(1e-20, 0, "all weights are zero", INIT, f"{NOTES3}, sanity checks"),
-    "twice": Limit(0.5, 1, "softmax applied twice", "remove that at the end of the network", "definition of the loss"),
-    "logistic": Limit(0.5, 1, "sigmoid applied twice", "remove that at the end of the network", "definition of the loss"),
+    "initial": Limit(3, 10, "outputs too large", "scale inputs and targets, or the last layer's weights",
+                     f"{SANE}; Karpathy's recipe, 2019: 1; He's initialization of the last layer gives up to 2"),
+    "penalty": Limit(1, 100, "penalty outweighs the loss", "lower weight_decay", SANE),
+    "no penalty": Limit(1e-20, 0, "all weights are zero", INIT, SANE),
+    "twice": Limit(0.5, 1, "softmax applied twice", REMOVE, "definition of the loss"),
+    "logistic": Limit(0.5, 1, "sigmoid applied twice", REMOVE, "definition of the loss"),
     "same": Limit(0.5, 1, "all units of a layer learn the same", INIT, f"{NOTES2}, pitfall: all zero initialization"),
-    "collapse": Limit(1e-3, 1e-5, "activations collapse", INIT, "CS231n lecture 6: 1e-6 after ten layers of 0.01·randn"),
+    "collapse": Limit(1e-3, 1e-5, "activations collapse", INIT, "CS231n lecture 6: ten layers of 0.01·randn have 1e-6"),
     "explode": Limit(1e3, 1e5, "activations explode", INIT, "He et al., ICCV 2015: 1"),
     "saturated": Limit(0.5, 0.75, "saturated units", INIT, f"{GLOROT}, section 3; {NOTES1}"),
-    "dead": Limit(0.5, 0.9, "dead ReLUs", "lower the rate, use He's weights, biases ≥ 0, leaky ReLU or ELU",
+    "dead": Limit(0.5, 0.9, "dead ReLUs", "lower the rate, use He's weights, leaky ReLU or ELU",
                   f"{NOTES1}: as much as 40 % at too high a rate"),
     "vanish": Limit(1e-3, 1e-5, "vanishing gradients", INIT, f"{GLOROT}, section 4: 4e-3 in ten layers, as usual"),
     "burst": Limit(1e3, 1e5, "exploding gradients", f"{INIT}; clip", "Pascanu et al., ICML 2013"),
     "slow": Limit(1e-6, 1e-7, "weights hardly move", "raise the rate", f"{NOTES3}, ratio of weights:updates: 1e-3"),
     "fast": Limit(0.3, 3, "weights move too far", "lower the rate", f"{NOTES3}: 1e-3; Adam's first step is larger"),
-    "low": Limit(1 / 30, 1 / 100, "rate too small", "raise it", f"{SMITH}1, where the loss begins to fall"),
-    "high": Limit(1, 10, "rate too large", "lower it", f"{SMITH}below 1, where the loss shoots up"),
-    "no fall": Limit(0.5, 1, "loss falls at no rate", "see the other findings", f"{SMITH}it falls somewhere"),
-    "tiny": Limit(0.999, 0.9, "20 samples cannot be fitted", "see the other findings; it may be too small",
-                  f"{NOTES3}, sanity checks; Karpathy 2019: all 20"),
+    "low": Limit(1 / 30, 1 / 100, "rate too small", "raise it", f"{SMITH}: 1, where the loss begins to fall"),
+    "high": Limit(1, 10, "rate too large", "lower it", f"{SMITH}: below 1, where the loss shoots up"),
+    "no fall": Limit(0.5, 1, "loss falls at no rate", "see the other findings", SMITH),
+    "tiny": Limit(0.999, 0.9, "20 samples cannot be fitted", "see the other findings; it may be too small", SANE),
     "chance": Limit(3, 2.9, "what is learned does not hold for the validation data", "see whether labels are shuffled",
                     "three standard errors above a constant answer"),
     "gap": Limit(0.25, 0.5, "overfitting", "regularize, augment, get more data", f"{NOTES3}, train/val accuracy"),
     "rise": Limit(0.25, 1, "loss rises", "lower the rate", f"{NOTES3}, in parts of a constant answer's loss"),
     "flat": Limit(0.5, 1, "flat loss with rising accuracy: rate too small", "raise the rate", "CS231n lecture 6"),
-    "stalled": Limit(0.5, 1, "stalled loss", "change the rate; the labels may tell nothing", f"{NOTES3}, loss function"),
-    "sum": Limit(0.5, 1, "missing zero_grad", "call optimizer.zero_grad() in each step", "definition of the gradient")}
+    "stalled": Limit(0.5, 1, "stalled loss", "change the rate; the labels may tell nothing", f"{NOTES3}, loss curve"),
+    "sum": Limit(0.5, 1, "missing zero_grad", "call optimizer.zero_grad() in each step", "definition of the step")}
 RECTIFIERS = {"Relu", "Relu6", "Threshold"}  # nodes of the tape, of functions and modules alike
 FLAT = {"Tanh": (-0.99, 0.99), "Sigmoid": (0.01, 0.99), "Hardtanh": (-1, 1), "Hardsigmoid": (0, 1)}  # slope ≤ 0.02
 NONLINEAR = RECTIFIERS | {*FLAT, "LeakyRelu", "Prelu", "Elu", "Selu", "Celu", "Gelu", "Silu", "Mish", "Softplus",
@@ -84,8 +84,8 @@ class Skip(Exception):
 
 
 class Finding(NamedTuple):
-    """The check's name; its `verdict`, "ok", "warning", "failure" or "skipped"; what was expected and found; if there is
-    a `problem`, what to do and where the limit comes from; `values`: arrays behind it, the first labels the others."""
+    """The check's name; `verdict`: "ok", "warning", "failure" or "skipped"; what was expected and found; if there is a
+    `problem`, what to do and where the limit comes from; `values`: arrays behind it, the first labels the others."""
     name: str
     verdict: str
     expected: str
@@ -93,13 +93,11 @@ class Finding(NamedTuple):
     problem: str = ""
     advice: str = ""
     source: str = ""
-    values: Mapping[str, Array] = {}  # noqa: RUF012
+    values: Mapping[str, Array] = {}
 
     def __str__(self) -> str:
-        if not self.problem:
-            return f"{self.verdict:8} {self.name}: {self.found}"
-        return (f"{self.verdict:8} {self.name}: {self.problem}: {self.found}\n{'':9}expected: {self.expected}\n{'':9}"
-                f"{self.advice} ({self.source})")
+        more = f"\n{'':9}expected: {self.expected}\n{'':9}{self.advice} ({self.source})"
+        return f"{self.verdict:8} {self.name}: " + (f"{self.problem}: {self.found}{more}" if self.problem else self.found)
 
 
 class Diagnosis(list[Finding]):
@@ -151,7 +149,7 @@ def norm(a: Array) -> float:
 
 class Layer:
     """The output of an activation function: its `kind`; `spread`, the standard deviation of a unit; the share that is
-    `saturated`; which units were `alive`; the norm of its `gradient` for a sample; whether it is the network's output."""
+    `saturated`; which units were `alive`; the norm of the `gradient` of some samples; whether it is the `last` one."""
 
     @np.errstate(all="ignore")
     def __init__(self, kind: str, a: Array) -> None:
@@ -164,7 +162,7 @@ class Layer:
         self.alive = rows.max(0) > 0 if kind in RECTIFIERS else np.ones(rows.shape[1], bool)
 
     def note(self, grad: Tensor) -> None:
-        self.gradient = norm(grad.array[:16])  # of a few samples, always the same ones
+        self.gradient = norm(grad.array[:16])
 
 
 class Probe:
@@ -206,7 +204,8 @@ def locate(model: nn.Module, probe: Probe, x: tuple = (), y: Any = None, loss: A
         value = loss(model(*x), y)
         if probe.broken or not finite(value):
             return probe.broken or "loss"
-        value.backward()
+        if value.requires_grad:
+            value.backward()
     broken = [n for n, p in model.named_parameters() if p.grad is not None and not finite(p.grad)]
     return f"gradient of {broken[-1]}" if broken else ""  # the last is the first to be computed
 
@@ -222,27 +221,21 @@ def update_ratios(before: Mapping[str, Array], model: nn.Module) -> dict[str, fl
     return {n: norm(now[n].array - old) / norm(old) for n, old in before.items()}
 
 
-def is_probability(outputs: Tensor) -> bool:
-    a = outputs.array
-    return a.ndim > 1 and a.shape[1] > 1 and bool(a.min() >= 0) and np.allclose(a.sum(1), 1, atol=1e-4)
-
-
-def made_by_sigmoid(outputs: Tensor) -> bool:
-    return outputs.grad_fn is not None and outputs.grad_fn.name() == "SigmoidBackward"
+def constants(outputs: Tensor) -> tuple[str, float]:
+    """What a softmax, log_softmax or sigmoid has made, and what it would make of zeros; else "" and 0."""
+    a, node = outputs.array, outputs.grad_fn
+    if a.ndim > 1 and a.shape[1] > 1:
+        for kind, p, answer in ("softmax", a, 1 / a.shape[1]), ("log_softmax", np.exp(a), -math.log(a.shape[1])):
+            if p.min() >= 0 and np.allclose(p.sum(1), 1, atol=1e-4):
+                return kind, answer
+    return ("sigmoid", 0.5) if node is not None and node.name() == "SigmoidBackward" else ("", 0.0)
 
 
 def constant_loss(loss: Callable, outputs: Tensor, y: Tensor) -> float:
-    """The loss of outputs that are the same for all samples and classes: of scores, 0; if it is less, the targets' mean."""
-    a, t = np.zeros_like(outputs.array), y.array
-    if is_probability(outputs):
-        a += 1 / a.shape[1]
-    elif a.ndim > 1 and np.allclose(np.exp(outputs.array).sum(1), 1, atol=1e-4):  # logarithms
-        a -= math.log(a.shape[1])
-    elif made_by_sigmoid(outputs):
-        a += 0.5
-    elif t.dtype.kind == "f" and t.size == a.size:
-        return min(loss(Tensor(b), y).item() for b in (a, a + a.dtype.type(t.mean())))
-    return loss(Tensor(a), y).item()
+    """That of outputs which are the same for all samples and classes, or which are the targets' mean, if it is less."""
+    kind, answer = constants(outputs)
+    answers = [answer, *[y.array.mean()] * (not kind and y.is_floating_point() and y.numel() == outputs.numel())]
+    return min(loss(Tensor(np.full_like(outputs.array, a)), y).item() for a in answers)
 
 
 # The checks --------------------------------------------------------------------------------------------------------
@@ -331,7 +324,7 @@ class Case:
 
 
 def first_batches(data: Any, samples: int) -> list[Batch]:
-    """Batches of `samples` samples together or a little more; of datasets and arrays, which may be sorted, at random."""
+    """Batches of `samples` samples together, or a little more; of datasets and arrays, maybe sorted, at random."""
     found: list[Batch] = []
     for batch in () if data is None else as_batches(data, 64, True, 0):
         *inputs, targets = map(as_tensor, batch)
@@ -375,13 +368,16 @@ def _regularization(c: Case) -> Result:
 
 
 def _outputs(c: Case) -> Result:
-    out, y, twice, logistic = c.outputs, c.y, False, False
-    if is_probability(out):  # a loss with a softmax of its own does not see a shift
-        twice = math.isclose(c.loss(Tensor(out.array - out.dtype.type(3)), y).item(), c.value, rel_tol=1e-4)
-    elif made_by_sigmoid(out) and out.shape == y.shape:
-        logits = binary_cross_entropy_with_logits(out.detach(), y.to(out.dtype))
-        logistic = math.isclose(logits.item(), c.value, rel_tol=1e-4)
-    return f"from {out.array.min():.3g} to {out.array.max():.3g}", {"twice": twice, "logistic": logistic}, {}
+    out, y, bce = c.outputs.array, c.y, binary_cross_entropy_with_logits
+
+    def same(other: Callable[[Tensor], Tensor], *at: Array) -> bool:
+        """Whether the loss of all these outputs is this other's."""
+        return all(math.isclose(c.loss(Tensor(a), y).item(), other(Tensor(a)).item(), rel_tol=1e-4) for a in at)
+
+    kind = constants(c.outputs)[0]
+    twice = kind == "softmax" and same(lambda a: c.loss(a + 3, y), out, 2 * out)  # its own softmax does not see a shift
+    logistic = kind == "sigmoid" and out.shape == y.shape and same(lambda a: bce(a, y.to(a.dtype)), out, out / 2)
+    return f"from {out.min():.3g} to {out.max():.3g}", {"twice": twice, "logistic": logistic}, {}
 
 
 def _symmetry(c: Case) -> Result:
@@ -397,8 +393,9 @@ def _layers(kinds: Iterable[str], what: str, of: Callable[[Layer], float], figur
     a = np.array([of(layer) for layer in layers.values()])
     if not len(a) or np.isnan(a).all():
         raise Skip("no module gives or takes the output of such an activation function")
-    return (f"{what} from {a[0]:.2g} in the {[*layers][0]} to {a[-1]:.2g} in the {[*layers][-1]}, at most {a.max():.2g}",
-            figures(a), {"layer": np.array([*layers]), what: a})
+    names = np.array([*layers])
+    return (f"{what} from {a[0]:.2g} in the {names[0]} to {a[-1]:.2g} in the {names[-1]}, at most {a.max():.2g}",
+            figures(a), {"layer": names, what: a})
 
 
 def _updates(c: Any) -> Result:
@@ -406,7 +403,8 @@ def _updates(c: Any) -> Result:
     if not ratios:
         raise Skip("there are no weights but zero")
     a = np.array([*ratios.values()])
-    return f"by {np.median(a):.1e}", {"slow": np.median(a), "fast": np.median(a)}, {"layer": np.array([*ratios]), "ratio": a}
+    middle = float(np.median(a))
+    return f"by {middle:.1e}", {"slow": middle, "fast": middle}, {"layer": np.array([*ratios]), "ratio": a}
 
 
 def _rate(c: Case) -> Result:
@@ -427,7 +425,8 @@ def _rate(c: Case) -> Result:
     if not len(fell):
         return f"it stays above {loss.min():.4g}", {"no fall": True}, values
     low, high = rates[fell[0]], rates[max(fell[0], np.nanargmin(loss))]
-    return (f"{own[0]:.3g}; worth trying: {low:.1g} to {high:.1g}", {"low": own[0] / low, "high": own[0] / rates[-1]}, values)
+    figures = {"low": own[0] / low, "high": own[0] / rates[-1]}
+    return f"{own[0]:.3g}; worth trying: {low:.1g} to {high:.1g}", figures, values
 
 
 def _tiny_sample(c: Case) -> Result:
@@ -493,7 +492,7 @@ CHECKS: dict[str, tuple[str, Callable[[Any], Result]]] = {
     "symmetry": ("the units of a layer differ in weights or gradients", _symmetry),
     "activations": ("about the same spread in all layers", partial(
         _layers, NONLINEAR, "spread", lambda layer: layer.spread, lambda a: {
-            "collapse": (a / np.maximum(np.maximum.accumulate(a), 1e-30)).min(), "explode": a.max() / max(a[0], 1e-30)})),
+            "collapse": (a / np.maximum.accumulate(a + 1e-30)).min(), "explode": a.max() / (a[0] + 1e-30)})),
     "saturation": ("few units are where tanh and sigmoid are flat", partial(
         _layers, FLAT, "share", lambda layer: layer.saturated, lambda a: {"saturated": a.max()})),
     "dead units": ("each ReLU is active for some sample", partial(
@@ -515,7 +514,7 @@ def judge(name: str, case: Any) -> Finding:
     """What the check of this name finds."""
     expected, check = CHECKS[name]
     try:
-        if name != "finite numbers" and getattr(case, "trouble", ""):
+        if name != "finite numbers" and vars(case).get("trouble"):
             raise Skip("not all numbers are finite")
         found, figures, values = check(case)
     except Skip as reason:
@@ -559,17 +558,17 @@ def diagnose(model: nn.Module, data: Any, validation: Any = None, loss: Any = No
              samples: int = 256) -> Diagnosis:
     """Checks `model`, best before it is trained, on the first `samples` samples: each of CHECKS, or those named.
 
-    `data`, `validation`, `loss`, `optimizer`: as in `Trainer.fit`. `step`: your own train step, called as step(x, y), to
-    see whether it drops old gradients; needs `optimizer`. `history`: of a fit. Nothing that is given is changed, but for
-    what `step` changes beside model and optimizer. The first problem is the likeliest cause of others.
+    `data`, `validation`, `loss`, `optimizer`: as in `Trainer.fit`. `step`: your own train step, called as step(x, y),
+    to see whether it drops old gradients; needs `optimizer`. `history`: of a fit. Nothing that is given is changed, but
+    for what `step` changes beside model and optimizer. The first problem is the likeliest cause of others.
 
     >>> x = fastnn.randn(100, 5)
     >>> model = nn.Sequential(nn.Linear(5, 8), nn.ReLU(), nn.Linear(8, 2))
     >>> diagnose(model, (100 * x, (x[:, 0] > 0).long()))["inputs"].problem
     'unscaled inputs'"""
     if isinstance(checks, str) or not {*(checks or ())} <= CHECKS.keys() or samples < 1:
-        raise ValueError(f"diagnose: checks must be names out of {', '.join(CHECKS)}, and samples positive, but {checks!r}"
-                         f" and {samples} came")
+        raise ValueError(f"diagnose: checks must be names out of {', '.join(CHECKS)}, samples positive, but {checks!r} "
+                         f"and {samples} came")
     with untouched(model, optimizer, data, validation), enable_grad(), np.errstate(all="ignore"):
         case = Case(model, data, validation, loss, optimizer, step, history, samples)
         return Diagnosis(judge(name, case) for name in CHECKS if checks is None or name in checks)

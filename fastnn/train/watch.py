@@ -9,10 +9,9 @@ import numpy as np
 
 from fastnn import nn
 from fastnn.autograd import enable_grad
-from fastnn.tensor import Tensor
+from fastnn.tensor import RemovableHandle, Tensor
 from fastnn.train.callback import Callback
-from fastnn.train.diagnosis import (Diagnosis, Probe, constant_loss, judge, locate, untouched, update_ratios,
-                                    weights)
+from fastnn.train.diagnosis import Diagnosis, Probe, constant_loss, judge, locate, untouched, update_ratios, weights
 
 
 class DiagnosisWarning(UserWarning):
@@ -20,10 +19,10 @@ class DiagnosisWarning(UserWarning):
 
 
 class Watch(Callback):
-    """Warns, once of each, of numbers that are not finite, and of the first layer and batch that made them; dead ReLUs,
-    saturation, vanishing and exploding gradients, weights that move too little or too much; losses that are flat, stalled
-    or rising, a gap to validation; gradients that were not dropped. `findings` keeps them. Looks at each `every`th batch,
-    and changes no bit of the run.
+    """Warns, once of each, of numbers that are not finite, and of the first layer and batch that made them; of dead
+    ReLUs, saturation, collapsing activations, vanishing and exploding gradients, weights that move too little or too
+    far, losses that are flat, stalled or rising, overfitting, gradients that were not dropped. `findings` keeps them.
+    Looks at each `every`th batch, and changes no bit of the run.
 
     In a loop of one's own: `attach`, then in each step, between backward() and step(), `check`.
 
@@ -44,7 +43,8 @@ class Watch(Callback):
     def __init__(self, every: int = 100) -> None:
         if isinstance(every, bool) or not isinstance(every, int) or every < 1:
             raise ValueError(f"Watch: every must be a positive int, but {every!r} came")
-        self.every, self.findings, self.handle = every, Diagnosis(), None
+        self.every, self.findings = every, Diagnosis()
+        self.handle: RemovableHandle | None = None
         self.enough = max(3, 1 + 100 // every)  # looks without a sign of life, over 100 steps, are death
 
     def attach(self, model: nn.Module) -> None:
@@ -76,9 +76,10 @@ class Watch(Callback):
             self._note("zero_grad", summed=lambda: True)
 
     @np.errstate(all="ignore")
-    def check(self, loss: Tensor, inputs: tuple = (), targets: Any = None, criterion: Any = None, place: str = "") -> None:
-        """To be called between backward() and the optimizer's step. With the batch and the loss function, the layer that
-        first made a NaN is named whenever it comes."""
+    def check(self, loss: Tensor, inputs: tuple = (), targets: Any = None, criterion: Any = None,
+              place: str = "") -> None:
+        """To be called between backward() and the optimizer's step. Given the batch and the loss function, a NaN is
+        traced to its layer whenever it comes."""
         self.count, value, probe = self.count + 1, loss.item(), self.probe
         place, self.scale = place or f"step {self.count}", value if math.isnan(self.scale) else self.scale
         self.probe = Probe(self.model) if self.count % self.every == 0 and self.handle else None
