@@ -360,6 +360,11 @@ def test_numbers_that_are_not_finite_are_located():
         assert {f.verdict for f in found[1:]} == {"skipped"}
         return found["finite numbers"].found
 
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 9), Bad(1), nn.Linear(9, 10))
+    with pytest.warns(DiagnosisWarning, match=r"output of 2 \(Bad\), step 1"):  # the first step is looked at
+        watch = Watch()
+        watch.attach(model)
+        loop(model, sgd(0.0)(model.parameters()), watch, 2)
     spoiled = x.array.copy()
     spoiled[120, 0, 3, 4] = math.inf
     assert place(plain(), spoiled) == "inputs at [20, 0, 3, 4], batch 3"
@@ -411,6 +416,38 @@ def test_missing_zero_grad_in_a_loop():
     assert problems(watch.findings) == {"missing zero_grad"} and len(caught) == 1
     watch.detach()
     assert not any(p._hooks for p in model.parameters()) and not any(m._forward_hooks for m in model.modules())
+
+
+def test_stalled_loss_in_a_loop():
+    model, watch = plain(), Watch(5)
+    watch.attach(model)
+    with pytest.warns(DiagnosisWarning):
+        loop(model, sgd(1e-9)(model.parameters()), watch, 40, size=32)
+    assert problems(watch.findings) == {"weights hardly move", "stalled loss"}
+
+
+def test_nan_in_a_loop():
+    for given in (), (1,):
+        model = nn.Sequential(nn.Flatten(), nn.Linear(64, 9), Bad(3), nn.Linear(9, 10))
+        watch = Watch()
+        watch.attach(model)
+        x, y = fastnn.Tensor(IMAGES[:20]), fastnn.Tensor(LABELS[:20])
+        for step in range(3):
+            loss = F.cross_entropy(model(x), y)
+            loss.backward()
+            if step < 2:
+                watch.check(loss)
+                model.zero_grad()
+        with pytest.warns(DiagnosisWarning, match=r"output of 2 \(Bad\), step 3" if given else "finite: gradient of"):
+            watch.check(loss, *[(x,), y, F.cross_entropy] if given else [])
+        watch.detach()
+        assert not any(m._forward_hooks for m in model.modules())
+
+
+def test_losses_without_a_scale():
+    for loss in lambda out, y: (out * out).mean() * 0, lambda out, y: (out * 0).mean() - 1:
+        found = diagnose(small(), (X, 0 * Y), (X, 0 * Y), loss=loss, history={"loss": [1.0] * 6})
+        assert {found[name].verdict for name in ("initial loss", "tiny sample", "loss curve")} == {"skipped"}, found
 
 
 def test_gradients_filled_with_zeros_are_dropped():
@@ -524,6 +561,10 @@ def test_bad_input():
         diagnose(plain(), DIGITS, loss=3)
     with pytest.raises(ValueError, match="every must be a positive int"):
         Watch(0)
+    with pytest.raises(ValueError, match="no parameter that is trained"):
+        Watch().attach(nn.ReLU())
+    with pytest.raises(RuntimeError, match="attach the model first"):
+        Watch().check(fastnn.tensor(1.0))
 
 
 def test_diagnosis_reads_well():

@@ -11,7 +11,7 @@ from fastnn import nn
 from fastnn.autograd import enable_grad
 from fastnn.tensor import RemovableHandle, Tensor
 from fastnn.train.callback import Callback
-from fastnn.train.diagnosis import Diagnosis, Probe, constant_loss, judge, locate, untouched, update_ratios, weights
+from fastnn.train.diagnosis import Diagnosis, Probe, constant_loss, judge, locate, untouched, updates
 
 
 class DiagnosisWarning(UserWarning):
@@ -45,29 +45,29 @@ class Watch(Callback):
             raise ValueError(f"Watch: every must be a positive int, but {every!r} came")
         self.every, self.findings = every, Diagnosis()
         self.handle: RemovableHandle | None = None
+        self.probe: Probe | None = None
         self.enough = max(3, 1 + 100 // every)  # looks without a sign of life, over 100 steps, are death
 
     def attach(self, model: nn.Module) -> None:
         """Begin to watch `model`."""
         self.detach()
         trained = [p for p in model.parameters() if p.requires_grad]
-        self.model, self.count, self.scale, self.alone = model, 0, math.nan, True
-        self.probe: Probe | None = Probe(model)
+        if not trained:
+            raise ValueError("Watch.attach: the model has no parameter that is trained")
+        self.model, self.count, self.scale, self.alone, self.total = model, 0, math.nan, True, 0.0
         self.alive: list[dict[str, np.ndarray]] = []
-        self.losses: list[float] = []
+        self.losses: list[float] = []  # means of `every` steps
         self.before: Any = None
         self.stepped: int | None = None
-        if trained:
-            self.smallest = min(reversed(trained), key=lambda p: p.numel())
-            self.handle = self.smallest.register_hook(self._on_gradient)
+        self.smallest = min(reversed(trained), key=lambda p: p.numel())
+        self.handle, self.probe = self.smallest.register_hook(self._on_gradient), Probe(model)
 
     def detach(self) -> None:
         """Leave the model alone."""
-        if self.handle is not None:
-            self.handle.remove()
-            self.handle = None
-            if self.probe:
-                self.probe.remove()
+        for hooks in self.handle, self.probe:
+            if hooks:
+                hooks.remove()
+        self.handle = self.probe = None
 
     def _on_gradient(self, grad: Tensor) -> None:
         """A new gradient comes: the old one must have been dropped, if the parameter has changed since it came."""
@@ -80,21 +80,25 @@ class Watch(Callback):
               place: str = "") -> None:
         """To be called between backward() and the optimizer's step. Given the batch and the loss function, a NaN is
         traced to its layer whenever it comes."""
+        if self.handle is None:
+            raise RuntimeError("Watch.check: attach the model first")
         self.count, value, probe = self.count + 1, loss.item(), self.probe
         place, self.scale = place or f"step {self.count}", value if math.isnan(self.scale) else self.scale
-        self.probe = Probe(self.model) if self.count % self.every == 0 and self.handle else None
+        if probe:
+            probe.remove()
+        self.probe = Probe(self.model) if self.count % self.every == 0 else None
         if not math.isfinite(value):
             with untouched(self.model), enable_grad():
-                net = copy.deepcopy(self.model)
-                trouble = locate(net, Probe(net), inputs, targets, criterion) or (probe and probe.broken) or "loss"
+                net = copy.deepcopy(self.model) if criterion else self.model
+                seen = probe if probe and not criterion else Probe(net)
+                trouble = locate(net, seen, inputs, targets, criterion) or "loss"
             self._note("finite numbers", trouble=f"{trouble}, {place}")
             return
         if self.before and self.smallest._version[0] != self.before[0]:
-            ratios, self.before = update_ratios(self.before[1], self.model), None
-            self._note("updates", ratios=lambda: ratios)
+            self._note("updates", ratios=self.before[1])
+            self.before = None
         if probe:
-            probe.remove()
-            trouble = probe.broken or locate(self.model, probe)
+            trouble = locate(self.model, probe)
             self._note("finite numbers", trouble=trouble and f"{trouble}, {place}")
             self.alive = [*self.alive[-self.enough + 1:], {n: layer.alive for n, layer in probe.layers.items()}]
             for name in "activations", "saturation", "gradients":
@@ -103,12 +107,11 @@ class Watch(Callback):
                 for name, layer in probe.layers.items():
                     layer.alive = np.logical_or.reduce([alive.get(name, layer.alive) for alive in self.alive])
                 self._note("dead units", layers=probe.layers)
-            self.before = self.smallest._version[0], weights(self.model)
-        if self.alone:
-            self.losses.append(value)
-            if len(self.losses) % self.every == 0 and len(self.losses) >= 5 * self.every:
-                means = np.reshape(self.losses, (-1, self.every)).mean(1)
-                self._note("loss curve", history={"loss": means}, scale=self.scale)
+            self.before = self.smallest._version[0], updates(self.model)
+        self.total += value
+        if self.alone and self.count % self.every == 0:
+            self.losses, self.total = [*self.losses, self.total / self.every], 0.0
+            self._note("loss curve", history={"loss": self.losses}, scale=self.scale)
 
     def _note(self, name: str, **case: Any) -> None:
         finding = judge(name, SimpleNamespace(**case))
