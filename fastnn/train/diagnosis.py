@@ -44,8 +44,7 @@ LIMITS = {
     "centre": Limit(3, 30, "inputs far from zero", SCALE, f"{NOTES2}: 0; grey values from 0 to 1 have 0.4 to 2"),
     "size": Limit(5, 30, "unscaled inputs", SCALE, f"{NOTES2}; LeCun et al., Efficient BackProp, 1998: about 1"),
     "small": Limit(0.03, 1e-3, "tiny inputs", SCALE, f"{NOTES2}; LeCun et al. 1998: about 1"),
-    "initial": Limit(3, 10, "outputs too large", "scale inputs and targets, or the last layer's weights",
-                     f"{SANE}; Karpathy's recipe, 2019: 1; He's initialization of the last layer gives up to 2"),
+    "initial": Limit(3, 10, "outputs too large", "scale inputs, targets, last weights", f"{SANE}: 1; He's weights: 2"),
     "penalty": Limit(1, 100, "penalty outweighs the loss", "lower weight_decay", SANE),
     "no penalty": Limit(1e-20, 0, "all weights are zero", INIT, SANE),
     "twice": Limit(0.5, 1, "softmax applied twice", REMOVE, "definition of the loss"),
@@ -54,8 +53,7 @@ LIMITS = {
     "collapse": Limit(1e-3, 1e-5, "activations collapse", INIT, "CS231n lecture 6: ten layers of 0.01·randn have 1e-6"),
     "explode": Limit(1e3, 1e5, "activations explode", INIT, "He et al., ICCV 2015: 1"),
     "saturated": Limit(0.5, 0.75, "saturated units", INIT, f"{GLOROT}, section 3; {NOTES1}"),
-    "dead": Limit(0.5, 0.9, "dead ReLUs", "lower the rate, use He's weights, leaky ReLU or ELU",
-                  f"{NOTES1}: as much as 40 % at too high a rate"),
+    "dead": Limit(0.5, 0.9, "dead ReLUs", "lower the rate, use He's weights, leaky ReLU, ELU", f"{NOTES1}: up to 40 %"),
     "vanish": Limit(1e-3, 1e-5, "vanishing gradients", INIT, f"{GLOROT}, section 4: 4e-3 in ten layers, as usual"),
     "burst": Limit(1e3, 1e5, "exploding gradients", f"{INIT}; clip", "Pascanu et al., ICML 2013"),
     "slow": Limit(1e-6, 1e-7, "weights hardly move", "raise the rate", f"{NOTES3}, ratio of weights:updates: 1e-3"),
@@ -63,7 +61,7 @@ LIMITS = {
     "low": Limit(1 / 30, 1 / 100, "rate too small", "raise it", f"{SMITH}: 1, where the loss begins to fall"),
     "high": Limit(1, 10, "rate too large", "lower it", f"{SMITH}: below 1, where the loss shoots up"),
     "no fall": Limit(0.5, 1, "loss falls at no rate", "see the other findings", SMITH),
-    "tiny": Limit(0.999, 0.9, "20 samples cannot be fitted", "see the other findings; it may be too small", SANE),
+    "tiny": Limit(0.999, 0.9, "20 samples cannot be fitted", "see the other findings", f"{SANE}; Karpathy, 2019"),
     "chance": Limit(3, 2.9, "what is learned does not hold for the validation data", "see whether labels are shuffled",
                     "three standard errors above a constant answer"),
     "gap": Limit(0.25, 0.5, "overfitting", "regularize, augment, get more data", f"{NOTES3}, train/val accuracy"),
@@ -266,21 +264,19 @@ class Case:
         self.value, self.scale = self.loss(self.outputs, self.y).item(), constant_loss(self.loss, self.outputs, self.y)
 
     def copy(self) -> tuple[nn.Module, Any]:
-        """The model in training mode but without dropout, and its optimizer, by default AdamW, if it can be used."""
+        """The model in training mode but without dropout, and its optimizer."""
         net, optimizer = copy.deepcopy((self.model, self.optimizer))
         for module in net.train().modules():
             module.training = not isinstance(module, (nn.Dropout, nn.GaussianNoise, nn.DropConnect))
-        chosen = [p for p in net.parameters() if p.requires_grad]
-        usable = chosen and not isinstance(optimizer, optim.LBFGS)
-        return net, (optimizer or optim.AdamW(chosen, 1e-3)) if usable else None
+        return net, optimizer
 
     def trial(self, rate: float | None = None) -> tuple[nn.Module, Any, Callable[[tuple, Tensor], tuple[float, float]]]:
-        """A copy, its optimizer or, with a rate, Adam, and a function that takes a step: the score and loss before."""
+        """A copy, its optimizer (with a rate Adam, by default AdamW), what takes a step and tells score and loss before."""
         net, optimizer = self.copy()
-        if optimizer is None:
+        chosen = [p for p in net.parameters() if p.requires_grad]
+        if not chosen or isinstance(optimizer, optim.LBFGS):
             raise Skip("no parameter is trained, or by L-BFGS, which chooses its own steps")
-        if rate is not None:
-            optimizer = optim.Adam([p for p in net.parameters() if p.requires_grad], rate)
+        optimizer = optim.Adam(chosen, rate) if rate else optimizer or optim.AdamW(chosen, 1e-3)
 
         def step(x: tuple, y: Tensor) -> tuple[float, float]:
             optimizer.zero_grad()

@@ -26,17 +26,14 @@ class Watch(Callback):
 
     In a loop of one's own: `attach`, then in each step, between backward() and step(), `check`.
 
-    >>> model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
-    >>> optimizer = optim.SGD(model.parameters(), 0.1)
-    >>> watch = Watch(every=10)
+    >>> model, watch = nn.Linear(4, 2), Watch()
     >>> watch.attach(model)
-    >>> for _ in range(20):
-    ...     optimizer.zero_grad()
-    ...     loss = F.cross_entropy(model(fastnn.randn(16, 4)), fastnn.randint(0, 2, (16,)))
+    >>> for x in fastnn.randn(20, 16, 4):
+    ...     model.zero_grad()
+    ...     loss = F.cross_entropy(model(x), (x[:, 0] > 0).long())
     ...     loss.backward()
     ...     watch.check(loss)
-    ...     optimizer.step()
-    >>> watch.detach()
+    ...     optim.SGD(model.parameters(), 0.1).step()
     >>> watch.findings
     []"""
 
