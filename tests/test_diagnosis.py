@@ -141,17 +141,14 @@ def test_sick_networks(name):
 class Residual(nn.Module):
     """Convolutions with batch norm, blocks with functions in them, global average pooling."""
 
-    def __init__(self, block, channels=8):
+    def __init__(self, block, widens=1, channels=8):
         super().__init__()
         self.stem = models.networks.cbr(1, channels)
-        self.blocks = nn.Sequential(block(channels, channels), block(channels * block.widens, 2 * channels, 2))
-        self.output = nn.Linear(2 * channels * block.widens, 10)
+        self.blocks = nn.Sequential(block(channels, channels), block(channels * widens, 2 * channels, 2))
+        self.output = nn.Linear(2 * channels * widens, 10)
 
     def forward(self, x):
         return self.output(self.blocks(self.stem(x)).mean((2, 3)))
-
-
-models.networks.BasicBlock.widens, models.networks.Bottleneck.widens = 1, 4
 
 
 class Functional(nn.Module):
@@ -197,7 +194,7 @@ HEALTHY = {
     "mlp SGD": (plain, DIGITS, None, sgd(0.1)),
     "mlp AdamW": (plain, (STD, LABELS), Classification(0.1), lambda p: optim.AdamW(p, 2e-3, weight_decay=0.05)),
     "blocks": (lambda: Residual(models.networks.BasicBlock), DIGITS, None, sgd(0.1, momentum=0.9, weight_decay=1e-4)),
-    "bottlenecks": (lambda: Residual(models.networks.Bottleneck), DIGITS, None, adam(3e-3)),
+    "bottlenecks": (lambda: Residual(models.networks.Bottleneck, 4), DIGITS, None, adam(3e-3)),
     "tanh Xavier": (lambda: stack(nn.Tanh), (STD, LABELS), None, sgd(0.05, momentum=0.9)),
     "leaky He": (lambda: stack(nn.LeakyReLU, he), (STD, LABELS), None, adam(1e-3)),
     "ELU": (lambda: stack(nn.ELU, he), DIGITS, None, lambda p: optim.RMSprop(p, 1e-3)),

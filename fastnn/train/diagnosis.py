@@ -271,7 +271,7 @@ class Case:
         return net, optimizer
 
     def trial(self, rate: float | None = None) -> tuple[nn.Module, Any, Callable[[tuple, Tensor], tuple[float, float]]]:
-        """A copy, its optimizer (with a rate Adam, by default AdamW), what takes a step and tells score and loss before."""
+        """A copy; its optimizer, with a rate Adam, by default AdamW; what takes a step and tells the score and loss."""
         net, optimizer = self.copy()
         chosen = [p for p in net.parameters() if p.requires_grad]
         if not chosen or isinstance(optimizer, optim.LBFGS):
