@@ -16,7 +16,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.14 p
 SOURCES := setup.py $(wildcard fastnn/*.py fastnn/functional/*.py fastnn/nn/*.py fastnn/optim/*.py fastnn/*.pyx fastnn/*.pxd fastnn/_kernels/*.pyx fastnn/_kernels/*.pxd fastnn/_kernels/*.h)
 BENCHES := conv matmul pooling normalization activation elementwise softmax dropout optimizer image steps epoch folder
 
-.PHONY: help demo test parity lectures bench bench-report lint wheel clean
+.PHONY: help demo test parity extras lectures bench bench-report lint wheel clean
 .DEFAULT_GOAL := help
 
 help:  ## list the tasks
@@ -31,6 +31,9 @@ test: $(VENV)/.built  ## run the tests
 
 parity: $(VENV)/.torch  ## compare with PyTorch and scikit-learn, which are installed for it
 	$(BIN)/python -m pytest tests/parity $(PYTEST_ARGS)
+
+extras: $(VENV)/.extras  ## test what needs matplotlib, Optuna, scikit-learn, TensorBoard, which are installed for it
+	$(BIN)/python -m pytest tests/extras $(PYTEST_ARGS)
 
 lectures: $(VENV)/.lectures  ## try the claims of the lectures, draw their figures (under 5 minutes)
 	@for script in $(filter-out %/common.py, $(wildcard examples/lectures/*.py)); do echo "--- $$script"; FIGURES=build/lectures $(BIN)/python $$script || exit 1; done
@@ -71,6 +74,10 @@ $(VENV)/.built: $(VENV)/.installed $(SOURCES)
 
 $(VENV)/.torch: $(VENV)/.built
 	$(PIP) install -q '$(TORCH)' scikit-learn
+	@touch $@
+
+$(VENV)/.extras: $(VENV)/.built
+	$(PIP) install -q --no-build-isolation -e '.[all]' tensorboard
 	@touch $@
 
 $(VENV)/.lectures: $(VENV)/.built

@@ -1,4 +1,7 @@
 """fastnn: a small deep learning framework for the CPU, with PyTorch's names and compiled kernels."""
+import importlib
+from typing import TYPE_CHECKING
+
 from fastnn import autograd, functional, memory, nn, optim, testing, utils
 from fastnn._version import __version__ as __version__
 from fastnn.autograd import enable_grad, inference_mode, is_grad_enabled, no_grad, set_grad_enabled
@@ -17,3 +20,15 @@ from fastnn.serialization import load, save
 from fastnn.tensor import Tensor, bool_, float32, float64, int8, int16, int32, int64, uint8
 
 bool, float, double, long, int = bool_, float32, float64, int64, int32  # PyTorch's other names of dtypes
+
+if TYPE_CHECKING:
+    from fastnn import models, search, train
+    from fastnn.train.diagnosis import diagnose
+
+
+def __getattr__(name: str) -> object:  # what is loaded when it is first used, so that the import is quick
+    if name in ("models", "search", "train"):
+        return importlib.import_module(f"fastnn.{name}")
+    if name == "diagnose":
+        return importlib.import_module("fastnn.train.diagnosis").diagnose
+    raise AttributeError(f"module 'fastnn' has no attribute {name!r}")

@@ -50,6 +50,12 @@ def labels_of(outputs: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.
     return predicted, true
 
 
+def _within(classes: int, labels: np.ndarray, op: str) -> np.ndarray:
+    if labels.size and labels.max() >= classes:
+        raise ValueError(f"{op}: there are scores of {classes} classes, but the label {labels.max()} came")
+    return labels.astype(np.int64)
+
+
 class Accuracy(Metric):
     """The fraction of samples whose class was found."""
     name = "accuracy"
@@ -74,11 +80,12 @@ class TopK(Metric):
         self.k, self.name = k, f"top{k}"
 
     def sums(self, outputs: np.ndarray, targets: np.ndarray) -> np.ndarray:
-        true = labels_of(outputs, targets)[1].astype(np.intp)
-        scores = np.moveaxis(outputs, 1, -1)[(targets >= 0) if targets.shape != outputs.shape else ...]
-        own = np.take_along_axis(scores.reshape(-1, outputs.shape[1]), true.reshape(-1, 1), 1)
-        scores, columns = scores.reshape(-1, outputs.shape[1]), np.arange(outputs.shape[1])
-        ahead = ~(scores <= own) | ((scores == own) & (columns < true.reshape(-1, 1)))  # NaN is ahead
+        classes = outputs.shape[1]
+        true = _within(classes, labels_of(outputs, targets)[1], type(self).__name__).reshape(-1, 1)
+        kept = targets >= 0 if targets.shape != outputs.shape else ...
+        scores = np.moveaxis(outputs, 1, -1)[kept].reshape(-1, classes)
+        own = np.take_along_axis(scores, true, 1)
+        ahead = ~(scores <= own) | ((scores == own) & (np.arange(classes) < true))  # NaN is ahead
         return np.array([np.count_nonzero(ahead.sum(1) < self.k), true.size], np.float64)
 
 
@@ -90,10 +97,8 @@ class ConfusionMatrix(Metric):
     def sums(self, outputs: np.ndarray, targets: np.ndarray) -> np.ndarray:
         predicted, true = labels_of(outputs, targets)
         classes = 2 if outputs.ndim == 1 else max(outputs.shape[1], 2)
-        if true.size and true.max() >= classes:
-            raise ValueError(f"{self.name}: there are scores of {classes} classes, but the label {true.max()} came")
-        return np.bincount((true.reshape(-1).astype(np.int64) * classes + predicted.reshape(-1)),
-                           minlength=classes**2).reshape(classes, classes)
+        pairs = _within(classes, true, type(self).__name__) * classes + predicted
+        return np.bincount(pairs.reshape(-1), minlength=classes**2).reshape(classes, classes)
 
     def score(self, total: np.ndarray) -> Any:
         return total

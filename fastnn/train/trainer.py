@@ -6,7 +6,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from copy import deepcopy
 from itertools import islice
 from typing import Any
@@ -151,6 +151,7 @@ class Trainer:
     targets: Any
     outputs: Any
     loss: Any
+    error: BaseException | None
 
     def __init__(self, batch_size: int = 64, accumulate: int = 1, clip_norm: float | None = None,
                  clip_value: float | None = None, ema: float | None = None, schedule: str = "epoch",
@@ -204,9 +205,9 @@ class Trainer:
         self._hooks = {name: [getattr(c, name) for c in self.callbacks if getattr(type(c), name, hook) is not hook]
                        for name, hook in vars(Callback).items() if name.startswith("on_")}
         self.history, self.logs, self.stop, self.interrupted, self.messages = History(), {}, "", False, []
-        self.epoch, self.batch, self.step, self._finished, self.error = 1, 0, 0, 0, None
+        self.epoch, self.batch, self.step, self._finished, self._pending = 1, 0, 0, 0, 0
         self._loss_sum, self._samples, self._seconds, self._start = 0.0, 0, 0.0, time.perf_counter()  # of the epoch
-        self.inputs = self.targets = self.outputs = self.loss = self._resumed = None
+        self.inputs = self.targets = self.outputs = self.loss = self._resumed = self.error = None
         if resume is not None:
             self.load_state_dict(load_checkpoint(resume))
         try:
@@ -218,9 +219,7 @@ class Trainer:
             self.error = error
             raise
         finally:
-            with ExitStack() as stack:  # all of them, whatever one raises
-                for hook in reversed(self._hooks["on_fit_end"]):
-                    stack.callback(hook, self)
+            self._end()
         if self.interrupted:
             place = f"interrupted in epoch {self.epoch} of {epochs}, after {self.batch} batches"
             raise KeyboardInterrupt("\n".join([place, *self.messages]))
@@ -244,6 +243,17 @@ class Trainer:
     def _call(self, name: str) -> None:
         for hook in self._hooks[name]:
             hook(self)
+
+    def _end(self) -> None:
+        """Tell all callbacks, whatever one raises."""
+        failed = None
+        for hook in self._hooks["on_fit_end"]:
+            try:
+                hook(self)
+            except Exception as error:
+                failed = failed or error
+        if failed:
+            raise failed
 
     @contextmanager
     def _interruptible(self) -> Iterator[None]:
@@ -293,7 +303,7 @@ class Trainer:
             self._run_batch(batch)
             if self.interrupted or self.stop:
                 return
-        if self.batch % self.accumulate:
+        if self._pending:
             self._update()
         logs = {"epoch": self.epoch, **self.running()}
         speed, before = self.speed(), self._random_state()
@@ -318,10 +328,10 @@ class Trainer:
             self._set_task(targets.array)
         self.inputs, self.targets = inputs[0] if len(inputs) == 1 else inputs, targets
         self._call("on_batch_begin")
-        place = self.batch % self.accumulate  # within the group that makes a step
-        if not place:
+        if not self._pending:  # batches of a group that makes a step
             self.optimizer.zero_grad()
-        size = self.accumulate if self.batches is None else min(self.accumulate, self.batches - self.batch + place)
+        rest = math.inf if self.batches is None else self.batches - self.batch + self._pending
+        size = min(self.accumulate, rest)
         self.outputs = self.model(*inputs)
         self.loss = self.task.loss(self.outputs, targets)
         (self.loss if size == 1 else self.loss / size).backward()
@@ -335,13 +345,14 @@ class Trainer:
         scored = self.task.scored(self.outputs)
         for metric in self.metrics:
             metric.update(scored, targets)
-        self.batch += 1
-        if place + 1 == size:
+        self.batch, self._pending = self.batch + 1, self._pending + 1
+        if self._pending == size:
             self._update()
         self._call("on_batch_end")
 
     def _update(self) -> None:
         """A step of the optimizer."""
+        self._pending = 0
         if self.clip_value is not None:
             clip_grad_value_(self._parameters, self.clip_value)
         if self.clip_norm is not None:
@@ -386,13 +397,13 @@ class Trainer:
 
     def state_dict(self) -> dict[str, Any]:
         """All that a fit needs to go on, to be written by `fastnn.save`. Its tensors are shared, not copied."""
-        grads = {name: p.grad for name, p in self.model.named_parameters() if self.batch % self.accumulate}
+        grads = {name: p.grad for name, p in self.model.named_parameters() if self._pending}
         return {"fastnn": __version__, "model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(),
                 "scheduler": self.scheduler.state_dict() if self.scheduler else None,
                 "ema": self.ema.state_dict() if self.ema else None,
                 "gradients": {name: grad for name, grad in grads.items() if grad is not None},
                 "random": {"now": self._random_state(), "begin": self._begin if self.batch else None},
-                "position": {"epoch": self._finished, "batch": self.batch, "step": self.step},
+                "position": {"epoch": self._finished, "batch": self.batch, "step": self.step, "pending": self._pending},
                 "epoch": {"loss": self._loss_sum, "samples": self._samples, "seconds": self.speed()["seconds"],
                           "labels": self.task and self._labels,
                           "metrics": [m.total if m.total is None else as_tensor(m.total) for m in self.metrics]},
@@ -421,7 +432,8 @@ class Trainer:
         self.history.load_state_dict(state["history"])
         self.logs = self.history.rows()[-1] if len(self.history) else {}
         position, epoch = state["position"], state["epoch"]
-        self._finished, self.batch, self.step = (position[name] for name in ("epoch", "batch", "step"))
+        self._finished, self.batch, self.step, self._pending = (position[name] for name in (
+            "epoch", "batch", "step", "pending"))
         self.epoch = self._finished + (self.batch > 0 or not self._finished)
         self._loss_sum, self._samples, self._seconds = epoch["loss"], epoch["samples"], epoch["seconds"]
         if epoch["labels"] is not None:
