@@ -1,8 +1,8 @@
 """Networks as estimators of scikit-learn, for its pipelines, cross-validation and searches.
 
-`fit` takes initial weights, the order of samples and dropout from fastnn's stream of random numbers, begun anew by
-`random_state`, and then puts that stream back. There is one of it: under a lock, the threads of a process fit one after
-the other; processes (`n_jobs`, by default) fit at once. The lock does not hold other threads that draw from it."""
+`fit` begins fastnn's stream of random numbers anew by `random_state`, and then puts it back. There is one in a process:
+a lock lets threads fit one after the other, but does not hold others that draw from it. Processes (`n_jobs`, by
+default) fit at once."""
 import threading
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -29,7 +29,6 @@ except ImportError as error:
 
 ACTIVATIONS = {"identity": nn.Identity, "logistic": nn.Sigmoid, "tanh": nn.Tanh, "relu": nn.ReLU, "gelu": nn.GELU}
 OPTIMIZERS = {"sgd": partial(optim.SGD, momentum=0.9), "adam": optim.Adam, "adamw": optim.AdamW}
-MODELS = {name: getattr(models, name) for name in models.__all__}
 _lock = threading.RLock()
 
 
@@ -43,8 +42,7 @@ class _Estimator(BaseEstimator):
         self.__dict__.update((name, value) for name, value in locals().items() if name != "self")
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
-        """Train a new network; returns itself. `sample_weight` (N,): weights of the samples in the loss, of which only
-        the ratios count; 0 is as if the sample were not there."""
+        """Train a new network; returns itself. `sample_weight` (N,): how much samples count in the loss, relatively."""
         return self._fit(X, y, sample_weight)
 
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
@@ -65,24 +63,22 @@ class _Estimator(BaseEstimator):
                 raise ValueError(f"{type(self).__name__}: sample_weight must not be negative, nor 0 for all samples")
             X, y, weight = (a[weight > 0] for a in (X, y, weight / weight[weight > 0].mean()))
         targets, labels, task = self._targets(y, weight, classes)
-        seed, validation = self._rng.randint(2**31 - 1), None
-        data: Any = TensorDataset(X, targets)
-        if self.early_stopping and not more:
-            data, validation = (Subset(data, rows) for rows in train_test_split(
-                np.arange(len(X)), test_size=self.validation_fraction, stratify=labels, random_state=self._rng))
+        data: Any = [TensorDataset(X, targets), None]
+        if early := bool(self.early_stopping and not more):
+            data = [Subset(data[0], rows) for rows in train_test_split(
+                np.arange(len(X)), test_size=self.validation_fraction, stratify=labels, random_state=self._rng)]
+        watch = Progress(None if self.verbose else False, bool(self.verbose)), EarlyStopping(patience=self.patience)
         epochs, batch_size = (np.asarray(n).item() for n in (1 if more else self.epochs, self.batch_size))
         with _lock:
             state = backend.generator.bit_generator.state
-            backend.manual_seed(seed)
+            backend.manual_seed(self._rng.randint(2**31 - 1))
             try:
                 if fresh:
                     network, make = self._network(X.shape[1:]).to(X.dtype), self._choice("optimizer", OPTIMIZERS)
                     decay = {} if self.weight_decay is None else {"weight_decay": self.weight_decay}
                     self.module_, self._optimizer = network, make(network.parameters(), lr=self.lr, **decay)
-                self.history_ = Trainer(batch_size).fit(
-                    self.module_, data, validation, epochs, self._optimizer, loss=task, callbacks=[
-                        Progress(None if self.verbose else False, lines=bool(self.verbose)),
-                        *([EarlyStopping(patience=self.patience)] if validation else [])])
+                self.history_ = Trainer(batch_size).fit(self.module_, data[0], data[1], epochs, self._optimizer,
+                                                        loss=task, callbacks=watch[: 1 + early])
             finally:
                 backend.generator.bit_generator.state = state
         self.module_.eval()
@@ -92,7 +88,6 @@ class _Estimator(BaseEstimator):
         return self
 
     def _choice(self, name: str, known: dict[str, Any]) -> Callable:
-        """What makes the thing that a parameter names, or is."""
         value = getattr(self, name)
         make = known.get(value) if isinstance(value, str) else value
         if not callable(make) or isinstance(make, nn.Module):
@@ -101,14 +96,14 @@ class _Estimator(BaseEstimator):
         return make
 
     def _network(self, shape: tuple[int, ...]) -> nn.Module:
-        """A new network for samples of `shape`."""
         if self.model is None:
-            sizes, activation = self.hidden_layer_sizes, self._choice("activation", ACTIVATIONS)
-            sizes, layers = [*shape, *(sizes if np.iterable(sizes) else [sizes])], []
-            for pair in pairwise(sizes):
-                layers += [nn.Linear(*pair), activation(), *([nn.Dropout(self.dropout)] if self.dropout else [])]
+            sizes = [*shape, *np.atleast_1d(self.hidden_layer_sizes).tolist()]
+            activation, parts = self._choice("activation", ACTIVATIONS), 3 if self.dropout else 2
+            layers = (module for pair in pairwise(sizes) for module in (
+                nn.Linear(*pair), activation(), nn.Dropout(self.dropout))[:parts])
             return nn.Sequential(*layers, nn.Linear(sizes[-1], self.n_outputs_))
-        network = self._choice("model", MODELS)(tuple(self.image_shape or shape), self.n_outputs_)
+        make = self._choice("model", {name: vars(models)[name] for name in models.__all__})
+        network = make(tuple(self.image_shape or shape), self.n_outputs_)
         return nn.Sequential(nn.Unflatten(1, tuple(self.image_shape)), network) if self.image_shape else network
 
     def _outputs(self, X: Any) -> Tensor:
@@ -119,18 +114,16 @@ class _Estimator(BaseEstimator):
 
 
 class FastNNClassifier(ClassifierMixin, _Estimator):
-    """A network that tells classes apart, with labels of any kind, trained on cross-entropy by `fastnn.train.Trainer`.
+    """A network that tells classes apart, labels of any kind, trained on cross-entropy by `fastnn.train.Trainer`.
 
-    `hidden_layer_sizes`, `activation` ("relu", "tanh", "logistic", "gelu", "identity" or a module's class), `dropout`
-    behind it: of a multilayer perceptron. Or `model`: one of `fastnn.models`, "cnn", or another function of a sample's
-    shape and the number of outputs; X may be (N, C, H, W) then, or (N, D), whose rows are cut into `image_shape`.
-    `optimizer`: "adam", "adamw", "sgd" (with momentum 0.9), or a class of `fastnn.optim`, with its `lr` and, unless
-    None, `weight_decay`. `early_stopping` holds out `validation_fraction`, by class, stops when its loss has not fallen
-    for `patience` epochs, and keeps the best epoch's weights. `random_state`: as in all of scikit-learn; equal seeds
-    give equal bits, with any number of threads. `dtype`: in which the network computes, whatever X has. `verbose`: a
-    line each epoch.
+    A perceptron of `hidden_layer_sizes`, each with `activation` ("relu", "tanh", "logistic", "gelu", "identity" or a
+    class) and `dropout`; or `model`: a name in `fastnn.models` or a function like those, for X (N, C, H, W), or (N, D)
+    of rows that are cut into `image_shape`. `optimizer`: "adam", "adamw", "sgd" (momentum 0.9) or a class, with `lr`
+    and, unless None, `weight_decay`. `early_stopping` holds out `validation_fraction`, stops when its loss has not
+    fallen for `patience` epochs, and keeps the best weights. `random_state`: equal seeds give equal bits. `dtype`: of
+    the network, whatever X has. `verbose`: a line each epoch.
 
-    After `fit`: `module_`, the network; `history_` (of `Trainer.fit`), `loss_curve_`, `n_iter_`, epochs; `classes_`.
+    After `fit`: `module_`, the network; `history_` of `Trainer.fit`; `loss_curve_`; `n_iter_`, epochs; `classes_`.
 
     >>> X = np.random.default_rng(0).normal(size=(200, 2))
     >>> y = np.where(X[:, 0] > X[:, 1], "right", "left")
@@ -152,8 +145,10 @@ class FastNNClassifier(ClassifierMixin, _Estimator):
         labels = np.searchsorted(self.classes_, y).clip(max=self.n_outputs_ - 1)
         if not np.array_equal(self.classes_[labels], y):
             raise ValueError(f"partial_fit: y has labels that are not among the classes {self.classes_}")
-        targets = labels if weight is None else (np.eye(self.n_outputs_)[labels].T * weight).T
-        return targets if weight is None else targets.astype(self._input["dtype"]), labels, Classification()
+        if weight is None:
+            return labels, labels, Classification()
+        weighted = (np.eye(self.n_outputs_)[labels].T * weight).T  # the loss is −Σ target·log p
+        return weighted.astype(self._input["dtype"]), labels, Classification()
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """The probabilities (N, K) of `classes_`."""

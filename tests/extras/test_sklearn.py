@@ -298,19 +298,12 @@ def test_early_stopping_keeps_the_best_epoch(rng):
     classifier = FastNNClassifier(validation_fraction=0.24, **options).fit(X, y)
     losses = classifier.history_["val_loss"]
     assert classifier.n_iter_ == len(losses) == losses.argmin() + 4 < 60
-    _, X_val, _, y_val = train_test_split(X, y, test_size=0.24, stratify=y, random_state=state_after_seed(0))
+    _, X_val, _, y_val = train_test_split(X, y, test_size=0.24, stratify=y, random_state=np.random.RandomState(0))
     assert np.bincount(y_val).tolist() == [6] * 4
     P = classifier.predict_proba(X_val)[np.arange(24), y_val]
     assert -np.log(P).mean() == pytest.approx(losses.min(), rel=1e-5)
     regressor = FastNNRegressor(**options).fit(X, rng.normal(size=100))
     assert regressor.n_iter_ == regressor.history_["val_loss"].argmin() + 4 < 60
-
-
-def state_after_seed(seed):
-    """scikit-learn's generator once `fit` has drawn its seed."""
-    state = np.random.RandomState(seed)
-    state.randint(2**31 - 1)
-    return state
 
 
 def test_partial_fit(blobs):
