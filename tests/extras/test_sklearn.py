@@ -22,16 +22,19 @@ from sklearn.model_selection import GridSearchCV, cross_val_score, train_test_sp
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from sklearn.utils.estimator_checks import check_sample_weight_equivalence_on_dense_data, parametrize_with_checks
+from sklearn.utils import estimator_checks
+from sklearn.utils.estimator_checks import parametrize_with_checks
 from threadpoolctl import threadpool_limits
 
 import fastnn
 from fastnn import backend, nn, optim
 from fastnn.sklearn import FastNNClassifier, FastNNRegressor
 
-ROUNDING = {
-    "check_sample_weight_equivalence_on_dense_data": "asks for a relative error of 1e-7, below float32's rounding; "
-    "in float64 it passes, see the next test"
+ROUNDING = {  # these pass in float64, see test_float64_passes_the_rest
+    "check_sample_weight_equivalence_on_dense_data": "asks for a relative error of 1e-7, below float32's rounding: the "
+    "mean over repeated samples is summed in another order",
+    "check_methods_subset_invariance": "asks for a relative error of 1e-7, below float32's rounding: products of "
+    "few rows are summed in another order than those of many",
 }
 SMALL = {"hidden_layer_sizes": (16,), "epochs": 5, "random_state": 0}
 
@@ -56,14 +59,20 @@ def bits(estimator) -> list[bytes]:
 # scikit-learn's own checks ---------------------------------------------------------------------------------------
 
 
-@parametrize_with_checks([FastNNClassifier(), FastNNRegressor()], expected_failed_checks=lambda _: ROUNDING)
+def expected(estimator):
+    """Checks that need not pass: probabilities are float32, of which the second asks for less."""
+    return ROUNDING if isinstance(estimator, FastNNRegressor) else dict([*ROUNDING.items()][:1])
+
+
+@parametrize_with_checks([FastNNClassifier(), FastNNRegressor()], expected_failed_checks=expected)
 def test_conventions(estimator, check):
     check(estimator)
 
 
 @pytest.mark.parametrize("cls", [FastNNClassifier, FastNNRegressor])
-def test_weights_are_as_good_as_repetition(cls):
-    check_sample_weight_equivalence_on_dense_data(cls.__name__, cls(dtype="float64"))
+@pytest.mark.parametrize("name", ROUNDING)
+def test_float64_passes_the_rest(cls, name):
+    getattr(estimator_checks, name)(cls.__name__, cls(dtype="float64"))
 
 
 def test_parameters_are_kept_as_they_are():
@@ -312,7 +321,8 @@ def test_partial_fit(blobs):
     for _ in range(30):
         assert classifier.partial_fit(X[:40], y[:40], classes=[0, 1, 2, 9]) is classifier
         classifier.partial_fit(X[40:], y[40:], np.ones(50))
-    assert classifier.n_iter_ == len(classifier.loss_curve_) == 60 and len(classifier.history_) == 1
+    assert classifier.n_iter_ == len(classifier.loss_curve_) == 60
+    assert len(classifier.history_) == 1 and "val_loss" not in classifier.history_
     assert classifier.classes_.tolist() == [0, 1, 2, 9] and classifier.predict_proba(X).shape == (90, 4)
     assert classifier.score(X, y) > 0.9
     with pytest.raises(ValueError, match="not among the classes"):
