@@ -292,7 +292,8 @@ def test_threads_do_not_change_each_other(blobs):
 
 def test_history(blobs, capsys):
     X, y = blobs
-    classifier = FastNNClassifier(**SMALL).fit(X, y)
+    numbers = {"epochs": np.int64(5), "batch_size": np.int32(64)}  # as a search may give
+    classifier = FastNNClassifier(**SMALL | numbers).fit(X, y)
     assert classifier.n_iter_ == len(classifier.history_) == len(classifier.loss_curve_) == 5
     assert classifier.loss_curve_ == classifier.history_["loss"].tolist()
     assert "val_loss" not in classifier.history_ and classifier.history_["accuracy"][-1] <= 1
