@@ -158,7 +158,7 @@ class Trainer:
                  clip_value: float | None = None, ema: float | None = None, schedule: str = "epoch",
                  progress: bool | None = None) -> None:
         for name, value in ("batch_size", batch_size), ("accumulate", accumulate):
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
                 raise ValueError(f"Trainer: {name} must be a positive int, but {value!r} came")
         for name, limit in ("clip_norm", clip_norm), ("clip_value", clip_value):
             if limit is not None and not limit > 0:
@@ -185,7 +185,7 @@ class Trainer:
         History has the columns epoch, loss, metrics, val_loss, val_…, lr, seconds, samples_per_second. Training figures
         are gathered while the weights change. The first Ctrl-C ends the batch and raises KeyboardInterrupt after the
         callbacks have saved; the second interrupts at once. FloatingPointError if the loss is not finite."""
-        if isinstance(epochs, bool) or not isinstance(epochs, int) or epochs < 0:
+        if isinstance(epochs, bool) or not isinstance(epochs, (int, np.integer)) or epochs < 0:
             raise ValueError(f"fit: epochs must be an int of at least 0, but {epochs!r} came")
         if seed is not None:
             backend.manual_seed(seed)
