@@ -141,10 +141,11 @@ class Progress(Callback):
     def on_epoch_end(self, trainer: "Trainer") -> None:
         if self.lines:
             logs, names = trainer.logs, [*trainer.running()]
-            training, validation = (in_words({name: logs[prefix + name] for name in names if prefix + name in logs})
-                                    for prefix in ("", "val_"))
-            (self.bar.write if self.bar else print)(f"epoch {logs['epoch']:3}  training {training}  " + f"validation {validation}  " * bool(
-                validation) + f"{logs['samples_per_second']:.0f} samples/s")
+            parts = {"training": {name: logs[name] for name in names},
+                     "validation": {name: logs[f"val_{name}"] for name in names if f"val_{name}" in logs}}
+            text = "  ".join(f"{part} {in_words(figures)}" for part, figures in parts.items() if figures)
+            line = f"epoch {logs['epoch']:3}  {text}  {logs['samples_per_second']:.0f} samples/s"
+            (self.bar.write if self.bar else print)(line)
 
     def on_fit_end(self, trainer: "Trainer") -> None:
         if self.bar is not None:

@@ -37,7 +37,7 @@ def shell(command, folder, until=None, how=signal.SIGINT):
             time.sleep(0.05)
         status = process.wait(600)
         lines = [line.rstrip() for line in Path(output.name).read_text().splitlines()]
-    return status, [*lines[:before], *["^C"] * bool(before or how == signal.SIGINT and status == 130), *lines[before:]]
+    return status, [*lines[:before], *["^C"] * (status == 130), *lines[before:]]
 
 
 def in_the_second_epoch(text):
