@@ -14,7 +14,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.14 p
 	$$p -c '$(NEW_ENOUGH)' 2>/dev/null && echo $$p && break; done)
 
 SOURCES := setup.py $(wildcard fastnn/*.py fastnn/functional/*.py fastnn/nn/*.py fastnn/optim/*.py fastnn/*.pyx fastnn/*.pxd fastnn/_kernels/*.pyx fastnn/_kernels/*.pxd fastnn/_kernels/*.h)
-BENCHES := conv matmul pooling normalization activation elementwise softmax dropout optimizer image steps epoch folder
+BENCHES := conv matmul pooling normalization activation elementwise softmax dropout optimizer image steps epoch folder training
 
 .PHONY: help demo test parity extras lectures bench bench-report lint wheel clean
 .DEFAULT_GOAL := help
