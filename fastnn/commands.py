@@ -123,7 +123,7 @@ def train(arguments: argparse.Namespace) -> None:
         log = CSVLogger(folder / "log.csv") if arguments.log == "csv" else JSONLinesLogger(folder / "log.jsonl")
         callbacks += [log, Checkpoint(folder / CHECKPOINTS, every_steps=arguments.checkpoint_steps)]
     if arguments.tensorboard:
-        callbacks.append(TensorBoard(arguments.tensorboard))
+        callbacks.append(TensorBoard(arguments.tensorboard, images=16 * (len(shape) == 3)))
     if arguments.report:
         callbacks.append(Report(folder / "report.html", classes=setup.predictor.classes))
     try:
