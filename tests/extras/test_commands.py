@@ -44,7 +44,7 @@ def test_a_search_goes_on_where_it_stopped(capsys, tmp_path):
 
 
 def test_two_processes_find_what_one_finds(capsys, tmp_path):
-    common = (*SEARCH, "--space", "lr=log:1e-4:1e-1", "--space", "optimizer=adam,adamw", "--stages", "4x1", "--threads", 2)
+    common = (*SEARCH, "--space", "lr=log:1e-4:1e-1", "--space", "optimizer=adam,adamw", "--stages", "4x1")
     one, two = (run(capsys, *common, "--processes", n, "--storage", tmp_path / f"{n}.db") for n in (1, 2))
     assert one == two
 
