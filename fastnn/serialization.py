@@ -51,7 +51,7 @@ def save(obj: Any, path: Path) -> None:
     text += b" " * (-len(text) % 8)
     if len(text) > LIMIT:
         raise ValueError(f"save: all but the tensors takes {len(text)} bytes, and {LIMIT} are allowed: take tensors")
-    with replacing(path) as file:  # safetensors' own writers copy all first, or rename a file that is not synchronized
+    with replacing(path) as file:  # safetensors' writers take three times as long, or rename a file not synchronized
         file.write(len(text).to_bytes(8, "little") + text)
         for a in arrays.values():
             file.write(layout.contiguous(a).data)
@@ -119,9 +119,8 @@ def _create(start: str) -> BinaryIO:
 def load(path: Path, map_location: Any = None, weights_only: bool = True) -> Any:
     """What `save` wrote to the file `path`; of a safetensors file of other origin a flat dict of its tensors.
 
-    Reading a file executes nothing, whoever made it, also if not `weights_only`, and takes no memory for tensors that
-    are not in it. `map_location` can only be the CPU. Raises OSError if the file cannot be read, CheckpointError (a
-    ValueError) that names the defect if it is truncated, corrupt, or no safetensors file of NumPy's dtypes."""
+    Executes nothing, whoever made the file, also if not `weights_only`. `map_location` can only be the CPU. Raises
+    OSError if it cannot be read, CheckpointError that names the defect if it is no whole file of NumPy's dtypes."""
     from safetensors import SafetensorError, safe_open
 
     device(map_location or "cpu")
