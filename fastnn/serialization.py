@@ -26,6 +26,7 @@ RESERVED = "__metadata__"  # the one name that a safetensors file does not leave
 LIMIT = 100_000_000  # bytes of a header, by the format
 NAMES = {"float64": "F64", "float32": "F32", "float16": "F16", "complex64": "C64", "bool": "BOOL", "int64": "I64",
          "int32": "I32", "int16": "I16", "int8": "I8", "uint64": "U64", "uint32": "U32", "uint16": "U16", "uint8": "U8"}
+DTYPES = {name: np.dtype(dtype) for dtype, name in NAMES.items()}
 
 
 def save(obj: Any, path: Path) -> None:
@@ -128,12 +129,13 @@ def load(path: Path, map_location: Any = None, weights_only: bool = True) -> Any
     if os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path)):
         raise CheckpointError(f"load: {path} is a device, pipe or socket, but a file is needed")
     try:
-        with open(path, "rb") as file, safe_open(path, "np") as content:  # open's errors name the file
-            header = json.loads(file.read(int.from_bytes(file.read(8), "little")), object_pairs_hook=_unique)
-            if more := [name for name, entry in header.items() if name != RESERVED and len(entry) > 3]:
-                raise ValueError(f"tensor {more[0]!r:.80} has more than dtype, shape and data_offsets")
-            tensors = {name: _tensor(content, name) for name in content.keys()}  # noqa: SIM118
-            structure = (content.metadata() or {}).get("fastnn")
+        with open(path, "rb") as file, safe_open(path, "np"):  # checks header and size; open's errors name the file
+            if not os.path.samestat(os.fstat(file.fileno()), os.stat(path)):
+                return load(path)  # another file took its place meanwhile
+            length = int.from_bytes(file.read(8), "little")
+            header = json.loads(file.read(length), object_pairs_hook=_unique)
+            structure = header.pop(RESERVED, {}).get("fastnn")
+            tensors = {name: _tensor(file, 8 + length, name, entry) for name, entry in header.items()}
         if structure is None:
             return tensors
         whole = json.loads(structure, object_pairs_hook=_unique)
@@ -147,13 +149,18 @@ def load(path: Path, map_location: Any = None, weights_only: bool = True) -> Any
         raise CheckpointError(f"load: {path} is corrupt, or no safetensors file: {error!s:.300}") from error
 
 
-def _tensor(content: Any, name: str) -> Tensor:
-    if (kind := content.get_slice(name).get_dtype()) not in NAMES.values():
-        raise ValueError(f"tensor {name!r:.80} has dtype {kind}, which is none of NumPy's")
-    a = content.get_tensor(name)
-    if kind == "BOOL" and a.view(np.uint8).max(initial=0) > 1:
-        raise ValueError(f"tensor {name!r:.80} has bools that are not 0 or 1")
-    return Tensor(a).clone()
+def _tensor(file: BinaryIO, start: int, name: str, entry: Any) -> Tensor:
+    """The tensor that an entry of the header places behind byte `start`. safetensors has checked the entry, but its
+    get_tensor maps the file to memory: a file that gets shorter would end the process."""
+    match entry:
+        case {"dtype": str(kind), "shape": shape, "data_offsets": [begin, _], **rest} if (
+                kind in DTYPES and not rest and math.prod(n or 1 for n in shape) < 2**60):  # NumPy's limit
+            a = layout.empty(shape, DTYPES[kind])
+            file.seek(start + begin)
+            if file.readinto(a) != a.nbytes or (kind == "BOOL" and a.view(np.uint8).max(initial=0) > 1):  # type: ignore
+                raise ValueError(f"tensor {name!r:.80} was cut off while it was read, or has bools other than 0 and 1")
+            return Tensor(a)
+    raise ValueError(f"tensor {name!r:.80} needs NumPy's dtype, shape and place, but has {reprlib.repr(entry)}")
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
