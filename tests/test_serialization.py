@@ -452,7 +452,7 @@ def test_changed_while_it_is_opened(path, monkeypatch, change):
     if change == "replaced":
         same(fastnn.load(path), {"b": (fastnn.ones(3), 2)})
     else:
-        with pytest.raises(CheckpointError, match="corrupt, .*tensor 'a' was cut off while it was read"):
+        with pytest.raises(CheckpointError, match=r"corrupt, .*tensor 'a' was cut off while it was read"):
             fastnn.load(path)
 
 
