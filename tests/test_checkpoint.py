@@ -8,6 +8,7 @@ import resource
 import signal
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -65,8 +66,8 @@ def test_saves_at_the_same_time(tmp_path):
 
 
 def test_living_files_are_not_swept(tmp_path):
-    path, file = serialization._create(f"{tmp_path}/.a")
-    with file:
+    with serialization._create(f"{tmp_path}/.a") as file:
+        path = file.name
         fastnn.save({}, tmp_path / "a")
         assert os.path.exists(path)
         serialization.sweep(str(tmp_path), "*")
@@ -255,6 +256,26 @@ def test_the_best_is_remembered(tmp_path):
         figures = Figures("val_loss", [0.3, 0.1, 0.5, 0.2])
         Trainer(progress=False).fit(nn.Linear(4, 3), (x, y), epochs=epochs, callbacks=[figures, Checkpoint(tmp_path)],
                                     resume=tmp_path if epochs > 2 else None)  # fmt: skip
+    assert load_checkpoint(tmp_path / "best.safetensors")["position"]["epoch"] == 2
+
+
+def test_killed_between_the_best_and_the_newest(tmp_path, monkeypatch):
+    """The best one is written first: a fit that goes on from the older one finds it once more."""
+    x, y = np.ones((8, 4), np.float32), np.arange(8) % 3
+    replace, done = os.replace, []
+
+    def fail(*paths):
+        done.append(paths)
+        if len(done) == 4:  # two an epoch
+            raise OSError(errno.ENOSPC, "full")
+        replace(*paths)
+
+    monkeypatch.setattr(os, "replace", fail)
+    for resume in None, tmp_path:
+        with nullcontext() if resume else pytest.raises(OSError, match="full"):
+            callbacks = [Figures("val_loss", [0.3, 0.1, 0.5]), Checkpoint(tmp_path)]
+            Trainer(progress=False).fit(nn.Linear(4, 3), (x, y), epochs=3, resume=resume, callbacks=callbacks)
+    assert places(tmp_path)[-1] == (3, 3)
     assert load_checkpoint(tmp_path / "best.safetensors")["position"]["epoch"] == 2
 
 
