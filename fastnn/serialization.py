@@ -4,16 +4,18 @@ A tensor is stored C-contiguous under the path to it, joined by dots, so that a 
 safetensors file with PyTorch's keys. The metadata entry "fastnn" is JSON in which None, bools, ints, finite floats and
 strings stand for themselves and all else is an object of one key: {"tensor": name}, {"dict": [[key, value], …]},
 {"list": […]}, {"tuple": […]} or {"float": "nan"}."""
-import contextlib
 import glob
 import json
 import math
 import os
 import reprlib
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Any, BinaryIO
 
 import numpy as np
+from safetensors import SafetensorError, safe_open
 
 from fastnn import layout
 from fastnn.device import device
@@ -25,7 +27,6 @@ RESERVED = "__metadata__"  # the one name that a safetensors file does not leave
 LIMIT = 100_000_000  # bytes of a header, by the format
 NAMES = {"float64": "F64", "float32": "F32", "float16": "F16", "complex64": "C64", "bool": "BOOL", "int64": "I64",
          "int32": "I32", "int16": "I16", "int8": "I8", "uint64": "U64", "uint32": "U32", "uint16": "U16", "uint8": "U8"}
-DTYPES = {name: np.dtype(dtype) for dtype, name in NAMES.items()}
 
 
 def save(obj: Any, path: Path) -> None:
@@ -44,28 +45,50 @@ def save(obj: Any, path: Path) -> None:
     except RecursionError:
         raise ValueError("save: the object contains itself or is nested too deeply") from None
     arrays = dict(sorted(arrays.items(), key=lambda item: -item[1].itemsize))  # so that all are aligned in the file
-    header = _header(arrays, structure)
+    header: dict[str, Any] = {RESERVED: {"fastnn": structure}}
+    end = 0
+    for name, a in arrays.items():
+        header[name] = {"dtype": NAMES[a.dtype.name], "shape": a.shape, "data_offsets": [end, end := end + a.nbytes]}
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    if len(text) > LIMIT:
+        raise ValueError(f"save: all but the tensors takes {len(text)} bytes, and {LIMIT} are allowed: take tensors")
+    with replacing(path) as file:  # safetensors' own writers copy all first, or rename a file that is not synchronized
+        file.write(len(text).to_bytes(8, "little") + text)
+        for a in arrays.values():
+            file.write(layout.contiguous(a).data)
+
+
+def write_file(path: Path, data: bytes) -> None:
+    """Put `data` in place of the file `path`, as `replacing` does."""
+    with replacing(path) as file:
+        file.write(data)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """A new file that takes the place of `path` when the block ends: whoever looks, also after a failure at any point,
+    finds the old one or the new one whole."""
     target = os.path.realpath(os.fsdecode(path))  # a link stays, and the file behind it is replaced
-    _check_kind("save", target)
+    if os.path.exists(target) and not os.path.isfile(target):
+        raise ValueError(f"{target} is a device, pipe or socket, or a folder, but a file is to be replaced")
     folder, name = os.path.split(target)
     sweep(folder, glob.escape(f"{name:.64}"))
-    temporary, file = _create(f"{folder}/.{name:.64}")
+    file = _create(f"{folder}/.{name:.64}")
     try:
         with file:
-            file.write(header)
-            for a in arrays.values():
-                file.write(layout.contiguous(a).data)  # one at a time: there is no copy of all
+            yield file
             file.flush()
             os.fsync(file.fileno())
-            os.replace(temporary, target)  # locked until then
+            os.replace(file.name, target)  # locked until then
         entries = os.open(folder, os.O_RDONLY)
         try:
             os.fsync(entries)  # only now the new name survives a failure of the power
         finally:
             os.close(entries)
     except BaseException as error:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
+        with suppress(OSError):
+            os.unlink(file.name)
         if isinstance(error, OSError) and error.errno and error.filename is None:
             error.filename = target  # a full disk does not say which
         raise
@@ -75,11 +98,24 @@ def sweep(folder: str, names: str) -> None:
     """Remove the temporary files that killed processes left in `folder` when they saved files whose names match the
     glob pattern `names`. Those of living processes are locked, and stay."""
     for path in glob.glob(f"{glob.escape(folder)}/.{names}.{'[0-9a-f]' * 12}.tmp"):
-        with contextlib.suppress(ImportError, OSError), open(path, "rb") as file:
+        with suppress(ImportError, OSError), open(path, "rb") as file:
             from fcntl import LOCK_EX, LOCK_NB, flock
 
             flock(file, LOCK_EX | LOCK_NB)
             os.unlink(path)
+
+
+def _create(start: str) -> BinaryIO:
+    """A new file whose path begins with `start`, locked so that no other process sweeps it."""
+    while True:
+        file = open(f"{start}.{secrets.token_hex(6)}.tmp", "xb", 1 << 20)  # noqa: SIM115  # with usual permissions
+        with suppress(ImportError, OSError):  # where files cannot be locked, they are not swept either
+            from fcntl import LOCK_EX, flock
+
+            flock(file, LOCK_EX)
+        if os.path.exists(file.name):
+            return file
+        file.close()  # it was swept before it was locked
 
 
 def load(path: Path, map_location: Any = None, weights_only: bool = True) -> Any:
@@ -90,101 +126,42 @@ def load(path: Path, map_location: Any = None, weights_only: bool = True) -> Any
     ValueError) that names the defect if it is truncated, corrupt, or no safetensors file of NumPy's dtypes."""
     device(map_location or "cpu")
     path = os.fsdecode(path)
-    _check_kind("load", path)
-    with open(path, "rb") as file:
-        try:
-            return _read(file, os.fstat(file.fileno()).st_size - 8)
-        except (ValueError, RecursionError) as error:
-            raise CheckpointError(f"load: {path} is corrupt, or no safetensors file: {error}") from error
-
-
-def _check_kind(name: str, path: str) -> None:
-    if os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path):
-        raise CheckpointError(f"{name}: {path} is a device, pipe or socket, but a file is needed")
-
-
-def _create(start: str) -> tuple[str, BinaryIO]:
-    """A new temporary file, locked so that no other process sweeps it: its path, which begins with `start`, and it."""
-    path = f"{start}.{secrets.token_hex(6)}.tmp"
-    file = open(path, "xb", 1 << 20)  # noqa: SIM115  # has a new file's permissions
-    with contextlib.suppress(ImportError, OSError):  # where files cannot be locked, they are not swept either
-        from fcntl import LOCK_EX, flock
-
-        flock(file, LOCK_EX)
-    if os.path.exists(path):
-        return path, file
-    file.close()
-    return _create(start)  # it was swept before it was locked
-
-
-def _header(arrays: dict[str, np.ndarray], structure: str) -> bytes:
-    """What stands before the bytes of `arrays` in the file: the header's length and the header."""
-    entries: dict[str, Any] = {RESERVED: {"fastnn": structure}}
-    end = 0
-    for name, a in arrays.items():
-        entries[name] = {"dtype": NAMES[a.dtype.name], "shape": a.shape, "data_offsets": [end, end := end + a.nbytes]}
-    text = json.dumps(entries, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
-    if len(text) > LIMIT:
-        raise ValueError(f"save: all but the tensors takes {len(text)} bytes, and {LIMIT} are allowed: take tensors")
-    return len(text).to_bytes(8, "little") + text
-
-
-def _read(file: BinaryIO, size: int) -> Any:
-    """The value in `file`, which has `size` bytes after the first 8. No more memory is taken than there are bytes."""
-    length = int.from_bytes(file.read(8), "little")
-    if length > min(size, LIMIT):
-        raise ValueError(f"its header should have {length} bytes, but {max(size, 0)} are there, {LIMIT} allowed")
-    header, size, position = _parse(file.read(length).decode(), "header"), size - length, 0
-    metadata = header.pop(RESERVED, {})
-    if not isinstance(metadata, dict) or not all(isinstance(text, str) for text in metadata.values()):
-        raise ValueError(f"its metadata is no table of texts, but {reprlib.repr(metadata)}")
-    tensors: dict[str, Tensor] = {}
-    for begin, end, name, dtype, shape in sorted(_entry(*item) for item in header.items()):
-        if begin != position or end > size:
-            raise ValueError(f"bytes {begin} to {end} of tensor {name!r:.80}: {position} to {size}, the end, are left")
-        a, position = layout.empty(shape, dtype), end
-        if file.readinto(a) != a.nbytes or (dtype.kind == "b" and a.view(np.uint8).max(initial=0) > 1):  # type: ignore
-            raise ValueError(f"tensor {name!r:.80} was cut off while it was read, or its bools are not all 0 or 1")
-        tensors[name] = Tensor(a)
-    if position < size:
-        raise ValueError(f"its last {size - position} bytes belong to no tensor")
-    if "fastnn" not in metadata:
-        return tensors
-    match _parse(metadata["fastnn"], "structure"):
-        case {"version": 1, "root": root, **rest} if not rest:
-            value = _decode(root, tensors)
-            if not tensors:
-                return value
-            raise ValueError(f"its structure has no place for tensor {next(iter(tensors))!r:.80}")
-    raise ValueError("its structure is not of version 1, the only one that this fastnn knows")
-
-
-def _entry(name: str, entry: Any) -> tuple[int, int, str, np.dtype, tuple[int, ...]]:
-    """First byte, end, name, dtype and shape of the tensor that an entry of the header describes."""
-    match entry:
-        case {"dtype": str(kind), "shape": [*shape], "data_offsets": [begin, end], **rest} if (
-                kind in DTYPES and not rest and all(type(n) is int and n >= 0 for n in (*shape, begin, end))
-                and len(shape) <= 64 and math.prod(n or 1 for n in shape) < 2**60  # NumPy's limits
-                and math.prod(shape) * DTYPES[kind].itemsize == end - begin):
-            return begin, end, name, DTYPES[kind], tuple(shape)
-    raise ValueError(f"tensor {name!r:.80} needs NumPy's dtype, sizes and as many bytes, but has {reprlib.repr(entry)}")
-
-
-def _parse(text: str, what: str) -> dict[str, Any]:
-    """The JSON object `text`, in which no key may be there twice."""
-
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        if len(result := dict(pairs)) < len(pairs):
-            raise ValueError(f"a key is there twice in {reprlib.repr([key for key, _ in pairs])}")
-        return result
-
+    if os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path)):
+        raise CheckpointError(f"load: {path} is a device, pipe or socket, but a file is needed")
     try:
-        if text.startswith("{"):
-            return json.loads(text, object_pairs_hook=unique, parse_constant=int)  # int refuses NaN
-        raise ValueError(f"it begins with {text[:9]!r}")
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"its {what} is no good JSON: {error}") from None
+        with open(path, "rb") as file, safe_open(path, "np") as content:  # open's errors name the file
+            header = json.loads(file.read(int.from_bytes(file.read(8), "little")), object_pairs_hook=_unique)
+            header.pop(RESERVED, None)
+            tensors = {name: _tensor(content, name, entry) for name, entry in header.items()}
+            structure = (content.metadata() or {}).get("fastnn")
+        if structure is None:
+            return tensors
+        whole = json.loads(structure, object_pairs_hook=_unique)
+        if not isinstance(whole, dict) or whole.keys() != {"version", "root"} or whole["version"] != 1:
+            raise ValueError("its structure is not of version 1, the only one that this fastnn knows")
+        value = _decode(whole["root"], tensors)
+        if tensors:
+            raise ValueError(f"its structure has no place for tensor {next(iter(tensors))!r:.80}")
+        return value
+    except (SafetensorError, ValueError, RecursionError) as error:
+        raise CheckpointError(f"load: {path} is corrupt, or no safetensors file: {error!s:.300}") from error
+
+
+def _tensor(content: safe_open, name: str, entry: Any) -> Tensor:
+    """The tensor that an entry of the header describes, after checks for what safetensors lets pass."""
+    if not isinstance(entry, dict) or len(entry) > 3 or entry.get("dtype") not in NAMES.values():
+        raise ValueError(f"tensor {name!r:.80} needs NumPy's dtype, shape and place, but has {reprlib.repr(entry)}")
+    a = content.get_tensor(name)
+    if a.dtype == bool and a.view(np.uint8).max(initial=0) > 1:
+        raise ValueError(f"tensor {name!r:.80} has bools that are not 0 or 1")
+    return Tensor(a).clone()
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON, in which no key may be there twice: most readers, safetensors' too, let that pass."""
+    if len(result := dict(pairs)) < len(pairs):
+        raise ValueError(f"a key is there twice in {reprlib.repr([key for key, _ in pairs])}")
+    return result
 
 
 def _encode(value: Any, path: tuple, arrays: dict[str, np.ndarray]) -> Any:
@@ -193,29 +170,22 @@ def _encode(value: Any, path: tuple, arrays: dict[str, np.ndarray]) -> Any:
         return value
     if isinstance(value, float):
         return float(value) if math.isfinite(value) else {"float": repr(float(value))}
-    if isinstance(value, Tensor):
-        if value.array.dtype.name not in NAMES:
-            raise TypeError(f"save: {_place(path)} has dtype {value.array.dtype}; there are {', '.join(NAMES)}")
+    if isinstance(value, Tensor) and value.array.dtype.name in NAMES:
         name = ".".join(map(str, path)).encode(errors="replace").decode() or "tensor"
         while name in arrays or name == RESERVED:  # {"a": {"b": x}, "a.b": y}
             name += "~"
         arrays[name] = value.array
         return {"tensor": name}
+    place = "obj" + "".join(f"[{key!r}]" for key in path)
     if isinstance(value, dict):
-        for key in value:
-            if not _is_key(key):
-                raise TypeError(f"save: a key of {_place(path)} is a {type(key).__name__}, not None, a str, a float or "
-                                "an int below 2**60")
+        if wrong := [type(key).__name__ for key in value if not _is_key(key)]:
+            raise TypeError(f"save: a key of {place} is a {wrong[0]}, not None, a str, a float or an int below 2**60")
         return {"dict": [[_encode(k, path, arrays), _encode(v, (*path, k), arrays)] for k, v in value.items()]}
     if isinstance(value, (list, tuple)):
-        kind = "list" if isinstance(value, list) else "tuple"
-        return {kind: [_encode(v, (*path, i), arrays) for i, v in enumerate(value)]}
-    raise TypeError(f"save: {_place(path)} is a {type(value).__name__}; only tensors, dicts, lists, tuples, None, "
-                    "bools, ints, floats and strings can be saved")
-
-
-def _place(path: tuple) -> str:
-    return "obj" + "".join(f"[{key!r}]" for key in path)
+        nodes = [_encode(v, (*path, i), arrays) for i, v in enumerate(value)]
+        return {"list": nodes} if isinstance(value, list) else {"tuple": nodes}
+    raise TypeError(f"save: {place} is a {type(value).__name__} {getattr(value, 'dtype', '')}; only dicts, lists, "
+                    f"tuples, None, bools, ints, floats, strings and tensors of {', '.join(NAMES)} can be saved")
 
 
 def _is_key(key: Any) -> bool:

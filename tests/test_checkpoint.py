@@ -65,8 +65,8 @@ def test_saves_at_the_same_time(tmp_path):
 
 
 def test_living_files_are_not_swept(tmp_path):
-    path, file = serialization._create(f"{tmp_path}/.a")
-    with file:
+    with serialization._create(f"{tmp_path}/.a") as file:
+        path = file.name
         fastnn.save({}, tmp_path / "a")
         assert os.path.exists(path)
         serialization.sweep(str(tmp_path), "*")
