@@ -15,7 +15,6 @@ from contextlib import contextmanager, suppress
 from typing import Any, BinaryIO
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
 
 from fastnn import layout
 from fastnn.device import device
@@ -30,8 +29,7 @@ NAMES = {"float64": "F64", "float32": "F32", "float16": "F16", "complex64": "C64
 
 
 def save(obj: Any, path: Path) -> None:
-    """Write `obj` to the file `path`, wholly or not at all: a failure at any point, also of the power, leaves an older
-    file as it was. What a killed process left behind, `.NAME.….tmp`, the next save to `path` removes.
+    """Write `obj` to the file `path`, wholly or not at all, see `replacing`.
 
     `obj`: dicts, lists and tuples, nested, of tensors, None, bools, ints, floats and strings; keys may be all of these
     but tensors. Raises TypeError, saying where, for other things, ValueError if it holds itself or `path` is no file.
@@ -60,15 +58,15 @@ def save(obj: Any, path: Path) -> None:
 
 
 def write_file(path: Path, data: bytes) -> None:
-    """Put `data` in place of the file `path`, as `replacing` does."""
+    """Put `data` in place of the file `path`, wholly or not at all, see `replacing`."""
     with replacing(path) as file:
         file.write(data)
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
-    """A new file that takes the place of `path` when the block ends: whoever looks, also after a failure at any point,
-    finds the old one or the new one whole."""
+    """A new file that takes the place of `path` when the block ends: a failure at any point, also of the power, leaves
+    the old one as it was. What a killed process leaves, `.NAME.….tmp`, is removed when `path` is written again."""
     target = os.path.realpath(os.fsdecode(path))  # a link stays, and the file behind it is replaced
     if os.path.exists(target) and not os.path.isfile(target):
         raise ValueError(f"{target} is a device, pipe or socket, or a folder, but a file is to be replaced")
@@ -124,6 +122,8 @@ def load(path: Path, map_location: Any = None, weights_only: bool = True) -> Any
     Reading a file executes nothing, whoever made it, also if not `weights_only`, and takes no memory for tensors that
     are not in it. `map_location` can only be the CPU. Raises OSError if the file cannot be read, CheckpointError (a
     ValueError) that names the defect if it is truncated, corrupt, or no safetensors file of NumPy's dtypes."""
+    from safetensors import SafetensorError, safe_open
+
     device(map_location or "cpu")
     path = os.fsdecode(path)
     if os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path)):
@@ -147,7 +147,7 @@ def load(path: Path, map_location: Any = None, weights_only: bool = True) -> Any
         raise CheckpointError(f"load: {path} is corrupt, or no safetensors file: {error!s:.300}") from error
 
 
-def _tensor(content: safe_open, name: str, entry: Any) -> Tensor:
+def _tensor(content: Any, name: str, entry: Any) -> Tensor:
     """The tensor that an entry of the header describes, after checks for what safetensors lets pass."""
     if not isinstance(entry, dict) or len(entry) > 3 or entry.get("dtype") not in NAMES.values():
         raise ValueError(f"tensor {name!r:.80} needs NumPy's dtype, shape and place, but has {reprlib.repr(entry)}")

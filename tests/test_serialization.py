@@ -18,7 +18,7 @@ import safetensors.numpy
 from hypothesis import strategies as st
 
 import fastnn
-from fastnn import nn, optim
+from fastnn import layout, nn, optim
 from fastnn.errors import CheckpointError
 from fastnn.tensor import Tensor
 
@@ -310,22 +310,34 @@ DEFECTS = {
     "longer": (file_of({"a": entry()}, bytes(9)), "file not fully covered"),
     "long name": (file_of({"a" * 10**6: entry(begin=4, end=12)}, bytes(12)), "invalid offset for tensor `a{99}"),
     "gap": (file_of({"a": entry(begin=4, end=12)}, bytes(12)), "invalid offset for tensor `a`"),
-    "far away": (file_of({"a": entry(begin=2**64, end=2**64 + 8)}, bytes(8)), "floating point `1.8446744073709552e.19`, expected usize"),
+    "far away": (file_of({"a": entry(begin=2**64, end=2**64 + 8)}, bytes(8)), "invalid type: floating point"),
     "overlap": (file_of({"a": entry(), "b": entry(begin=4, end=12)}, bytes(12)), "invalid offset for tensor `b`"),
-    "same bytes": (file_of({"a": entry(), "b": entry()}, bytes(8)), "invalid offset for tensor `b`"),
+    "same bytes": (file_of({"a": entry(), "b": entry()}, bytes(8)), "invalid offset for tensor `[ab]`"),
     "bools": (file_of({"a": entry("BOOL", [2], 0, 2)}, b"\1\2"), "tensor 'a' has bools that are not 0 or 1"),
     **{f"entry {i}": (file_of({"a": value}, bytes(8)), defect) for i, (value, defect) in enumerate([
-        (None, "invalid type: null"), (3, "invalid type: integer `3`"), ([], "invalid length 0"),
-        (["F32", [2], [0, 8]], r"tensor 'a' needs NumPy's dtype, .* but has \['F32'"), ({}, "missing field `dtype`"),
-        (entry("F31"), "unknown variant `F31`"), (entry("BF16", [4]), "tensor 'a' needs NumPy's dtype, .*'BF16'"),
-        (entry({"F32": None}), "tensor 'a' needs NumPy's dtype"), ({**entry(), "dtype": []}, "invalid type: sequence"),
-        ({**entry(), "more": 1}, "tensor 'a' needs .*'more': 1"), (entry(shape=[3]), "invalid shape, data type, or off"),
-        (entry(shape=[-2]), "invalid value: integer `-2`"), (entry(shape=[-1, -2]), "invalid value: integer `-1`"),
-        (entry(shape=[2.0]), "floating point `2.0`, expected usize"), (entry(shape=["2"]), 'string "2", expected usize'),
-        (entry(shape=[True, 2]), "boolean `true`, expected usize"), (entry(shape=[2**32, 2**32]), "overflow computing"),
-        (entry(shape=[2**62] * 2), "overflow computing"), (entry(shape=[10**4000] * 9), "number out of range"),
-        (entry(shape=[0, 2**62, 2**62], end=0), "file not fully covered"), (entry(shape=[1] * 64 + [2]), "64, found 65"),
-        ({**entry(), "shape": 2}, "integer `2`, expected a sequence"), (entry(begin=8, end=0), "invalid offset for tensor"),
+        (None, "invalid type: null"),
+        (3, "invalid type: integer `3`"),
+        ([], "invalid length 0"),
+        (["F32", [2], [0, 8]], r"tensor 'a' needs NumPy's dtype, .* but has \['F32'"),
+        ({}, "missing field `dtype`"),
+        (entry("F31"), "unknown variant `F31`"),
+        (entry("BF16", [4]), "tensor 'a' needs NumPy's dtype, .*'BF16'"),
+        (entry({"F32": None}), "tensor 'a' needs NumPy's dtype"),
+        ({**entry(), "dtype": []}, "invalid type: sequence"),
+        ({**entry(), "more": 1}, "tensor 'a' needs .*'more': 1"),
+        (entry(shape=[3]), "invalid shape, data type, or offset"),
+        (entry(shape=[-2]), "invalid value: integer `-2`"),
+        (entry(shape=[-1, -2]), "invalid value: integer `-1`"),
+        (entry(shape=[2.0]), "floating point `2.0`, expected usize"),
+        (entry(shape=["2"]), 'string "2", expected usize'),
+        (entry(shape=[True, 2]), "boolean `true`, expected usize"),
+        (entry(shape=[2**32, 2**32]), "overflow computing buffer size"),
+        (entry(shape=[2**62] * 2), "overflow computing buffer size"),
+        (entry(shape=[10**4000] * 9), "number out of range"),
+        (entry(shape=[0, 2**62, 2**62], end=0), "file not fully covered"),
+        (entry(shape=[1] * 64 + [2]), "64, found 65"),
+        ({**entry(), "shape": 2}, "integer `2`, expected a sequence"),
+        (entry(begin=8, end=0), "invalid offset for tensor"),
         (entry(begin=-8, end=0), "integer `-8`, expected usize"),
         ({**entry(), "data_offsets": [0, 8, 8]}, "invalid length 3, expected 2 elements"),
         ({**entry(), "data_offsets": [False, 8]}, "boolean `false`, expected usize"),
@@ -336,7 +348,7 @@ DEFECTS = {
                                 r"a key is there twice in \['version', 'root', 'root'\]"),
     "later version": (structured(1, version=2), "not of version 1, the only one"),
     "no version": (file_of({"__metadata__": {"fastnn": '{"root": 1}'}}), "not of version 1"),
-    "surrogates": (file_of({"__metadata__": {"fastnn": '"\ud800"'}}), "invalid JSON in header: unexpected end of hex escape"),
+    "surrogates": (file_of({"__metadata__": {"fastnn": '"\ud800"'}}), "invalid JSON in header: .* hex escape"),
     "missing tensor": (structured({"tensor": "b"}), "part without meaning, or .*: {'tensor': 'b'}"),
     "tensor twice": (structured({"list": [{"tensor": "a"}] * 2}, {"a": entry()}, bytes(8)), "tensor twice"),
     "tensor as key": (structured({"dict": [[{"tensor": "a"}, 1]]}, {"a": entry()}, bytes(8)), "part without meaning"),
@@ -403,6 +415,23 @@ def test_a_hostile_file_takes_no_memory(path):
         finally:
             tracemalloc.stop()
         assert fastnn.memory.stats()["peak"] <= before + 1000
+
+
+@pytest.mark.skipif(layout.Block is None, reason="the pool is not compiled")
+def test_memory_of_reading(path):
+    """Each tensor is copied once to memory of its own: not all at once, and not into the file's memory."""
+    names = [str(i) for i in range(8)]
+    fastnn.save({name: fastnn.ones(250_000) for name in names}, path)
+    before = fastnn.memory.stats()["allocated"]
+    fastnn.memory.reset_peak()
+    tracemalloc.start()
+    try:
+        loaded = fastnn.load(path)
+        assert tracemalloc.get_traced_memory()[1] < 2_500_000  # one tensor, as safetensors gives it, and the next one
+    finally:
+        tracemalloc.stop()
+    assert all(type(loaded[name].array.base) is layout.Block for name in names)
+    assert 8_000_000 <= fastnn.memory.stats()["peak"] - before < 8_100_000
 
 
 TOKEN = re.compile(rb'-?\d+|\\?"[^"\\]*\\?"|[][{},:]|true|null')

@@ -62,11 +62,10 @@ class Checkpoint(Monitor):
             self.save(trainer)
 
     def on_epoch_end(self, trainer: "Trainer") -> None:
-        better = self.keep_best and self.improved(trainer)
+        if self.keep_best and self.improved(trainer):  # first, as the other one knows of it
+            save(trainer.state_dict(), os.path.join(self.folder, BEST))
         if (self.every and trainer.epoch % self.every == 0) or trainer.epoch == trainer.epochs or trainer.stop:
             self.save(trainer)
-        if better:
-            save(trainer.state_dict(), os.path.join(self.folder, BEST))
 
     def on_fit_end(self, trainer: "Trainer") -> None:
         if trainer.interrupted and trainer.error is None:  # in between two batches

@@ -1,38 +1,17 @@
 """What a run leaves behind as it goes on: tables of its figures for other programs, and TensorBoard's event files."""
-import contextlib
 import csv
 import io
 import json
 import os
-import secrets
 import time
 from typing import Any
 
 import numpy as np
 
 from fastnn.errors import require
+from fastnn.serialization import Path, write_file
 from fastnn.train.callback import Callback
 from fastnn.train.plots import as_images, tile
-
-Path = str | os.PathLike[str]
-
-
-def write_file(path: Path, data: bytes) -> None:
-    """Put `data` in place of the file `path`: whoever looks finds the old or the new one whole, whatever fails."""
-    target = os.path.realpath(os.fsdecode(path))  # a link stays, and the file behind it is replaced
-    if os.path.exists(target) and not os.path.isfile(target):
-        raise ValueError(f"{target} is a folder, device, pipe or socket, and no file to be replaced")
-    temporary = "{}/.{:.64}.{}.tmp".format(*os.path.split(target), secrets.token_hex(6))  # has a new file's permissions
-    try:
-        with open(temporary, "xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, target)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
-        raise
 
 
 class CSVLogger(Callback):
