@@ -13,6 +13,7 @@ from fastnn.errors import ShapeError, require
 from fastnn.nn.parameter import evaluation
 from fastnn.tensor import Tensor, as_tensor
 
+COURSE = "epoch", "seconds", "samples_per_second"  # figures that tell nothing of how well it went
 SHOWN = 30  # classes: a matrix of more has no names and no numbers
 
 
@@ -60,8 +61,7 @@ def tile(images: np.ndarray, columns: int = 8) -> np.ndarray:
 
 def plot_curves(history: Any) -> Any:
     """The figures of a fit over its epochs, a panel each: loss, metrics, rate; of training and of validation."""
-    names = [name for name in history.columns if history[name].ndim == 1
-             and not name.startswith("val_") and name not in ("epoch", "seconds", "samples_per_second")]
+    names = [name for name in history.columns if history[name].ndim == 1 and name not in COURSE and name[:4] != "val_"]
     if not names:
         raise ValueError("plot_curves: the history has no epochs")
     figure, axes = figure_of(len(names), 3, 4, 3)

@@ -22,7 +22,7 @@ from fastnn.functional import softmax
 from fastnn.serialization import Path, write_file
 from fastnn.tensor import Tensor, as_tensor
 from fastnn.train import plots
-from fastnn.train.callback import Callback, in_words
+from fastnn.train.callback import Callback
 from fastnn.train.diagnosis import diagnose
 from fastnn.train.metrics import F1, Precision, Recall
 from fastnn.train.task import Classification, as_task
@@ -166,10 +166,12 @@ def report(path: Path, history: Any, model: nn.Module | None = None, data: Any =
              "Filters": filters, "Activations": activations,
              "Network": lambda: f"<pre>{escape(repr(model)[:20000])}</pre>" if model else "",
              "Environment": lambda: table(environment.items())}
+    last = [(name, history[name][-1]) for name in figures if name.removeprefix("val_") not in plots.COURSE]
+    status = "\n".join([status or f"{len(history)} epochs", ", ".join(f"{name} {value:.4g}" for name, value in last)])
     template = Template((files("fastnn.train") / "report.html").read_text("utf-8"))
     write_file(path, template.substitute(
-        time=time.strftime("%Y-%m-%d %H:%M"), version=__version__, mark=" bad" * bad, status=escape(
-            status or f"{len(history)} epochs"), sections="".join(map(section, parts, parts.values()))).encode())
+        time=time.strftime("%Y-%m-%d %H:%M"), version=__version__, mark=" bad" * bad, status=escape(status),
+        sections="".join(map(section, parts, parts.values()))).encode())
 
 
 class Report(Callback):
@@ -190,19 +192,17 @@ class Report(Callback):
             raise FileNotFoundError(f"Report: there is no folder {folder}")
 
     def on_fit_end(self, trainer: Any) -> None:
-        error, place, done = trainer.error, f"in epoch {trainer.epoch} after {trainer.batch} batches", len(trainer.history)
+        error, place = trainer.error, f"in epoch {trainer.epoch} after {trainer.batch} batches"
         status = f"Stopped: {trainer.stop}." if trainer.stop else "Finished."
         if interrupted := trainer.interrupted or isinstance(error, KeyboardInterrupt):
             status = f"Interrupted {place}."
         elif error is not None:
             status = f"Failed {place}: {type(error).__name__}: {error}"
-        last = in_words(trainer.history.rows()[-1]) if done else ""
-        status += f"\n{done} of {trainer.epochs} epochs are done.\n{last}"
         findings = () if interrupted or not self.diagnosis else partial(
             diagnose, trainer.model, trainer.data, validation=trainer.validation, loss=trainer.task,
             optimizer=trainer.optimizer, history=trainer.history)
         data = trainer.validation if self.data is None else self.data
         classes = getattr(getattr(data, "dataset", data), "classes", None) if self.classes is None else self.classes
         report(self.path, trainer.history, trainer.evaluation_model, data, trainer.task, classes, self.show,
-               trainer.config, findings, status,
+               trainer.config, findings, f"{status}\n{len(trainer.history)} of {trainer.epochs} epochs are done.",
                interrupted or error is not None)
