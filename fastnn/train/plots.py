@@ -61,7 +61,8 @@ def tile(images: np.ndarray, columns: int = 8) -> np.ndarray:
 
 def plot_curves(history: Any) -> Any:
     """The figures of a fit over its epochs, a panel each: loss, metrics, rate; of training and of validation."""
-    names = [name for name in history.columns if history[name].ndim == 1 and name not in COURSE and name[:4] != "val_"]
+    names = [name for name in history.columns
+             if history[name].ndim == 1 and name not in COURSE and not name.startswith("val_")]
     if not names:
         raise ValueError("plot_curves: the history has no epochs")
     figure, axes = figure_of(len(names), 3, 4, 3)
