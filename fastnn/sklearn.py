@@ -5,6 +5,7 @@ a lock lets threads fit one after the other, but does not hold others that draw 
 default) fit at once."""
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from functools import partial
 from itertools import pairwise
 from typing import Any, Self
@@ -12,15 +13,15 @@ from typing import Any, Self
 import numpy as np
 
 from fastnn import backend, models, nn, optim
-from fastnn.data import Subset, TensorDataset
 from fastnn.functional import cat, mse_loss
 from fastnn.nn.parameter import evaluation
 from fastnn.tensor import Tensor
 from fastnn.train import Classification, EarlyStopping, Progress, Regression, Task, Trainer
 
 try:
-    from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin, is_regressor
+    from sklearn.base import BaseEstimator, ClassifierMixin, MultiOutputMixin, RegressorMixin, is_regressor
     from sklearn.model_selection import train_test_split
+    from sklearn.preprocessing import StandardScaler
     from sklearn.utils.multiclass import check_classification_targets
     from sklearn.utils.validation import _check_sample_weight as check_weight
     from sklearn.utils.validation import check_array, check_is_fitted, check_random_state, validate_data
@@ -58,29 +59,28 @@ class _Estimator(BaseEstimator):
                              **self._input)
         classes = None if not fresh else y if classes is None else classes
         if weight is not None:
-            weight = check_weight(weight, X, dtype=np.float64)
-            if weight.min() < 0 or not weight.any():
-                raise ValueError(f"{type(self).__name__}: sample_weight must not be negative, nor 0 for all samples")
+            weight = check_weight(weight, X, dtype=np.float64, ensure_non_negative=True)
+            if not weight.any():
+                raise ValueError(f"{type(self).__name__}: sample_weight must not be 0 for all samples")
             X, y, weight = (a[weight > 0] for a in (X, y, weight / weight[weight > 0].mean()))
         targets, labels, task = self._targets(y, weight, classes)
-        data: Any = [TensorDataset(X, targets), None]
-        if early := bool(self.early_stopping and not more):
-            data = [Subset(data[0], rows) for rows in train_test_split(
-                np.arange(len(X)), test_size=self.validation_fraction, stratify=labels, random_state=self._rng)]
-        watch = Progress(None if self.verbose else False, bool(self.verbose)), EarlyStopping(patience=self.patience)
+        callbacks: list[Any] = [Progress(None if self.verbose else False, bool(self.verbose))]
+        held = None
+        if self.early_stopping and not more:
+            X, X_held, targets, targets_held = train_test_split(
+                X, targets, test_size=self.validation_fraction, stratify=labels, random_state=self._rng)
+            held = X_held, targets_held
+            callbacks.append(EarlyStopping(patience=self.patience))
         epochs, batch_size = (np.asarray(n).item() for n in (1 if more else self.epochs, self.batch_size))
-        with _lock:
-            state = backend.generator.bit_generator.state
+        with _lock, ExitStack() as stack:
+            stack.callback(setattr, backend.generator.bit_generator, "state", backend.generator.bit_generator.state)
             backend.manual_seed(self._rng.randint(2**31 - 1))
-            try:
-                if fresh:
-                    network, make = self._network(X.shape[1:]).to(X.dtype), self._choice("optimizer", OPTIMIZERS)
-                    decay = {} if self.weight_decay is None else {"weight_decay": self.weight_decay}
-                    self.module_, self._optimizer = network, make(network.parameters(), lr=self.lr, **decay)
-                self.history_ = Trainer(batch_size).fit(self.module_, data[0], data[1], epochs, self._optimizer,
-                                                        loss=task, callbacks=watch[: 1 + early])
-            finally:
-                backend.generator.bit_generator.state = state
+            if fresh:
+                network, make = self._network(X.shape[1:]).to(X.dtype), self._choice("optimizer", OPTIMIZERS)
+                decay = {} if self.weight_decay is None else {"weight_decay": self.weight_decay}
+                self.module_, self._optimizer = network, make(network.parameters(), lr=self.lr, **decay)
+            self.history_ = Trainer(batch_size).fit(self.module_, (X, targets), held, epochs, self._optimizer,
+                                                    loss=task, callbacks=callbacks)
         self.module_.eval()
         self.loss_curve_: list[float] = [] if fresh else self.loss_curve_
         self.loss_curve_ += [row["loss"] for row in self.history_.rows()]
@@ -160,7 +160,7 @@ class FastNNClassifier(ClassifierMixin, _Estimator):
         return self.classes_[best]
 
 
-class FastNNRegressor(RegressorMixin, _Estimator):
+class FastNNRegressor(MultiOutputMixin, RegressorMixin, _Estimator):
     """A network that predicts a number or, if y is (N, T), T of them, of any unit, trained on the mean squared error of
     standardized targets. Parameters are those of `FastNNClassifier`, which see."""
 
@@ -168,21 +168,15 @@ class FastNNRegressor(RegressorMixin, _Estimator):
         check_array(y, dtype=self._input["dtype"], ensure_2d=False, input_name="y")  # is any too large for it?
         self._shape, y = y.shape[1:], y.reshape(len(y), -1).astype(np.float64)
         if classes is not None:
-            self.n_outputs_, mean = y.shape[1], np.average(y, 0, weight)
-            std = np.sqrt(np.average((y - mean)**2, 0, weight))
-            self._scale = mean, np.where(std > 0, std, 1.0)
+            self.n_outputs_, self._scaler = y.shape[1], StandardScaler().fit(y, sample_weight=weight)
+            self._task = Regression(self._scaler.mean_, self._scaler.scale_)
         if weight is None:
-            return y, None, Regression(*self._scale)
-        y, root = (y - self._scale[0]) / self._scale[1], np.sqrt(weight)[:, None]
-        targets = np.hstack([y * root, root]).astype(self._input["dtype"])
+            return y, None, self._task
+        root = np.sqrt(weight)[:, None]
+        targets = np.hstack([self._scaler.transform(y) * root, root]).astype(self._input["dtype"])
         return targets, None, Task(lambda outputs, t: mse_loss(outputs * t[:, -1:], t[:, :-1]))
 
     def predict(self, X: Any) -> np.ndarray:
         """The numbers, float64, (N,) or (N, T) as y was."""
         outputs = self._outputs(X)
-        return Regression(*self._scale).answers(outputs).array.reshape(-1, *self._shape)
-
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        tags.target_tags.multi_output = True
-        return tags
+        return self._task.answers(outputs).array.reshape(-1, *self._shape)

@@ -102,7 +102,7 @@ class TensorBoard(Callback):
             elif np.ndim(value) == 2:
                 shares = value / np.maximum(value.sum(1, keepdims=True), 1)
                 grey = np.kron(255 * shares, np.ones((max(1, 256 // len(shares)),) * 2)).astype(np.uint8)
-                self._add(trainer.step, "image", tag, np.stack([grey] * 3, 2), 1, "HWC")
+                self._add(trainer.step, "image", tag, grey, 1, "HW")
         for name, p in trainer.model.named_parameters() if self.histograms else ():
             self._histogram(trainer.step, f"weights/{name}", p.array)
         self._writer.flush()

@@ -13,30 +13,27 @@ from fastnn.errors import ShapeError, require
 from fastnn.nn.parameter import evaluation
 from fastnn.tensor import Tensor, as_tensor
 
+COURSE = "epoch", "seconds", "samples_per_second"  # figures that tell nothing of how well it went
 SHOWN = 30  # classes: a matrix of more has no names and no numbers
 
 
 @contextmanager
-def watching(model: nn.Module, loader: Any = None) -> Iterator[None]:
+def watching(model: nn.Module, loader: Any = None) -> Iterator[ExitStack]:
     """Evaluation mode, no tape; afterwards random numbers and the passes that `loader` counts are as before."""
-    streams = [g for g in (backend.generator, getattr(loader, "generator", None)) if isinstance(g, np.random.Generator)]
-    states, epoch = [g.bit_generator.state for g in streams], getattr(loader, "epoch", None)
-    try:
-        with evaluation(model):
-            yield
-    finally:
-        for g, state in zip(streams, states, strict=True):
-            g.bit_generator.state = state
-        if epoch is not None:
-            loader.epoch = epoch
+    with evaluation(model), ExitStack() as stack:
+        for generator in backend.generator, getattr(loader, "generator", None):
+            if isinstance(generator, np.random.Generator):
+                stack.callback(setattr, generator.bit_generator, "state", generator.bit_generator.state)
+        if hasattr(loader, "epoch"):
+            stack.callback(setattr, loader, "epoch", loader.epoch)
+        yield stack
 
 
 def figure_of(panels: int, columns: int, width: float, height: float) -> tuple[Any, list[Any]]:
     """A figure and its axes, in rows of `columns`, each of `width`×`height` inches."""
     columns = min(columns, panels)
-    rows = -(-panels // columns)
-    figure = require("matplotlib.figure", "plot", "plots").Figure((width * columns, height * rows))
-    figure.set_layout_engine("constrained")
+    rows, module = -(-panels // columns), require("matplotlib.figure", "plot", "plots")
+    figure = module.Figure((width * columns, height * rows), layout="constrained")
     return figure, [figure.add_subplot(rows, columns, i + 1) for i in range(panels)]
 
 
@@ -64,8 +61,8 @@ def tile(images: np.ndarray, columns: int = 8) -> np.ndarray:
 
 def plot_curves(history: Any) -> Any:
     """The figures of a fit over its epochs, a panel each: loss, metrics, rate; of training and of validation."""
-    names = [name for name in history.columns if history[name].ndim == 1
-             and not name.startswith("val_") and name not in ("epoch", "seconds", "samples_per_second")]
+    names = [name for name in history.columns
+             if history[name].ndim == 1 and name not in COURSE and not name.startswith("val_")]
     if not names:
         raise ValueError("plot_curves: the history has no epochs")
     figure, axes = figure_of(len(names), 3, 4, 3)
@@ -74,7 +71,7 @@ def plot_curves(history: Any) -> Any:
             if key in history:
                 axis.plot(history["epoch"], history[key], ".-" if len(history) < 30 else "-", label=label)
         axis.set(title=name, xlabel="epoch")
-        axis.xaxis.get_major_locator().set_params(integer=True)
+        axis.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
         axis.grid(alpha=0.3)
         if f"val_{name}" in history:
             axis.legend()
@@ -93,7 +90,7 @@ def plot_activations(model: nn.Module, x: Any, layers: int = 16) -> Any:
             text = f"{name}: {type(module).__name__}\nmean {a.mean():.3g}, std {a.std():.3g}, {zeros:.0%} zero"
             found[name] = text, *np.histogram(good, 50)
 
-    with ExitStack() as hooks, watching(model), np.errstate(all="ignore"):
+    with watching(model) as hooks, np.errstate(all="ignore"):
         for name, module in model.named_modules():
             if not any(module.children()) and not isinstance(module, nn.Identity | nn.Flatten):
                 hooks.enter_context(module.register_forward_hook(partial(note, name)))
@@ -113,8 +110,8 @@ def plot_filters(model: nn.Module, shape: Sequence[int] | None = None, limit: in
     """The weights of the first convolution as images, each in its own range: a filter of 1 or 3 input channels, of more
     a channel of a filter. Without a convolution, those of the first Linear layer, whose inputs are images of `shape`,
     (C, H, W). At most `limit` of them. ValueError if there is neither."""
-    layers = [[m.weight.array for m in model.modules() if isinstance(m, kind)] for kind in (nn.Conv2d, nn.Linear)]
-    weight: Any = next((weights[0] for weights in layers if weights), np.empty(0))
+    layers = [m for kind in (nn.Conv2d, nn.Linear) for m in model.modules() if isinstance(m, kind)]
+    weight: Any = layers[0].weight.array if layers else np.empty(0)
     if weight.ndim == 4 and weight.shape[1] not in (1, 3):
         weight = weight.reshape(-1, 1, *weight.shape[2:])
     elif weight.ndim == 2 and shape is not None and weight.shape[1] == np.prod(shape):
@@ -167,14 +164,15 @@ def plot_lr_range(rates: Any, losses: Any, suggested: float | None = None) -> An
 
 def plot_regression(true: Any, predicted: Any) -> Any:
     """Predicted over true numbers, and the residuals, true less predicted, over the predicted: arrays of one size."""
-    y, found = (np.asarray(a, np.float64).reshape(-1) for a in (true, predicted))
-    if y.shape != found.shape or not y.size:
-        raise ShapeError(f"plot_regression: needs as many predicted as true numbers, got {found.size} and {y.size}")
-    figure, axes = figure_of(2, 2, 4.5, 4)
-    for axis, across, up, names in (axes[0], y, found, ("true", "predicted")), (axes[1], found, y - found,
-                                                                                ("predicted", "true − predicted")):
-        axis.scatter(across, up, s=9, alpha=0.5, linewidths=0)
-        axis.set(xlabel=names[0], ylabel=names[1])
-    axes[0].axline((y.mean(), y.mean()), slope=1, color="gray", linewidth=1)
-    axes[1].axhline(0, color="gray", linewidth=1)
+    true, predicted = (np.asarray(a, np.float64).reshape(-1) for a in (true, predicted))
+    if true.shape != predicted.shape or not true.size:
+        raise ShapeError(f"plot_regression: needs as many predicted as true numbers, got {predicted.size}, {true.size}")
+    figure, (left, right) = figure_of(2, 2, 4.5, 4)
+    for axis, x, xlabel, y, ylabel in ((left, true, "true", predicted, "predicted"),
+                                       (right, predicted, "predicted", true - predicted, "true − predicted")):
+        axis.scatter(x, y, s=20, alpha=0.6, linewidths=0)
+        axis.set(xlabel=xlabel, ylabel=ylabel)
+        axis.locator_params(nbins=5)
+    left.axline((true.mean(),) * 2, slope=1, color="gray", linewidth=1)
+    right.axhline(0, color="gray", linewidth=1)
     return figure

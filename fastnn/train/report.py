@@ -7,10 +7,11 @@ import time
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from functools import partial
 from html import escape
 from importlib.resources import files
 from string import Template
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -18,10 +19,11 @@ from fastnn import backend, nn
 from fastnn._version import __version__
 from fastnn.errors import require
 from fastnn.functional import softmax
+from fastnn.serialization import Path, write_file
 from fastnn.tensor import Tensor, as_tensor
 from fastnn.train import plots
 from fastnn.train.callback import Callback
-from fastnn.train.logs import Path, write_file
+from fastnn.train.diagnosis import diagnose
 from fastnn.train.metrics import F1, Precision, Recall
 from fastnn.train.task import Classification, as_task
 from fastnn.train.trainer import _parts, as_batches
@@ -49,20 +51,18 @@ def table(rows: Iterable[Sequence[Any]], head: Sequence[Any] = ()) -> str:
     """Rows as a table, none as nothing; of many, some from first to last."""
     rows = [*rows]
     kept = [rows[i] for i in np.unique(np.linspace(0, len(rows) - 1, min(ROWS, len(rows))).round().astype(int))]
-
-    def line(cells: Iterable[Any], tag: str) -> str:
-        texts = (f"{c:.6g}" if isinstance(c, float) else str(c)[:2000] for c in cells)
-        return "<tr>" + "".join(f"<{tag}>{escape(text)}</{tag}>" for text in texts) + "</tr>\n"
-
-    lines = line(head, "th") * bool(head) + "".join(line(row, "td") for row in kept)
+    html = ""
+    for tag, line in [("th", head)] * bool(head) + [("td", row) for row in kept]:
+        texts = (escape(f"{c:.6g}" if isinstance(c, float) else str(c)[:2000]) for c in line)
+        html += "<tr>" + "".join(f"<{tag}>{text}</{tag}>" for text in texts) + "</tr>\n"
     note = f'<p class="note">{len(kept)} of {len(rows)} rows</p>' * (len(kept) < len(rows))
-    return f'<div class="scroll"><table>{lines}</table></div>{note}' if rows else ""
+    return f'<div class="scroll"><table>{html}</table></div>{note}' if rows else ""
 
 
-def part(title: str, make: Callable[[], str]) -> str:
-    """A section of what `make` returns, none if that is nothing; or the reason why it could not be made."""
+def section(title: str, body: str | Callable[[], str]) -> str:
+    """A section of what `body` is or makes, none if that is nothing; or the reason why it could not be made."""
     try:
-        body = make()
+        body = body if isinstance(body, str) else body()
     except Exception as error:
         body = f'<p class="problem">This could not be made: {escape(f"{type(error).__name__}: {error}")}</p>'
     return f"<section><h2>{title}</h2>\n{body}</section>\n" if body and title else body
@@ -77,7 +77,7 @@ class Answers:
         self.show, self.K, self.worst = show or as_tensor, 0, list[Any]()
         self.x, self.shape = tuple[Any, ...](), tuple[int, ...]()
 
-    def ask(self, model: nn.Module, data: Any, loss: Any) -> None:
+    def ask(self, model: nn.Module, data: Any, loss: Any) -> Self:
         batches, pairs = as_batches(data, 256), []
         with plots.watching(model, batches):
             for inputs, targets in map(_parts, batches):
@@ -91,6 +91,7 @@ class Answers:
                     found = task.scored(outputs).array
                     pairs.append((y.reshape(found.shape), found))
         self.true, self.found = map(np.concatenate, zip(*pairs, strict=True))
+        return self
 
     def _classify(self, x: np.ndarray, scores: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """True and found classes of a batch; its worst samples are kept."""
@@ -109,27 +110,22 @@ class Answers:
             self.worst = sorted(self.worst, key=lambda sample: -sample[0])[:WORST]
         return y, found
 
-    def parts(self, classes: Sequence[Any] | None) -> str:
+    def sections(self, classes: Sequence[Any] | None) -> str:
         if not self.K:
-            return part("Predicted numbers", lambda: picture("predicted", plots.plot_regression(self.true, self.found)))
+            return section("Predicted numbers", picture("predicted", plots.plot_regression(self.true, self.found)))
         matrix = np.bincount(self.true * self.K + self.found, minlength=self.K**2).reshape(self.K, self.K)
-        names = [str(c) for c in classes or range(self.K)]
-
-        def scores() -> str:
-            columns = [metric(None).score(matrix).tolist() for metric in (Precision, Recall, F1)]
-            rows = [*zip(names, matrix.sum(1), *columns, strict=True)]
-            rows = sorted(rows, key=lambda row: row[-1])[:ROWS] if len(rows) > ROWS else rows  # the worst
-            return table(rows, ("class", "samples", "precision", "recall", "F1"))
-
-        def samples() -> str:
-            cards = [f"<figure>{picture('sample', image)}<figcaption>"
-                     f"{escape(f'{names[y]} → {names[k]} ({p:.2f}), loss {loss:.3g}')}</figcaption></figure>"
-                     for loss, y, k, p, image in self.worst]
-            text = '<p class="note">true class → predicted class (its probability)</p>'
-            return f'{text}<div class="pictures">{"".join(cards)}</div>' if cards else ""
-
-        return (part("Confusion matrix", lambda: picture("confusion matrix", plots.plot_confusion(matrix, names))) +
-                part("Classes", scores) + part("Samples of the highest loss", samples))
+        names, cards = [str(c) for c in classes or range(self.K)], ""
+        drawn = picture("confusion matrix", plots.plot_confusion(matrix, names))
+        scores = [metric(None).score(matrix).tolist() for metric in (Precision, Recall, F1)]
+        rows = [*zip(names, matrix.sum(1), *scores, strict=True)]
+        rows = sorted(rows, key=lambda row: row[-1])[:ROWS] if len(rows) > ROWS else rows  # the worst
+        for loss, y, k, p, image in self.worst:
+            text = escape(f"{names[y]} → {names[k]} ({p:.2f}), loss {loss:.3g}")
+            cards += f"<figure>{picture('sample', image)}<figcaption>{text}</figcaption></figure>"
+        note = '<p class="note">true class → predicted class (its probability)</p>'
+        return (section("Confusion matrix", drawn) +
+                section("Classes", table(rows, ("class", "samples", "precision", "recall", "F1"))) +
+                section("Samples of the highest loss", cards and f'{note}<div class="pictures">{cards}</div>'))
 
 
 def report(path: Path, history: Any, model: nn.Module | None = None, data: Any = None, loss: Any = None,
@@ -143,22 +139,14 @@ def report(path: Path, history: Any, model: nn.Module | None = None, data: Any =
     such as the `inverse` of a preprocessing; by default inputs of that shape are. `findings`: those of a diagnosis, or
     what makes them. `status`: how the run went, `bad` if not well. In place of what cannot be made is the reason."""
     require("matplotlib", "plot", "Report")
-    seen = Answers(show)
+    seen, figures = Answers(show), [name for name in history.columns if history[name].ndim == 1]
 
-    def answers() -> str:
-        if model is None or data is None:
-            return ""
-        seen.ask(model, data, loss)
-        return seen.parts(classes)
-
-    def epochs() -> str:
-        names = [name for name in history.columns if history[name].ndim == 1]
-        return table(([row[name] for name in names] for row in history.rows()), names)
+    def records(rows: list[dict[str, Any]], names: Sequence[str]) -> str:
+        return table(([row[name] for name in names] for row in rows), names)
 
     def diagnosis() -> str:
         rows = [finding._asdict() for finding in (findings() if callable(findings) else findings)]
-        names = [name for row in rows[:1] for name in row if name != "values" and any(other[name] for other in rows)]
-        return table(([row[name] for name in names] for row in rows), names)
+        return records(rows, [n for n in (rows or [{}])[0] if n != "values" and any(row[n] for row in rows)])
 
     def filters() -> str:
         with suppress(ValueError):  # it has none
@@ -173,13 +161,17 @@ def report(path: Path, history: Any, model: nn.Module | None = None, data: Any =
                    "threads": backend.get_num_threads(), "NumPy": np.__version__, "Python": platform.python_version()}
     parts = {"Configuration": lambda: table((config or {}).items()), "Diagnosis": diagnosis,
              "Curves": lambda: picture("curves", plots.plot_curves(history), "svg") if len(history) else "",
-             "Epochs": epochs, "": answers, "Filters": filters, "Activations": activations,
+             "Epochs": lambda: records(history.rows(), figures),
+             "": lambda: "" if model is None or data is None else seen.ask(model, data, loss).sections(classes),
+             "Filters": filters, "Activations": activations,
              "Network": lambda: f"<pre>{escape(repr(model)[:20000])}</pre>" if model else "",
              "Environment": lambda: table(environment.items())}
-    template = Template(files("fastnn.train").joinpath("report.html").read_text("utf-8"))
+    last = [(name, history[name][-1]) for name in figures if name.removeprefix("val_") not in plots.COURSE]
+    status = "\n".join([status or f"{len(history)} epochs", ", ".join(f"{name} {value:.4g}" for name, value in last)])
+    template = Template((files("fastnn.train") / "report.html").read_text("utf-8"))
     write_file(path, template.substitute(
-        time=time.strftime("%Y-%m-%d %H:%M"), version=__version__, mark=" bad" * bad, status=escape(
-            status or f"{len(history)} epochs"), sections="".join(map(part, parts, parts.values()))).encode())
+        time=time.strftime("%Y-%m-%d %H:%M"), version=__version__, mark=" bad" * bad, status=escape(status),
+        sections="".join(map(section, parts, parts.values()))).encode())
 
 
 class Report(Callback):
@@ -206,16 +198,11 @@ class Report(Callback):
             status = f"Interrupted {place}."
         elif error is not None:
             status = f"Failed {place}: {type(error).__name__}: {error}"
-
-        def findings() -> Any:
-            from fastnn.train.diagnosis import diagnose
-
-            return diagnose(trainer.model, trainer.data, validation=trainer.validation, loss=trainer.task,
-                            optimizer=trainer.optimizer, history=trainer.history)
-
+        findings = () if interrupted or not self.diagnosis else partial(
+            diagnose, trainer.model, trainer.data, validation=trainer.validation, loss=trainer.task,
+            optimizer=trainer.optimizer, history=trainer.history)
         data = trainer.validation if self.data is None else self.data
         classes = getattr(getattr(data, "dataset", data), "classes", None) if self.classes is None else self.classes
         report(self.path, trainer.history, trainer.evaluation_model, data, trainer.task, classes, self.show,
-               trainer.config, findings if self.diagnosis and not interrupted else (),
-               f"{status}\n{len(trainer.history)} of {trainer.epochs} epochs are done.",
+               trainer.config, findings, f"{status}\n{len(trainer.history)} of {trainer.epochs} epochs are done.",
                interrupted or error is not None)

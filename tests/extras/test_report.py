@@ -85,7 +85,9 @@ def test_of_a_classification(tmp_path):
     page = Page(path)
     assert set(page.texts) == {"Configuration", "Curves", "Epochs", "Confusion matrix", "Classes",
                                "Samples of the highest loss", "Filters", "Activations", "Network", "Environment"}
-    assert "Finished.\n3 of 3 epochs are done." in page.rest
+    scores = "loss", "accuracy", "val_loss", "val_accuracy", "lr"
+    last = ", ".join(f"{name} {history[name][-1]:.4g}" for name in scores)
+    assert f"Finished.\n3 of 3 epochs are done.\n{last}\n" in page.rest
     assert page.cells["Configuration"] == [["model", "cnn <b>"], ["lr", "0.001"]]
     assert page.cells["Epochs"][0] == history.columns
     assert [row[1] for row in page.cells["Epochs"][1:]] == [f"{loss:.6g}" for loss in history["loss"]]
