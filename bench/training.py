@@ -1,8 +1,8 @@
 """What the comforts of training cost: `Trainer` with progress bar and CSV log, and `Watch`, over a plain loop; a
 checkpoint over writing and syncing as many bytes.
 
-Epochs of `cnn` on random images of 28×28, batches of 64, Adam; each in turns with the others, in one process. Ratios are
-medians over rounds, with the least and the largest.
+Epochs of `cnn` on random images of 28×28, batches of 64, Adam; each in turns with the others, in one process. Ratios
+are medians over rounds, with the least and the largest.
 """
 import argparse
 import contextlib
@@ -10,6 +10,7 @@ import os
 import statistics
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -45,7 +46,7 @@ def epochs(folder: Path, batches: int) -> dict:
     for run in plain, trainer, watched:
         fastnn.manual_seed(0)
         model = models.cnn()
-        found[run.__name__] = lambda run=run, model=model, adam=optim.Adam(model.parameters()): run(model, adam)
+        found[run.__name__] = partial(run, model, optim.Adam(model.parameters()))
     return found
 
 
