@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.linalg import norm
 
 from fastnn import backend, nn, optim
 from fastnn.autograd import enable_grad, is_grad_enabled
@@ -21,7 +22,7 @@ from fastnn.train.trainer import _parts, as_batches
 INIT, SCALE = "initialize by Xavier (tanh) or He (ReLU), or use batch norm", "scale them to mean 0 and deviation 1"
 GLOROT, SMITH, REMOVE = "Glorot & Bengio, AISTATS 2010", "Smith, WACV 2017", "remove that at the end of the network"
 NOTES1, NOTES2, NOTES3 = (f"CS231n notes {i}" for i in (1, 2, 3))
-SANE = f"{NOTES3}, sanity checks"
+SANE, NO_SCALE = f"{NOTES3}, sanity checks", "a constant answer's loss is not positive, which tells nothing"
 
 
 class Limit(NamedTuple):
@@ -73,7 +74,7 @@ RECTIFIERS = {"Relu", "Relu6", "Threshold"}  # nodes of the tape, of functions a
 FLAT = {"Tanh": (-0.99, 0.99), "Sigmoid": (0.01, 0.99), "Hardtanh": (-1, 1), "Hardsigmoid": (0, 1)}  # slope ≤ 0.02
 NONLINEAR = RECTIFIERS | {*FLAT, "LeakyRelu", "Prelu", "Elu", "Selu", "Celu", "Gelu", "Silu", "Mish", "Softplus",
                           "Softsign", "Hardswish"}
-Result = tuple[str, Mapping[str, float], Mapping[str, Array]]  # in words; figures by their limits; a finding's `values`
+Result = tuple[str, Mapping[str, Any], Mapping[str, Array]]  # in words; figures by their limits; a finding's `values`
 Batch = tuple[tuple[Tensor, ...], Tensor]  # inputs, targets
 
 
@@ -143,27 +144,26 @@ def finite(tensor: Tensor) -> bool:
     return bool(np.isfinite(tensor.array).all())
 
 
-def norm(a: Array) -> float:
-    return float(np.linalg.norm(a.ravel(order="K")))
-
-
 class Layer:
-    """The output of an activation function: its `kind`; `spread`, the standard deviation of a unit; the share that is
-    `saturated`; which units were `alive`; the norm of the `gradient` of some samples."""
+    """The output of an activation function of some `kind`: spread, the standard deviation of a unit; shares of what is
+    saturated or dead; the norm of some samples' gradient; which units were `alive` now or `before`."""
 
     @np.errstate(all="ignore")
-    def __init__(self, kind: str, output: Tensor) -> None:
+    def __init__(self, kind: str, output: Tensor, before: Any = None) -> None:
         rows = np.moveaxis(a, 1, -1).reshape(-1, a.shape[1]) if (a := output.array).ndim > 1 else a[:, None]
         few = rows[np.random.default_rng(0).integers(len(rows), size=1024)]
         low, high = FLAT.get(kind, (-math.inf, math.inf))
-        self.kind, self.gradient, self.spread = kind, math.nan, math.sqrt(few.var(0, dtype=np.float64).mean())
-        self.saturated = float(((few <= low) | (few >= high)).mean())
+        self.kind, self.gradient_norm, self.spread = kind, math.nan, math.sqrt(few.var(0, dtype=np.float64).mean())
+        self.saturated_share = float(((few <= low) | (few >= high)).mean())
         many = math.gcd(len(rows), 64)  # rows in one are ten times as fast
         self.alive = rows.reshape(-1, many * rows.shape[1]).max(0).reshape(many, -1).max(0) > 0
+        self.alive |= before.alive if before else False
         output.register_hook(self._on_gradient)
 
+    dead_share = property(lambda self: 1 - self.alive.mean())
+
     def _on_gradient(self, grad: Tensor) -> None:
-        self.gradient = norm(grad.array[:16])
+        self.gradient_norm = float(norm(grad.array[:16]))
 
 
 class Probe(ExitStack):
@@ -186,7 +186,7 @@ class Probe(ExitStack):
                 place = self.seen[node.order] = f"{role} of {name} ({type(module).__name__})"
                 self.broken = self.broken or ("" if finite(t) else place)
                 if (kind := node.name().removesuffix("Backward")) in NONLINEAR:
-                    self.layers[place] = Layer(kind, t)
+                    self.layers[place] = Layer(kind, t, self.layers.get(place))
             if not name and role == "output":
                 self.layers.pop(self.seen[node.order], None)
 
@@ -197,18 +197,16 @@ def locate(model: nn.Module, probe: Probe | None, x: tuple = (), y: Any = None, 
     for place, t in {**({"inputs": x[0], "targets": y} if loss else {}), **model.state_dict(keep_vars=True)}.items():
         if not finite(t):
             return f"{place} at {np.argwhere(~np.isfinite(t.array))[0].tolist()}"
-    value = loss(model(*x), y) if loss else None
-    if probe and probe.broken:
-        return probe.broken
-    if value is not None and not finite(value):
-        return "loss"
-    if value is not None and value.requires_grad:
+    value = loss(model(*x), y) if loss else Tensor(np.zeros(()))
+    if (probe and probe.broken) or not finite(value):
+        return (probe and probe.broken) or "loss"
+    if value.requires_grad:
         value.backward()
     broken = [n for n, p in model.named_parameters() if p.grad is not None and not finite(p.grad)]
     return f"gradient of {broken[-1]}" if broken else ""  # the last is the first to be computed
 
 
-def updates(model: nn.Module) -> Callable[[], dict[str, float]]:
+def updates(model: nn.Module) -> Callable[[], dict[str, Any]]:
     """What tells, later, ‖change‖ / ‖weight‖ of all matrices and kernels that were written and are not zero now."""
     before = {n: (p, p._version[0], p.array.copy()) for n, p in model.named_parameters()
               if p.requires_grad and p.ndim > 1 and p.array.any()}
@@ -258,23 +256,19 @@ class Case:
         self.batches, self.validation = first_batches(data, samples), first_batches(validation, samples)
         if not self.batches:
             raise ValueError("diagnose: there is no batch in the data")
-        self.x, self.y = taken(self.batches, np.arange(64))
+        self.x, self.y = taken(self.batches, slice(64))
         self.labels, self.loss = self.y.dtype.kind in "iub", as_task(loss, self.y.array).loss
-        self.layers: dict[str, Layer] = {}
         net, self.optimizer = copy.deepcopy((model, optimizer))
-        for module in net.train().modules():
+        self.net = net.train()
+        for module in net.modules():
             module.training = not isinstance(module, (nn.Dropout, nn.GaussianNoise, nn.DropConnect))
-        self.net = net
-        for i, (x, y) in enumerate(self.batches, 1):
-            net.zero_grad()
-            with Probe(net) as probe:
-                self.trouble = locate(net, probe, x, y, self.loss)
-            if self.trouble:
-                self.trouble += f", batch {i}"
-                return
-            for name, layer in probe.layers.items():
-                layer.alive = layer.alive | self.layers.get(name, layer).alive
-            self.layers = probe.layers
+        with Probe(net) as probe:
+            for i, (x, y) in enumerate(self.batches, 1):
+                net.zero_grad()
+                if trouble := locate(net, probe, x, y, self.loss):
+                    self.trouble = f"{trouble}, batch {i}"
+                    return
+        self.trouble, self.layers = "", probe.layers
         self.gradients = {n: p.grad.array for n, p in net.named_parameters() if p.grad is not None}
         self.outputs = net(*self.x)
         self.value, self.scale = self.loss(self.outputs, self.y).item(), constant_loss(self.loss, self.outputs, self.y)
@@ -297,14 +291,10 @@ class Case:
                 optimizer.step()
             if self.labels and outputs.ndim > y.ndim:
                 return float((outputs.array.argmax(1) == y.array).mean()), value.item()
-            return 1 - value.item() / self.positive_scale, value.item()
+            need(self.scale > 0, NO_SCALE)
+            return 1 - value.item() / self.scale, value.item()
 
         return net, optimizer, step
-
-    @property
-    def positive_scale(self) -> float:
-        need(self.scale > 0, f"the loss of a constant answer is {self.scale:.4g}, which tells nothing")
-        return self.scale
 
     @property
     def ratios(self) -> dict[str, float]:
@@ -317,7 +307,7 @@ class Case:
     def stale(self) -> bool:
         """Whether the gradients of a second step are added to those of the first."""
         need(self.step, "there is no `step`")
-        need(self.optimizer, "`step` needs the optimizer, to restore it")
+        need(self.optimizer and self.gradients, "`step` needs an optimizer, to restore it, and trained parameters")
         found: list[bool] = []
         with on_stale_gradient(self.model, lambda: found.append(True)):
             for x, y in self.batches[0], self.batches[-1]:
@@ -335,10 +325,10 @@ def first_batches(data: Any, samples: int) -> list[Batch]:
     return found
 
 
-def taken(batches: list[Batch], numbers: Array) -> Batch:
-    """The samples of all batches that have these `numbers`, as far as they go."""
-    parts = [np.concatenate([t.array for t in tensors]) for tensors in zip(*[(*x, y) for x, y in batches], strict=True)]
-    *inputs, targets = [Tensor(part[numbers[numbers < len(part)]]) for part in parts]
+def taken(batches: list[Batch], numbers: Any) -> Batch:
+    """Those of the samples of all batches that the index `numbers` chooses."""
+    *inputs, targets = [Tensor(np.concatenate([t.array for t in tensors])[numbers])
+                        for tensors in zip(*[(*x, y) for x, y in batches], strict=True)]
     return tuple(inputs), targets
 
 
@@ -352,7 +342,8 @@ def _inputs(c: Case) -> Result:
 
 
 def _initial_loss(c: Case) -> Result:
-    need(c.value >= 0.7 * c.positive_scale,
+    need(c.scale > 0, NO_SCALE)
+    need(c.value >= 0.7 * c.scale,
          f"{c.value:.4g} is less than a constant answer's {c.scale:.4g}: the network has been trained")
     return f"{c.value:.4g}, where a constant answer has {c.scale:.4g}", {"initial": c.value / c.scale}, {}
 
@@ -389,11 +380,12 @@ def _symmetry(c: Case) -> Result:
     return found, {"same": bool(same)}, {}
 
 
-def _layers(kinds: Iterable[str], what: str, of: Callable[[Layer], float], figures: Callable, c: Any) -> Result:
-    """A figure `of` each activation of these kinds, and the `figures` to be judged of all."""
-    found = {n: v for n, layer in c.layers.items() if layer.kind in kinds and not math.isnan(v := of(layer))}
+def _layers(kinds: Iterable[str], what: str, figures: Callable[[Array], dict[str, float]], c: Any) -> Result:
+    """An attribute of each activation of these kinds, and the `figures` to be judged of all."""
+    found = {n: v for n, layer in c.layers.items() if layer.kind in kinds and (v := getattr(layer, what)) == v}
     need(found, "no module gives or takes the output of such an activation function")
     names, a = np.array([*found]), np.array([*found.values()])
+    what = what.replace("_", " ")
     return (f"the {what} is {a[0]:.2g} in the {names[0]}, {a[-1]:.2g} in the {names[-1]}, at most {a.max():.2g}",
             figures(a), {"layer": names, what: a})
 
@@ -428,8 +420,8 @@ def _rate(c: Case) -> Result:
 
 
 def _tiny_sample(c: Case) -> Result:
-    targets = np.concatenate([y.array for _, y in c.batches])
-    order = np.argsort(targets.reshape(len(targets), -1)[:, 0], kind="stable")  # so that each class has its share
+    targets = np.concatenate([y.array.reshape(len(y), -1) for _, y in c.batches])
+    order = np.argsort(targets[:, 0], kind="stable")  # so that each class has its share
     x, y = taken(c.batches, order[np.unique(np.linspace(0, len(order) - 1, 20).astype(int))])
     n, m = sum(p.numel() for p in c.net.parameters() if p.requires_grad), c.outputs[:len(y)].numel()
     need(n >= m, f"{n} parameters cannot fit {m} numbers")
@@ -457,7 +449,7 @@ def _generalization(c: Any) -> Result:
         found = f"{kind} {a[-1]:.4g} in training, {b[-1]:.4g} in validation"
     else:
         need(c.validation, "there is neither validation data nor a history of five epochs with it")
-        step, (x, y), curve = c.trial(1e-3)[2], taken(c.validation, np.arange(1024)), [(0.0, -math.inf)]
+        step, (x, y), curve = c.trial(1e-3)[2], taken(c.validation, slice(1024)), [(0.0, -math.inf)]
         while len(curve) < 60 // len(c.batches) + 2 and curve[-1][0] < 0.98:
             score = [np.mean([step(*batch)[0] for batch in c.batches]) for _ in range(4)][-1]
             curve.append((float(score), step(x, y, False)[0]))  # in training mode: batch norm's averages lag behind
@@ -472,7 +464,8 @@ def _generalization(c: Any) -> Result:
 
 def _loss_curve(c: Any) -> Result:
     a, right = recorded(c, "loss"), recorded(c, "accuracy")
-    need(len(a) >= 5 and c.scale > 0, "there are no losses of five epochs, or a constant answer's is not positive")
+    need(len(a) >= 5, "there are no losses of five epochs")
+    need(c.scale > 0, NO_SCALE)
     flat = a.min() > 0.9 * c.scale and np.ptp(a) < 0.01 * c.scale
     return (f"the loss goes from {a[0]:.4g} to {a[-1]:.4g}", {
         "flat": flat and right[-1:].sum() > right[:1].sum() + 0.05, "stalled": flat,
@@ -487,16 +480,14 @@ CHECKS: dict[str, tuple[str, Callable[[Any], Result]]] = {
     "regularization": ("the loss rises a little when it is turned on", _regularization),
     "outputs": ("scores, if the loss takes scores", _outputs),
     "symmetry": ("the units of a layer differ in weights or gradients", _symmetry),
-    "activations": ("about the same spread in all layers", partial(
-        _layers, NONLINEAR, "spread", lambda layer: layer.spread, lambda a: {
-            "collapse": (a / np.maximum.accumulate(a + 1e-30)).min(), "explode": a.max() / (a[0] + 1e-30)})),
-    "saturation": ("few units are where tanh and sigmoid are flat", partial(
-        _layers, FLAT, "saturated share", lambda layer: layer.saturated, lambda a: {"saturated": a.max()})),
-    "dead units": ("each ReLU is active for some sample", partial(
-        _layers, RECTIFIERS, "dead share", lambda layer: 1 - layer.alive.mean(), lambda a: {"dead": a.max()})),
-    "gradients": ("about the same norm in all layers", partial(
-        _layers, NONLINEAR, "norm", lambda layer: layer.gradient, lambda a: {
-            "vanish": a[0] / a[-1] if a[-1] > 0 else 1, "burst": a.max() / a[-1] if a[-1] > 0 else 1})),
+    "activations": ("about the same spread in all layers", partial(_layers, NONLINEAR, "spread", lambda a: {
+        "collapse": (a / np.maximum.accumulate(a + 1e-30)).min(), "explode": a.max() / (a[0] + 1e-30)})),
+    "saturation": ("few units are where tanh and sigmoid are flat",
+                   partial(_layers, FLAT, "saturated_share", lambda a: {"saturated": a.max()})),
+    "dead units": ("each ReLU is active for some sample",
+                   partial(_layers, RECTIFIERS, "dead_share", lambda a: {"dead": a.max()})),
+    "gradients": ("about the same norm in all layers", partial(_layers, NONLINEAR, "gradient_norm", lambda a: {
+        "vanish": a[0] / a[-1] if a[-1] > 0 else 1, "burst": a.max() / a[-1] if a[-1] > 0 else 1})),
     "updates": ("a step changes weights by about 1e-3 of their norm", _updates),
     "learning rate": ("between where the loss begins to fall and where it shoots up", _rate),
     "tiny sample": ("20 samples can be fitted wholly", _tiny_sample),
@@ -517,8 +508,8 @@ def judge(name: str, case: Any) -> Finding:
         return Finding(name, "skipped", expected, str(reason))
     grades = {key: LIMITS[key].grade(value) for key, value in figures.items()}
     worst = max(grades, key=grades.__getitem__)
-    verdict = ("ok", "warning", "failure")[grades[worst]]
-    return Finding(name, verdict, expected, found, *(LIMITS[worst][2:] if grades[worst] else ("", "", "")), values)
+    return Finding(name, ("ok", "warning", "failure")[grades[worst]], expected, found,
+                   *(LIMITS[worst][2:] if grades[worst] else ("", "", "")), values)
 
 
 @contextmanager

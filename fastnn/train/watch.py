@@ -54,7 +54,7 @@ class Watch(Callback):
         self.model, self.count, self.scale, self.alone, self.total = model, 0, math.nan, True, 0.0
         self.losses: list[float] = []  # means of `every` steps
         self.alive = deque[dict[str, Array]](maxlen=max(3, 1 + 100 // self.every))  # in 100 steps all should be once
-        self.moved: Callable[[], dict[str, float]] = dict
+        self.moved: Callable[[], dict[str, Any]] = dict
         self.handle = on_stale_gradient(model, lambda: self._note("zero_grad", stale=True))
         self.probe = Probe(model)
 
