@@ -520,9 +520,9 @@ def untouched(model: nn.Module, optimizer: Any = None, *data: Any) -> Iterator[N
                if isinstance(g, np.random.Generator)]
     states = [optimizer.state, *optimizer.state.values(), *optimizer.param_groups] if optimizer else []
     dicts = [(d, dict(d)) for d in (*map(vars, owners), *states)]
-    trained, kept = [*model.parameters()], [t for d in states for t in d.values()]
-    tensors = [(t, t.grad, t.array.copy()) for t in (*trained, *(p.grad for p in trained), *model.buffers(), *kept)
-               if isinstance(t, Tensor)]
+    tensors = [*model.parameters(), *model.buffers(), *(p.grad for p in model.parameters()), *(
+        t for d in states for t in d.values())]
+    arrays = [(t, t.grad, t.array.copy()) for t in tensors if isinstance(t, Tensor)]
     for module in model.modules():
         module._forward_hooks, module._backward_hooks = [], []
     try:
@@ -531,7 +531,7 @@ def untouched(model: nn.Module, optimizer: Any = None, *data: Any) -> Iterator[N
         for held, before in dicts:
             held.clear()
             held.update(before)
-        for t, grad, a in tensors:
+        for t, grad, a in arrays:
             t.grad = grad
             if t.array.tobytes() != a.tobytes():
                 write(t, a)

@@ -123,10 +123,9 @@ class Watch(Callback):
                    f"epoch {trainer.epoch}, batch {trainer.batch + 1}")
 
     def on_epoch_end(self, trainer: Any) -> None:
-        if trainer.step < 100:  # a few steps tell nothing, and batch norm's averages lag behind
-            return
-        self._note("loss curve", history=trainer.history, scale=self.scale)
-        self._note("generalization", history=trainer.history, validation=None)
+        if trainer.step >= 100:  # a few steps tell nothing, and batch norm's averages lag behind
+            self._note("loss curve", history=trainer.history, scale=self.scale)
+            self._note("generalization", history=trainer.history, validation=None)
 
     def on_fit_end(self, trainer: Any) -> None:
         self.detach()
