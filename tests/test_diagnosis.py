@@ -572,6 +572,10 @@ def test_diagnosis_reads_well():
     assert text.splitlines()[0].startswith("failure  inputs: unscaled inputs: mean 77")
     assert "expected: mean 0, standard deviation 1" in text and "scale them" in text and "LeCun" in text
     assert text.endswith("1 failures, 0 warnings")
+    assert len(text.splitlines()) == 4 and text.splitlines()[1].startswith(" " * 9 + "scale them")
+    assert str(diagnose(plain(), DIGITS, checks=["finite numbers", "symmetry"])).splitlines()[:2] == [
+        "ok       finite numbers: all inputs, parameters, activations and gradients are",
+        "ok       symmetry: the units of each layer differ"]
     with pytest.raises(KeyError):
         found["symmetry"]
     assert found[0].values["mean"].shape == (64,)

@@ -2,6 +2,8 @@
 import copy
 import math
 import warnings
+from collections import deque
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,9 +11,9 @@ import numpy as np
 
 from fastnn import nn
 from fastnn.autograd import enable_grad
-from fastnn.tensor import RemovableHandle, Tensor
+from fastnn.tensor import Array, RemovableHandle, Tensor
 from fastnn.train.callback import Callback
-from fastnn.train.diagnosis import Diagnosis, Probe, constant_loss, judge, locate, untouched, updates
+from fastnn.train.diagnosis import Diagnosis, Probe, constant_loss, judge, locate, on_stale_gradient, untouched, updates
 
 
 class DiagnosisWarning(UserWarning):
@@ -43,34 +45,26 @@ class Watch(Callback):
         self.every, self.findings = every, Diagnosis()
         self.handle: RemovableHandle | None = None
         self.probe: Probe | None = None
-        self.enough = max(3, 1 + 100 // every)  # looks without a sign of life, over 100 steps, are death
 
     def attach(self, model: nn.Module) -> None:
         """Begin to watch `model`."""
         self.detach()
-        trained = [p for p in model.parameters() if p.requires_grad]
-        if not trained:
+        if not any(p.requires_grad for p in model.parameters()):
             raise ValueError("Watch.attach: the model has no parameter that is trained")
         self.model, self.count, self.scale, self.alone, self.total = model, 0, math.nan, True, 0.0
-        self.alive: list[dict[str, np.ndarray]] = []
         self.losses: list[float] = []  # means of `every` steps
-        self.before: Any = None
-        self.stepped: int | None = None
-        self.smallest = min(reversed(trained), key=lambda p: p.numel())
-        self.handle, self.probe = self.smallest.register_hook(self._on_gradient), Probe(model)
+        self.alive = deque[dict[str, Array]](maxlen=max(3, 1 + 100 // self.every))  # in 100 steps all should be once
+        self.moved: Callable[[], dict[str, Any]] = dict
+        self.handle = on_stale_gradient(model, lambda: self._note("zero_grad", stale=True))
+        self.probe = Probe(model)
 
     def detach(self) -> None:
         """Leave the model alone."""
-        for hooks in self.handle, self.probe:
-            if hooks:
-                hooks.remove()
+        if self.handle:
+            self.handle.remove()
+        if self.probe:
+            self.probe.close()
         self.handle = self.probe = None
-
-    def _on_gradient(self, grad: Tensor) -> None:
-        """A new gradient comes: the old one must have been dropped, if the parameter has changed since it came."""
-        p, self.stepped, before = self.smallest, self.smallest._version[0], self.stepped
-        if before not in (None, self.stepped) and p.grad is not None and p.grad.array.any():
-            self._note("zero_grad", summed=lambda: True)
 
     @np.errstate(all="ignore")
     def check(self, loss: Tensor, inputs: tuple = (), targets: Any = None, criterion: Any = None,
@@ -80,31 +74,32 @@ class Watch(Callback):
         if self.handle is None:
             raise RuntimeError("Watch.check: attach the model first")
         self.count, value, probe = self.count + 1, loss.item(), self.probe
-        place, self.scale = place or f"step {self.count}", value if math.isnan(self.scale) else self.scale
+        self.scale = value if math.isnan(self.scale) else self.scale
         if probe:
-            probe.remove()
+            probe.close()
         self.probe = Probe(self.model) if self.count % self.every == 0 else None
-        if not math.isfinite(value):
-            with untouched(self.model), enable_grad():
-                net = copy.deepcopy(self.model) if criterion else self.model
-                seen = probe if probe and not criterion else Probe(net)
-                trouble = locate(net, seen, inputs, targets, criterion) or "loss"
-            self._note("finite numbers", trouble=f"{trouble}, {place}")
-            return
-        if self.before and self.smallest._version[0] != self.before[0]:
-            self._note("updates", ratios=self.before[1])
-            self.before = None
-        if probe:
+        lost, trouble = not math.isfinite(value), ""
+        if lost and criterion:
+            with untouched(self.model), enable_grad(), Probe(net := copy.deepcopy(self.model)) as seen:
+                trouble = locate(net, seen, inputs, targets, criterion)
+        elif lost or probe:
             trouble = locate(self.model, probe)
-            self._note("finite numbers", trouble=trouble and f"{trouble}, {place}")
-            self.alive = [*self.alive[-self.enough + 1:], {n: layer.alive for n, layer in probe.layers.items()}]
+        if lost or trouble:
+            self._note("finite numbers", trouble=f"{trouble or 'loss'}, {place or f'step {self.count}'}")
+        if lost:
+            return
+        if ratios := self.moved():
+            self._note("updates", ratios=ratios)
+            self.moved = dict
+        if probe:
+            self.alive.append({name: layer.alive for name, layer in probe.layers.items()})
             for name in "activations", "saturation", "gradients":
                 self._note(name, layers=probe.layers)
-            if len(self.alive) == self.enough:
+            if len(self.alive) == self.alive.maxlen:
                 for name, layer in probe.layers.items():
                     layer.alive = np.logical_or.reduce([alive.get(name, layer.alive) for alive in self.alive])
                 self._note("dead units", layers=probe.layers)
-            self.before = self.smallest._version[0], updates(self.model)
+            self.moved = updates(self.model)
         self.total += value
         if self.alone and self.count % self.every == 0:
             self.losses, self.total = [*self.losses, self.total / self.every], 0.0
@@ -128,10 +123,9 @@ class Watch(Callback):
                    f"epoch {trainer.epoch}, batch {trainer.batch + 1}")
 
     def on_epoch_end(self, trainer: Any) -> None:
-        if trainer.step < 100:  # a few steps tell nothing, and batch norm's averages lag behind
-            return
-        self._note("loss curve", history=trainer.history, scale=self.scale)
-        self._note("generalization", history=trainer.history, validation=None)
+        if trainer.step >= 100:  # a few steps tell nothing, and batch norm's averages lag behind
+            self._note("loss curve", history=trainer.history, scale=self.scale)
+            self._note("generalization", history=trainer.history, validation=None)
 
     def on_fit_end(self, trainer: Any) -> None:
         self.detach()
