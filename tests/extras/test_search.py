@@ -299,6 +299,39 @@ def test_tpe_goes_on_as_if_it_had_not_stopped(tmp_path):
     assert by_number(result) == by_number(fresh)
 
 
+def test_ctrl_c_in_the_storage_leaves_no_half_trial(tmp_path, monkeypatch):
+    options = {"objective": draw, "space": SPACE, "stages": [Stage(2)]}
+    expected = by_number(Search(**options, storage=None).run())
+    add, left = optuna.Study.add_trial, 0
+
+    def interrupt(frame, event, arg):
+        nonlocal left
+        left -= event == "line"
+        if left == 0:
+            raise KeyboardInterrupt
+        return interrupt
+
+    def interrupted(*args, **kwargs):
+        before = sys.gettrace()
+        sys.settrace(interrupt)
+        try:
+            return add(*args, **kwargs)
+        finally:
+            sys.settrace(before)
+
+    stopped = 0
+    for lines in range(200, 9000, 550):
+        with monkeypatch.context() as patch:
+            patch.setattr(optuna.Study, "add_trial", interrupted)
+            left, storage = lines, tmp_path / f"{lines}.db"
+            with contextlib.suppress(KeyboardInterrupt):
+                stopped += 1
+                Search(**options, storage=storage).run()
+                stopped -= 1
+        assert by_number(Search(**options, storage=storage).run()) == expected
+    assert stopped > 10
+
+
 def test_one_process_at_a_time(tmp_path):
     process = start(tmp_path, seconds=20)
     wait_for(lambda: lines(tmp_path, "starts"))
