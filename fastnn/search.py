@@ -1,14 +1,13 @@
 """Hyperparameter search on Optuna (extra `search`): random, grid or TPE, from coarse to fine, in several processes.
 
-The calling process alone asks Optuna for trials and writes to the storage; workers are sent parameters and send back
-figures. So a worker that dies, or a search that Ctrl-C or a power cut stops, costs the trials under way and no other,
-and the next run of the same name does the rest. Reference: CS231n, "Hyperparameter optimization"."""
+The calling process alone asks Optuna for trials, and writes each to the storage at once when it has ended; workers are
+sent parameters and send back figures. So a worker that dies, or a search that Ctrl-C or a power cut stops, costs the
+trials under way and no other, and the next run does the rest. Reference: CS231n, "Hyperparameter optimization"."""
 import contextlib
 import fcntl
 import hashlib
 import itertools
 import math
-import multiprocessing
 import os
 import pickle
 import signal
@@ -18,7 +17,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from multiprocessing import connection, resource_tracker
+from multiprocessing import connection, get_context, resource_tracker
 from typing import Any
 
 import numpy as np
@@ -107,8 +106,8 @@ class Choice:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "options", tuple(self.options))
-        kinds = (type(None), bool, int, float, str)
-        if not all(isinstance(v, kinds) for v in self.options) or not 0 < len(set(self.options)) == len(self.options):
+        simple = all(isinstance(v, int | float | str | None) for v in self.options)
+        if not (simple and 0 < len(set(self.options)) == len(self.options)):
             raise ValueError(f"Choice: options must be different numbers, strings, bools or None, got {self.options}")
 
     def share(self, value: Any) -> float:
@@ -249,8 +248,8 @@ class _Run:
         self.result = Result(dict(search.space), str(search.direction))
         self.workers: dict[Any, Any] = {}  # by the pipe to them
         self.storage = None if search.storage is None else self._open(os.fspath(search.storage))
-        total = sum(stage.trials for stage in search.stages)
-        self.bar = stack.enter_context(tqdm(total=total, unit=" trials", leave=False, disable=None))
+        self.bar = stack.enter_context(tqdm(total=sum(stage.trials for stage in search.stages), unit=" trials",
+                                            leave=False, disable=None))
 
     def _open(self, text: str) -> Any:
         """The storage, locked on this machine for the search of this name."""
@@ -292,18 +291,18 @@ class _Run:
         self.n = len(self.grid) or stage.trials
         self.kept = create(storage=self.storage, study_name=f"{search.name}/{number}", direction=search.direction,
                            load_if_exists=True)
-        mine = {name: repr(getattr(search, name)) for name in DEFINITION}
-        mine["objective"] = repr(getattr(search.objective, "definition", None))
-        there = self.kept.user_attrs.get("definition", mine)
-        if other := [f"{k} is {there.get(k)} there, {mine[k]} here" for k in mine if there.get(k) != mine[k]]:
-            raise ValueError(f"Search: {search.storage} has a search {search.name!r} that is defined otherwise: "
-                             f"{'; '.join(other)}. Take another name or storage")
-        self.kept.set_user_attr("definition", mine)
         self.study = create(direction=search.direction, pruner={
             None: pruners.NopPruner(), "halving": pruners.SuccessiveHalvingPruner(1, 3),
             "median": pruners.MedianPruner(max(1, min(5, self.n // 4)))}[search.pruner])
         self.study.add_trials(self.kept.trials)
-        self.done = {trial.user_attrs["index"]: trial for trial in self.kept.trials}
+        mine = {name: repr(getattr(search, name)) for name in DEFINITION}
+        mine["objective"] = repr(getattr(search.objective, "definition", None))
+        there = self.kept.user_attrs.get("definition", {} if self.study.trials else mine)
+        if other := [f"{k} is {there.get(k)} there, {mine[k]} here" for k in mine if there.get(k) != mine[k]]:
+            raise ValueError(f"Search: {search.storage} has a search {search.name!r} that is defined otherwise: "
+                             f"{'; '.join(other)}. Take another name or storage")
+        self.kept.set_user_attr("definition", mine)
+        self.done = {trial.user_attrs["index"]: trial for trial in self.study.trials}
         self.todo, self.crashed = deque(i for i in range(self.n) if i not in self.done), set[int]()
         self.bar.update(len(self.done))
 
@@ -333,9 +332,8 @@ class _Run:
     def _ask(self, i: int) -> tuple[Any, int]:
         """Optuna's trial for number i of this stage, and the seed for it."""
         seed = int(np.random.SeedSequence((self.search.seed, self.number, i)).generate_state(1)[0])
-        samplers, few = self.optuna.samplers, max(1, min(10, self.n // 3))
-        self.study.sampler = samplers.TPESampler(seed=seed, n_startup_trials=few) if self.search.method == "tpe" else (
-            samplers.RandomSampler(seed))
+        random = max(1, min(10, self.n // 3)) if self.search.method == "tpe" else self.n  # as many trials come first
+        self.study.sampler = self.optuna.samplers.TPESampler(seed=seed, n_startup_trials=random)
         self.study.enqueue_trial(dict(zip(self.space, self.grid[i], strict=True)) if self.grid else {}, {"index": i})
         trial = self.study.ask()
         for name, space in self.space.items():
@@ -397,12 +395,12 @@ class _Run:
         process.join()
         if process.exitcode == 1:  # an exception, and not in a trial: those are sent
             raise RuntimeError("Search: a worker cannot start, for the reason above; a script that asks for "
-                               "processes must run the search under `if __name__ == '__main__':`")
+                               "processes must run the search under `if __name__ == '__main__':`") from None
         return f"the trial's process died, exit code {process.exitcode}"
 
     def _start(self) -> Any:
         """Starts a worker; the pipe to it."""
-        context = multiprocessing.get_context("spawn")  # a forked child of fastnn would run on one thread
+        context = get_context("spawn")  # a forked child of fastnn would run on one thread
         ours, theirs = context.Pipe()
         threads = max(1, backend.get_num_threads() // self.search.processes)
         process = context.Process(target=_work, args=(theirs, self.search.objective, threads))
