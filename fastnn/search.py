@@ -1,25 +1,23 @@
 """Hyperparameter search on Optuna (extra `search`): random, grid or TPE, from coarse to fine, in several processes.
 
-The calling process alone asks Optuna for trials and writes to the storage; workers are sent parameters and send back
-figures. So a worker that dies, or a search that Ctrl-C or a power cut stops, costs the trials under way and no other,
-and the next run of the same name does the rest. Reference: CS231n, "Hyperparameter optimization"."""
+The calling process alone asks Optuna for trials, and writes each to the storage at once when it has ended; workers are
+sent parameters and send back figures. So a worker that dies, or a search that Ctrl-C or a power cut stops, costs the
+trials under way and no other, and the next run does the rest. Reference: CS231n, "Hyperparameter optimization"."""
 import contextlib
 import fcntl
 import hashlib
 import itertools
 import math
-import multiprocessing
 import os
 import pickle
 import signal
 import tempfile
-import threading
 import traceback
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial, wraps
-from multiprocessing import connection, resource_tracker
+from functools import partial
+from multiprocessing import connection, get_context, resource_tracker
 from typing import Any
 
 import numpy as np
@@ -30,6 +28,7 @@ from fastnn.errors import require
 from fastnn.tensor import as_tensor
 from fastnn.train import Callback, Trainer
 
+DEFINITION = ("space", "stages", "method", "direction", "pruner", "seed", "points")  # and the objective's
 STATES = ("complete", "pruned", "diverged", "crashed")  # of trials that are done with, from best to worst
 Report = Callable[[int, float], Any]
 
@@ -65,6 +64,10 @@ class Uniform:
         """`points` values in even steps from `low` to `high`; one is the middle."""
         values = [self.at(i / (points - 1)) for i in range(points)] if points > 1 else [self.at(0.5)]
         return sorted({round(v) for v in values}) if self.integer else values
+
+    def suggest(self, trial: Any, name: str) -> Any:
+        """The value that Optuna chooses for `trial`."""
+        return (trial.suggest_int if self.integer else trial.suggest_float)(name, self.low, self.high, log=self.log)
 
     def narrowed(self, values: Sequence[Any]) -> "Uniform":
         """The part of this range that holds `values`, the best first, and a tenth of the range to either side. But a
@@ -103,8 +106,8 @@ class Choice:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "options", tuple(self.options))
-        kinds = (type(None), bool, int, float, str)
-        if not all(isinstance(v, kinds) for v in self.options) or not 0 < len(set(self.options)) == len(self.options):
+        simple = all(isinstance(v, int | float | str | None) for v in self.options)
+        if not (simple and 0 < len(set(self.options)) == len(self.options)):
             raise ValueError(f"Choice: options must be different numbers, strings, bools or None, got {self.options}")
 
     def share(self, value: Any) -> float:
@@ -112,6 +115,9 @@ class Choice:
 
     def grid(self, points: int) -> list[Any]:
         return list(self.options)
+
+    def suggest(self, trial: Any, name: str) -> Any:
+        return trial.suggest_categorical(name, self.options)
 
     def narrowed(self, values: Sequence[Any]) -> "Choice":
         """The options that are among `values`."""
@@ -152,14 +158,6 @@ def _option(text: str) -> Any:
             if math.isfinite(convert(text)):
                 return convert(text)
     return {"true": True, "false": False}.get(text, text)
-
-
-def _distribution(space: Space) -> Any:
-    from optuna import distributions
-    if isinstance(space, Choice):
-        return distributions.CategoricalDistribution(space.options)
-    cls: Any = distributions.IntDistribution if space.integer else distributions.FloatDistribution
-    return cls(space.low, space.high, log=space.log)
 
 
 # The search ------------------------------------------------------------------------------------------------------
@@ -236,56 +234,39 @@ class Search:
             stack.callback(optuna.logging.set_verbosity, optuna.logging.get_verbosity())
             stack.callback(setattr, backend.generator.bit_generator, "state", backend.generator.bit_generator.state)
             optuna.logging.set_verbosity(optuna.logging.WARNING)
-            return _Run(self, optuna, self._open(optuna, stack), stack).run()
-
-    def _open(self, optuna: Any, stack: contextlib.ExitStack) -> Any:
-        """The storage, locked on this machine for the search of this name."""
-        if self.storage is None:
-            return optuna.storages.InMemoryStorage()
-        text = os.fspath(self.storage)
-        url = text if "://" in text else f"sqlite:///{os.path.abspath(text)}"
-        key = hashlib.sha256(f"{os.getuid()} {url} {self.name}".encode()).hexdigest()[:20]
-        lock = os.open(os.path.join(tempfile.gettempdir(), f"fastnn-search-{key}.lock"), os.O_CREAT | os.O_RDWR, 0o600)
-        stack.callback(os.close, lock)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            storage = optuna.storages.RDBStorage(url)
-        except BlockingIOError:
-            raise ValueError(f"Search: another process is running the search {self.name!r} of {text}") from None
-        except Exception as error:  # SQLAlchemy's own, of many classes
-            raise ValueError(f"Search: the storage {text} cannot be opened: {error}") from error
-        stack.callback(storage.engine.dispose)
-        stack.callback(storage.remove_session)
-        return storage
-
-
-def _shielded(method: Any) -> Any:
-    """Lets Ctrl-C wait for the end of `method`: in what SQLAlchemy does it might be lost, or leave half a trial."""
-    @wraps(method)
-    def run(*args: Any) -> Any:
-        if threading.current_thread() is not threading.main_thread():
-            return method(*args)
-        came: list[Any] = []
-        before = signal.signal(signal.SIGINT, lambda *signal: came.append(signal))
-        try:
-            return method(*args)
-        finally:
-            signal.signal(signal.SIGINT, before)
-            if came and callable(before):
-                before(*came[0])
-    return run
+            return _Run(self, optuna, stack).run()
 
 
 class _Run:
-    """A running search: its workers and, one after the other, its stages, which are Optuna studies NAME/1, NAME/2, …"""
+    """A running search: its workers and, one after the other, its stages, which are Optuna studies NAME/1, NAME/2, …
 
-    def __init__(self, search: Search, optuna: Any, storage: Any, stack: contextlib.ExitStack) -> None:
+    `kept` is the study in the storage, to which a trial is added when it is done; `study` its copy in memory."""
+
+    def __init__(self, search: Search, optuna: Any, stack: contextlib.ExitStack) -> None:
         from tqdm import tqdm  # here, since importing fastnn loads NumPy alone
-        self.search, self.optuna, self.storage, self.stack = search, optuna, storage, stack
-        self.space, self.kept, self.result = search.space, 0, Result(dict(search.space), str(search.direction))
+        self.search, self.optuna, self.stack, self.space = search, optuna, stack, search.space
+        self.result = Result(dict(search.space), str(search.direction))
         self.workers: dict[Any, Any] = {}  # by the pipe to them
-        total = sum(stage.trials for stage in search.stages)
-        self.bar = stack.enter_context(tqdm(total=total, unit=" trials", leave=False, disable=None))
+        self.storage = None if search.storage is None else self._open(os.fspath(search.storage))
+        self.bar = stack.enter_context(tqdm(total=sum(stage.trials for stage in search.stages), unit=" trials",
+                                            leave=False, disable=None))
+
+    def _open(self, text: str) -> Any:
+        """The storage, locked on this machine for the search of this name."""
+        url = text if "://" in text else f"sqlite:///{os.path.abspath(text)}"
+        key = hashlib.sha256(f"{os.getuid()} {url} {self.search.name}".encode()).hexdigest()[:20]
+        lock = os.open(os.path.join(tempfile.gettempdir(), f"fastnn-search-{key}.lock"), os.O_CREAT | os.O_RDWR, 0o600)
+        self.stack.callback(os.close, lock)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            storage = self.optuna.storages.RDBStorage(url)
+        except BlockingIOError:
+            raise ValueError(f"Search: another process is running the search {self.search.name!r} of {text}") from None
+        except Exception as error:  # SQLAlchemy's own, of many classes
+            raise ValueError(f"Search: the storage {text} cannot be opened: {error}") from error
+        self.stack.callback(storage.engine.dispose)
+        self.stack.callback(storage.remove_session)
+        return storage
 
     def run(self) -> "Result":
         try:
@@ -294,68 +275,51 @@ class _Run:
                 (self._share if self.search.processes > 1 else self._alone)()
                 self._end()
         except KeyboardInterrupt:
-            if self.search.storage is None:
+            if self.storage is None:
                 raise
-            raise KeyboardInterrupt(f"search {self.search.name!r}: stopped, {self.kept} finished trials are kept in "
+            raise KeyboardInterrupt(f"search {self.search.name!r}: stopped; finished trials are kept in "
                                     f"{self.search.storage}; run it again to do the rest") from None
         self.result.trials = self.result.ranked(self.result.trials)
         return self.result
 
-    @_shielded
     def _begin(self, number: int, stage: Stage) -> None:
         """Opens the study, refuses that of another search, and finds out what is still to do."""
-        search, pruners, states = self.search, self.optuna.pruners, self.optuna.trial.TrialState
+        search, pruners, create = self.search, self.optuna.pruners, self.optuna.create_study
         self.number, self.stage = number, stage
         self.steps = stage.epochs * (getattr(search.objective, "folds", None) or 1)
         self.grid = self._grid() if search.method == "grid" else []
         self.n = len(self.grid) or stage.trials
-        pruner = {None: pruners.NopPruner(), "halving": pruners.SuccessiveHalvingPruner(1, 3),
-                  "median": pruners.MedianPruner(max(1, min(5, self.n // 4)))}[search.pruner]
-        self.study = self.optuna.create_study(storage=self.storage, study_name=f"{search.name}/{number}",
-                                              direction=search.direction, pruner=pruner, load_if_exists=True)
-        names = ("space", "stages", "method", "direction", "pruner", "seed", "points")
-        mine = {name: repr(getattr(search, name)) for name in names}
+        self.kept = create(storage=self.storage, study_name=f"{search.name}/{number}", direction=search.direction,
+                           load_if_exists=True)
+        self.study = create(direction=search.direction, pruner={
+            None: pruners.NopPruner(), "halving": pruners.SuccessiveHalvingPruner(1, 3),
+            "median": pruners.MedianPruner(max(1, min(5, self.n // 4)))}[search.pruner])
+        self.study.add_trials(self.kept.trials)
+        mine = {name: repr(getattr(search, name)) for name in DEFINITION}
         mine["objective"] = repr(getattr(search.objective, "definition", None))
-        there = self.study.user_attrs.get("definition", mine)
+        there = self.kept.user_attrs.get("definition", {} if self.study.trials else mine)
         if other := [f"{k} is {there.get(k)} there, {mine[k]} here" for k in mine if there.get(k) != mine[k]]:
             raise ValueError(f"Search: {search.storage} has a search {search.name!r} that is defined otherwise: "
                              f"{'; '.join(other)}. Take another name or storage")
-        self.study.set_user_attr("definition", mine)
-        for _ in self.study.get_trials(states=(states.WAITING,)):  # left by a run that was stopped
-            self.study.ask()
-        for trial in self.study.get_trials(states=(states.RUNNING,)):
-            self.study.tell(trial.number, state=states.FAIL)
-        done = self._done()
-        self.todo = deque(i for i in range(self.n) if i not in done)
-        self._show(len(done))
+        self.kept.set_user_attr("definition", mine)
+        self.done = {trial.user_attrs["index"]: trial for trial in self.study.trials}
+        self.todo, self.crashed = deque(i for i in range(self.n) if i not in self.done), set[int]()
+        self.bar.update(len(self.done))
 
     def _grid(self) -> list[tuple]:
         """The grid's points: as many values of each range as make no more points than there are trials."""
-        best: list[list[Any]] = []
-        for n in range(1, self.stage.trials + 1):
-            axes = [space.grid(self.search.points.get(name, n)) for name, space in self.space.items()]
-            best = axes if not best or math.prod(map(len, axes)) <= self.stage.trials else best
-        return list(itertools.product(*best))
+        grids = [[space.grid(self.search.points.get(name, n)) for name, space in self.space.items()]
+                 for n in range(1, self.stage.trials + 1)]
+        fitting = [axes for axes in grids if math.prod(map(len, axes)) <= self.stage.trials]
+        return list(itertools.product(*(fitting or grids[:1])[-1]))
 
-    def _done(self) -> dict[int, Any]:
-        """Optuna's trials that are done with, by number."""
-        done, crashes = {}, Counter[int]()
-        for trial in self.study.get_trials(deepcopy=False):
-            i, state = trial.user_attrs.get("index"), trial.state.name
-            crashes[i] += trial.user_attrs.get("outcome", ("",))[0] == "crashed"
-            if state in ("COMPLETE", "PRUNED") or (state == "FAIL" and crashes[i] > 1):
-                done[i] = trial
-        return dict(sorted(done.items()))
-
-    @_shielded
     def _end(self) -> None:
         """Adds the stage's trials to the result, and narrows the space around the best."""
-        trials = []
-        for i, t in self._done().items():
+        trials, first = [], len(self.result.trials)
+        for i, t in sorted(self.done.items()):
             (state, message), value = t.user_attrs["outcome"], math.nan if t.value is None else t.value
             epochs = t.last_step or (self.steps if state == "complete" else 0)
-            number = len(self.result.trials) + i
-            trials.append(Trial(number, self.number, state, value, epochs, t.params, message))
+            trials.append(Trial(first + i, self.number, state, value, epochs, t.params, message))
         self.result.trials += trials
         best = self.result.ranked([t for t in trials if math.isfinite(t.value)])[:math.ceil(self.stage.keep * self.n)]
         for name, space in self.space.items() if best else ():
@@ -365,49 +329,47 @@ class _Run:
                                          f"of {space.low:.3g} … {space.high:.3g}; better ones may lie beyond")
             self.space = {**self.space, name: space.narrowed(values)}
 
-    def _show(self, n: int) -> None:
-        self.kept += n
-        self.bar.update(n)
-        with contextlib.suppress(ValueError):  # there is no value yet
-            self.bar.set_postfix_str(f"stage {self.number}, best {self.study.best_value:.4g}", refresh=False)
-
-    @_shielded
     def _ask(self, i: int) -> tuple[Any, int]:
         """Optuna's trial for number i of this stage, and the seed for it."""
         seed = int(np.random.SeedSequence((self.search.seed, self.number, i)).generate_state(1)[0])
-        samplers, few = self.optuna.samplers, max(1, min(10, self.n // 3))
-        self.study.sampler = samplers.TPESampler(seed=seed, n_startup_trials=few) if self.search.method == "tpe" else (
-            samplers.RandomSampler(seed))
+        random = max(1, min(10, self.n // 3)) if self.search.method == "tpe" else self.n  # as many trials come first
+        self.study.sampler = self.optuna.samplers.TPESampler(seed=seed, n_startup_trials=random)
         self.study.enqueue_trial(dict(zip(self.space, self.grid[i], strict=True)) if self.grid else {}, {"index": i})
-        return self.study.ask({name: _distribution(space) for name, space in self.space.items()}), seed
+        trial = self.study.ask()
+        for name, space in self.space.items():
+            space.suggest(trial, name)
+        return trial, seed
 
-    @_shielded
     def _report(self, trial: Any, step: int, value: float) -> bool:
-        """Keeps the figure; whether the trial is to end."""
+        """Notes the figure; whether the trial is to end."""
         trial.report(value, step)
         return step < self.steps and trial.should_prune()
 
-    @_shielded
-    def _tell(self, trial: Any, state: str, value: float | None = None, message: str = "") -> None:
-        states, worst = self.optuna.trial.TrialState, -math.inf if self.search.direction == "maximize" else math.inf
+    def _tell(self, trial: Any, state: str, value: Any = None, message: str = "") -> None:
+        """Keeps a trial that has ended; but one that crashed for the first time is done again."""
+        i, worst = trial.user_attrs["index"], -math.inf if self.search.direction == "maximize" else math.inf
+        where = f"search {self.search.name!r}, stage {self.number}, trial {i}: {trial.params}"
+        if state == "error":
+            value.add_note(where)
+            raise value
+        if state == "crashed" and i not in self.crashed:
+            self.crashed.add(i)
+            return self.todo.appendleft(i)
         trial.set_user_attr("outcome", (state, message))
-        self.study.tell(trial, worst if state == "diverged" else value, {
-            "complete": states.COMPLETE, "diverged": states.COMPLETE, "pruned": states.PRUNED}.get(state, states.FAIL))
-        self._show(state in STATES[:3])
+        self.done[i] = self.study.tell(trial, worst if state == "diverged" else value, self.optuna.trial.TrialState[
+            {"pruned": "PRUNED", "crashed": "FAIL"}.get(state, "COMPLETE")])
+        self.kept.add_trial(self.done[i])
+        if state == "crashed":
+            raise RuntimeError(f"{message}, twice; run the search again to go on without it. {where}")
+        if state == "complete":
+            self.bar.set_postfix_str(f"stage {self.number}, best {self.study.best_value:.4g}", refresh=False)
+        self.bar.update()
 
     def _alone(self) -> None:
         for i in self.todo:
             trial, seed = self._ask(i)
-            try:
-                ask = partial(self._report, trial)
-                answer = _attempt(self.search.objective, ask, trial.params, self.stage.epochs, seed)
-            except Exception as error:
-                error.add_note(self._where(trial))
-                raise
-            self._tell(trial, *answer)
-
-    def _where(self, trial: Any) -> str:
-        return f"search {self.search.name!r}, stage {self.number}, trial {trial.user_attrs['index']}: {trial.params}"
+            ask = partial(self._report, trial)
+            self._tell(trial, *_attempt(self.search.objective, ask, trial.params, self.stage.epochs, seed))
 
     def _share(self) -> None:
         """Gives trials to the workers, and answers what they send."""
@@ -418,34 +380,27 @@ class _Run:
                 running[pipe], seed = self._ask(self.todo.popleft())
                 with contextlib.suppress(OSError):  # it died: recv will say so
                     pipe.send((running[pipe].params, self.stage.epochs, seed))
-            for pipe in connection.wait(running):
-                self._answer(pipe, running)
+            for pipe in list[Any](connection.wait(running)):
+                try:
+                    kind, *rest = pipe.recv()
+                    if kind == "report":
+                        pipe.send(self._report(running[pipe], *rest))
+                        continue
+                except (EOFError, OSError):
+                    kind, rest = "crashed", [None, self._autopsy(self.workers.pop(pipe))]
+                self._tell(running.pop(pipe), kind, *rest)
 
-    def _answer(self, pipe: Any, running: dict[Any, Any]) -> None:
-        trial = running[pipe]
-        try:
-            kind, *rest = pipe.recv()
-            if kind == "report":
-                return pipe.send(self._report(trial, *rest))
-        except (EOFError, OSError):
-            process = self.workers.pop(pipe)
-            process.join()
-            if process.exitcode == 1:  # an exception, and not in a trial: those are sent
-                raise RuntimeError("Search: a worker cannot start, for the reason above; a script that asks for "
-                                   "processes must run the search under `if __name__ == '__main__':`") from None
-            kind, rest = "crashed", [None, f"the trial's process died, exit code {process.exitcode}"]
-        if kind == "error":
-            rest[0].add_note(f"{self._where(trial)}\n{rest[1]}")
-            raise rest[0]
-        self._tell(running.pop(pipe), kind, *rest)
-        if kind == "crashed":
-            if trial.user_attrs["index"] in self._done():
-                raise RuntimeError(f"{rest[1]}, twice; run the search again to go on without it. {self._where(trial)}")
-            self.todo.appendleft(trial.user_attrs["index"])
+    def _autopsy(self, process: Any) -> str:
+        """What a worker died of."""
+        process.join()
+        if process.exitcode == 1:  # an exception, and not in a trial: those are sent
+            raise RuntimeError("Search: a worker cannot start, for the reason above; a script that asks for "
+                               "processes must run the search under `if __name__ == '__main__':`") from None
+        return f"the trial's process died, exit code {process.exitcode}"
 
     def _start(self) -> Any:
         """Starts a worker; the pipe to it."""
-        context = multiprocessing.get_context("spawn")  # a forked child of fastnn would run on one thread
+        context = get_context("spawn")  # a forked child of fastnn would run on one thread
         ours, theirs = context.Pipe()
         threads = max(1, backend.get_num_threads() // self.search.processes)
         process = context.Process(target=_work, args=(theirs, self.search.objective, threads))
@@ -481,6 +436,8 @@ def _attempt(objective: Any, ask: Report, params: dict[str, Any], epochs: int, s
         return "pruned", None, ""
     except FloatingPointError as error:
         return "diverged", None, str(error)
+    except Exception as error:
+        return "error", error, traceback.format_exc()
 
 
 def _work(pipe: Any, objective: Any, threads: int) -> None:
@@ -492,16 +449,14 @@ def _work(pipe: Any, objective: Any, threads: int) -> None:
     backend.set_num_threads(threads)
     with contextlib.suppress(EOFError, OSError):
         while True:
-            job = pipe.recv()
-            try:
-                answer = _attempt(objective, ask, *job)
-            except Exception as error:
-                answer = "error", error, traceback.format_exc()
+            state, value, message = _attempt(objective, ask, *pipe.recv())
+            if state == "error":
                 try:
-                    pickle.loads(pickle.dumps(error))
+                    pickle.loads(pickle.dumps(value))
                 except Exception:  # some exceptions cannot be sent
-                    answer = "error", RuntimeError(repr(error)), traceback.format_exc()
-            pipe.send(answer)
+                    value = RuntimeError(repr(value))
+                value.add_note(message)
+            pipe.send((state, value, message))
 
 
 @dataclass

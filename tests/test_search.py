@@ -1,15 +1,12 @@
 """Hyperparameter search: what needs no Optuna; the rest is in tests/extras/."""
 
 import math
-import os
-import signal
 import subprocess
 import sys
-import time
 
 import pytest
 
-from fastnn.search import Choice, Int, LogInt, LogUniform, Search, Stage, Uniform, _shielded, parse_space
+from fastnn.search import Choice, Int, LogInt, LogUniform, Search, Stage, Uniform, parse_space
 
 
 def test_import_loads_no_extra():
@@ -110,17 +107,3 @@ def test_narrowed_ints_stay_a_range(ends):
 def test_mistaken_searches(argument, value):
     with pytest.raises(ValueError, match=f"Search: {argument} must be"):
         Search(**{"objective": abs, "space": {"x": Uniform(0, 1)}, argument: value})
-
-
-def test_ctrl_c_waits_for_the_storage():
-    done = []
-
-    @_shielded
-    def write():
-        os.kill(os.getpid(), signal.SIGINT)
-        time.sleep(0.01)
-        done.append(1)
-
-    with pytest.raises(KeyboardInterrupt):
-        write()
-    assert done and signal.getsignal(signal.SIGINT) is signal.default_int_handler

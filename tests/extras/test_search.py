@@ -299,6 +299,67 @@ def test_tpe_goes_on_as_if_it_had_not_stopped(tmp_path):
     assert by_number(result) == by_number(fresh)
 
 
+@pytest.mark.parametrize("pruner", ["median", "halving"])
+def test_pruning_goes_on_as_if_it_had_not_stopped(tmp_path, pruner):
+    left = 7
+
+    def objective(params, epochs, report):
+        nonlocal left
+        left -= 1
+        if left == 0:
+            raise KeyboardInterrupt
+        for epoch in range(1, epochs + 1):
+            report(epoch, -(math.log10(params["lr"]) + 3) ** 2 - 1 / epoch)
+        return -(math.log10(params["lr"]) + 3) ** 2
+
+    options = {"objective": objective, "space": LR, "stages": [Stage(15, 9)], "pruner": pruner}
+    with pytest.raises(KeyboardInterrupt, match="stopped; finished trials are kept"):
+        Search(**options, storage=tmp_path / "s.db").run()
+    result = Search(**options, storage=tmp_path / "s.db").run()
+    assert left == -9 and by_number(result) == by_number(Search(**options, storage=None).run())
+    assert {t.state for t in result.trials} == {"complete", "pruned"}
+
+
+def test_a_study_of_something_else_is_refused(tmp_path):
+    study = optuna.create_study(storage=f"sqlite:///{tmp_path}/s.db", study_name="search/1", direction="maximize")
+    study.add_trial(optuna.trial.create_trial(value=1.0))
+    with pytest.raises(ValueError, match="has a search 'search' that is defined otherwise: space is None there"):
+        Search(draw, LR, [Stage(2)], storage=tmp_path / "s.db").run()
+
+
+def test_ctrl_c_in_the_storage_leaves_no_half_trial(tmp_path, monkeypatch):
+    options = {"objective": draw, "space": SPACE, "stages": [Stage(2)]}
+    expected = by_number(Search(**options, storage=None).run())
+    add, left = optuna.Study.add_trial, 0
+
+    def interrupt(frame, event, arg):
+        nonlocal left
+        left -= event == "line"
+        if left == 0:
+            raise KeyboardInterrupt
+        return interrupt
+
+    def interrupted(*args, **kwargs):
+        before = sys.gettrace()
+        sys.settrace(interrupt)
+        try:
+            return add(*args, **kwargs)
+        finally:
+            sys.settrace(before)
+
+    stopped = 0
+    for lines in range(200, 9000, 550):
+        with monkeypatch.context() as patch:
+            patch.setattr(optuna.Study, "add_trial", interrupted)
+            left, storage = lines, tmp_path / f"{lines}.db"
+            with contextlib.suppress(KeyboardInterrupt):
+                stopped += 1
+                Search(**options, storage=storage).run()
+                stopped -= 1
+        assert by_number(Search(**options, storage=storage).run()) == expected
+    assert stopped > 10
+
+
 def test_one_process_at_a_time(tmp_path):
     process = start(tmp_path, seconds=20)
     wait_for(lambda: lines(tmp_path, "starts"))
