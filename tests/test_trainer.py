@@ -595,3 +595,14 @@ def test_mistakes_in_the_setup_are_named(tmp_path, data):
     loader = DataLoader(TensorDataset(*data), 16, True, generator=np.random.default_rng(0))
     with pytest.raises(ValueError, match="the checkpoint has 1 streams of random numbers, this fit 2"):
         fit(loader, resume=path)
+
+
+def test_the_end_is_told_after_ctrl_c_too(data):
+    def interrupt(self, trainer):
+        raise KeyboardInterrupt
+
+    told = []
+    callbacks = [type("", (Callback,), {"on_fit_end": end})() for end in (interrupt, lambda *_: told.append(1))]
+    with pytest.raises(KeyboardInterrupt):
+        Trainer(16).fit(network(), data, callbacks=callbacks)
+    assert told == [1]

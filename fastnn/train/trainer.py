@@ -272,7 +272,7 @@ class Trainer:
         for hook in self._hooks["on_fit_end"]:
             try:
                 hook(self)
-            except Exception as error:
+            except BaseException as error:
                 failed = failed or error
         if failed:
             raise failed
