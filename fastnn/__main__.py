@@ -203,6 +203,8 @@ def _options(path: Path, own: dict[str, Any], known: dict[str, Any]) -> Iterable
         name = key.replace("-", "_")
         if name not in own | known or name in APART or isinstance(value, dict):
             raise ValueError(f"{path}: there is no option {key!r}")
+        if isinstance(value, (bool, list)) and not isinstance((own | known)[name], type(value)):
+            raise ValueError(f"{path}: {key} cannot be a {type(value).__name__}")
         if name in own:
             option, values = f"--{name.replace('_', '-')}", value if isinstance(value, list) else [value]
             yield from [option] * value if isinstance(value, bool) else [f"{option}={one}" for one in values]
