@@ -601,3 +601,18 @@ def test_kinds_of_values_in_a_description(capsys, tmp_path):
 
 def test_a_space_without_values(capsys):
     assert "parameter 'lr': " in fails(capsys, "search", "--space", "lr")
+
+
+@pytest.mark.parametrize(("text", "found"), [
+    ("12x2", [(12, 2)]), ("12x2,8x5", [(12, 2), (8, 5)]), ("12x28x5", None), ("12x2,", None), ("0x1", None), ("", None),
+])  # fmt: skip
+def test_stages(capsys, monkeypatch, text, found):
+    monkeypatch.setattr(fastnn.commands, "search", lambda arguments: stages.extend(arguments.stages))
+    stages = []
+    if found:
+        assert main(["search", "--space", "lr=0.1:1", "--stages", text]) == 0
+        assert [(stage.trials, stage.epochs) for stage in stages] == found
+    else:
+        with pytest.raises(SystemExit):
+            main(["search", "--space", "lr=0.1:1", "--stages", text])
+        assert f"{text} is no list of trials and epochs" in capsys.readouterr().err
