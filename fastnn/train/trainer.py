@@ -406,11 +406,7 @@ class Trainer:
                 "python": random.getstate(), "loader": getattr(self.data, "epoch", None)}
 
     def _set_random_state(self, state: dict[str, Any]) -> None:
-        own = self._generators()
-        if len(own) != len(state["generators"]):
-            raise ValueError(f"fit: the checkpoint has {len(state['generators'])} streams of random numbers, this fit "
-                             f"{len(own)}")
-        for generator, saved in zip(own, state["generators"], strict=True):
+        for generator, saved in zip(self._generators(), state["generators"], strict=True):
             generator.bit_generator.state = saved
         np.random.set_state(state["numpy"])  # noqa: NPY002
         random.setstate(state["python"])
@@ -442,10 +438,16 @@ class Trainer:
             if (state[name] is None) != (not getattr(self, name)):
                 raise ValueError(f"fit: the checkpoint was written {'without' if state[name] is None else 'with'} "
                                  f"{name}, the fit that is to go on has {'one' if state[name] is None else 'none'}")
-        own = self._with_state()
-        names, saved = [type(c).__name__ for c in own], [name for name, _ in state["callbacks"]]
-        if names != saved:
-            raise ValueError(f"fit: the checkpoint has the state of callbacks {saved}, but those here are {names}")
+        own, position, epoch, now = self._with_state(), state["position"], state["epoch"], state["random"]["now"]
+        if epoch["labels"] is not None:
+            self._set_task(np.zeros(0, np.int64 if epoch["labels"] else np.float32))
+        for what, saved, names in (
+                ("callbacks", [name for name, _ in state["callbacks"]], [type(c).__name__ for c in own]),
+                ("figures", [*epoch["metrics"]], [metric.name for metric in self.metrics]),
+                ("random streams", [saved["bit_generator"] for saved in now["generators"]],
+                 [type(generator.bit_generator).__name__ for generator in self._generators()])):
+            if names != saved:
+                raise ValueError(f"fit: the checkpoint has the state of {what} {saved}, but those here are {names}")
         self.optimizer.load_state_dict(state["optimizer"])
         self.model.load_state_dict(state["model"])
         for name in "scheduler", "ema":
@@ -457,20 +459,14 @@ class Trainer:
             callback.load_state_dict(inner)
         self.history.load_state_dict(state["history"])
         self.logs = self.history.rows()[-1] if len(self.history) else {}
-        position, epoch = state["position"], state["epoch"]
         self._finished, self.batch, self.step, self._pending = (position[name] for name in (
             "epoch", "batch", "step", "pending"))
         self.epoch = self._finished + (self.batch > 0 or not self._finished)
         self._loss_sum, self._samples, self._seconds = epoch["loss"], epoch["samples"], epoch["seconds"]
-        if epoch["labels"] is not None:
-            self._set_task(np.zeros(0, np.int64 if epoch["labels"] else np.float32))
-        names, saved = [metric.name for metric in self.metrics], [*epoch["metrics"]]
-        if names != saved:
-            raise ValueError(f"fit: the checkpoint has the figures {saved}, but those here are {names}")
         for metric, total in zip(self.metrics, epoch["metrics"].values(), strict=True):
             metric.total = total if total is None else total.numpy()
-        self._set_random_state(state["random"]["now"])
-        self._begin, self._resumed = state["random"]["begin"], state["random"]["now"] if self.batch else None
+        self._set_random_state(now)
+        self._begin, self._resumed = state["random"]["begin"], now if self.batch else None
 
 
 def _plain(value: Any) -> Any:
