@@ -203,6 +203,8 @@ def _options(path: Path, own: dict[str, Any], known: dict[str, Any]) -> Iterable
         name = key.replace("-", "_")
         if name not in own | known or name in APART or isinstance(value, dict):
             raise ValueError(f"{path}: there is no option {key!r}")
+        if isinstance(value, (bool, list)) and not isinstance((own | known)[name], type(value)):
+            raise ValueError(f"{path}: {key} cannot be a {type(value).__name__}")
         if name in own:
             option, values = f"--{name.replace('_', '-')}", value if isinstance(value, list) else [value]
             yield from [option] * value if isinstance(value, bool) else [f"{option}={one}" for one in values]
@@ -223,28 +225,21 @@ def _verify(arguments: argparse.Namespace) -> int:
         return arguments.parser.error(str(error))  # exits
 
 
-def _size(text: str) -> tuple[int, int] | str:
-    """A side, or height and width with an x between, or auto."""
-    if text == "auto":
-        return text
-    match = re.fullmatch(r"([1-9]\d{0,5})(?:x([1-9]\d{0,5}))?", text)
-    if not match:
-        raise argparse.ArgumentTypeError(f"{text} is neither a side nor HxW, in pixels, nor auto")
-    return int(match[1]), int(match[2] or match[1])
+def _like(pattern: str, what: str, make: Callable[[str], Any]) -> Callable[[str], Any]:
+    """A parser of texts of the form `pattern`, in which S stands for a size."""
+    def parse(text: str) -> Any:
+        if not re.fullmatch(pattern.replace("S", r"[1-9]\d{0,5}"), text):
+            raise argparse.ArgumentTypeError(f"{text} is {what}")
+        return make(text)
+
+    return parse
 
 
-def _shape(text: str) -> tuple[int, ...]:
-    """Numbers with an x between."""
-    if not re.fullmatch(r"[1-9]\d{0,5}(x[1-9]\d{0,5})*", text):
-        raise argparse.ArgumentTypeError(f"{text} is no shape, as 3x32x32 is one")
-    return tuple(map(int, text.split("x")))
-
-
-def _stages(text: str) -> list[Stage]:
-    """Trials x epochs, several with commas between."""
-    if not re.fullmatch(r"([1-9]\d{0,5}x[1-9]\d{0,5},?)+(?<!,)", text):
-        raise argparse.ArgumentTypeError(f"{text} is no list of trials and epochs, as 12x2,8x5 is one")
-    return [Stage(*map(int, stage.split("x"))) for stage in text.split(",")]
+_size = _like("auto|S(xS)?", "neither a side nor HxW, in pixels, nor auto",
+              lambda text: text if text == "auto" else tuple(map(int, (text.split("x") * 2)[:2])))
+_shape = _like("S(xS)*", "no shape, as 3x32x32 is one", lambda text: tuple(map(int, text.split("x"))))
+_stages = _like("SxS(,SxS)*", "no list of trials and epochs, as 12x2,8x5 is one",
+                lambda text: [Stage(*map(int, stage.split("x"))) for stage in text.split(",")])
 
 
 def _number(kind: Callable, low: float) -> Callable[[str], float]:

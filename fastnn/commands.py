@@ -127,7 +127,8 @@ def train(arguments: argparse.Namespace) -> None:
     if arguments.report:
         callbacks.append(Report(folder / "report.html", classes=setup.predictor.classes))
     try:
-        setup.fit(callbacks, resume=folder / CHECKPOINTS if arguments.resume else None, config=config)
+        begun = arguments.resume and any((folder / CHECKPOINTS).glob("*.safetensors"))
+        setup.fit(callbacks, resume=folder / CHECKPOINTS if begun else None, config=config)
     except KeyboardInterrupt as stop:
         advice = f"go on with: fastnn train --resume {folder}" if folder else "nothing was saved, for lack of --output"
         raise KeyboardInterrupt(f"{stop}\n{advice}") from None
@@ -322,7 +323,8 @@ class Objective:
 
 def search(arguments: argparse.Namespace) -> None:
     """Searches hyperparameters; prints all trials, and the options of the best."""
-    space = parse_space(text.partition("=")[0].replace("-", "_") + text[text.find("="):] for text in arguments.space)
+    space = parse_space("=".join([name.replace("-", "_"), *values]) for name, *values in (
+        text.split("=", 1) for text in arguments.space))
     for name, axis in space.items():
         if name not in arguments.of_run or name == "epochs":
             raise ValueError(f"argument --space: {name} is no option of a run, but for its epochs")

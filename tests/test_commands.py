@@ -576,3 +576,43 @@ def test_python_m_fastnn(command, options):
     assert done.returncode == 0
     for option in options.split():
         assert f"--{option} " in done.stdout
+
+
+def test_a_run_that_ended_before_its_first_checkpoint(capsys, tmp_path):
+    lines = run(capsys, "train", *MLP, "--epochs", 1, "--output", tmp_path / "whole")
+    (tmp_path / "half").mkdir()
+    (tmp_path / "half" / "config.toml").write_bytes((tmp_path / "whole" / "config.toml").read_bytes())
+    assert run(capsys, "train", "--resume", tmp_path / "half")[-2:] == lines[-2:]
+    (tmp_path / "half" / "checkpoints" / "best.safetensors").write_text("")
+    for path in (tmp_path / "half" / "checkpoints").glob("checkpoint*"):
+        path.write_bytes(path.read_bytes()[:-1])
+    with pytest.warns(UserWarning, match="damaged checkpoint"):  # which are not overwritten
+        assert "no checkpoint that is whole" in fails(capsys, "train", "--resume", tmp_path / "half")
+
+
+def test_kinds_of_values_in_a_description(capsys, tmp_path):
+    path = tmp_path / "run.toml"
+    for text, kind in (("lr = false", "bool"), ("seed = true", "bool"), ("epochs = [1, 2]", "list"),
+                       ("model = []", "list")):  # fmt: skip
+        path.write_text(text)
+        option = text.partition(" ")[0]
+        assert f"run.toml: {option} cannot be a {kind}" in fails(capsys, "train", "--config", path)
+
+
+def test_a_space_without_values(capsys):
+    assert "parameter 'lr': " in fails(capsys, "search", "--space", "lr")
+
+
+@pytest.mark.parametrize(("text", "found"), [
+    ("12x2", [(12, 2)]), ("12x2,8x5", [(12, 2), (8, 5)]), ("12x28x5", None), ("12x2,", None), ("0x1", None), ("", None),
+])  # fmt: skip
+def test_stages(capsys, monkeypatch, text, found):
+    monkeypatch.setattr(fastnn.commands, "search", lambda arguments: stages.extend(arguments.stages))
+    stages = []
+    if found:
+        assert main(["search", "--space", "lr=0.1:1", "--stages", text]) == 0
+        assert [(stage.trials, stage.epochs) for stage in stages] == found
+    else:
+        with pytest.raises(SystemExit):
+            main(["search", "--space", "lr=0.1:1", "--stages", text])
+        assert f"{text} is no list of trials and epochs" in capsys.readouterr().err

@@ -1,12 +1,27 @@
 """Figures of merit, against sums by hand and NumPy."""
 import math
+import os
 
 import numpy as np
 import pytest
 
 import fastnn
+from fastnn import nn
 from fastnn.errors import ShapeError
-from fastnn.train import F1, MAE, MSE, R2, Accuracy, ConfusionMatrix, Precision, Recall, TopK
+from fastnn.train import (
+    F1,  # fmt: skip
+    MAE,
+    MSE,
+    R2,
+    Accuracy,
+    Checkpoint,
+    ConfusionMatrix,
+    Metric,
+    Precision,
+    Recall,
+    TopK,
+    Trainer,
+)
 
 SCORES = np.array([[3, 1, 2], [0, 2, 1], [1, 2, 0], [5, 4, 6], [1, 1, 0]], np.float32)
 LABELS = np.array([0, 1, 0, 0, 1])  # predicted: 0 1 1 2 0
@@ -91,3 +106,28 @@ def test_mistakes():
         TopK().update(fastnn.zeros(2, 3), fastnn.tensor([0, 3]))
     with pytest.raises(ShapeError, match=r"gives \(2, 3\), but the targets are \(2,\)"):
         MSE().update(fastnn.zeros(2, 3), fastnn.zeros(2))
+
+
+@pytest.mark.parametrize("kind", [float, np.float32, np.int64, np.array, fastnn.tensor])
+def test_an_own_metric_may_be_any_kind_of_number(tmp_path, kind):
+    class Share(Metric):
+        name = "share"
+
+        def __init__(self):
+            pass
+
+        def sums(self, outputs, targets):
+            return 0.1
+
+        def score(self, total):
+            return kind(total)
+
+    def run(epochs, resume=None):
+        model = nn.Linear(2, 3)
+        return Trainer(2).fit(model, (np.ones((6, 2), np.float32), np.arange(6) % 3), epochs=epochs, metrics=[Share()],
+                              callbacks=[Checkpoint(tmp_path, every_steps=1)], resume=resume)
+
+    run(1)
+    os.unlink(tmp_path / "checkpoint-0001-00000003.safetensors")
+    (found,) = run(1, tmp_path)["share"].tolist()  # as saved after two batches
+    assert found == np.asarray(kind(np.array(0.1 + 0.1 + 0.1))).item()

@@ -13,7 +13,18 @@ from fastnn import nn, optim
 from fastnn.data import DataLoader, TensorDataset, transforms
 from fastnn.nn.utils import clip_grad_norm_, clip_grad_value_
 from fastnn.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
-from fastnn.train import F1, Accuracy, Callback, ConfusionMatrix, EarlyStopping, Monitor, Progress, Trainer, evaluate
+from fastnn.train import (
+    F1,
+    Accuracy,
+    Callback,
+    Checkpoint,
+    ConfusionMatrix,
+    EarlyStopping,
+    Monitor,
+    Progress,
+    Trainer,
+    evaluate,
+)
 
 
 @pytest.fixture
@@ -464,3 +475,134 @@ def test_mistakes(tmp_path, data):
     adam = optim.Adam(model.parameters())
     with pytest.raises(ValueError, match=r"has the state of callbacks \['EarlyStopping'\], but those here are \[\]"):
         Trainer(ema=0.9).fit(model, data, optimizer=adam, scheduler=optim.lr_scheduler.StepLR(adam, 1), resume=path)
+
+
+def test_callbacks_begin_anew_with_each_fit(data):
+    early = EarlyStopping(patience=1)
+    Trainer(16).fit(network(), data, data, 2, callbacks=[early])
+    early.best = -1.0  # as of an easier loss
+    model = nn.Linear(6, 3)
+    history = Trainer(16).fit(model, data, data, 3, callbacks=[early])
+    assert len(history) == 3
+    assert early.best == history["val_loss"].min()
+    seen = Monitor()
+    seen.best, seen.waited = -1.0, 3
+    Trainer(16).fit(model, data, data, callbacks=[type("", (Callback,), {
+        "on_epoch_end": lambda self, trainer: seen.improved(trainer)})()])  # a monitor that only ever sees the figures
+    assert (seen.best > 0, seen.waited) == (True, 0)
+
+
+def test_what_was_stopped_early_stays_so(tmp_path, data):
+    def run(patience, resume=None):
+        model = nn.Sequential(nn.Flatten(), nn.Linear(6, 3))
+        trainer = Trainer(16)
+        trainer.fit(model, data, data, 9, optim.SGD(model.parameters(), 0.0), seed=0, resume=resume,
+                    callbacks=[EarlyStopping(patience=patience), Checkpoint(tmp_path)])
+        return trainer
+
+    stopped = run(2)
+    assert len(stopped.history) == 3
+    again = run(2, tmp_path)
+    assert (len(again.history), again.stop) == (3, stopped.stop)
+    assert same(again.model.state_dict(), stopped.model.state_dict())
+    assert len(run(4, tmp_path).history) == 5  # more patience
+
+
+def test_ctrl_c_before_a_resumed_fit_goes_on(tmp_path, data):
+    class Interrupts(Callback):
+        def on_fit_begin(self, trainer):
+            os.kill(os.getpid(), signal.SIGINT)
+
+    setup("arrays", data, (2, 3), lambda trainer: fastnn.save(trainer.state_dict(), tmp_path / "c"))
+    early, kept = EarlyStopping(patience=2, restore_best=False), []
+    ends = type("", (Callback,), {"on_fit_end": lambda self, trainer: kept.append(trainer.state_dict())})()
+    model = nn.Sequential(nn.Flatten(), *network())
+    adam = optim.AdamW(model.parameters(), 0.01)
+    with pytest.raises(KeyboardInterrupt, match="in epoch 2 of 3, after 3 batches"):
+        Trainer(16, ema=0.9, accumulate=2, schedule="step").fit(
+            model, data, data, 3, adam, optim.lr_scheduler.OneCycleLR(adam, 0.02, total_steps=30), seed=1,
+            metrics=[Accuracy(), ConfusionMatrix(), F1()], callbacks=[Interrupts(), early, ends], resume=tmp_path / "c")
+    fastnn.save(kept[0], tmp_path / "d")
+    assert same(state(setup("arrays", data, resume=tmp_path / "d")), state(setup("arrays", data)))
+
+
+def test_a_sampler_with_a_stream_of_its_own_is_resumed(tmp_path, data):
+    class Shuffled:
+        def __init__(self):
+            self.rng = np.random.default_rng(3)
+
+        def __iter__(self):
+            return iter(self.rng.permutation(70).tolist())
+
+        def __len__(self):
+            return 70
+
+    def run(resume=None, **callbacks):
+        model = network()
+        loader = DataLoader(TensorDataset(*data), 16, sampler=Shuffled())
+        Trainer().fit(model, loader, epochs=3, optimizer=optim.SGD(model.parameters(), 0.1), seed=2, resume=resume,
+                      **callbacks)
+        return model.state_dict()
+
+    for place in (2, 0), (2, 2):
+        whole = run(callbacks=[At(*place, lambda trainer: fastnn.save(trainer.state_dict(), tmp_path / "c"))])
+        assert same(run(tmp_path / "c"), whole)
+
+
+def test_several_tensors_as_one_input(data):
+    class Sum(nn.Linear):
+        def forward(self, pair):
+            return super().forward(pair[0] + pair[1])
+
+    x, y = map(fastnn.tensor, data)
+    model = Sum(6, 3)
+    history = Trainer().fit(model, [((x, x), y)], epochs=2, optimizer=optim.LBFGS(model.parameters(), max_iter=3))
+    assert history["loss"][1] < history["loss"][0]
+
+
+def test_mistakes_in_the_setup_are_named(tmp_path, data):
+    def fit(batches=data, schedule="epoch", **more):
+        Trainer(16, schedule=schedule).fit(network(), batches, **more)
+
+    for callback in EarlyStopping, print, object():
+        with pytest.raises(TypeError, match="callbacks must be a list of instances of Callback, but "):
+            fit(callbacks=[callback])
+    with pytest.raises(TypeError, match="callbacks must be a list of instances of Callback, but <fastnn"):
+        fit(callbacks=EarlyStopping())
+    for metrics in [Accuracy], Accuracy(), [None]:
+        with pytest.raises(TypeError, match="metrics must be a list of instances of Metric, but"):
+            fit(metrics=metrics)
+        with pytest.raises(TypeError, match="metrics must be a list of instances of Metric, but"):
+            evaluate(network(), data, metrics=metrics)
+    with pytest.raises(ValueError, match="metrics need names of their own, but f1, f1 came"):
+        fit(metrics=[F1(), F1("micro")])
+    named_loss = F1("micro")
+    named_loss.name = "loss"
+    with pytest.raises(ValueError, match="metrics need names of their own, but loss came"):
+        fit(metrics=[named_loss])
+    with pytest.raises(TypeError, match=r"targets must be a tensor or an array, but a list came"):
+        fit([(data[0], data[1].tolist())])
+    model = network()
+    adam = optim.Adam(model.parameters())
+    with pytest.raises(ValueError, match="ReduceLROnPlateau needs the loss of an epoch: schedule must be 'epoch'"):
+        Trainer(schedule="step").fit(model, data, optimizer=adam,
+                                     scheduler=optim.lr_scheduler.ReduceLROnPlateau(adam))
+    path = tmp_path / "c"
+    at = At(1, 2, lambda trainer: fastnn.save(trainer.state_dict(), path))
+    fit(callbacks=[at])
+    with pytest.raises(ValueError, match=r"figures \['accuracy'\], but those here are \['accuracy', 'f1'\]"):
+        fit(resume=path, metrics=[Accuracy(), F1()])
+    loader = DataLoader(TensorDataset(*data), 16, True, generator=np.random.default_rng(0))
+    with pytest.raises(ValueError, match=r"random streams \['\w+'\], but those here are \['\w+', 'PCG64'\]"):
+        fit(loader, resume=path)
+
+
+def test_the_end_is_told_after_ctrl_c_too(data):
+    def interrupt(self, trainer):
+        raise KeyboardInterrupt
+
+    told = []
+    callbacks = [type("", (Callback,), {"on_fit_end": end})() for end in (interrupt, lambda *_: told.append(1))]
+    with pytest.raises(KeyboardInterrupt):
+        Trainer(16).fit(network(), data, callbacks=callbacks)
+    assert told == [1]

@@ -70,6 +70,8 @@ class Monitor(Callback):
             raise ValueError(f"{type(self).__name__}: there is no figure {self.monitor!r}; there are "
                              f"{', '.join(k for k, v in trainer.logs.items() if not np.ndim(v))}")
         value = trainer.logs[name]
+        if trainer.logs.get("epoch") == 1:  # forget an earlier fit
+            self.best, self.waited = None, 0
         better = value == value and (self.best is None or self.sign * (value - self.best) > self.min_delta)
         self.best, self.waited = (value, 0) if better else (self.best, self.waited + 1)
         return better
@@ -91,10 +93,18 @@ class EarlyStopping(Monitor):
         self.patience, self.restore_best = patience, restore_best
         self.weights: dict[str, Any] | None = None
 
+    def on_fit_begin(self, trainer: "Trainer") -> None:
+        if not len(trainer.history):
+            self.best, self.waited, self.weights = None, 0, None
+        self._stop_if_due(trainer)  # what is resumed may have ended so
+
     def on_epoch_end(self, trainer: "Trainer") -> None:
         if self.improved(trainer) and self.restore_best:
             self.weights = {name: t.detach().clone() for name, t in trainer.evaluation_model.state_dict().items()}
-        if self.waited >= self.patience:
+        self._stop_if_due(trainer)
+
+    def _stop_if_due(self, trainer: "Trainer") -> None:
+        if self.waited >= max(self.patience, 1):
             trainer.stop = f"{self.monitor} has not improved for {self.waited} epochs"
 
     def on_fit_end(self, trainer: "Trainer") -> None:

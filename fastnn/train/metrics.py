@@ -14,20 +14,19 @@ class Metric:
     A subclass has a `name` and defines `sums(outputs, targets)`, an array of what adds up over batches, from the arrays
     of one, and `score(total)`, a number or an array, from their sum. `total` is all its state."""
     name = ""
-
-    def __init__(self) -> None:
-        self.total: Any = None
+    total: Any = None
 
     def reset(self) -> None:
         self.total = None
 
     def update(self, outputs: Tensor, targets: Tensor) -> None:
-        new = self.sums(outputs.array, targets.array)
+        new = np.asarray(self.sums(outputs.array, targets.array))
         self.total = new if self.total is None else self.total + new
 
     def compute(self) -> Any:
         with np.errstate(divide="ignore", invalid="ignore"):
-            return math.nan if self.total is None else self.score(self.total)
+            found = math.nan if self.total is None else self.score(self.total)
+        return found if np.ndim(found) else np.asarray(found).item()
 
     def sums(self, outputs: np.ndarray, targets: np.ndarray) -> np.ndarray:
         raise NotImplementedError
@@ -74,7 +73,6 @@ class TopK(Metric):
     ('top2', 0.5)"""
 
     def __init__(self, k: int = 5) -> None:
-        super().__init__()
         if isinstance(k, bool) or not isinstance(k, int) or k < 1:
             raise ValueError(f"TopK: k must be a positive int, but {k!r} came")
         self.k, self.name = k, f"top{k}"
@@ -112,7 +110,6 @@ class F1(ConfusionMatrix):
     name = "f1"
 
     def __init__(self, average: str | None = "macro") -> None:
-        super().__init__()
         if average not in ("macro", "weighted", "micro", None):
             raise ValueError(f"{type(self).__name__}: average must be macro, weighted, micro or None, got {average!r}")
         self.average = average

@@ -28,6 +28,8 @@ from fastnn.train.checkpoint import Checkpoint, load_checkpoint
 from fastnn.train.metrics import Metric
 from fastnn.train.task import Task, as_task
 
+RESERVED = ("", "epoch", "loss", "lr", "seconds", "samples_per_second")  # what no metric may be called
+
 
 class History:
     """The figures of each epoch: `history["val_loss"]` is an array with one entry an epoch."""
@@ -89,7 +91,19 @@ def _parts(batch: Any) -> tuple[tuple, Tensor]:
     if not isinstance(batch, (tuple, list)) or len(batch) < 2:
         raise TypeError(f"fit: a batch must be inputs and targets, (x, …, y), but a {type(batch).__name__} came")
     *inputs, targets = [as_tensor(part) if isinstance(part, np.ndarray) else part for part in batch]
+    if not isinstance(targets, Tensor):
+        raise TypeError(f"fit: targets must be a tensor or an array, but a {type(targets).__name__} came")
     return tuple(inputs), targets
+
+
+def _checked(metrics: Sequence[Metric]) -> list[Metric]:
+    """Metrics whose names can be those of columns."""
+    if not isinstance(metrics, Sequence) or not all(isinstance(metric, Metric) for metric in metrics):
+        raise TypeError(f"metrics must be a list of instances of Metric, but {metrics!r} came")
+    names = [metric.name for metric in metrics]
+    if len({*names, *RESERVED}) < len(names) + len(RESERVED):
+        raise ValueError(f"metrics need names of their own, but {', '.join(names)} came")
+    return [*metrics]
 
 
 def evaluate(model: nn.Module, data: Any, loss: Any = None, metrics: Sequence[Metric] | None = None) -> dict[str, Any]:
@@ -104,7 +118,7 @@ def evaluate(model: nn.Module, data: Any, loss: Any = None, metrics: Sequence[Me
 
 def _evaluate(model: nn.Module, batches: Any, loss: Any, metrics: Sequence[Metric] | None, trainer: Any = None) -> dict:
     count, total, task = 0, 0.0, loss if isinstance(loss, Task) else None
-    metrics = None if metrics is None else [*metrics]
+    metrics = None if metrics is None else _checked(metrics)
     for metric in metrics or ():
         metric.reset()
     with evaluation(model):
@@ -197,7 +211,12 @@ class Trainer:
         self.ema = self._average and AveragedModel(model, multi_avg_fn=self._average)
         if isinstance(self.optimizer, LBFGS) and (self.accumulate > 1 or self.clip_norm or self.clip_value):
             raise ValueError("fit: LBFGS evaluates the loss itself, and cannot be used with accumulate or clipping")
-        self._given_loss, self._given_metrics, self._parameters = loss, metrics, list(model.parameters())
+        if isinstance(scheduler, ReduceLROnPlateau) and self.schedule == "step":
+            raise ValueError("fit: ReduceLROnPlateau needs the loss of an epoch: schedule must be 'epoch'")
+        if not isinstance(callbacks, Sequence) or not all(isinstance(callback, Callback) for callback in callbacks):
+            raise TypeError(f"fit: callbacks must be a list of instances of Callback, but {callbacks!r} came")
+        self._given_loss, self._given_metrics = loss, None if metrics is None else _checked(metrics)
+        self._parameters = list(model.parameters())
         self.task = None
         self.metrics: list[Metric] = []
         last = sorted(callbacks, key=lambda callback: isinstance(callback, Checkpoint))  # which saves what others are
@@ -253,7 +272,7 @@ class Trainer:
         for hook in self._hooks["on_fit_end"]:
             try:
                 hook(self)
-            except Exception as error:
+            except BaseException as error:
                 failed = failed or error
         if failed:
             raise failed
@@ -280,7 +299,7 @@ class Trainer:
         """The task and the metrics that the first targets decide on."""
         self._labels = targets.dtype.kind in "iub"
         self.task = as_task(self._given_loss, targets)
-        self.metrics = self.task.metrics() if self._given_metrics is None else [*self._given_metrics]
+        self.metrics = self.task.metrics() if self._given_metrics is None else self._given_metrics
 
     def _run_epoch(self) -> None:
         self.epoch, resumed, self._resumed = self._finished + 1, self._resumed, None
@@ -290,7 +309,6 @@ class Trainer:
             for metric in self.metrics:
                 metric.reset()
         else:  # draw what the epoch drew, then go on
-            self._begin = resumed["begin"]
             self._set_random_state(self._begin)
         if isinstance(self.data, DataLoader):
             batches = self.data.batches(self.batch)
@@ -298,7 +316,7 @@ class Trainer:
             batches = iter(self.data)
             deque(islice(batches, self.batch), 0)
         if resumed is not None:
-            self._set_random_state(resumed["now"])
+            self._set_random_state(resumed)
         self.model.train()
         self._start = time.perf_counter()
         self._call("on_epoch_begin")
@@ -329,7 +347,7 @@ class Trainer:
         inputs, targets = _parts(batch)
         if self.task is None:
             self._set_task(targets.array)
-        self.inputs, self.targets = inputs[0] if len(inputs) == 1 else inputs, targets
+        self.inputs, self.targets, self._inputs = inputs[0] if len(inputs) == 1 else inputs, targets, inputs
         self._call("on_batch_begin")
         if not self._pending:  # batches of a group that makes a step
             self.optimizer.zero_grad()
@@ -371,15 +389,15 @@ class Trainer:
     def _again(self) -> Tensor:
         """Loss and gradients of the last batch with the parameters as they are, for L-BFGS."""
         self.optimizer.zero_grad()
-        loss = self.task.loss(self.model(*self.inputs if isinstance(self.inputs, tuple) else (self.inputs,)),
-                              self.targets)
+        loss = self.task.loss(self.model(*self._inputs), self.targets)
         loss.backward()
         return loss
 
     def _generators(self) -> list[Any]:
-        """Those of fastnn, and of the loader if it has its own."""
-        own = getattr(self.data, "generator", None)
-        return [backend.generator, *[own] * isinstance(own, np.random.Generator)]
+        """Those of fastnn, and of the loader and its samplers if they have their own."""
+        owners = self.data, *(getattr(self.data, name, None) for name in ("sampler", "batch_sampler"))
+        return [backend.generator, *(found for owner in owners for found in getattr(owner, "__dict__", {}).values()
+                                     if isinstance(found, np.random.Generator))]
 
     def _random_state(self) -> dict[str, Any]:
         """Where all streams of random numbers are, Python's and NumPy's global ones too."""
@@ -409,7 +427,8 @@ class Trainer:
                 "position": {"epoch": self._finished, "batch": self.batch, "step": self.step, "pending": self._pending},
                 "epoch": {"loss": self._loss_sum, "samples": self._samples, "seconds": self.speed()["seconds"],
                           "labels": self.task and self._labels,
-                          "metrics": [m.total if m.total is None else as_tensor(m.total) for m in self.metrics]},
+                          "metrics": {m.name: None if m.total is None else as_tensor(np.asarray(m.total))
+                                      for m in self.metrics}},
                 "history": self.history.state_dict(), "config": self.config,
                 "callbacks": [[type(c).__name__, c.state_dict()] for c in self._with_state()]}
 
@@ -419,10 +438,16 @@ class Trainer:
             if (state[name] is None) != (not getattr(self, name)):
                 raise ValueError(f"fit: the checkpoint was written {'without' if state[name] is None else 'with'} "
                                  f"{name}, the fit that is to go on has {'one' if state[name] is None else 'none'}")
-        own = self._with_state()
-        names, saved = [type(c).__name__ for c in own], [name for name, _ in state["callbacks"]]
-        if names != saved:
-            raise ValueError(f"fit: the checkpoint has the state of callbacks {saved}, but those here are {names}")
+        own, position, epoch, now = self._with_state(), state["position"], state["epoch"], state["random"]["now"]
+        if epoch["labels"] is not None:
+            self._set_task(np.zeros(0, np.int64 if epoch["labels"] else np.float32))
+        for what, saved, names in (
+                ("callbacks", [name for name, _ in state["callbacks"]], [type(c).__name__ for c in own]),
+                ("figures", [*epoch["metrics"]], [metric.name for metric in self.metrics]),
+                ("random streams", [saved["bit_generator"] for saved in now["generators"]],
+                 [type(generator.bit_generator).__name__ for generator in self._generators()])):
+            if names != saved:
+                raise ValueError(f"fit: the checkpoint has the state of {what} {saved}, but those here are {names}")
         self.optimizer.load_state_dict(state["optimizer"])
         self.model.load_state_dict(state["model"])
         for name in "scheduler", "ema":
@@ -434,17 +459,14 @@ class Trainer:
             callback.load_state_dict(inner)
         self.history.load_state_dict(state["history"])
         self.logs = self.history.rows()[-1] if len(self.history) else {}
-        position, epoch = state["position"], state["epoch"]
         self._finished, self.batch, self.step, self._pending = (position[name] for name in (
             "epoch", "batch", "step", "pending"))
         self.epoch = self._finished + (self.batch > 0 or not self._finished)
         self._loss_sum, self._samples, self._seconds = epoch["loss"], epoch["samples"], epoch["seconds"]
-        if epoch["labels"] is not None:
-            self._set_task(np.zeros(0, np.int64 if epoch["labels"] else np.float32))
-        for metric, total in zip(self.metrics, epoch["metrics"], strict=True):
+        for metric, total in zip(self.metrics, epoch["metrics"].values(), strict=True):
             metric.total = total if total is None else total.numpy()
-        self._set_random_state(state["random"]["now"])
-        self._resumed = state["random"] if self.batch else None
+        self._set_random_state(now)
+        self._begin, self._resumed = state["random"]["begin"], now if self.batch else None
 
 
 def _plain(value: Any) -> Any:
