@@ -317,7 +317,9 @@ class Objective:
         for i in range(self.folds or 1):
             setup = Setup(chosen, (i, self.folds) if self.folds else None)
             watch = ReportEpochs(report, self.metric, values[:], i * epochs)
-            values.append(float(setup.fit([watch, Progress(False)]).history[self.metric][-1]))
+            found = setup.fit([watch, Progress(False)]).history[self.metric]
+            best = found.min() if self.direction == "minimize" else found.max()
+            values.append(float(best if chosen.early_stopping else found[-1]))  # early stopping keeps the best
         return sum(values) / len(values)
 
 
@@ -351,7 +353,7 @@ def summary(arguments: argparse.Namespace) -> None:
         model, shape = predictor.model, (predictor.preprocess.output_shape(predictor.base_shape) if predictor.preprocess
                                          else predictor.base_shape)
     else:
-        shape = arguments.shape
+        shape = base_of(arguments.model, arguments.shape)[1]
         model = getattr(models, arguments.model)(shape, arguments.classes)
     print(fastnn.summary(model, shape, arguments.batch_size))
 
@@ -359,13 +361,13 @@ def summary(arguments: argparse.Namespace) -> None:
 def bench(arguments: argparse.Namespace) -> None:
     """Prints the time of training steps and of inference."""
     size = arguments.batch_size
-    for name in arguments.models:
-        if name not in models.__all__:
-            raise ValueError(f"there is no model {name!r}; there are {', '.join(models.__all__)}")
+    shapes = {name: arguments.shape or ((1, 28, 28) if name in ("mlp", "lenet5", "cnn") else (3, 32, 32))
+              for name in arguments.models or models.__all__}
+    for name, shape in shapes.items():
+        base_of(name, shape)  # refuses what does not fit
     print(f"{'network':10}{'input':>14}{'training, ms':>16}{'images/s':>10}{'inference, ms':>16}{'images/s':>10}   "
           f"(batch {size}, {fastnn.get_num_threads()} threads, {fastnn.backend.isa})")
-    for name in arguments.models or models.__all__:
-        shape = arguments.shape or ((1, 28, 28) if name in ("mlp", "lenet5", "cnn") else (3, 32, 32))
+    for name, shape in shapes.items():
         fastnn.manual_seed(0)
         model = getattr(models, name)(shape, 10)
         x, y = fastnn.rand(size, *shape), fastnn.randint(0, 10, (size,))

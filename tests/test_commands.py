@@ -402,6 +402,8 @@ def test_summary(capsys, tmp_path):
     with pytest.raises(SystemExit):
         main(["summary", "--shape", "3x"])
     assert "3x is no shape" in capsys.readouterr().err
+    for command in ("summary", "--model", "cnn"), ("bench", "cnn"):
+        assert "cnn takes images (C, H, W)" in fails(capsys, *command, "--shape", 5)
 
 
 def test_bench(capsys, monkeypatch):
