@@ -22,11 +22,11 @@ from fastnn.tensor import Tensor, bool_, float32, float64, int8, int16, int32, i
 bool, float, double, long, int = bool_, float32, float64, int64, int32  # PyTorch's other names of dtypes
 
 if TYPE_CHECKING:
-    from fastnn import models, search, train
+    from fastnn import data, models, search, train
     from fastnn.train.diagnosis import diagnose
 else:
     def __getattr__(name):  # what is loaded when it is first used, so that the import is quick
-        if name in ("models", "search", "train"):
+        if name in ("data", "models", "search", "train"):
             return importlib.import_module(f"fastnn.{name}")
         if name == "diagnose":
             return importlib.import_module("fastnn.train.diagnosis").diagnose
