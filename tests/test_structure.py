@@ -120,7 +120,9 @@ def test_small_stays_small():
     if not (PACKAGE / "_kernels" / "kernel.pxd").exists():
         pytest.skip("an installed package has no kernel sources to count")
     sources = [p for p in PACKAGE.rglob("*") if p.suffix in (".py", ".pyx", ".pxd", ".h")]
-    assert sum(map(lines, sources)) <= 15000
+    around = {"train", "search", "sklearn", "commands", "__main__"}  # what stands around the framework
+    assert sum(lines(p) for p in sources if part_of(p) not in around) <= 14_500
+    assert sum(map(lines, sources)) <= 17_700
 
 
 def run(code: str, **env: str) -> str:
