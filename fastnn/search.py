@@ -12,9 +12,10 @@ import os
 import pickle
 import signal
 import tempfile
+import threading
 import traceback
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from multiprocessing import connection, get_context, resource_tracker
@@ -237,6 +238,22 @@ class Search:
             return _Run(self, optuna, stack).run()
 
 
+@contextlib.contextmanager
+def _shielded() -> Iterator[None]:
+    """Lets Ctrl-C wait: within SQLAlchemy's own clearing up it would be swallowed."""
+    before, came = signal.getsignal(signal.SIGINT), list[Any]()
+    if threading.current_thread() is not threading.main_thread() or not callable(before):
+        yield
+        return
+    signal.signal(signal.SIGINT, lambda *event: came.append(event))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if came:
+        before(*came[0])
+
+
 class _Run:
     """A running search: its workers and, one after the other, its stages, which are Optuna studies NAME/1, NAME/2, …
 
@@ -358,7 +375,8 @@ class _Run:
         trial.set_user_attr("outcome", (state, message))
         self.done[i] = self.study.tell(trial, worst if state == "diverged" else value, self.optuna.trial.TrialState[
             {"pruned": "PRUNED", "crashed": "FAIL"}.get(state, "COMPLETE")])
-        self.kept.add_trial(self.done[i])
+        with _shielded():
+            self.kept.add_trial(self.done[i])
         if state == "crashed":
             raise RuntimeError(f"{message}, twice; run the search again to go on without it. {where}")
         if state == "complete":

@@ -327,6 +327,24 @@ def test_a_study_of_something_else_is_refused(tmp_path):
         Search(draw, LR, [Stage(2)], storage=tmp_path / "s.db").run()
 
 
+def test_ctrl_c_waits_for_the_storage(tmp_path, monkeypatch):
+    add = optuna.Study.add_trial
+
+    def interrupted(*args, **kwargs):
+        with contextlib.suppress(BaseException):  # as SQLAlchemy may do
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.01)
+        return add(*args, **kwargs)
+
+    search = Search(draw, SPACE, [Stage(3)], storage=tmp_path / "s.db")
+    with monkeypatch.context() as patch:
+        patch.setattr(optuna.Study, "add_trial", interrupted)
+        with pytest.raises(KeyboardInterrupt, match="stopped; finished trials are kept"):
+            search.run()
+    assert len(optuna.load_study(study_name="search/1", storage=f"sqlite:///{tmp_path}/s.db").trials) == 1
+    assert len(search.run().trials) == 3
+
+
 def test_ctrl_c_in_the_storage_leaves_no_half_trial(tmp_path, monkeypatch):
     options = {"objective": draw, "space": SPACE, "stages": [Stage(2)]}
     expected = by_number(Search(**options, storage=None).run())
