@@ -117,15 +117,15 @@ def train(arguments: argparse.Namespace) -> None:
     if arguments.watch:
         callbacks.append(Watch())
     if folder:
-        folder.mkdir(parents=True, exist_ok=True)
-        if not arguments.resume:
-            write_file(folder / CONFIG, to_toml(config).encode())
         log = CSVLogger(folder / "log.csv") if arguments.log == "csv" else JSONLinesLogger(folder / "log.jsonl")
         callbacks += [log, Checkpoint(folder / CHECKPOINTS, every_steps=arguments.checkpoint_steps)]
     if arguments.tensorboard:
         callbacks.append(TensorBoard(arguments.tensorboard, images=16 * (len(shape) == 3)))
     if arguments.report:
         callbacks.append(Report(folder / "report.html", classes=setup.predictor.classes))
+    if folder and not arguments.resume:  # nothing is missing
+        folder.mkdir(parents=True, exist_ok=True)
+        write_file(folder / CONFIG, to_toml(config).encode())
     try:
         begun = arguments.resume and any((folder / CHECKPOINTS).glob("*.safetensors"))
         setup.fit(callbacks, resume=folder / CHECKPOINTS if begun else None, config=config)
@@ -292,6 +292,8 @@ def _report(score: dict[str, Any], classes: list[str] | None = None) -> None:
 
 def diagnose(arguments: argparse.Namespace) -> int:
     """Prints the diagnosis of a network; returns 1 if there is a failure."""
+    if arguments.figure:
+        require("matplotlib", "plot", "argument --figure")
     setup = Setup(arguments)
     if arguments.weights:
         setup.model.load_state_dict(_load(arguments).model.state_dict())
