@@ -1,11 +1,14 @@
 """Fixtures for all tests: the same random numbers in every test, and the thread setting put back after it."""
 
 import gc
+import signal
 
 import numpy as np
 import pytest
 
 import fastnn
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell lets what runs in the background ignore it
 
 
 @pytest.fixture(autouse=True)
