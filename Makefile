@@ -77,7 +77,7 @@ $(VENV)/.torch: $(VENV)/.built
 	@touch $@
 
 $(VENV)/.extras: $(VENV)/.built
-	$(PIP) install -q --no-build-isolation -e '.[all]' tensorboard
+	$(PIP) install -q --no-build-isolation -e '.[all]' tensorboard pandas
 	@touch $@
 
 $(VENV)/.lectures: $(VENV)/.built
