@@ -148,7 +148,7 @@ class BuildKernels(build_ext):
             openmp = (["-Xpreprocessor", "-fopenmp"], ["-lomp"]) if sys.platform == "darwin" else (["-fopenmp"],) * 2
         if CHECKED:
             sanitize = ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"]
-            compile_args = [*compile_args[:-1], "-g", "-O1", "-fno-omit-frame-pointer", *sanitize]
+            compile_args = [*compile_args[:-1], "-g1", "-O1", "-fno-omit-frame-pointer", *sanitize]
             link_args = sanitize
         if not self.runs("#include <Python.h>\nint main(void) { return 0; }", [], [], run=False):
             raise SystemExit(NO_COMPILER)
