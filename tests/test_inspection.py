@@ -81,7 +81,7 @@ class Parts(nn.Module):
 
 
 @pytest.mark.parametrize("ends", [lambda x, y: (x, y), lambda x, y: [x, None, (y, 1)], lambda x, y: {"x": x, "y": y}])
-def test_networks_of_several_outputs(ends):
+def test_networks_of_several_outputs(no_collector, ends):  # which would free memory of others between two measurements
     model = nn.Sequential(Parts(ends)).double()
     model[0].second.eval()
     found = fastnn.summary(model, (4,), batch_size=7)
