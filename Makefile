@@ -23,7 +23,7 @@ help:  ## list the tasks
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
 	@echo "Variables: PYTHON (used to make $(VENV)), PYTEST_ARGS, TORCH (for parity, bench-report)"
 
-demo: $(VENV)/.built  ## train a convolutional network on the digits (under 2 minutes from a bare clone)
+demo: $(VENV)/.built  ## train a convolutional network on the digits (1 to 4 minutes from a bare clone)
 	$(BIN)/fastnn train --data digits --model cnn --seed 0
 
 test: $(VENV)/.built  ## run the tests

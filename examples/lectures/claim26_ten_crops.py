@@ -3,23 +3,15 @@ one in the middle (Krizhevsky et al. 2012), if crops are what the network has le
 
 Crops of 24×24 of Fashion-MNIST's 28×28 pixels: in training anywhere and mirrored at random, or the middle; at test time
 the middle, or four corners and the middle, and these mirrored."""
-import os
-import sys
-
 import numpy as np
-from common import SEEDS, evaluate, figure, save, train
+from common import SEEDS, convolutions, evaluate, fashion_mnist, figure, save, train
 
 import fastnn
 import fastnn.nn.functional as F
 from fastnn import nn, optim
-from fastnn.data import fashion_mnist
 from fastnn.data.transforms import CenterCrop, Compose, RandomCrop, RandomHorizontalFlip, TenCrop
 
-try:
-    (images, labels), (test_images, test_labels) = (fashion_mnist(part).tensors for part in (True, False))
-except FileNotFoundError as error:
-    print("left out:", error)
-    sys.exit(os.environ.get("FASTNN_REQUIRE_DATA") == "1")
+images, labels, test_images, test_labels = fashion_mnist()
 images, labels = images[:700].float() / 255, labels[:700]
 test_images, test_labels = test_images[:2000].float() / 255, test_labels[:2000]
 middle, random = CenterCrop(24), Compose([RandomCrop(24), RandomHorizontalFlip()])
@@ -28,11 +20,7 @@ epochs = 30
 
 def network(seed):
     fastnn.manual_seed(seed)
-    layers, channels = [], 1
-    for width in 16, 32, 64:
-        layers += [nn.Conv2d(channels, width, 3, stride=2, padding=1), nn.BatchNorm2d(width), nn.ReLU()]
-        channels = width
-    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(9 * 64, 10))
+    return nn.Sequential(*convolutions(), nn.Flatten(), nn.Linear(9 * 64, 10))
 
 
 def averaged(model):

@@ -8,8 +8,10 @@ import numpy as np
 
 import fastnn
 import fastnn.nn.functional as F
+from fastnn import nn
 from fastnn.data import DataLoader, TensorDataset
 from fastnn.data import digits as digits_of
+from fastnn.data import fashion_mnist as fashion_mnist_of
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
@@ -23,6 +25,25 @@ def digits(shape=(64,), samples=None):
     """Training and test images of handwritten digits, each of `shape`, with labels; maybe the first `samples` only."""
     (x, y), (x_test, y_test) = (digits_of(train).tensors for train in (True, False))
     return x.reshape(-1, *shape)[:samples], y[:samples], x_test.reshape(-1, *shape), y_test
+
+
+def fashion_mnist():
+    """Training and test images, (N, 1, 28, 28), uint8, with labels; without the files the script ends here."""
+    try:
+        (x, y), (x_test, y_test) = (fashion_mnist_of(train).tensors for train in (True, False))
+    except FileNotFoundError as error:
+        print("left out:", error)
+        sys.exit(os.environ.get("FASTNN_REQUIRE_DATA") == "1")
+    return x, y, x_test, y_test
+
+
+def convolutions():
+    """Layers of a small network: three convolutions, each of which halves the sides, to 64 channels."""
+    layers, channels = [], 1
+    for width in 16, 32, 64:
+        layers += [nn.Conv2d(channels, width, 3, stride=2, padding=1), nn.BatchNorm2d(width), nn.ReLU()]
+        channels = width
+    return layers
 
 
 def train(model, optimizer, x, y, epochs, batch_size=64, loss=F.cross_entropy, seed=0, after_step=None):
