@@ -25,7 +25,7 @@ from fastnn.nn.parameter import evaluation
 from fastnn.optim.lr_scheduler import LambdaLR
 from fastnn.search import Choice, ReportEpochs, Search, parse_space
 from fastnn.train import metrics
-from fastnn.train.callback import Callback, EarlyStopping, Progress
+from fastnn.train.callback import Callback, EarlyStopping, Progress, falls
 from fastnn.train.checkpoint import Checkpoint
 from fastnn.train.logs import CSVLogger, JSONLinesLogger, TensorBoard, write_file
 from fastnn.train.predictor import Predictor, base_of
@@ -310,7 +310,7 @@ class Objective:
     def __init__(self, arguments: argparse.Namespace) -> None:
         self.options = {k: v for k, v in vars(arguments).items() if k not in ("run", "parser")}  # can be pickled
         self.metric, self.folds = arguments.metric, arguments.folds
-        self.direction = "minimize" if self.metric.endswith(("loss", "mse", "mae")) else "maximize"
+        self.direction = "minimize" if falls(self.metric) else "maximize"
         kept = {k: v for k, v in arguments.configuration.items() if k in (*arguments.of_run, "data", "root")}
         self.definition = {**kept, "metric": self.metric, "folds": self.folds}
 

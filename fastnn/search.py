@@ -28,6 +28,7 @@ from fastnn.data import TensorDataset, k_fold, random_split, stratified_split, t
 from fastnn.errors import require
 from fastnn.tensor import as_tensor
 from fastnn.train import Callback, Trainer
+from fastnn.train.callback import falls
 
 DEFINITION = ("space", "stages", "method", "direction", "pruner", "seed", "points")  # and the objective's
 STATES = ("complete", "pruned", "diverged", "crashed")  # of trials that are done with, from best to worst
@@ -571,7 +572,7 @@ class TrainObjective:
         data = TensorDataset(*map(as_tensor, data)) if isinstance(data, tuple) else data
         self.build, self.folds, self.metric, self.fit = build, folds, metric, dict(fit or {})
         self.options = {"progress": False, **options}
-        self.direction = "minimize" if metric.endswith(("loss", "mse", "mae")) else "maximize"
+        self.direction = "minimize" if falls(metric) else "maximize"
         labels = targets_of(data)
         by_class, share = labels.ndim == 1 and labels.dtype.kind in "iu", isinstance(validation, float)
         self.parts: list[Any] = list(k_fold(data, folds, by_class, seed)) if folds else [

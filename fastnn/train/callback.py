@@ -52,6 +52,11 @@ class Callback:
         """Take over what `state_dict` returned."""
 
 
+def falls(figure: str) -> bool:
+    """Whether the figure of this name is better when it is smaller."""
+    return figure.removeprefix("val_").startswith(("loss", "mse", "mae", "error"))
+
+
 class Monitor(Callback):
     """Keeps the `best` value of the figure `monitor`: the smallest (`mode` "min") or the largest ("max"), by default as
     its name suggests: losses and errors are to fall, all else is to rise. Without validation, the training's counts."""
@@ -59,8 +64,7 @@ class Monitor(Callback):
     def __init__(self, monitor: str = "val_loss", mode: str | None = None, min_delta: float = 0.0) -> None:
         if mode not in (None, "min", "max"):
             raise ValueError(f"{type(self).__name__}: mode must be min, max or None, but {mode!r} came")
-        falls = monitor.removeprefix("val_").startswith(("loss", "mse", "mae", "error"))
-        self.monitor, self.sign = monitor, 1 if (mode or ("min" if falls else "max")) == "max" else -1
+        self.monitor, self.sign = monitor, 1 if (mode or ("min" if falls(monitor) else "max")) == "max" else -1
         self.min_delta, self.best, self.waited = min_delta, None, 0
 
     def improved(self, trainer: "Trainer") -> bool:
